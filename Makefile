@@ -1,0 +1,34 @@
+# Two commands do it all on a fresh machine: `make train` and `make test`. Each makes .venv from requirements.lock first.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+CORPUS ?= python-docs
+
+.PHONY: train test lint bench ui clean
+train: .venv/installed
+	@$(BIN)/gpt train $(CORPUS)
+
+test: .venv/installed
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/installed
+	@$(BIN)/python -m benchmarks
+
+ui: .venv/installed
+	@$(BIN)/gpt ui
+
+# A venv that an interrupted install left behind is begun again; the stamp is written last.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python 3.11 or newer is needed; $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "making .venv from requirements.lock (some minutes, once)"
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

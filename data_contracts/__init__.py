@@ -1,0 +1,12 @@
+"""From raw text to validated, clean documents: where data comes from, what it must look like, how it is cleaned.
+
+    sources.resolve(source, corpus)             which bytes are meant (the identity an artifact's key is made of)
+    sources.fetch(source, corpus, folder)       those bytes, as files in a folder
+    cleaning.clean(corpus, folder, out, rules)  documents.parquet, rejects.parquet, report.json
+
+Importing this package costs nothing: polars, pandera and kagglehub are loaded by the modules that need them.
+"""
+
+
+class DataError(ValueError):
+    """Data, or what a user said about it, that cannot be used: one or two lines that name the thing and the mend."""

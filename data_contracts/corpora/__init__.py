@@ -1,0 +1,42 @@
+"""The corpora: one module each, found by listing this folder, so that adding one is adding a file.
+
+A module gives
+    TITLE, LICENCE         one line each
+    FILES                  patterns of the raw file names that its reader wants
+    Raw                    contract of the raw rows: the columns that the rest relies on
+    read(folder)           those rows, lazily, with `source_file` and `source_row` (0-based, within that file)
+    documents(raw)         rows -> text, source_file, source_row, metadata (JSON); and n_rows where several rows make a text
+    build(folder)          only where the corpus is built in: writes the raw files
+
+`rick-and-morty` lives in `rick_and_morty.py`. Whatever a user brings under a name of his own is read by `own.py`.
+"""
+
+import importlib
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from data_contracts import DataError
+
+OWN = "own"
+
+
+def names() -> list[str]:
+    """The known corpora, sorted, without the reader of users' own."""
+    modules = (path.stem for path in Path(__file__).parent.glob("*.py"))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_") and name != OWN)
+
+
+def load(name: str) -> ModuleType:
+    """The module of a known corpus. Raises DataError with the nearest known name."""
+    known = names()
+    if name not in known:
+        nearest = get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+        raise DataError(f"corpus {name!r} is not known; {hint}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def find(name: str) -> ModuleType:
+    """The module that reads a corpus: its own where the name is known, else the one for users' folders."""
+    return load(name) if name in names() else importlib.import_module(f"{__name__}.{OWN}")

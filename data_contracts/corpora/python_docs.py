@@ -1,0 +1,103 @@
+"""The documentation that ships inside every CPython: language topics, and the docstrings of the standard library.
+
+Needs no network and no account. The library's files are parsed, never imported, in sorted order: the same Python gives the
+same bytes. About 2 MB of text.
+"""
+
+import ast
+import json
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts import files, readers
+from data_contracts.documents import RawRows
+
+TITLE = "Python's own documentation: language topics and standard-library docstrings (built in)"
+LICENCE = "Python Software Foundation License"
+FILES = ("*.jsonl",)
+
+KINDS = ("topic", "module", "class", "function")
+
+# Not the library: test suites, installed packages, old tools, files written for one machine, and the topics themselves.
+LEFT_OUT = {
+    "test",
+    "tests",
+    "idle_test",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "pydoc_data",
+}
+
+
+class Raw(RawRows):
+    """A row is a topic or the docstring of one module, class or function."""
+
+    name: str = Field(str_length={"min_value": 1})
+    kind: str = Field(isin=KINDS)
+    text: str = Field(str_length={"min_value": 1})
+
+
+def build(folder: Path) -> None:
+    """Write `python_docs.jsonl`: an object with name, kind and text a line; topics first, then modules by name."""
+    with (folder / "python_docs.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+        for name, kind, text in (*_topics(), *_docstrings(Path(sysconfig.get_path("stdlib")))):
+            file.write(json.dumps({"name": name, "kind": kind, "text": text}, ensure_ascii=False) + "\n")
+
+
+def read(folder: Path) -> pl.LazyFrame:
+    """The rows that `build` wrote. Raises DataError when its file is missing or damaged."""
+    found = files.require(folder, FILES)
+    return pl.concat([readers.jsonl_rows(path, name, ("name", "kind", "text")) for name, path in found.items()])
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """A topic as it stands; a docstring under its dotted name, as `help()` would show it. metadata: name, kind."""
+    titled = pl.concat_str("name", pl.lit("\n\n"), "text")
+    return raw.select(
+        "source_file",
+        "source_row",
+        text=pl.when(pl.col("kind") == "topic").then("text").otherwise(titled),
+        metadata=pl.struct("name", "kind").struct.json_encode(),
+    )
+
+
+def _topics() -> Iterator[tuple[str, str, str]]:
+    from pydoc_data.topics import topics
+
+    for name, text in sorted(topics.items()):
+        yield name, "topic", text
+
+
+def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
+    for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
+        parts = path.relative_to(library).with_suffix("").parts
+        machine = any(part.startswith(("config-", "_sysconfigdata")) for part in parts)
+        if machine or LEFT_OUT.intersection(parts):
+            continue
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):  # templates and the like that only look like Python
+            continue
+        yield from _walk(tree, module, "module")
+
+
+def _walk(node: ast.AST, name: str, kind: str) -> Iterator[tuple[str, str, str]]:
+    """The docstring of a module, class or function, then those of what it defines; functions are not entered."""
+    text = ast.get_docstring(node)
+    if text and text.strip():
+        yield name, kind, text
+    if kind == "function":
+        return
+    for child in node.body:
+        if isinstance(child, ast.ClassDef):
+            yield from _walk(child, f"{name}.{child.name}", "class")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _walk(child, f"{name}.{child.name}", "function")

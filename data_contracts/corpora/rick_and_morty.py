@@ -1,0 +1,58 @@
+"""Rick and Morty: one row a spoken line; an episode in script order is a document of `Speaker: line` lines."""
+
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts import files, readers
+from data_contracts.documents import RawRows
+
+TITLE = "Rick and Morty: the scripts of eleven episodes, by speaker (Kaggle andradaolteanu/rickmorty-scripts)"
+LICENCE = "Transcripts of a copyrighted series; no licence known: for private study"
+FILES = ("*.csv",)
+
+# The transcribers mixed typewriter and typographic marks; one spelling of "don't" is enough for 130 kB of text.
+TYPEWRITER = {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."}
+
+
+class Raw(RawRows):
+    """A row is a line; the file also has a column `index`, with holes."""
+
+    season: str = Field(alias="season no.", str_matches=r"^\d+$")
+    episode: str = Field(alias="episode no.", str_matches=r"^\d+$")
+    title: str = Field(alias="episode name")
+    name: str
+    line: str
+
+
+def read(folder: Path) -> pl.LazyFrame:
+    """Lines in the order of the file. Raises DataError when there is no CSV file, or one that is damaged."""
+    return pl.concat(
+        [readers.csv_rows(path, name) for name, path in files.require(folder, FILES).items()], how="diagonal"
+    )
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """An episode each; n_rows: its spoken lines; metadata: season, episode, title."""
+    episode = ("source_file", "season no.", "episode no.")
+    spoken = pl.concat_str(_plain("name"), pl.lit(": "), _plain("line"))
+    about = pl.struct(
+        season=pl.col("season no.").cast(pl.Int64), episode=pl.col("episode no.").cast(pl.Int64), title="title"
+    )
+    return (
+        raw.group_by(episode, maintain_order=True)
+        .agg(
+            pl.col("source_row").first(),
+            title=_plain("episode name").first(),
+            text=spoken.str.join("\n"),
+            n_rows=pl.len().cast(pl.Int64),
+        )
+        .select("source_file", "source_row", "text", "n_rows", metadata=about.struct.json_encode())
+    )
+
+
+def _plain(column: str) -> pl.Expr:
+    """Typewriter marks, and one ordinary space wherever there were several or a no-break one."""
+    marks = pl.col(column).str.replace_many(list(TYPEWRITER), list(TYPEWRITER.values()))
+    return marks.str.replace_all(r"[ \u00A0\t]+", " ").str.strip_chars()

@@ -1,0 +1,38 @@
+"""Tiny Shakespeare: one file of speeches, `Speaker:` and lines, blank lines between; a speech is a document, as it stands."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts import files, readers
+from data_contracts.documents import RawRows
+
+TITLE = "Tiny Shakespeare: speeches from the plays (karpathy/char-rnn)"
+LICENCE = "Public domain"
+FILES = ("*.txt",)
+
+
+class Raw(RawRows):
+    """A row is a speech."""
+
+    speech: str = Field(str_length={"min_value": 1})
+
+
+def read(folder: Path) -> pl.LazyFrame:
+    """Speeches in the order of the file. Raises DataError when there is no text file, or one that is not UTF-8."""
+    return pl.concat([_speeches(path, name) for name, path in files.require(folder, FILES).items()])
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """A speech each; metadata: its speaker, null where the text names none."""
+    speaker = pl.col("speech").str.extract(r"\A([^\n:]+):(?:\n|\z)")
+    return raw.select(
+        "source_file", "source_row", text="speech", metadata=pl.struct(speaker.alias("speaker")).struct.json_encode()
+    )
+
+
+def _speeches(path: Path, name: str) -> pl.LazyFrame:
+    play = readers.text(path, name).replace("\r\n", "\n")
+    return readers.rows_of([speech for speech in re.split(r"\n{2,}", play.strip("\n")) if speech], "speech", name)

@@ -1,0 +1,103 @@
+"""Which files of a folder count, and whether their first bytes are what their names promise.
+
+Every way in (a user's folder, a Kaggle archive, a download) goes through `find` and `inspect`, so that a login page saved as
+`posts.csv`, a spreadsheet renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
+"""
+
+from fnmatch import fnmatch
+from hashlib import file_digest
+from pathlib import Path
+
+from data_contracts import DataError
+
+HEAD_BYTES = 1024
+
+# First bytes that no text, CSV or JSON file begins with, and what such a file really is.
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive or an Excel file",
+    b"PAR1": "a parquet file",
+    b"\x1f\x8b": "a gzip file",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+}
+
+
+def find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    """Files below `folder` whose name matches a pattern (case aside), as {relative name with /: path}, sorted by that name.
+
+    Hidden files and folders are left out; so are the `._x` and `__MACOSX` twins that a Mac adds to archives.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+        if not hidden and matches(path.name, patterns) and path.is_file():
+            found[name.as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    """`find`, then `inspect` each file. Raises DataError when nothing matches, listing what is there instead."""
+    found = find(folder, patterns)
+    if not found:
+        raise DataError(f"no {' or '.join(patterns)} file among the {listing(folder)}")
+    for name, path in found.items():
+        inspect(path, name)
+    return found
+
+
+def listing(folder: Path, most: int = 6) -> str:
+    """The files of a folder in words, for an error message: '2 files: a.zip, b.xlsx'."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f"{len(names)} files{': ' + shown if names else ''}"
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a bare file name fits one of the patterns, upper and lower case being the same."""
+    return any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns)
+
+
+def inspect(path: Path, name: str = "") -> None:
+    """Raise DataError when a file is empty, cut, or not of the kind that its ending says.
+
+    Looks at no more than the first kilobyte and the last four bytes. name: how to call the file in the message.
+    """
+    name = name or path.name
+    ending = path.suffix.lower()
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 4))
+        tail = file.read()
+    if not head:
+        raise DataError(f"{name} is empty (0 bytes): fetch or export it again")
+    if ending == ".parquet":
+        if not head.startswith(b"PAR1"):
+            raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
+        if tail != b"PAR1" or size < 12:
+            raise DataError(f"{name} is a parquet file cut short at {size} bytes: fetch or export it again")
+        return
+    for magic, kind in FOREIGN.items():
+        if head.startswith(magic):
+            raise DataError(f"{name} is {kind}, not UTF-8 {ending.lstrip('.') or 'text'}: convert it first")
+    if ending != ".txt" and looks_like_html(head):
+        raise DataError(
+            f"{name} is an HTML page, not {ending.lstrip('.') or 'data'}: a login or error page saved by mistake?"
+        )
+
+
+def looks_like_html(head: bytes) -> bool:
+    """Whether the first bytes of a file open an HTML page."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256 as 64 hex digits, read in blocks."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

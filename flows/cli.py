@@ -1,0 +1,295 @@
+"""The `gpt` command. Every table takes --json; errors that a user can cause are a line or two on stderr, with exit code 2."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows import UserError
+from flows.environment import home, prepare
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=__doc__.splitlines()[0],
+)
+NO_ROOM = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EACCES: "permission is denied",
+    errno.EROFS: "it is read-only",
+}
+
+Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
+Size = Annotated[
+    str, typer.Option(help="nano, tiny, small, medium, large or xl, or a whole preset such as classic-tiny")
+]
+Steps = Annotated[int, typer.Option(help="training steps, instead of the recipe's", min=1)]
+Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
+From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
+Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
+
+
+@app.command()
+def train(
+    corpus: Corpus = "",
+    size: Size = "",
+    steps: Steps = None,
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
+):
+    """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
+    asked = _asked(corpus, size, steps, settings, source, name)
+    if force not in ("", "download", "clean", "tokenize", "pack", "train"):
+        raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
+    from flows import recipes
+
+    recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
+    prepare()
+    # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    from flows import progress
+
+    progress.to_terminal = True
+    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
+    from flows.train import train as flow
+
+    flow(**asked, force=force or None)
+
+
+@app.command()
+def generate(
+    model: Annotated[
+        str, typer.Argument(help="corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder")
+    ],
+    prompt: Annotated[str, typer.Argument(help="text to go on from; empty begins a document")] = "",
+    max_tokens: Annotated[int, typer.Option(help="at most this many tokens")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="choose among the k likeliest tokens; 0: all")] = 50,
+    top_p: Annotated[float, typer.Option(help="choose among the likeliest tokens that make up this probability")] = 1.0,
+    seed: Annotated[int, typer.Option(help="the same seed writes the same text")] = 0,
+):
+    """Let a model write, token by token."""
+    prepare()
+    from flows import models
+    from gpt.generate import load, stream_text
+
+    decoder, tokenizer = load(models.find(model))
+    pieces = stream_text(
+        decoder, tokenizer, prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    )
+    sys.stdout.write(prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@app.command()
+def corpora(as_json: Json = False):
+    """List the corpora that have a recipe."""
+    from flows import recipes
+
+    rows = []
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        where = recipe.source.handle or recipe.source.url or "built in"
+        rows.append({"corpus": name, "what": recipe.title, "source": recipe.source.kind, "where": where})
+    _table(rows, as_json)
+
+
+@app.command()
+def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
+    """List the versioned outputs of every stage, oldest first."""
+    from flows.store import Store
+
+    keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
+    manifests = Store(home()).manifests(corpus)
+    if as_json:
+        return _table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
+    rows = [
+        {k: m[k] for k in ("corpus", "stage", "key")}
+        | {"digest": m["digest"][:12], "MB": f"{_size(m) / 1e6:.1f}", "created": m["created"][:19]}
+        for m in manifests
+    ]
+    return _table(rows, False)
+
+
+@app.command()
+def why(
+    corpus: Corpus = "",
+    size: Size = "",
+    steps: Steps = None,
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    as_json: Json = False,
+):
+    """Say which stages `gpt train` with the same options would run, and because of what."""
+    from flows import recipes
+    from flows import why as reasons
+    from flows.store import Store
+
+    found = reasons.why(Store(home()), recipes.load(**_asked(corpus, size, steps, settings, source, name)))
+    _table(
+        [{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json
+    )
+
+
+@app.command()
+def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
+    """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
+    from flows.store import Store, to_artifact
+
+    store = Store(home())
+    rows = []
+    for manifest in store.manifests(corpus):
+        problems = store.damage(to_artifact(manifest))
+        rows.append({k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"})
+    _table(rows, as_json)
+    raise typer.Exit(int(any(row["state"] != "sound" for row in rows)))
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int,
+        typer.Option(help="trained models to keep of each corpus, newest first, with all they were made from", min=0),
+    ] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
+    as_json: Json = False,
+):
+    """Remove artifacts that no kept model was made from, and what killed builds left behind."""
+    from flows.store import Store
+
+    folders = Store(home()).prunable(keep)
+    sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
+    _table(
+        [
+            {"folder": str(folder.relative_to(home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
+            for folder in folders
+        ],
+        as_json,
+    )
+    if not folders:
+        return
+    if not yes and not (
+        sys.stdin.isatty()
+        and typer.confirm(f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?")
+    ):
+        raise UserError("nothing was removed; --yes removes them")
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
+    """Serve the MLflow pages of this home, on this machine only."""
+    folder = prepare()
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri.startswith("http"):
+        raise UserError(f"MLFLOW_TRACKING_URI is a server already: {uri}")
+    from flows import tracking
+
+    url = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
+    print(f"MLflow: {url}\nCtrl-C stops it", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--artifacts-destination",
+        (folder / "mlartifacts").as_uri(),
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        raise typer.Exit(
+            subprocess.call([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment)
+        )
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def main() -> None:
+    """The console script."""
+    from data_contracts import DataError
+    from gpt.config import GPTError
+    from tokenizers import TokenizerError
+
+    try:
+        app()
+    except (UserError, DataError, TokenizerError, GPTError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"error: {NO_ROOM[error.errno]}: {error.filename or home()}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _asked(corpus: str, size: str, steps: int | None, settings: list[str], source: str, name: str) -> dict:
+    """The options that name a recipe, as `recipes.load` and the flow take them."""
+    from flows.recipes import parse_override
+
+    if name and corpus:
+        raise UserError(f"both {corpus!r} and --name {name!r} name the corpus; give one")
+    if name and not source:
+        raise UserError(f"--name {name!r} goes with --from PATH")
+    if not (corpus or name):
+        raise UserError("name a corpus (gpt corpora lists them), or bring your own: --from PATH --name NAME")
+    return {
+        "corpus": corpus or name,
+        "size": size or None,
+        "steps": steps,
+        "source": str(Path(source).expanduser().resolve()) if source else None,
+        "overrides": dict(parse_override(text) for text in settings),
+    }
+
+
+def _table(rows: list[dict], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing yet")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
+def _size(manifest: dict) -> int:
+    return sum(entry["bytes"] for entry in manifest["files"].values())
+
+
+def _stop(number: int, _) -> None:
+    print(f"\nstopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Where things live, and the settings that Prefect and MLflow read from the environment when they are imported.
+
+`prepare()` runs before either is imported. It only sets what the user left unset, so PREFECT_API_URL, PREFECT_HOME and
+MLFLOW_TRACKING_URI keep their meaning.
+"""
+
+import os
+from pathlib import Path
+
+from flows import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing.
+
+    Raises UserError when it cannot be written.
+    """
+    folder = Path(os.environ.get("GPT_HOME") or ROOT / ".gpt").expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"the home {folder} cannot be written: {error.strerror}; set GPT_HOME to a folder that can"
+        ) from error
+    return folder
+
+
+def prepare() -> Path:
+    """Set the defaults (telemetry off, everything under the home), and return the home."""
+    folder = home()
+    defaults = {
+        "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # The first start migrates a database: 18 s seen, and 20 s is the default.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # A tracking server that is away is noticed in seconds; `tracking` itself tries again.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    return folder

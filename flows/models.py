@@ -1,0 +1,48 @@
+"""Find a trained model by whatever a user calls it. MLflow is loaded only for names that are MLflow's."""
+
+import re
+from pathlib import Path
+
+from flows import UserError
+from flows.environment import home
+from flows.recipes import names
+from flows.store import Store
+
+
+def find(model: str) -> Path:
+    """The model folder that a user means: a corpus, `gpt-<corpus>@champion`, `gpt-<corpus>/3`, a run id, or a folder.
+
+    A corpus means its newest trained decoder. Raises UserError when there is none.
+    """
+    for folder in (Path(model), Path(model) / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if trained := Store(home()).manifests(model, "train") if re.fullmatch(r"[a-z0-9-]+", model) else []:
+        return Path(trained[-1]["path"]) / "model"
+    if found := re.fullmatch(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))", model):
+        return _download(f"models:/{found[1]}" + (f"@{found[2]}" if found[2] else f"/{found[3]}"), model)
+    if re.fullmatch(r"[0-9a-f]{32}", model):
+        import mlflow
+
+        try:
+            tags = mlflow.get_run(model).data.tags
+        except mlflow.MlflowException as error:
+            raise UserError(f"run {model} is not known to MLflow at {mlflow.get_tracking_uri()}") from error
+        if "model" not in tags:
+            raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
+        return _download(tags["model"], model)
+    if model in names():
+        raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")
+    raise UserError(
+        f"model {model!r} is not known; give a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder "
+        "(gpt artifacts lists what is trained)"
+    )
+
+
+def _download(uri: str, asked: str) -> Path:
+    import mlflow
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
+    except (mlflow.MlflowException, OSError) as error:
+        raise UserError(f"model {asked!r} cannot be had from MLflow: {str(error)[:200]}") from error

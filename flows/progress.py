@@ -1,0 +1,70 @@
+"""What a person sees while it runs: lines and bars on the terminal, the log and a progress artifact in Prefect.
+
+Prefect is told at most every few seconds, since each update is a request, and its absence never stops the work.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS = 5.0  # between two updates of the Prefect page, or two lines where there is no terminal
+console = Console(stderr=True, highlight=False)
+to_terminal = False  # the command line sets it; under a worker the log alone is told
+
+Report = Callable[..., None]
+
+
+def say(text: str) -> None:
+    """One line for whoever watches."""
+    if FlowRunContext.get() or TaskRunContext.get():
+        with suppress(Exception):
+            get_run_logger().info(text)
+    if to_terminal:
+        console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(stage: str) -> Iterator[Report]:
+    """A function `report(fraction, text="")` to call as often as one likes with the share done, 0 to 1."""
+    shown = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        transient=True,
+        disable=not (to_terminal and sys.stderr.isatty()),
+    )
+    row = shown.add_task(stage, total=1.0, text="")
+    artifact_id, last = None, time.monotonic()
+
+    def report(fraction: float, text: str = "") -> None:
+        nonlocal artifact_id, last
+        shown.update(row, completed=fraction, text=text)
+        now = time.monotonic()
+        if now - last < SECONDS:
+            return
+        last = now
+        if to_terminal and shown.disable:
+            console.print(f"{stage:<9} {fraction:4.0%}  {text}", markup=False)
+        with suppress(Exception):
+            if FlowRunContext.get() and artifact_id is None:
+                artifact_id = create_progress_artifact(
+                    progress=100 * fraction, key=f"progress-{stage}", description=text or stage
+                )
+            elif artifact_id is not None:
+                update_progress_artifact(artifact_id, progress=100 * fraction, description=text or stage)
+
+    with shown:
+        yield report
+        last = -SECONDS
+        if artifact_id is not None:
+            report(1.0)

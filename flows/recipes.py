@@ -1,0 +1,201 @@
+"""Recipe: everything that determines a run, typed, validated, and read from one commented TOML file a corpus.
+
+`flows/recipes/<corpus>.toml` is merged with the preset that its [model] names and with overrides (`train.lr=0.001`), then
+checked as a whole: every problem is told in one message, an unknown key with the nearest known one. The sections are the
+leaves' own dataclasses, so a setting is documented once, where it is used.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_contracts.cleaning import Rules
+from data_contracts.sources import Source
+from flows import UserError
+from flows.environment import ROOT
+from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
+from tokenizers.training import TokenizerConfig
+
+FOLDER = ROOT / "flows" / "recipes"
+SIZES = ("nano", "tiny", "small", "medium", "large", "xl")
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl"]
+CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+OWN = "own"  # the reader, and the recipe, of a folder that a user brings
+
+
+@dataclass(frozen=True)
+class Pack:
+    """How token sequences are cut."""
+
+    block_size: int = 256
+    """T: tokens in a training sequence, and the most that the decoder looks back"""
+
+    def __post_init__(self):
+        if self.block_size < 2:
+            raise ValueError(f"block_size {self.block_size} is below 2")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the trained model is asked to write, for the summary and MLflow."""
+
+    prompts: tuple[str, ...] = ("",)
+    """each is continued once; the empty prompt lets the model begin a document"""
+    max_tokens: int = 120
+    temperature: float = 0.8
+    top_k: int = 50
+    seed: int = 0
+
+
+class Recipe(BaseModel):
+    """One corpus's run. `model.vocab_size` is what was asked for; the tokenizer stage says what it became."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str = Field(pattern=CORPUS_PATTERN)
+    title: str = ""
+    reader: str
+    """which module of data_contracts/corpora reads the raw files"""
+    source: Source
+    options: dict[str, str] = {}
+    """of the reader, such as `text_column`"""
+    clean: Rules = Rules()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    pack: Pack = Pack()
+    model: ModelConfig
+    train: TrainConfig
+    runtime: Runtime = Runtime()
+    sample: Sample = Sample()
+
+    def flat(self) -> dict[str, str]:
+        """`section.name` -> value as text, for MLflow's parameters."""
+        return dict(sorted(_flatten(json.loads(self.model_dump_json()))))
+
+
+def names() -> list[str]:
+    """Corpora that have a recipe, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != OWN)
+
+
+def load(
+    corpus: str,
+    *,
+    size: str | None = None,
+    steps: int | None = None,
+    source: str | None = None,
+    overrides: dict | None = None,
+) -> Recipe:
+    """The recipe of a corpus. Raises UserError with every problem found.
+
+    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps: train.steps. source: a
+    folder or file to read instead of the recipe's source; with it any name is a corpus. overrides: {"train.lr": 0.001}.
+    """
+    if corpus in names():
+        text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
+    elif source:
+        text = (FOLDER / f"{OWN}.toml").read_text(encoding="utf-8")
+    else:
+        raise UserError(
+            f"corpus {corpus!r} is not known{_nearest(corpus, names())} (gpt corpora lists them; --from PATH brings your own)"
+        )
+    values = tomllib.loads(text)
+    problems: list[str] = []
+    for name, value in (overrides or {}).items():
+        section, dot, key = name.partition(".")
+        place = values.setdefault(section, {}) if dot else values
+        if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
+            problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
+            continue
+        place[key or section] = value
+    values |= {"corpus": corpus, "reader": corpus if corpus in names() else OWN}
+    if source:
+        values["source"] = {"kind": "local", "path": str(Path(source).expanduser().resolve())}
+    if steps is not None:
+        values.setdefault("train", {})["steps"] = steps
+    _resolve_model(values, size, problems)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors()]
+        recipe = None
+    if problems or recipe is None:
+        head = (
+            f"recipe {corpus} cannot be used: "
+            if len(problems) == 1
+            else f"recipe {corpus} has {len(problems)} problems:\n  "
+        )
+        raise UserError(head + "\n  ".join(problems))
+    return recipe
+
+
+def parse_override(text: str) -> tuple[str, object]:
+    """`train.lr=1e-3` -> ("train.lr", 0.001). The value is read as TOML, and as plain text where it is none."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UserError(f"--set {text!r} is not of the form section.name=value, such as train.steps=500")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
+    """Put the preset under what [model] says, and T and the vocabulary where they belong."""
+    model = dict(values.get("model") or {})
+    for name, home in (("vocab_size", "tokenizer.vocab_size"), ("block_size", "pack.block_size")):
+        if name in model:
+            problems.append(f"model.{name} is set by {home}")
+            del model[name]
+    base = model.pop("preset", "modern-nano")
+    if size:
+        base = size if size in PRESETS else f"{str(base).split('-')[0]}-{size}"
+        model = {name: value for name, value in model.items() if name not in ("n_layer", "n_head", "n_embd")}
+    try:
+        model = preset(base) | model
+    except ValueError as error:
+        problems.append(str(error))
+        model = preset("modern-nano") | model
+    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", TokenizerConfig.vocab_size)
+    block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
+    # A wrong type here is told by its own section; the model only needs some number to be checked with.
+    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else TokenizerConfig.vocab_size
+    model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
+    values["model"] = model
+
+
+def _problem(item: dict) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{place} is not known{_nearest(place, _settings() if '.' in place else [*Recipe.model_fields, *_settings()])}"
+    if item["type"] == "missing":
+        return f"{place} is missing"
+    message = re.sub(rf"^Value error, (?:{place} configuration: |rules: )?", "", item["msg"])
+    return f"{place}: {message}" if item["type"] == "value_error" else f"{place} = {item['input']!r}: {message}"
+
+
+def _settings() -> list[str]:
+    """Every known `section.name`."""
+    known = []
+    for name, info in Recipe.model_fields.items():
+        section = info.annotation
+        known += [f"{name}.{field.name}" for field in fields(section)] if is_dataclass(section) else [name]
+    return [*known, "model.preset"]
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _flatten(values: dict, prefix: str = ""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)

@@ -1,0 +1,92 @@
+"""Trained models by name: registering one, and crowning it.
+
+`champion` moves only to a model that has fewer bits per byte than the present one on the same held-out bytes.
+"""
+
+from importlib.metadata import version
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+from flows.environment import ROOT
+from flows.recipes import Recipe
+from flows.store import Artifact
+from flows.tracking import Tracker
+
+CHAMPION = "champion"
+REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")
+
+
+def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Artifact) -> str:
+    """Register a trained decoder as `gpt-<corpus>` once, and say in the run whether it became the champion.
+
+    Returns the version. A decoder that is registered already (the same digest) keeps its version.
+    """
+    from gpt.generate import DEFAULTS
+
+    name, client = f"gpt-{recipe.corpus}", tracker.client
+    known = [v for v in _versions(client, name) if v.tags.get("digest") == decoder.digest]
+    if known:
+        chosen = known[0].version
+    else:
+        info = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(ROOT / "flows" / "serving.py"),
+            code_paths=[str(ROOT / "gpt")],
+            artifacts={"model": str(decoder.folder / "model")},
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("string")]),
+                outputs=Schema([ColSpec("string")]),
+                params=ParamSchema(
+                    [ParamSpec(k, "long" if isinstance(v, int) else "double", v) for k, v in DEFAULTS.items()]
+                ),
+            ),
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
+            params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},
+            tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
+            model_type="gpt",
+        )
+        registered = mlflow.register_model(info.model_uri, name)
+        chosen = registered.version
+        tags = {
+            "digest": decoder.digest,
+            "val_bpb": f"{decoder.counts['val_bpb']:.6f}",
+            "held_out": sequences.counts["held_out"],
+            "run_id": tracker.run_id,
+        }
+        for key, value in tags.items():
+            client.set_model_version_tag(name, chosen, key, value)
+    verdict = _crown(client, name, chosen, decoder.counts["val_bpb"], sequences.counts["held_out"])
+    tracker.tags({"model": f"models:/{name}/{chosen}", "champion": verdict})
+    return chosen
+
+
+def _crown(client: mlflow.MlflowClient, name: str, new: str, bits: float, held_out: str) -> str:
+    """Move the alias if the new version deserves it; returns the reason either way."""
+    try:
+        present = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        present = None
+    if present is None:
+        client.set_registered_model_alias(name, CHAMPION, new)
+        return f"version {new} is the first"
+    if present.version == new:
+        return f"version {new} stays champion"
+    best = float(present.tags.get("val_bpb", "inf"))
+    if present.tags.get("held_out") != held_out:
+        return (
+            f"version {present.version} stays: it was measured on other held-out documents, so the two do not compare"
+        )
+    if bits < best:
+        client.set_registered_model_alias(name, CHAMPION, new)
+        return f"version {new} replaces {present.version}: {bits:.4f} bits per byte against {best:.4f}"
+    return f"version {present.version} stays: {best:.4f} bits per byte against {bits:.4f} of version {new}"
+
+
+def _versions(client: mlflow.MlflowClient, name: str) -> list:
+    try:
+        return list(client.search_model_versions(f"name = '{name}'"))
+    except MlflowException:
+        return []

@@ -1,0 +1,115 @@
+"""What a finished run leaves for its reader: samples, the table of stages, the link to MLflow, the summary on the terminal."""
+
+import json
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+from rich.markup import escape
+
+from flows import progress, registry
+from flows.recipes import Recipe
+from flows.store import Artifact
+from flows.tracking import Tracker
+
+
+def finish(recipe: Recipe, tracker: Tracker) -> dict:
+    """Let the model write, register it, tell Prefect and MLflow, and return the summary that the flow ends with."""
+    stages = tracker.stages
+    decoder, sequences = stages["train"], stages["pack"]
+    texts = samples(recipe, decoder.folder / "model")
+    tracker.text("\n\n---\n\n".join(texts), f"samples/step-{decoder.counts['best_step']:06d}.txt")
+    version = registry.register(tracker, recipe, decoder, sequences)
+    summary = {
+        "corpus": recipe.corpus,
+        "val_bpb": decoder.counts["val_bpb"],
+        "baselines": sequences.counts["baselines"],
+        "parameters": decoder.counts["parameters"],
+        "model": f"models:/gpt-{recipe.corpus}/{version}",
+        "mlflow_run": tracker.run_id,
+        "mlflow_url": tracker.url,
+        "stages": {
+            name: {"key": a.key, "digest": a.digest, "reused": a.reused, "seconds": a.seconds, **a.counts}
+            for name, a in stages.items()
+        },
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    tracker.step(0, {"val/best_bpb": summary["val_bpb"], "peak_memory_bytes": summary["peak_memory_bytes"]})
+    tracker.text(json.dumps(summary, indent=1), "summary.json")
+    if FlowRunContext.get():
+        with suppress(Exception):  # a Prefect page without its table is no reason to lose a trained model
+            tell_prefect(recipe, tracker, stages, texts)
+    if progress.to_terminal:
+        show(recipe, summary, stages, texts)
+    return summary
+
+
+def samples(recipe: Recipe, model_folder: Path) -> list[str]:
+    """The model's continuation of each of the recipe's prompts."""
+    from gpt.generate import load, stream_text
+
+    model, tokenizer = load(model_folder)
+    asked = recipe.sample
+    settings = {
+        "max_tokens": asked.max_tokens,
+        "temperature": asked.temperature,
+        "top_k": asked.top_k,
+        "seed": asked.seed,
+    }
+    return [prompt + "".join(stream_text(model, tokenizer, prompt, **settings)) for prompt in asked.prompts]
+
+
+def tell_prefect(recipe: Recipe, tracker: Tracker, stages: dict[str, Artifact], texts: list[str]) -> None:
+    rows = [
+        {
+            "stage": name,
+            "state": "reused" if a.reused else "built",
+            "seconds": a.seconds,
+            "key": a.key,
+            "counts": json.dumps(a.counts),
+        }
+        for name, a in stages.items()
+    ]
+    create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
+    create_link_artifact(
+        link=tracker.url, link_text="MLflow runs", key=f"mlflow-{recipe.corpus}", description=f"run {tracker.run_id}"
+    )
+    text = "\n\n".join(f"```\n{text}\n```" for text in texts)
+    create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
+
+
+def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:
+    """The summary, on the terminal."""
+    cleaned, packed = stages["clean"].counts, stages["pack"].counts
+    console, corpus = progress.console, recipe.corpus
+    seconds = "  ".join(f"{name} {'reused' if a.reused else f'{a.seconds:.1f}'}" for name, a in stages.items())
+    bits = {"this model": summary["val_bpb"]} | summary["baselines"]
+    rows = {
+        "documents": f"{cleaned['documents']:,} kept, {cleaned['rejects']:,} dropped",
+        "vocabulary": f"{stages['tokenize'].counts['vocab_size']:,} pieces",
+        "tokens": f"{packed['train_tokens']:,} to train on, {packed['val_tokens']:,} held out",
+        "parameters": f"{summary['parameters']:,}",
+        "bits per byte": "   ".join(
+            f"{name} {value:.3f}" for name, value in sorted(bits.items(), key=lambda item: item[1])
+        ),
+        "seconds": seconds,
+        "peak memory": f"{summary['peak_memory_bytes'] / 1e9:.2f} GB",
+        "model": f"gpt-{corpus}/{summary['model'].rpartition('/')[2]}",
+        "MLflow": f"{summary['mlflow_url']}  (run {summary['mlflow_run']})",
+    }
+    console.print()
+    for text in texts:
+        console.print("\n".join(f"  | {line}" for line in text.splitlines()[:12]), markup=False, style="cyan")
+        console.print()
+    for name, value in rows.items():
+        console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
+    prompt = json.dumps(recipe.sample.prompts[0], ensure_ascii=False)
+    console.print("\n[bold]next[/bold]")
+    for command, what in (
+        (f"gpt generate {corpus} {prompt}", "let it write"),
+        ("gpt ui", "browse runs, checkpoints and models in MLflow"),
+        (f"gpt why {corpus} --set train.lr=0.001", "see what a change would run again"),
+    ):
+        console.print(f"  .venv/bin/{command}   # {what}", markup=False, soft_wrap=True)

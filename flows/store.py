@@ -1,0 +1,310 @@
+"""Versioned artifacts on disk: `<home>/artifacts/<corpus>/<stage>/<key>/`, each with a `manifest.json` written last.
+
+The key says what an artifact would be made from: its stage, parameters, the digests of its inputs, and the code that makes
+it. The digest says what it is. So equal bytes upstream mean reuse downstream, whatever made them.
+
+Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock
+and renamed into place, so nothing half-made looks finished. Files under `log/` are recorded and checked like the others but
+do not enter the digest: they hold timings.
+"""
+
+import ast
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from flows.environment import ROOT
+
+MANIFEST = "manifest.json"
+PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "prefect", "mlflow", "kagglehub")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's output: small enough to pass between tasks, enough to find and trust the files."""
+
+    corpus: str
+    stage: str
+    key: str
+    digest: str
+    path: str
+    counts: dict = field(default_factory=dict)
+    seconds: float = 0.0
+    """what building it took, also when it is reused"""
+    reused: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+
+def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) -> str:
+    """16 hex digits. inputs: the digest of each input by stage name."""
+    return _hash([stage, parameters, inputs, code])[:16]
+
+
+def code_version(*sources: Path | str) -> str:
+    """16 hex digits over Python sources (files, or source text) as they run: comments, docstrings and layout left out."""
+    normal = []
+    for source in sources:
+        tree = ast.parse(source.read_text() if isinstance(source, Path) else source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
+        normal.append(ast.unparse(tree))
+    return _hash(normal)[:16]
+
+
+class Store:
+    """All artifacts under one home; safe to use from several processes at once."""
+
+    def __init__(self, home: Path, say: Callable[[str], None] = print):
+        self.root = home / "artifacts"
+        self.say = say
+
+    def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
+        """Manifests of finished artifacts, oldest first; each with its `path`. An unreadable one is left out."""
+        found = []
+        for path in self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"):
+            if manifest := _read_manifest(path.parent):
+                found.append(manifest | {"path": str(path.parent)})
+        return sorted(found, key=lambda manifest: (manifest["created"], manifest["path"]))
+
+    def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
+        """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
+        path = self.root / corpus / stage / key
+        manifest = _read_manifest(path)
+        return manifest and to_artifact(manifest | {"path": str(path)})
+
+    def damage(self, artifact: Artifact) -> list[str]:
+        """What is wrong with the files, a line each: missing, cut or edited. Reads every byte."""
+        manifest = _read_manifest(artifact.folder) or {"files": {}}
+        return [
+            problem
+            for name, entry in manifest["files"].items()
+            if (problem := _check_file(artifact.folder / name, name, entry))
+        ]
+
+    def build(
+        self,
+        corpus: str,
+        stage: str,
+        parameters: dict,
+        inputs: dict[str, str],
+        code: str,
+        make: Callable[[Path], dict],
+        *,
+        resumable: bool = False,
+        force: bool = False,
+    ) -> Artifact:
+        """The artifact of this key: reused when it is there and sound, else made by `make(folder) -> counts`.
+
+        Waits when another process builds the same key. resumable: a folder that an interrupted build left is handed to
+        `make` again; otherwise it is emptied first. force: build even if a sound one is there.
+        """
+        key = make_key(stage, parameters, inputs, code)
+        final = self.root / corpus / stage / key
+        building = final.with_name(f".building-{key}")
+        with self.lock(corpus, stage, key):
+            found = self.find(corpus, stage, key)
+            problems = self.damage(found) if found else []
+            if found and not problems and not force:
+                return replace(found, reused=True)
+            for problem in problems:
+                self.say(f"{corpus}/{stage}/{key}: {problem}; it is built again")
+            if not resumable or force:
+                shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True, exist_ok=True)
+            started = time.monotonic()
+            counts = make(building)
+            seconds = round(time.monotonic() - started, 3)
+            files = {
+                str(path.relative_to(building)): describe(path)
+                for path in sorted(building.rglob("*"))
+                if path.is_file()
+            }
+            manifest = {
+                "corpus": corpus,
+                "stage": stage,
+                "key": key,
+                "digest": digest_of(files),
+                "inputs": inputs,
+                "parameters": parameters,
+                "code": code,
+                "files": files,
+                "counts": counts,
+                "seconds": seconds,
+                "git": git_state(),
+                "packages": package_versions(),
+                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            }
+            _write_synced(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            _swap(building, final)
+            return to_artifact(manifest | {"path": str(final)})
+
+    @contextmanager
+    def lock(self, corpus: str, stage: str, key: str) -> Iterator[None]:
+        """One builder a key. The lock is the kernel's, so a killed process holds none."""
+        folder = self.root.parent / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{corpus}-{stage}-{key}").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say(f"{corpus}/{stage}/{key} is being built by another process; waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def is_locked(self, corpus: str, stage: str, key: str) -> bool:
+        path = self.root.parent / "locks" / f"{corpus}-{stage}-{key}"
+        if not path.exists():
+            return False
+        with path.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def prunable(self, keep: int) -> list[Path]:
+        """Folders that may go: all but the `keep` newest training artifacts of each corpus and what those were made from,
+        and what interrupted or replaced builds left behind and no process holds."""
+        manifests = self.manifests()
+        needed: set[tuple[str, str]] = set()  # (corpus, digest)
+        for corpus in {manifest["corpus"] for manifest in manifests}:
+            newest_first = [m for m in reversed(manifests) if m["corpus"] == corpus]
+            stages_seen: dict[str, int] = {}
+            for (
+                manifest
+            ) in newest_first:  # downstream artifacts are newer than their inputs' first use, so follow digests
+                count = stages_seen[manifest["stage"]] = stages_seen.get(manifest["stage"], 0) + 1
+                if count <= (keep if manifest["stage"] == "train" else 1):
+                    needed.add((corpus, manifest["digest"]))
+            grown = True
+            while grown:
+                inputs = {
+                    (corpus, d) for m in newest_first if (corpus, m["digest"]) in needed for d in m["inputs"].values()
+                }
+                grown = not inputs <= needed
+                needed |= inputs
+        stale = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
+        left = [
+            path
+            for path in self.root.glob("*/*/.*-*")
+            if not self.is_locked(path.parent.parent.name, path.parent.name, path.name.rpartition("-")[2])
+        ]
+        return [*stale, *left]
+
+
+def to_artifact(manifest: dict) -> Artifact:
+    return Artifact(
+        **{name: manifest[name] for name in ("corpus", "stage", "key", "digest", "path", "counts", "seconds")}
+    )
+
+
+def digest_of(files: dict[str, dict]) -> str:
+    """64 hex digits over the names and contents of the files, those under `log/` left out."""
+    return _hash([[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith("log/")])
+
+
+def describe(path: Path) -> dict:
+    with path.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256}
+
+
+def git_state() -> dict:
+    """Commit of the project and whether the work tree differs from it; empty where there is no git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": False}
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def package_versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`name old -> new` for every leaf in which two nested dicts differ."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name, "(absent)"), new.get(name, "(absent)")
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name} {_short(before)} -> {_short(after)}")
+    return lines
+
+
+def as_parameters(*sections) -> dict:
+    """One dict of the fields of dataclasses, with plain JSON values, as a manifest holds them."""
+    return json.loads(json.dumps({name: value for section in sections for name, value in asdict(section).items()}))
+
+
+def _hash(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:16]}..."
+
+
+def _read_manifest(folder: Path) -> dict | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return manifest if {"digest", "files", "created", "counts"} <= manifest.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _check_file(path: Path, name: str, entry: dict) -> str:
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+    return "" if describe(path) == entry else f"{name} was edited (its sha256 differs)"
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _swap(building: Path, final: Path) -> None:
+    """Put the new folder in its place; what stood there goes only after."""
+    old = final.with_name(f".replaced-{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    building.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

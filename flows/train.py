@@ -1,0 +1,83 @@
+"""The flow: name a corpus, and five tasks take it from raw text to a trained decoder.
+
+    prefect deployment run train/wiki      # through a server and a worker
+    gpt train wiki                         # the same flow, here and now
+
+The tasks are called directly, so they run in the flow's own thread: MLflow's active run and signal handlers belong to it.
+Whether a stage runs or its artifact is reused is the store's decision; Prefect's own caching knows nothing of files.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+
+from flows.environment import prepare  # noqa: E402
+
+prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from pydantic import Field  # noqa: E402
+
+from flows import recipes, report, tracking  # noqa: E402
+from flows.execute import execute  # noqa: E402
+from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
+from flows.store import Artifact  # noqa: E402
+
+StageName = Literal["download", "clean", "tokenize", "pack", "train"]
+plain = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+@task(name="download", task_run_name="download", **plain)
+def download(recipe: Recipe, force: bool = False) -> Artifact:
+    """Raw files, from Kaggle, HTTPS, a local folder or this Python itself."""
+    return execute("download", recipe, {}, force)
+
+
+@task(name="clean", task_run_name="clean", **plain)
+def clean(raw: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
+    """Documents that keep their contract, rejects with a reason, and the split into training and held-out."""
+    return execute("clean", recipe, {"download": raw}, force)
+
+
+@task(name="tokenize", task_run_name="tokenize", **plain)
+def fit_tokenizer(documents: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
+    """A SentencePiece model of the training documents."""
+    return execute("tokenize", recipe, {"clean": documents}, force)
+
+
+@task(name="pack", task_run_name="pack", **plain)
+def pack(documents: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
+    """Token shards, their document index, and the baselines on the held-out bytes."""
+    return execute("pack", recipe, {"clean": documents, "tokenize": tokenizer}, force)
+
+
+@task(name="train", task_run_name="train", **plain)
+def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
+    """The decoder, its best weights, and its evaluations."""
+    return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
+
+
+@flow(name="train", flow_run_name="{corpus}", persist_result=False)
+def train(
+    corpus: Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")],
+    size: Annotated[Size | None, Field(description="model size, instead of the recipe's")] = None,
+    steps: Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")] = None,
+    overrides: Annotated[
+        dict[str, bool | int | float | str | list[str]],
+        Field(description='settings by name, such as {"train.lr": 0.001}'),
+    ] = {},  # noqa: B006
+    source: Annotated[str | None, Field(description="folder or file to read instead of the recipe's source")] = None,
+    force: Annotated[StageName | None, Field(description="run this stage even if nothing changed")] = None,
+) -> dict:
+    """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
+    recipe = recipes.load(corpus, size=size, steps=steps, source=source, overrides=overrides)
+    with tracking.run(recipe) as tracker:
+        raw = download(recipe, force == "download")
+        documents = clean(raw, recipe, force == "clean")
+        tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
+        sequences = pack(documents, tokenizer, recipe, force == "pack")
+        fit_decoder(sequences, tokenizer, recipe, force == "train")
+        return report.finish(recipe, tracker)

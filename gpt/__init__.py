@@ -1,0 +1,13 @@
+"""A decoder-only transformer from scratch: torch, numpy, safetensors, sentencepiece and nothing else.
+
+    config      what a model, a training run and a machine are        (no torch: imports in milliseconds)
+    model       GPT: ids_BT -> logits_BTV
+    optim       which parameter is updated how, and the learning rate
+    dataset     the packed tokens on disk, and the batches drawn from them
+    evaluate    bits per byte on held-out documents, and the baselines beside it
+    checkpoint  weights and training state as safetensors and JSON; never unpickled
+    trainer     train(data, out, ...), which can be killed anywhere    (python -m gpt.trainer)
+    generate    text, token by token
+
+Nothing is imported here, so that `import gpt` costs nothing.
+"""

@@ -1,0 +1,268 @@
+"""Models and training states on disk: safetensors and JSON, nothing that could run code when read.
+
+    <model>/model.safetensors   weights, float32, by parameter name
+    <model>/config.json         format, version, ModelConfig, and metadata (tokenizer fingerprint, step, scores ...)
+
+A training state is the same folder plus
+
+    optimizer.safetensors       "<parameter name>/<what the optimizer keeps>"
+    state.json                  step, random generators, evaluations so far; with the step, the data cursor is known too
+
+A folder is built under a hidden name beside its place, flushed to disk, and renamed: it is there whole or not at all.
+The same model gives the same bytes.
+"""
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gpt.config import GPTError, ModelConfig, from_dict
+from gpt.model import GPT
+
+MODEL_FORMAT = "gpt-from-scratch/model"
+STATE_FORMAT = "gpt-from-scratch/state"
+VERSION = 1
+
+
+def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
+    """Write weights and config.json, atomically; an older folder of that name is replaced.
+
+    metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
+    """
+    with _atomic_folder(Path(folder)) as temporary:
+        _write_model(temporary, model, metadata)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
+    """The model, in eval mode on `device`, and its metadata.
+
+    Raises GPTError that names the file: missing, cut, foreign, of a newer version, or with other tensors than config.json says.
+    """
+    folder = Path(folder)
+    document = _read_json(folder / "config.json", MODEL_FORMAT)
+    config = from_dict(ModelConfig, document.get("model"), f"{folder / 'config.json'}, model")  # type: ignore[arg-type]
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        raise GPTError(f"{folder / 'config.json'}: metadata is missing")
+    tensors = _read_tensors(folder / "model.safetensors")
+    with torch.device("meta"):  # names and shapes only: no time spent on first values that are overwritten
+        expected = GPT(config).state_dict()
+    _check_tensors(folder / "model.safetensors", tensors, expected)
+    with torch.random.fork_rng(devices=[]):  # loading a model amid a training must not move its random numbers
+        model = GPT(config)
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), metadata
+
+
+def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], *, step: int, progress: dict[str, Any]) -> None:
+    """Write all that a run needs to go on after `step` updates exactly as if it had not stopped, atomically.
+
+    progress: JSON values of the trainer's own (evaluations so far, what it was asked to do).
+    """
+    state = {
+        "format": STATE_FORMAT,
+        "version": VERSION,
+        "step": step,
+        "random": _random_state(model),
+        "progress": progress,
+    }
+    with _atomic_folder(Path(folder)) as temporary:
+        _write_model(temporary, model, {"step": step})
+        save_file(_optimizer_tensors(model, optimizers), temporary / "optimizer.safetensors", metadata={"format": "pt"})
+        _write_json(temporary / "state.json", state)
+
+
+def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Step and progress of a saved state, without its tensors. Raises GPTError (see `load_model`)."""
+    path = Path(folder) / "state.json"
+    state = _read_json(path, STATE_FORMAT)
+    if type(state.get("step")) is not int or not isinstance(state.get("progress"), dict):
+        raise GPTError(f"{path}: step or progress is missing")
+    return state["step"], state["progress"]
+
+
+def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
+    """Put a saved state into model, optimizers and torch's random generators. Raises GPTError (see `load_model`)."""
+    folder = Path(folder)
+    state = _read_json(folder / "state.json", STATE_FORMAT)
+    weights = _read_tensors(folder / "model.safetensors")
+    _check_tensors(folder / "model.safetensors", weights, model.state_dict())
+    kept = _read_tensors(folder / "optimizer.safetensors")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, tensor in kept.items():
+        name, _, what = key.rpartition("/")
+        if name not in shapes or (what != "step" and tensor.shape != shapes[name]):
+            raise GPTError(f"{folder / 'optimizer.safetensors'}: {key} does not belong to this model")
+    for optimizer in optimizers:
+        document = optimizer.state_dict()  # its parameters are numbered in the order of its groups
+        numbered = (p for group in optimizer.param_groups for p in group["params"])
+        for number, parameter in enumerate(numbered):
+            prefix = names[id(parameter)] + "/"
+            own = {key.removeprefix(prefix): tensor for key, tensor in kept.items() if key.startswith(prefix)}
+            if not own:
+                raise GPTError(f"{folder / 'optimizer.safetensors'}: nothing for {names[id(parameter)]}")
+            document["state"][number] = own
+        optimizer.load_state_dict(document)
+    model.load_state_dict(weights)
+    try:
+        torch.set_rng_state(_from_text(state["random"]["cpu"]))
+        if "cuda" in state["random"] and next(model.parameters()).is_cuda:
+            torch.cuda.set_rng_state(_from_text(state["random"]["cuda"]), next(model.parameters()).device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise GPTError(f"{folder / 'state.json'}: the random state cannot be used ({error})") from None
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """Where a step's checkpoint stands: its name sorts by step."""
+    return Path(root) / f"step-{step:06d}"
+
+
+def steps_in(root: Path) -> list[int]:
+    """Steps of the finished checkpoints under `root`, ascending; half-written ones have another name."""
+    found = (path.name.removeprefix("step-") for path in Path(root).glob("step-*") if (path / "config.json").is_file())
+    return sorted(int(number) for number in found if number.isdigit())
+
+
+def keep_only(root: Path, steps: set[int]) -> None:
+    """Delete every checkpoint under `root` but these, and what a killed run left half-written."""
+    keep = {step_folder(root, step).name for step in steps}
+    for path in Path(root).iterdir() if Path(root).is_dir() else ():
+        if path.is_dir() and path.name.startswith((".step-", "step-")) and path.name not in keep:
+            (path / "config.json").unlink(missing_ok=True)  # first: half-deleted, it is no checkpoint any more
+            shutil.rmtree(path)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a model folder, atomically."""
+    with _atomic_folder(Path(target)) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+
+
+def remove(root: Path) -> None:
+    """Delete a folder of checkpoints; a kill on the way leaves none that looks finished."""
+    if Path(root).is_dir():
+        keep_only(root, set())
+        shutil.rmtree(root)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, atomically."""
+    temporary = path.with_name(f".{path.name}.partial")
+    _write_json(temporary, value)
+    _flush(temporary)
+    temporary.replace(path)
+    _flush(path.parent)
+
+
+@contextmanager
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary sibling to fill; when the block ends well, it is flushed and takes the name `folder`."""
+    temporary, replaced = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "replaced"))
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
+        if folder.exists():
+            folder.replace(replaced)  # a folder cannot be renamed onto a full one
+        temporary.replace(folder)
+        _flush(folder.parent)
+    finally:
+        for leftover in (temporary, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_model(folder: Path, model: GPT, metadata: dict[str, Any]) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    document = {"format": MODEL_FORMAT, "version": VERSION, "model": asdict(model.config), "metadata": metadata}
+    _write_json(folder / "config.json", document)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path, format_name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GPTError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise GPTError(f"{path} is cut or not JSON ({error})") from None
+    if not isinstance(document, dict) or document.get("format") != format_name:
+        raise GPTError(f"{path} is not of the format {format_name}: another program wrote it")
+    version = document.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        mend = "a newer release wrote it; update this program" if newer else "it was edited"
+        raise GPTError(f"{path} has version {version!r}; this program reads version {VERSION}: {mend}")
+    return document
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise GPTError(f"{path} is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise GPTError(f"{path} is cut or no safetensors file ({error})") from None
+
+
+def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    if differing := sorted(tensors.keys() ^ expected.keys()):
+        raise GPTError(
+            f"{path}: {differing[0]} is {'missing' if differing[0] in expected else 'not part of this model'}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+            wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"
+            raise GPTError(f"{path}: {name} is {tuple(tensor.shape)} {tensor.dtype}, config.json says {wanted}")
+
+
+def _optimizer_tensors(model: GPT, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """What the optimizers keep, by parameter name: it stays right if parameters are numbered otherwise one day."""
+    return {
+        f"{name}/{what}": tensor.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        for optimizer in optimizers
+        for what, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _random_state(model: GPT) -> dict[str, str]:
+    state = {"cpu": _to_text(torch.get_rng_state())}
+    device = next(model.parameters()).device
+    return state | ({"cuda": _to_text(torch.cuda.get_rng_state(device))} if device.type == "cuda" else {})
+
+
+def _to_text(state: Tensor) -> str:
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def _from_text(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(base64.b64decode(text, validate=True)), dtype=torch.uint8)

@@ -1,0 +1,48 @@
+"""SIGINT and SIGTERM, held back until the work at hand is safe and then passed on to whoever was listening before."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):
+    """Raised inside long work (an evaluation) to leave it early."""
+
+
+class Interruption:
+    """What arrived so far: `signal` is its number, 0 for none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has arrived."""
+        if self.signal:
+            raise Interrupted
+
+
+@contextmanager
+def held_back() -> Iterator[Interruption]:
+    """Note the first SIGINT or SIGTERM instead of acting on it; handlers are as before when the block ends.
+
+    The same signal a second time acts at once: who presses Ctrl-C twice means it. Outside the main thread Python cannot set
+    handlers, and a signal that is ignored (nohup) stays ignored: then nothing is held back.
+    """
+    interruption, previous = Interruption(), {}
+
+    def note(number: int, _frame: object) -> None:
+        interruption.signal = interruption.signal or number
+        signal.signal(number, previous[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler is not None and handler is not signal.SIG_IGN:  # None: set from C, it could not be put back
+                previous[number] = handler
+                signal.signal(number, note)
+    try:
+        yield interruption
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,39 @@
+"""Every test runs with a home of its own, and without what the machine's user has set."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("GPT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real sample files, which are not part of the repository."""
+    folder = Path(os.environ.get("GPT_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no sample data at {folder} (GPT_SHARED_DATA names another place)")
+    return folder
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Of a child process that knows only this home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return kept | {"GPT_HOME": str(home), "HOME": str(home.parent), "PYTHONUNBUFFERED": "1"} | more
+
+
+def gpt(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    """The command line, as a user calls it."""
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(home, **more), capture_output=True, text=True, timeout=600)

@@ -1,0 +1,52 @@
+"""Fixtures: the stub server, the real sample data (skipped where absent), small folders of raw files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data_contracts import download, kaggle
+from tests.data_contracts.stub_server import Stub
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    folder = Path(os.environ.get("GPT_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real sample data here: set GPT_SHARED_DATA to a folder that holds it")
+    return folder
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """The server, and clients that do not pause between attempts."""
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(kaggle, "PAUSE_SECONDS", 0.0)
+    with Stub() as server:
+        yield server
+
+
+@pytest.fixture
+def kaggle_stub(stub, monkeypatch, tmp_path_factory):
+    """The server, with this process's environment set so that kagglehub takes it for Kaggle."""
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in stub.kaggle(tmp_path_factory.mktemp("home")).items():
+        monkeypatch.setenv(name, value)
+    return stub
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """write({"a.txt": "text", "b.csv": b"bytes"}) -> the folder that holds them."""
+
+    def write(contents: dict[str, str | bytes], name: str = "raw") -> Path:
+        for file, content in contents.items():
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / name
+
+    return write

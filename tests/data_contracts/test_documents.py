@@ -1,0 +1,72 @@
+"""The contracts: a bad frame fails, a lazy one too."""
+
+import polars as pl
+import pytest
+
+from data_contracts import DataError
+from data_contracts.cleaning import DROP_RULES
+from data_contracts.documents import REASONS, Documents, Rejects, check
+
+GOOD = {
+    "doc_id": ["0" * 32, "1" * 32],
+    "text": ["é", "ab"],
+    "n_chars": [1, 2],
+    "n_bytes": [2, 2],
+    "split": ["train", "val"],
+    "source_file": ["a.txt", "b.csv"],
+    "source_row": [0, 7],
+    "metadata": ["{}", "{}"],
+}
+BAD = {
+    "an id twice": ({"doc_id": ["0" * 32] * 2}, "doc_id: field_uniqueness"),
+    "an id of another kind": ({"doc_id": ["0" * 32, "x"]}, "doc_id"),
+    "an empty text": ({"text": ["é", ""]}, "text: str_length"),
+    "no text": ({"text": ["é", None]}, "text: not_nullable"),
+    "bytes that are characters": ({"n_bytes": [1, 2]}, "n_bytes_is_utf8_length"),
+    "a wrong length": ({"n_chars": [1, 3]}, "n_chars_is_length"),
+    "a third split": ({"split": ["train", "test"]}, "split"),
+    "a negative row": ({"source_row": [0, -1]}, "source_row"),
+    "a wrong type": ({"source_row": ["0", "1"]}, "source_row: dtype"),
+    "one column more": ({"label": [1, 2]}, "column_in_schema"),
+}
+
+
+def test_good_frames_come_back_as_they_are():
+    frame = pl.LazyFrame(GOOD)
+    assert check(frame, Documents) is frame
+    assert check(frame.collect(), Documents).equals(pl.DataFrame(GOOD))
+
+
+@pytest.mark.parametrize("kind", [pl.LazyFrame, pl.DataFrame])
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_frame_fails_lazy_or_not(name, kind):
+    change, said = BAD[name]
+    with pytest.raises(DataError, match=said):
+        check(kind(GOOD | change), Documents)
+
+
+def test_every_broken_rule_is_said_with_file_and_row():
+    frame = pl.LazyFrame(GOOD | {"text": ["é", ""], "split": ["train", "test"]})
+    with pytest.raises(DataError) as error:
+        check(frame, Documents, "documents of mine")
+    message = str(error.value)
+    assert message.startswith("documents of mine breaks its contract: ")
+    assert "text: str_length" in message
+    assert "split: isin" in message
+    assert "b.csv row 7  split = 'test'" in message
+
+
+def test_a_missing_column_lists_those_found():
+    with pytest.raises(DataError, match=r"Documents: no column 'split'; found 'doc_id', 'text'"):
+        check(pl.LazyFrame(GOOD).drop("split"), Documents)
+
+
+def test_a_reject_needs_a_known_reason():
+    row = {"text": ["x"], "source_file": ["a"], "source_row": [0], "metadata": ["{}"]}
+    check(pl.LazyFrame(row | {"reason": ["empty"]}), Rejects)
+    with pytest.raises(DataError, match="reason"):
+        check(pl.LazyFrame(row | {"reason": ["ugly"]}), Rejects)
+
+
+def test_the_contract_knows_every_rule_in_its_order():
+    assert tuple(rule.name for rule in DROP_RULES) == REASONS

@@ -1,0 +1,49 @@
+"""The package as a neighbour: cheap to import, leaning on nothing it should not, open to one more corpus."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import data_contracts
+from data_contracts import DataError, corpora
+
+PACKAGE = Path(data_contracts.__file__).parent
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = "{'polars', 'pandera', 'pandas', 'kagglehub', 'requests', 'numpy'}"
+    code = f"import sys, data_contracts; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def test_it_imports_no_other_part_of_the_project():
+    forbidden = {"flows", "gpt", "tokenizers", "prefect", "mlflow"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not forbidden & {module.split(".")[0] for module in modules}, path
+
+
+def test_every_corpus_has_all_its_parts():
+    assert {"python-docs", "rick-and-morty", "shakespeare"} <= set(corpora.names())
+    for name in [*corpora.names(), "my own"]:
+        module = corpora.find(name)
+        assert all(hasattr(module, part) for part in ("TITLE", "LICENCE", "FILES", "Raw", "read", "documents")), name
+        assert "\n" not in module.TITLE + module.LICENCE
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("shakespear", "did you mean 'shakespeare'"),
+        ("rick_and_morty", "did you mean 'rick-and-morty'"),
+        ("xyz", "known are python-docs"),
+    ],
+)
+def test_an_unknown_corpus_gets_the_nearest_known(name, said):
+    with pytest.raises(DataError, match=said):
+        corpora.load(name)

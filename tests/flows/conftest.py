@@ -1,0 +1,76 @@
+"""A real Prefect server for the tests that run the flow, so that each does not start its own."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert process.poll() is None, f"it ended with {process.returncode} instead of answering {url}"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer within {seconds} s")
+
+
+def stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory) -> Iterator[str]:
+    """API address of a `prefect server start` with a database of its own."""
+    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    more = {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment(folder / "home", **more), stdout=log, stderr=log)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/api/health", process)
+            yield f"http://127.0.0.1:{port}/api"
+        finally:
+            stop(process)
+
+
+@pytest.fixture
+def notes(tmp_path) -> Path:
+    """A user's own folder: 60 short texts that a tiny model learns something from."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    words = ["the", "river", "bends", "and", "the", "old", "bridge", "waits", "for", "rain", "while", "the", "miller", "counts", "his", "sacks", "of", "barley"]
+    for i in range(60):
+        lines = [" ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {i}." for j in range(1, 12)]
+        (folder / f"note-{i:02}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+TINY = ("--set", "tokenizer.vocab_size=300", "--set", "pack.block_size=32", "--set", "model.n_layer=1", "--set", "model.n_embd=32",
+        "--set", "model.n_head=2", "--set", "train.steps=20", "--set", "train.batch_size=4", "--set", "train.eval_every=10",
+        "--set", "sample.max_tokens=20")  # fmt: skip

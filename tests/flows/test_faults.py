@@ -1,0 +1,67 @@
+"""Killed, stopped and interrupted in every stage: a rerun ends with the bytes of an undisturbed run."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment, gpt
+from tests.flows.test_command import STAGES, digests
+
+pytestmark = pytest.mark.slow
+# python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
+TRAIN = ("train", "python-docs", "--set", "tokenizer.vocab_size=1024", "--set", "pack.block_size=64", "--set", "model.n_layer=2",
+         "--set", "model.n_embd=64", "--set", "train.steps=120", "--set", "train.eval_every=60", "--set", "train.checkpoint_every=20",
+         "--set", "model.dropout=0.1", "--set", "sample.max_tokens=10")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, prefect_server) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("undisturbed") / "home"
+    result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
+    assert result.returncode == 0, result.stderr
+    return digests(home)
+
+
+def run_until(home: Path, server: str, stage: str, sent: signal.Signals) -> int:
+    """Start the flow, send the signal while `stage` is being built, and return the exit code."""
+    command = [sys.executable, "-m", "flows.cli", *TRAIN]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(home, PREFECT_API_URL=server),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    folder = home / "artifacts" / "python-docs" / stage
+    until = time.monotonic() + 120
+    while not list(folder.glob(".building-*")) or (
+        stage == "train" and not list(folder.glob(".building-*/state/step-*"))
+    ):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    process.send_signal(sent)
+    code = process.wait(60)
+    assert not list(folder.glob("[!.]*")), f"{stage} was finished before the signal came"
+    return code
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_stopped_in_every_stage(tmp_path, prefect_server, undisturbed, sent):
+    home = tmp_path / "home"
+    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}[sent]
+    assert [run_until(home, prefect_server, stage, sent) for stage in STAGES] == [expected] * len(STAGES)
+    result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
+    assert result.returncode == 0, result.stderr
+    assert digests(home) == undisturbed
+
+
+def test_two_fresh_homes_give_the_same_digests(tmp_path, prefect_server, undisturbed):
+    """Also with the hash seed and the working directory of another process."""
+    result = gpt(tmp_path / "home", *TRAIN, PREFECT_API_URL=prefect_server, PYTHONHASHSEED="7")
+    assert result.returncode == 0, result.stderr
+    assert digests(tmp_path / "home") == undisturbed

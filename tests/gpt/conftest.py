@@ -1,0 +1,39 @@
+"""A small packed corpus and model shapes, quick enough to train in a test."""
+
+import numpy as np
+import pytest
+
+from gpt import dataset
+from gpt.config import ModelConfig, TrainConfig
+
+VOCAB, EOS, T = 32, 0, 16
+
+
+def documents(seed: int, n: int):
+    """Documents of 0 to 40 tokens that follow a simple rule, so that there is something to learn."""
+    generator = np.random.default_rng(seed)
+    for number in range(n):
+        start, length = generator.integers(1, VOCAB), generator.integers(0, 41)
+        ids = 1 + (start + np.arange(length) * 3) % (VOCAB - 1)
+        yield f"{seed}-{number}", ids.astype(np.int32), int(length) * 2
+
+
+def pack(folder, n_train=60, n_val=12, **changes):
+    settings = {"vocab_size": VOCAB, "eos_id": EOS, "block_size": T, "tokenizer_fingerprint": "rule of three"} | changes
+    return dataset.write(folder, {"train": documents(1, n_train), "val": documents(2, n_val)}, **settings)
+
+
+@pytest.fixture
+def packed(tmp_path):
+    pack(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def shape():
+    return ModelConfig(vocab_size=VOCAB, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=0.1)
+
+
+@pytest.fixture
+def schedule():
+    return TrainConfig(steps=24, batch_size=4, eval_every=8, checkpoint_every=5, keep_checkpoints=1, warmup_steps=2)
