@@ -7,7 +7,8 @@ moving a folder or changing a mirror changes nothing. `fetch` brings those bytes
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -68,7 +69,8 @@ def resolve(source: Source, corpus: str) -> dict:
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
     if source.kind == "local":
-        return {"files": {name: files.sha256(path) for name, path in _local_files(source, corpus).items()}}
+        with _disk_errors():
+            return {"files": {name: files.sha256(path) for name, path in _local_files(source, corpus).items()}}
     dataset, version = _split_handle(source.handle)
     if not version:
         from data_contracts import kaggle
@@ -93,7 +95,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Callable[[float],
 
         download.download(source.url, source.sha256.lower(), folder / _file_name(source), progress)
     elif source.kind == "local":
-        _copy(_local_files(source, corpus), folder, progress)
+        with _disk_errors():
+            _copy(_local_files(source, corpus), folder, progress)
     else:
         from data_contracts import kaggle
 
@@ -103,7 +106,16 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Callable[[float],
     progress(1.0)
 
 
-def _problems(source: Source):
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A file that may not be read, or a disk that is full, is something for the user to mend, not a defect."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from None
+
+
+def _problems(source: Source) -> Iterator[str]:
     if source.kind not in get_args(Kind):
         yield f"kind is not one of {', '.join(get_args(Kind))}"
         return

@@ -15,11 +15,13 @@ class Served(PythonModel):
 
         self.model, self.tokenizer = load(context.artifacts["model"])
 
-    def predict(self, context, model_input: list[str], params: dict | None = None) -> list[str]:
+    def predict(self, context, model_input, params=None):  # type hints here would replace the signature, parameters and all
+        """model_input: prompts, as a list or the first column of a frame. Returns a list of continuations."""
         from gpt.generate import DEFAULTS, stream_text
 
+        prompts = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
         settings = DEFAULTS | (params or {})
-        return ["".join(stream_text(self.model, self.tokenizer, prompt, **settings)) for prompt in model_input]
+        return ["".join(stream_text(self.model, self.tokenizer, str(prompt), **settings)) for prompt in prompts]
 
 
 mlflow.models.set_model(Served())

@@ -89,7 +89,7 @@ class TrainConfig:
     lr: float = 3e-3
     """Peak learning rate of AdamW."""
     matrix_lr: float = 1e-2
-    """Peak learning rate of Muon, on AdamW's scale (adjust_lr_fn="match_rms_adamw"). No effect with optimizer adamw."""
+    """Peak learning rate of Muon, on AdamW's scale (an update's RMS is about the same). No effect with optimizer adamw."""
     min_lr_ratio: float = 0.0
     """The learning rate at the end, as a share of the peak."""
     warmup_steps: int = 0

@@ -157,7 +157,7 @@ class SelfAttention(nn.Module):
         q_BHTD, k_BHTD = self.q_norm(q_BHTD), self.k_norm(k_BHTD)
         if rotary is not None:
             q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
-        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD.to(q_BHTD.dtype), is_causal=True)
+        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
         return self.out(y_BHTD.transpose(1, 2).reshape(B, T, C))
 
 

@@ -2,15 +2,16 @@
 
 Three groups by role, proven to hold every parameter once: `matrices` (2-D, inside blocks), `embeddings` (tokens,
 positions, head) and `vectors` (norms, biases). Weight decay falls on the first two. With optimizer "muon" the matrices go
-to Muon (Jordan 2024), whose update has the same size in every direction; it is not meant for embeddings or the head.
+to Muon, which is not meant for embeddings or the head.
 """
 
 import math
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from gpt.config import TrainConfig
+from gpt.muon import Muon
 
 
 def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
@@ -30,14 +31,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     decayed, undecayed = ("embeddings",), ("vectors",)
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
-        optimizers.append(
-            Muon(
-                groups["matrices"],
-                lr=config.matrix_lr,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",  # the update's RMS is AdamW's, whatever the matrix's shape (Moonlight)
-            )
-        )
+        optimizers.append(Muon(groups["matrices"], lr=config.matrix_lr, weight_decay=config.weight_decay))
     else:
         decayed = ("matrices", "embeddings")
     adamw_groups = [

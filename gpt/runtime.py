@@ -26,9 +26,7 @@ class Machine:
 
 def prepare(runtime: Runtime) -> Machine:
     """Decide device and dtype, and set torch's CPU threads. Raises GPTError for a device that is not there."""
-    torch.set_num_threads(
-        runtime.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    torch.set_num_threads(runtime.threads or _usable_cores())
     name = runtime.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,3 +46,8 @@ def prepare(runtime: Runtime) -> Machine:
     if device.type == "cuda" and bfloat16:
         peak = next((flops for part, flops in PEAK_FLOPS.items() if part in torch.cuda.get_device_name(device)), 0.0)
     return Machine(device, torch.bfloat16 if bfloat16 else torch.float32, peak)
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on, where the system tells (Linux); else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

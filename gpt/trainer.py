@@ -166,7 +166,8 @@ class _Run:
                     with speed.paused():
                         self._save_state()
         except Interrupted:
-            self._save_state()
+            if self.step:  # before the first there is nothing that a fresh start would not do again
+                self._save_state()
 
     def _update(self) -> tuple[Tensor, Tensor]:
         """One update of the weights. Returns loss and gradient norm, on the device."""

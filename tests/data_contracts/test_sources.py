@@ -117,6 +117,12 @@ def test_a_named_file_that_is_missing(folder):
         resolve(Source("local", path=str(folder({"a.txt": "x"})), files=("c.txt",)), "mine")
 
 
+def test_a_file_that_cannot_be_written_is_named(folder, target):
+    (target / "a.txt").mkdir()
+    with pytest.raises(DataError, match=r"a.txt: Is a directory"):
+        fetch(Source("local", path=str(folder({"a.txt": "one"}))), "mine", target)
+
+
 def test_https(stub, target):
     stub.files["/data/input.txt"] = [Reply(body=TEXT)]
     source = Source("https", url=f"{stub.url}/data/input.txt?token=hush", sha256=SHA.upper())

@@ -64,13 +64,29 @@ def notes(tmp_path) -> Path:
     """A user's own folder: 60 short texts that a tiny model learns something from."""
     folder = tmp_path / "notes"
     folder.mkdir()
-    words = ["the", "river", "bends", "and", "the", "old", "bridge", "waits", "for", "rain", "while", "the", "miller", "counts", "his", "sacks", "of", "barley"]
+    text = "the river bends and the old bridge waits for rain while the miller counts his sacks of barley"
+    words = text.split()
     for i in range(60):
         lines = [" ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {i}." for j in range(1, 12)]
         (folder / f"note-{i:02}.txt").write_text("\n".join(lines) + "\n")
     return folder
 
 
-TINY = ("--set", "tokenizer.vocab_size=300", "--set", "pack.block_size=32", "--set", "model.n_layer=1", "--set", "model.n_embd=32",
-        "--set", "model.n_head=2", "--set", "train.steps=20", "--set", "train.batch_size=4", "--set", "train.eval_every=10",
-        "--set", "sample.max_tokens=20")  # fmt: skip
+def settings(values: dict[str, object]) -> list[str]:
+    """As options of the command line."""
+    return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+
+
+TINY = settings(
+    {
+        "tokenizer.vocab_size": 300,
+        "pack.block_size": 32,
+        "model.n_layer": 1,
+        "model.n_embd": 32,
+        "model.n_head": 2,
+        "train.steps": 20,
+        "train.batch_size": 4,
+        "train.eval_every": 10,
+        "sample.max_tokens": 20,
+    }
+)

@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, environment, gpt
+from tests.flows.conftest import settings
 from tests.flows.test_command import STAGES, digests
 
 pytestmark = pytest.mark.slow
 # python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
-TRAIN = ("train", "python-docs", "--set", "tokenizer.vocab_size=1024", "--set", "pack.block_size=64", "--set", "model.n_layer=2",
-         "--set", "model.n_embd=64", "--set", "train.steps=120", "--set", "train.eval_every=60", "--set", "train.checkpoint_every=20",
-         "--set", "model.dropout=0.1", "--set", "sample.max_tokens=10")  # fmt: skip
+SETTINGS = {
+    "tokenizer.vocab_size": 1024,
+    "pack.block_size": 64,
+    "model.n_layer": 2,
+    "model.n_embd": 64,
+    "model.dropout": 0.1,
+    "train.steps": 120,
+    "train.eval_every": 60,
+    "train.checkpoint_every": 20,
+    "sample.max_tokens": 10,
+}
+TRAIN = ("train", "python-docs", *settings(SETTINGS))
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_whole_numbers_pass_for_fractions():
 def test_unknown_corpus_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'python-docs'"):
         load("pythn-docs")
-    with pytest.raises(UserError, match="does not|not known|should match"):
+    with pytest.raises(UserError, match="should match pattern"):
         load("../etc", source="/tmp")
 
 

@@ -6,6 +6,7 @@ import torch
 
 from gpt.config import GPTError, ModelConfig, TrainConfig, preset
 from gpt.model import GPT, rotate, rotations
+from gpt.muon import Muon, orthogonalize
 from gpt.optim import build_optimizers, learning_rate, parameter_groups, schedule
 
 VARIANTS = [
@@ -112,3 +113,26 @@ def test_the_learning_rate_rises_stays_and_falls():
     cosine = TrainConfig(steps=100, warmup_steps=10, schedule="cosine")
     assert [schedule(step, cosine) for step in (9, 10, 55)] == pytest.approx([1, 1, 0.5])
     assert schedule(99, cosine) < 0.001
+
+
+def test_muon_is_torchs_own_but_for_rounding():
+    shapes = [(8, 24), (24, 8), (8, 8), (8, 24)]
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    settings = {"lr": 0.02, "weight_decay": 0.3}
+    pair = Muon(ours, **settings), torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(4):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=4e-3, rtol=0.02)  # torch works in bfloat16
+
+
+def test_an_orthogonalized_matrix_has_singular_values_of_about_one():
+    singular = torch.linalg.svdvals(orthogonalize(torch.randn(3, 8, 24)))
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3

@@ -16,6 +16,7 @@ from gpt.config import GPTError, Runtime
 from gpt.dataset import Dataset
 from gpt.evaluate import evaluate
 from gpt.main import main
+from gpt.runtime import prepare
 from gpt.trainer import train
 from tests.gpt.conftest import pack
 
@@ -121,7 +122,7 @@ while child(out / str(kill_at), kill_at):
 @pytest.mark.slow
 def test_killed_anywhere_a_run_ends_in_the_same_bytes(whole, packed, tmp_path, shape, schedule):
     runs = tmp_path / "runs"
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "41"]
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "61"]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 4
@@ -190,6 +191,23 @@ def test_a_caller_that_swallows_the_signal_is_left_by_system_exit(packed, tmp_pa
         signal.signal(signal.SIGTERM, previous)
     assert heard == [signal.SIGTERM]
     assert caught.value.code == 143
+
+
+def test_a_signal_before_the_first_step_leaves_a_fresh_start(whole, packed, tmp_path, shape, schedule, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr("gpt.trainer.prepare", lambda r: (os.kill(os.getpid(), signal.SIGINT), prepare(r))[1])
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, RUNTIME)
+    monkeypatch.undo()
+    assert train(packed, out, shape, schedule, RUNTIME).resumed_from == 0
+    assert files(out) == files(whole)
+
+
+def test_bfloat16_comes_close(whole, packed, tmp_path, shape, schedule):
+    result = train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, dtype="bfloat16"))
+    exact = json.loads((whole / "evaluations.json").read_text())
+    assert result.evaluations != exact
+    assert result.evaluations[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.02)
 
 
 def test_a_folder_of_another_run_is_refused(packed, tmp_path, shape, schedule):
