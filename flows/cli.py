@@ -233,7 +233,7 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
 def main() -> None:
     """The console script."""
     from data_contracts import DataError
-    from gpt.config import GPTError
+    from gpt import GPTError
     from tokenizers import TokenizerError
 
     try:

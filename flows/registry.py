@@ -3,6 +3,7 @@
 `champion` moves only to a model that has fewer bits per byte than the present one on the same held-out bytes.
 """
 
+from contextlib import suppress
 from importlib.metadata import version
 
 import mlflow
@@ -31,7 +32,7 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
     if known:
         chosen = known[0].version
     else:
-        info = mlflow.pyfunc.log_model(
+        info = mlflow.pyfunc.log_model(  # into the active run, which is this one
             name=name,
             python_model=str(ROOT / "flows" / "serving.py"),
             code_paths=[str(ROOT / "gpt")],
@@ -48,16 +49,16 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
             tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
             model_type="gpt",
         )
-        registered = mlflow.register_model(info.model_uri, name)
-        chosen = registered.version
         tags = {
             "digest": decoder.digest,
             "val_bpb": f"{decoder.counts['val_bpb']:.6f}",
             "held_out": sequences.counts["held_out"],
             "run_id": tracker.run_id,
         }
-        for key, value in tags.items():
-            client.set_model_version_tag(name, chosen, key, value)
+        with suppress(MlflowException):  # it exists from the second version on
+            client.create_registered_model(name)
+        made = client.create_model_version(name, info.model_uri, tracker.run_id, tags, model_id=info.model_id)
+        chosen = made.version
     verdict = _crown(client, name, chosen, decoder.counts["val_bpb"], sequences.counts["held_out"])
     tracker.tags({"model": f"models:/{name}/{chosen}", "champion": verdict})
     return chosen

@@ -15,7 +15,9 @@ class Served(PythonModel):
 
         self.model, self.tokenizer = load(context.artifacts["model"])
 
-    def predict(self, context, model_input, params=None):  # type hints here would replace the signature, parameters and all
+    def predict(
+        self, context, model_input, params=None
+    ):  # type hints here would replace the signature, parameters and all
         """model_input: prompts, as a list or the first column of a frame. Returns a list of continuations."""
         from gpt.generate import DEFAULTS, stream_text
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from flows.environment import ROOT
 from flows.progress import Report
 from flows.recipes import Recipe
-from flows.store import Artifact, code_version
+from flows.store import Artifact, code_files, code_version
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,12 @@ class Stage:
     inputs: tuple[str, ...]
     parameters: Callable[[Recipe], dict]
     sources: tuple[str, ...]
-    """glob patterns of the files whose code decides the output; {reader} is the recipe's module"""
+    """files whose code decides the output, with all they import of their package; {reader} is the recipe's module"""
     make: Callable[[Job], dict]
     resumable: bool = False
 
     def code(self, recipe: Recipe) -> str:
-        files = [
-            path
-            for pattern in self.sources
-            for path in sorted(ROOT.glob(pattern.format(reader=recipe.reader.replace("-", "_"))))
-        ]
+        files = code_files(*(ROOT / name.format(reader=recipe.reader.replace("-", "_")) for name in self.sources))
         return code_version(*files, inspect.getsource(self.make))
 
 
@@ -80,7 +76,7 @@ def tokenize(job: Job) -> dict:
 
 
 def pack(job: Job) -> dict:
-    from gpt import dataset, evaluate
+    from gpt import baselines, dataset
     from tokenizers.tokenizer import Tokenizer
 
     documents, tokenizer = job.inputs["clean"], Tokenizer(job.inputs["tokenize"].folder / "tokenizer.model")
@@ -105,16 +101,16 @@ def pack(job: Job) -> dict:
     for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    baselines = {
+    bits = {
         "uniform": 8.0,
-        "unigram": evaluate.unigram_bits_per_byte(packed),
-        "bigram": evaluate.bigram_bits_per_byte(packed),
+        "unigram": baselines.unigram_bits_per_byte(packed),
+        "bigram": baselines.bigram_bits_per_byte(packed),
     } | compressed_bits_per_byte(read_texts(documents, "val"))
-    (job.folder / "baselines.json").write_text(json.dumps(baselines, indent=1) + "\n")
+    (job.folder / "baselines.json").write_text(json.dumps(bits, indent=1) + "\n")
     ids = sorted(doc_id for batch in read_documents(documents, "val") for doc_id in batch["doc_id"])
     return counts | {
         "held_out": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32],
-        "baselines": {name: round(value, 4) for name, value in baselines.items()},
+        "baselines": {name: round(value, 4) for name, value in bits.items()},
     }
 
 
@@ -198,43 +194,18 @@ def _model_parameters(recipe: Recipe) -> dict:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage(
-            "download",
-            (),
-            _identity,
-            tuple(
-                f"data_contracts/{name}.py" for name in ("sources", "files", "download", "kaggle", "corpora/{reader}")
-            ),
-            download,
-        ),
+        Stage("download", (), _identity, ("data_contracts/sources.py", "data_contracts/corpora/{reader}.py"), download),
         Stage(
             "clean",
             ("download",),
             lambda recipe: _parameters("clean", "options")(recipe) | {"reader": recipe.reader},
-            tuple(
-                f"data_contracts/{name}.py"
-                for name in ("cleaning", "parts", "documents", "readers", "corpora/{reader}")
-            ),
+            ("data_contracts/cleaning.py", "data_contracts/corpora/{reader}.py"),
             clean,
         ),
-        Stage("tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/*.py",), tokenize),
+        Stage("tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py",), tokenize),
         Stage(
-            "pack",
-            ("clean", "tokenize"),
-            _parameters("pack"),
-            ("gpt/dataset.py", "gpt/evaluate.py", "tokenizers/tokenizer.py"),
-            pack,
+            "pack", ("clean", "tokenize"), _parameters("pack"), ("gpt/baselines.py", "tokenizers/tokenizer.py"), pack
         ),
-        Stage(
-            "train",
-            ("tokenize", "pack"),
-            _model_parameters,
-            tuple(
-                f"gpt/{name}.py"
-                for name in ("config", "model", "optim", "dataset", "trainer", "evaluate", "checkpoint")
-            ),
-            fit,
-            resumable=True,
-        ),
+        Stage("train", ("tokenize", "pack"), _model_parameters, ("gpt/trainer.py",), fit, resumable=True),
     )
 }

@@ -65,6 +65,29 @@ def code_version(*sources: Path | str) -> str:
     return _hash(normal)[:16]
 
 
+def code_files(*entries: Path) -> list[Path]:
+    """These files and all that they import from their own packages, near and far, sorted."""
+    found: set[Path] = set()
+    waiting = list(entries)
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        package = path.relative_to(ROOT).parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                place = ROOT / name.replace(".", "/")
+                if name.split(".")[0] == package:
+                    waiting += [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return sorted(found)
+
+
 class Store:
     """All artifacts under one home; safe to use from several processes at once."""
 

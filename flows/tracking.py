@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -66,6 +67,7 @@ def experiment_id() -> str:
     """Of the one experiment, made when missing. Raises UserError when MLflow does not answer."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
     uri = mlflow.get_tracking_uri()
     try:
         if found := mlflow.get_experiment_by_name(EXPERIMENT):

@@ -28,7 +28,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gpt.config import GPTError, ModelConfig, from_dict
+from gpt import GPTError
+from gpt.config import ModelConfig, from_dict
 from gpt.model import GPT
 
 MODEL_FORMAT = "gpt-from-scratch/model"

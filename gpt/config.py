@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from gpt import GPTError
+
 Config = TypeVar("Config")
-
-
-class GPTError(ValueError):
-    """Something a user gave cannot be used. The message, a line or two, names the thing, the value and the mend."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ class ModelConfig:
     """Share of activations dropped after the embedding and at the end of each residual branch, in training only."""
     zero_init: bool = True
     """Start the projections back into the residual stream at zero, so that every block starts as the identity."""
+    embedding_norm: bool = True
+    """RMS-normalize what enters the first block: small initial embeddings are not drowned by the first branches."""
 
     def __post_init__(self) -> None:
         problems = _coerce(self)
@@ -154,11 +154,11 @@ class Runtime:
 
 _CLASSIC = {
     "positions": "learned", "norm": "layernorm", "feed_forward": "gelu", "qk_norm": False, "bias": True, "tied": True,
-    "dropout": 0.0, "zero_init": False,
+    "dropout": 0.0, "zero_init": False, "embedding_norm": False,
 }  # fmt: skip
 _MODERN = {
     "positions": "rotary", "norm": "rmsnorm", "feed_forward": "relu2", "qk_norm": True, "bias": False, "tied": True,
-    "dropout": 0.0, "zero_init": True,
+    "dropout": 0.0, "zero_init": True, "embedding_norm": True,
 }  # fmt: skip
 # GPT-2's own shapes from small (124M with its 50,257 tokens) on; nano is about 1M parameters with 2,048 tokens.
 _SIZES = {

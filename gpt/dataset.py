@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gpt.config import GPTError
+from gpt import GPTError
 
 FORMAT = "gpt-from-scratch/dataset"
 VERSION = 1

@@ -12,8 +12,8 @@ import torch
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor
 
+from gpt import GPTError
 from gpt.checkpoint import load_model
-from gpt.config import GPTError
 from gpt.model import GPT
 
 # What a reader wants of a small model: lively, yet without the unlikeliest tokens.

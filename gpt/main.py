@@ -17,7 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from gpt.config import GPTError, ModelConfig, Runtime, TrainConfig, from_dict, preset
+from gpt import GPTError
+from gpt.config import ModelConfig, Runtime, TrainConfig, from_dict, preset
 from gpt.dataset import Dataset
 from gpt.trainer import train
 

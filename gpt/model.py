@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt.config import GPTError, ModelConfig
+from gpt import GPTError
+from gpt.config import ModelConfig
 
 IGNORE = -1  # a target that is no target: padding after the last token of a split
 
@@ -102,6 +103,8 @@ class GPT(nn.Module):
             x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[:T]  # Vaswani 2017, sections 3.4 and 3.5
         else:
             rotary = (self.cos_TD[:T], self.sin_TD[:T])
+        if self.config.embedding_norm:
+            x_BTC = F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=1e-6)
         x_BTC = self.dropout(x_BTC)
         for block in self.blocks:
             x_BTC = block(x_BTC, rotary)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.config import GPTError, Runtime
+from gpt import GPTError
+from gpt.config import Runtime
 
 # Peak dense bfloat16 FLOP/s by what the device's name contains, from the makers' data sheets (without sparsity).
 PEAK_FLOPS = {

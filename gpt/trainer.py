@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt import checkpoint
-from gpt.config import GPTError, ModelConfig, Runtime, TrainConfig
+from gpt import GPTError, checkpoint
+from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.dataset import Dataset
 from gpt.evaluate import evaluate
 from gpt.interruption import Interrupted, Interruption, held_back

@@ -1,22 +1,11 @@
 """Fixtures: the stub server, the real sample data (skipped where absent), small folders of raw files."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from data_contracts import download, kaggle
 from tests.data_contracts.stub_server import Stub
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    folder = Path(os.environ.get("GPT_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no real sample data here: set GPT_SHARED_DATA to a folder that holds it")
-    return folder
 
 
 @pytest.fixture

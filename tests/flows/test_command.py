@@ -101,8 +101,8 @@ def test_without_any_server_the_flow_still_runs(home, notes):
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:
         states = dict(database.execute("select name, state_name from task_run"))
         assert states == dict.fromkeys(STAGES, "Completed")
-        kinds = {kind for (kind,) in database.execute("select type from artifact")}
-        assert {"table", "link", "markdown"} <= kinds
+        keys = {key for (key,) in database.execute("select key from artifact")}
+        assert {"stages-mine", "mlflow-mine", "samples-mine"} <= keys
 
 
 @pytest.mark.parametrize(

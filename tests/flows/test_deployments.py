@@ -96,12 +96,12 @@ def test_a_deployment_runs_and_an_unchanged_one_is_reused(prefect, prefect_serve
     assert first.returncode == 0, first.stdout + first.stderr
     run = newest_run(prefect_server, "python-docs")
     assert states(prefect_server, run) == dict.fromkeys(["download", "clean", "tokenize", "pack", "train"], "Completed")
-    shown = {
-        artifact["type"]: artifact
-        for artifact in ask(prefect_server, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
-    }
-    assert "runs?workflowType=machine_learning" in shown["link"]["data"]
-    assert "python-docs" in shown["table"]["description"]
+    artifacts = ask(prefect_server, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+    shown = {artifact["key"]: artifact for artifact in artifacts}
+    assert "runs?workflowType=machine_learning" in shown["mlflow-python-docs"]["data"]
+    table = json.loads(shown["stages-python-docs"]["data"])
+    assert [row["stage"] for row in table] == ["download", "clean", "tokenize", "pack", "train"]
+    assert "progress-train" in shown
 
     assert prefect(*command).returncode == 0
     again = newest_run(prefect_server, "python-docs")

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from gpt import checkpoint
-from gpt.config import GPTError, ModelConfig, TrainConfig
+from gpt import GPTError, checkpoint
+from gpt.config import ModelConfig, TrainConfig
 from gpt.model import GPT
 from gpt.optim import build_optimizers
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt.config import GPTError
+from gpt import GPTError
 from gpt.dataset import Dataset, write
 from tests.gpt.conftest import EOS, VOCAB, T, documents, pack
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from gpt.config import GPTError
+from gpt import GPTError
+from gpt.baselines import bigram_bits_per_byte, bits_per_byte, unigram_bits_per_byte
 from gpt.dataset import Dataset, write
-from gpt.evaluate import bigram_bits_per_byte, bits_per_byte, evaluate, unigram_bits_per_byte
+from gpt.evaluate import evaluate
 from gpt.model import GPT
 from tests.gpt.conftest import EOS, VOCAB
 
@@ -94,7 +95,7 @@ def test_bits_per_byte_needs_bytes():
 
 @pytest.mark.parametrize("chunk", [4_000_000, 7])
 def test_the_count_baselines_are_what_a_plain_loop_gives(packed, monkeypatch, chunk):
-    monkeypatch.setattr("gpt.evaluate.CHUNK", chunk)
+    monkeypatch.setattr("gpt.baselines.CHUNK", chunk)
     data = Dataset.open(packed)
     train = [EOS, *data.splits["train"].tokens.astype(int).tolist()]
     val = [EOS, *data.splits["val"].tokens.astype(int).tolist()]

@@ -4,7 +4,8 @@ import pytest
 import sentencepiece
 import torch
 
-from gpt.config import GPTError, ModelConfig
+from gpt import GPTError
+from gpt.config import ModelConfig
 from gpt.generate import _decode, sample, stream_text
 from gpt.model import GPT
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gpt import GPTError
 from gpt.checkpoint import load_model
-from gpt.config import GPTError, Runtime
+from gpt.config import Runtime
 from gpt.dataset import Dataset
 from gpt.evaluate import evaluate
 from gpt.main import main
