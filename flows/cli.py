@@ -1,6 +1,5 @@
 """The `gpt` command. Every table takes --json; errors that a user can cause are a line or two on stderr, with exit code 2."""
 
-import errno
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
-from flows.environment import home, prepare
+from flows.environment import home, prepare, sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,12 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=__doc__.splitlines()[0],
 )
-NO_ROOM = {
-    errno.ENOSPC: "no space is left",
-    errno.EDQUOT: "the quota is used up",
-    errno.EACCES: "permission is denied",
-    errno.EROFS: "it is read-only",
-}
+# Polars and sqlite wrap the system's words in errors of their own, so the words are what is looked for.
+DISK_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[
@@ -61,6 +56,7 @@ def train(
 
     recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
     prepare()
+    sweep()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
@@ -241,10 +237,15 @@ def main() -> None:
     except (UserError, DataError, TokenizerError, GPTError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except PermissionError as error:
+        print(f"error: permission is denied: {error.filename}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not (words := next((words for words in DISK_WORDS if words in str(error)), "")):
             raise
-        print(f"error: {NO_ROOM[error.errno]}: {error.filename or home()}", file=sys.stderr)
+        print(
+            f"error: {words[0].lower()}{words[1:]}: {home()}; make room, and the same command goes on", file=sys.stderr
+        )
         sys.exit(2)
 
 

@@ -5,6 +5,7 @@ MLFLOW_TRACKING_URI keep their meaning.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from flows import UserError
@@ -28,6 +29,22 @@ def home() -> Path:
             f"the home {folder} cannot be written: {error.strerror}; set GPT_HOME to a folder that can"
         ) from error
     return folder
+
+
+def sweep() -> None:
+    """End the temporary Prefect servers of this home whose `gpt` was killed: Prefect starts one a process, and a killed process
+    cannot stop it. Marks this process as the one that its own server belongs to."""
+    import psutil
+
+    folder = str(home())
+    for process in psutil.process_iter(["cmdline"]):
+        if not any("prefect.server.api.server" in word for word in process.info["cmdline"] or ()):
+            continue
+        with suppress(psutil.Error, ValueError):
+            owner, place = (process.environ().get(name, "") for name in ("GPT_OWNER", "GPT_OWNER_HOME"))
+            if owner and place == folder and not psutil.pid_exists(int(owner)):
+                process.terminate()
+    os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
 
 
 def prepare() -> Path:

@@ -4,6 +4,7 @@ MLflow stores this file as the model's code, with `gpt/` beside it and nothing e
 """
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 
@@ -15,15 +16,15 @@ class Served(PythonModel):
 
         self.model, self.tokenizer = load(context.artifacts["model"])
 
-    def predict(
-        self, context, model_input, params=None
-    ):  # type hints here would replace the signature, parameters and all
-        """model_input: prompts, as a list or the first column of a frame. Returns a list of continuations."""
+    def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> list[str]:
+        """One continuation of each prompt in the first column of the frame, which MLflow makes of a list."""
         from gpt.generate import DEFAULTS, stream_text
 
-        prompts = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
         settings = DEFAULTS | (params or {})
-        return ["".join(stream_text(self.model, self.tokenizer, str(prompt), **settings)) for prompt in prompts]
+        return [
+            "".join(stream_text(self.model, self.tokenizer, str(prompt), **settings))
+            for prompt in model_input.iloc[:, 0]
+        ]
 
 
 mlflow.models.set_model(Served())

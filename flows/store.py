@@ -136,15 +136,16 @@ class Store:
         `make` again; otherwise it is emptied first. force: build even if a sound one is there.
         """
         key = make_key(stage, parameters, inputs, code)
+        name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key
         building = final.with_name(f".building-{key}")
-        with self.lock(corpus, stage, key):
+        with lock(self.root.parent, name, self.say):
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
                 return replace(found, reused=True)
             for problem in problems:
-                self.say(f"{corpus}/{stage}/{key}: {problem}; it is built again")
+                self.say(f"{name}: {problem}; it is built again")
             if not resumable or force:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)
@@ -175,30 +176,6 @@ class Store:
             _swap(building, final)
             return to_artifact(manifest | {"path": str(final)})
 
-    @contextmanager
-    def lock(self, corpus: str, stage: str, key: str) -> Iterator[None]:
-        """One builder a key. The lock is the kernel's, so a killed process holds none."""
-        folder = self.root.parent / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{corpus}-{stage}-{key}").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.say(f"{corpus}/{stage}/{key} is being built by another process; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
-    def is_locked(self, corpus: str, stage: str, key: str) -> bool:
-        path = self.root.parent / "locks" / f"{corpus}-{stage}-{key}"
-        if not path.exists():
-            return False
-        with path.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
     def prunable(self, keep: int) -> list[Path]:
         """Folders that may go: all but the `keep` newest training artifacts of each corpus and what those were made from,
         and what interrupted or replaced builds left behind and no process holds."""
@@ -224,9 +201,32 @@ class Store:
         left = [
             path
             for path in self.root.glob("*/*/.*-*")
-            if not self.is_locked(path.parent.parent.name, path.parent.name, path.name.rpartition("-")[2])
+            if not is_locked(
+                self.root.parent, f"{path.parent.parent.name}/{path.parent.name}/{path.name.rpartition('-')[2]}"
+            )
         ]
         return [*stale, *left]
+
+
+@contextmanager
+def lock(home: Path, name: str, say: Callable[[str], None] = print) -> Iterator[None]:
+    """One holder at a time of a name; says so when it has to wait. The lock is the kernel's, so a killed process holds none."""
+    with _lock_file(home, name).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name} is being made by another process; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def is_locked(home: Path, name: str) -> bool:
+    with _lock_file(home, name).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def to_artifact(manifest: dict) -> Artifact:
@@ -289,6 +289,12 @@ def as_parameters(*sections) -> dict:
 
 def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _lock_file(home: Path, name: str) -> Path:
+    folder = home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name.replace("/", "-")
 
 
 def _is_text(node: ast.stmt) -> bool:

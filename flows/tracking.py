@@ -29,7 +29,7 @@ from flows import UserError
 from flows.environment import home
 from flows.progress import say
 from flows.recipes import Recipe
-from flows.store import Artifact, git_state
+from flows.store import Artifact, git_state, lock
 
 EXPERIMENT = "gpt"
 PATIENCE = 60.0  # seconds that the end of a run waits for MLflow to take what is left
@@ -70,16 +70,12 @@ def experiment_id() -> str:
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
     uri = mlflow.get_tracking_uri()
     try:
-        if found := mlflow.get_experiment_by_name(EXPERIMENT):
-            return found.experiment_id
-        # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
-        folder = None if uri.startswith("http") else (home() / "mlartifacts").as_uri()
-        try:
-            return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
-        except MlflowException:  # two runs began at once, and the other one made it
+        with lock(home(), "mlflow", lambda text: None):  # the first one also makes the database, and only one may
             if found := mlflow.get_experiment_by_name(EXPERIMENT):
                 return found.experiment_id
-            raise
+            # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
+            folder = None if uri.startswith("http") else (home() / "mlartifacts").as_uri()
+            return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
     except MlflowException as error:
         raise UserError(
             f"MLflow at {without_password(uri)} does not answer: {str(error)[:200]}\nstart it, or unset MLFLOW_TRACKING_URI"

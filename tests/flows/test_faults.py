@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT, environment, gpt
@@ -68,6 +69,30 @@ def test_stopped_in_every_stage(tmp_path, prefect_server, undisturbed, sent):
     result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
     assert result.returncode == 0, result.stderr
     assert digests(home) == undisturbed
+
+
+def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
+    """Without a server of one's own, Prefect starts a temporary one; the next run ends it."""
+
+    def servers() -> list[int]:
+        return [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if any("prefect.server.api" in word for word in process.info["cmdline"] or ())
+            and process.environ().get("GPT_OWNER_HOME") == str(tmp_path / "home")
+        ]
+
+    command = [sys.executable, "-m", "flows.cli", *TRAIN]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path / "home"), stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 100
+    while not list(tmp_path.glob("home/artifacts/*/*/.building-*")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert len(servers()) == 1
+    assert gpt(tmp_path / "home", *TRAIN, "--steps", "2").returncode == 0
+    assert servers() == []
 
 
 def test_two_fresh_homes_give_the_same_digests(tmp_path, prefect_server, undisturbed):

@@ -123,7 +123,7 @@ while child(out / str(kill_at), kill_at):
 @pytest.mark.slow
 def test_killed_anywhere_a_run_ends_in_the_same_bytes(whole, packed, tmp_path, shape, schedule):
     runs = tmp_path / "runs"
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "61"]
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "41"]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 4
