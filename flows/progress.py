@@ -44,7 +44,7 @@ def bar(stage: str) -> Iterator[Report]:
         disable=not (to_terminal and sys.stderr.isatty()),
     )
     row = shown.add_task(stage, total=1.0, text="")
-    artifact_id, last = None, time.monotonic()
+    artifact_id, last = None, -SECONDS
 
     def report(fraction: float, text: str = "") -> None:
         nonlocal artifact_id, last

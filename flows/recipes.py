@@ -115,7 +115,10 @@ def load(
         place[key or section] = value
     values |= {"corpus": corpus, "reader": corpus if corpus in names() else OWN}
     if source:
-        values["source"] = {"kind": "local", "path": str(Path(source).expanduser().resolve())}
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            problems.append(f"--from {path} does not exist")
+        values["source"] = {"kind": "local", "path": str(path)}
     if steps is not None:
         values.setdefault("train", {})["steps"] = steps
     _resolve_model(values, size, problems)

@@ -102,7 +102,7 @@ class Tracker:
         self.stages: dict[str, Artifact] = {}
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
-        self._seen: set[int] = set()  # steps whose training metrics this run has
+        self._seen: set[tuple[int, str]] = set()  # (step, "train" or "val") whose metrics this run has
         self._pending: list[Metric] = []
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock, self._closing = threading.Lock(), threading.Event()
@@ -130,7 +130,7 @@ class Tracker:
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """Training metrics of one step."""
         now = int(time.time() * 1000)
-        self._seen |= {step} if "train/loss" in metrics else set()
+        self._seen |= {(step, name.split("/")[0]) for name in metrics}
         with self._lock:
             self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
 
@@ -266,5 +266,7 @@ class Tracker:
         """What the artifact's log holds and this run has not: all of a reused training, the first part of a resumed one."""
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
-            if (step := row.pop("step")) not in self._seen:
-                self.step(step, {k: v for k, v in row.items() if "/" in k})
+            step = row.pop("step")
+            self.step(
+                step, {name: value for name, value in row.items() if (step, name.split("/")[0]) not in self._seen}
+            )

@@ -88,7 +88,9 @@ def train(
     """
     started, out, dataset = time.perf_counter(), Path(out), Dataset.open(data)
     _check_fit(dataset, model)
-    task = {"model": asdict(model), "train": asdict(config), "data": dataset.digest()}
+    # How often the state is saved decides what a kill costs, not what comes out.
+    numbers = {name: value for name, value in asdict(config).items() if name != "checkpoint_every"}
+    task = {"model": asdict(model), "train": numbers, "data": dataset.digest()}
     with held_back() as interruption:
         if (out / "model" / "config.json").is_file():
             _check_same_task(out / "model", checkpoint.load_model(out / "model")[1].get("task"), task)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,9 +20,20 @@ STAGES = ["download", "clean", "tokenize", "pack", "train"]
 
 
 @pytest.fixture
-def run(home, prefect_server):
+def run(home, prefect_server, empty_mlflow):
     """Call the command line in this home, against the shared server."""
+    home.mkdir()
+    shutil.copy(empty_mlflow, home)
     return lambda *arguments, **more: gpt(home, *arguments, **({"PREFECT_API_URL": prefect_server} | more))
+
+
+@pytest.fixture
+def own_signals():
+    """The command line sets handlers of its own, which must not outlive a test that runs it in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def digests(home: Path) -> dict[str, str]:
@@ -131,7 +143,7 @@ def test_without_any_server_the_flow_still_runs(home, notes):
         (["nonsense"], ["nonsense"]),
     ],
 )
-def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, arguments, words):
+def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, own_signals, arguments, words):
     """In this process, for its speed: nothing of Prefect or MLflow is started before the words are checked."""
     monkeypatch.setattr(sys, "argv", ["gpt", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -193,7 +205,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path, prefect_server, 
         more = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PREFECT_API_URL": prefect_server}
         full = gpt(disk, "train", "python-docs", *TINY, **more)
         assert_refused(full, "no space left on device")
-        assert not list(disk.glob("artifacts/*/*/[!.]*"))
+        assert not list(disk.glob("artifacts/*/clean/[!.]*"))
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         assert gpt(disk, "train", "python-docs", *TINY, **more).returncode == 0
     finally:

@@ -12,7 +12,7 @@ from tests.flows.conftest import stop
 
 pytestmark = pytest.mark.slow
 SMALL = {"tokenizer.vocab_size": 512, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
-         "train.eval_every": 5, "sample.max_tokens": 5}  # fmt: skip
+         "train.eval_every": 5, "sample.max_tokens": 5, "runtime.threads": 1}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ SETTINGS = {
     "train.eval_every": 60,
     "train.checkpoint_every": 20,
     "sample.max_tokens": 10,
+    "runtime.threads": 1,
 }
 TRAIN = ("train", "python-docs", *settings(SETTINGS))
 

@@ -1,6 +1,7 @@
 """What MLflow holds after runs: parameters, metrics, datasets, checkpoints, a registered model that answers anywhere."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -174,11 +175,11 @@ def test_ui_serves_the_runs_on_loopback_only(trained):
         stop(server)
 
 
-def test_a_tracker_that_cannot_send_neither_stalls_nor_kills(home, monkeypatch, capsys):
+def test_a_tracker_that_cannot_send_neither_stalls_nor_kills(home, monkeypatch, empty_mlflow):
     """MLflow goes away in mid-run and stays away: every call returns at once, and the run ends."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     home.mkdir()
+    shutil.copy(empty_mlflow, home)
+    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     from flows import recipes, tracking
 
     monkeypatch.setattr(tracking, "PATIENCE", 1.0)
@@ -196,9 +197,9 @@ def test_a_tracker_that_cannot_send_neither_stalls_nor_kills(home, monkeypatch, 
     assert time.monotonic() - started < 15
 
 
-def test_metrics_arrive_once_after_mlflow_was_away(home, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+def test_metrics_arrive_once_after_mlflow_was_away(home, monkeypatch, empty_mlflow):
     home.mkdir()
+    shutil.copy(empty_mlflow, home)
     mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     from flows import recipes, tracking
 
