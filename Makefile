@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPUS ?= python-docs
 
-.PHONY: train test lint bench ui clean
+.PHONY: train test lint ui clean
 train: .venv/installed
 	@$(BIN)/gpt train $(CORPUS)
 
@@ -14,9 +14,6 @@ test: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-bench: .venv/installed
-	@$(BIN)/python -m benchmarks
 
 ui: .venv/installed
 	@$(BIN)/gpt ui

@@ -53,7 +53,7 @@ def bar(stage: str) -> Iterator[Report]:
         if now - last < SECONDS:
             return
         last = now
-        if to_terminal and shown.disable:
+        if to_terminal and shown.disable and fraction < 1:
             console.print(f"{stage:<9} {fraction:4.0%}  {text}", markup=False)
         with suppress(Exception):
             if FlowRunContext.get() and artifact_id is None:

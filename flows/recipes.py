@@ -47,7 +47,7 @@ class Sample:
 
     prompts: tuple[str, ...] = ("",)
     """each is continued once; the empty prompt lets the model begin a document"""
-    max_tokens: int = 120
+    max_tokens: int = 200
     temperature: float = 0.8
     top_k: int = 50
     seed: int = 0

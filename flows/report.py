@@ -2,9 +2,11 @@
 
 import json
 import resource
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from rich.markup import escape
@@ -21,13 +23,13 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
     decoder, sequences = stages["train"], stages["pack"]
     texts = samples(recipe, decoder.folder / "model")
     tracker.text("\n\n---\n\n".join(texts), f"samples/step-{decoder.counts['best_step']:06d}.txt")
-    version = registry.register(tracker, recipe, decoder, sequences)
+    model = register(tracker, recipe, decoder, sequences)
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
         "parameters": decoder.counts["parameters"],
-        "model": f"models:/gpt-{recipe.corpus}/{version}",
+        "model": model,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {
@@ -44,6 +46,17 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
     if progress.to_terminal:
         show(recipe, summary, stages, texts)
     return summary
+
+
+def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Artifact) -> str:
+    """`gpt-<corpus>/<version>` in MLflow's registry. A registry that is away costs the name, not the trained model."""
+    try:
+        return f"gpt-{recipe.corpus}/{registry.register(tracker, recipe, decoder, sequences)}"
+    except (MlflowException, OSError) as error:
+        progress.say(
+            f"the model is trained but not registered: {str(error)[:200]}\nthe same command registers it later"
+        )
+        return ""
 
 
 def samples(recipe: Recipe, model_folder: Path) -> list[str]:
@@ -96,7 +109,7 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         ),
         "seconds": seconds,
         "peak memory": f"{summary['peak_memory_bytes'] / 1e9:.2f} GB",
-        "model": f"gpt-{corpus}/{summary['model'].rpartition('/')[2]}",
+        "model": summary["model"] or "not registered",
         "MLflow": f"{summary['mlflow_url']}  (run {summary['mlflow_run']})",
     }
     console.print()
@@ -105,7 +118,7 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         console.print()
     for name, value in rows.items():
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
-    prompt = json.dumps(recipe.sample.prompts[0], ensure_ascii=False)
+    prompt = shlex.quote(recipe.sample.prompts[0].strip())
     console.print("\n[bold]next[/bold]")
     for command, what in (
         (f"gpt generate {corpus} {prompt}", "let it write"),
