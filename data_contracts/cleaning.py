@@ -224,9 +224,12 @@ def _require_both_splits(corpus: str, figures: dict, rules: Rules) -> None:
         raise DataError(f"{corpus}: no document is left of {figures['rows']} rows ({why}): loosen the rules")
     for split in ("train", "val"):
         if not figures[f"{split}_documents"]:
-            pieces = max(100, figures["chars"]["total"] // 100)
+            total = figures["chars"]["total"]
+            length = max(100, total // 100)
+            cut = (
+                f", or cut long texts: split_chars {length} would give about {total // length}" if total > 2000 else ""
+            )
             raise DataError(
                 f"{corpus}: {figures['documents']} documents are too few for val_fraction {rules.val_fraction}: "
-                f"none fell to {split}\nadd texts, change val_fraction, or set split_chars to cut long texts "
-                f"(split_chars {pieces} would give about 100 documents)"
+                f"none fell to {split}\nadd texts, change val_fraction{cut}"
             )

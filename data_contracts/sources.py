@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -79,6 +79,15 @@ def resolve(source: Source, corpus: str) -> dict:
     return {"handle": dataset, "version": version, "files": sorted(source.files)}
 
 
+def pinned(source: Source, identity: dict) -> Source:
+    """The source of exactly the bytes that `resolve` named: a Kaggle dataset at that version."""
+    return (
+        replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
+        if source.kind == "kaggle"
+        else source
+    )
+
+
 def fetch(source: Source, corpus: str, folder: Path, progress: Callable[[float], None] = ignore) -> None:
     """Put the raw files of a source into `folder`, which exists and is empty.
 
@@ -129,7 +138,7 @@ def _problems(source: Source) -> Iterator[str]:
     if source.handle and not HANDLE.fullmatch(source.handle):
         yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
     if source.url and (urlsplit(source.url).scheme not in ("http", "https") or not urlsplit(source.url).hostname):
-        yield f"url {source.url!r} is not an http(s) address"
+        yield "url is not an http(s) address"
     if source.sha256 and not SHA256.fullmatch(source.sha256):
         yield f"sha256 {source.sha256!r} is not 64 hex digits"
     for name in source.files:

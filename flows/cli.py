@@ -68,7 +68,13 @@ def train(
     progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
     from flows.train import train as flow
 
-    flow(**asked, force=force or None)
+    try:
+        flow(**asked, force=force or None)
+    except RuntimeError as error:  # Prefect's, when its server does not answer
+        if "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "its temporary server")
+        raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
 
 
 @app.command()
@@ -157,7 +163,9 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
     store = Store(home())
     rows = []
-    for manifest in store.manifests(corpus):
+    if not (manifests := store.manifests(corpus)) and corpus != "*":
+        raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
+    for manifest in manifests:
         problems = store.damage(to_artifact(manifest))
         rows.append({k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"})
     _table(rows, as_json)
@@ -174,7 +182,7 @@ def prune(
     as_json: Json = False,
 ):
     """Remove artifacts that no kept model was made from, and what killed builds left behind."""
-    from flows.store import Store
+    from flows.store import Store, idle
 
     folders = Store(home()).prunable(keep)
     sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
@@ -192,8 +200,9 @@ def prune(
         and typer.confirm(f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?")
     ):
         raise UserError("nothing was removed; --yes removes them")
-    for folder in folders:
-        shutil.rmtree(folder)
+    with idle(home()):
+        for folder in folders:
+            shutil.rmtree(folder)
 
 
 @app.command()
@@ -202,7 +211,7 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     folder = prepare()
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
-        raise UserError(f"MLFLOW_TRACKING_URI is a server already: {uri}")
+        raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
     from flows import tracking
 
     url = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
@@ -280,7 +289,8 @@ def _table(rows: list[dict], as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(table)
 
 
 def _size(manifest: dict) -> int:

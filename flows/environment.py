@@ -19,6 +19,8 @@ def home() -> Path:
     Raises UserError when it cannot be written.
     """
     folder = Path(os.environ.get("GPT_HOME") or ROOT / ".gpt").expanduser().resolve()
+    if set("%?") & set(str(folder)):  # they mean something else in the address of a database
+        raise UserError(f"the home {folder} has a % or a ? in its path; set GPT_HOME to a folder without")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"

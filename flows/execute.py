@@ -12,14 +12,17 @@ from flows.store import Artifact, Store
 def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool):
     """The stage's artifact; a reused one as a `Reused` state, which Prefect shows and the caller receives as the artifact."""
     stage, tracker = STAGES[name], tracking.current()
+    parameters = stage.parameters(recipe)
     with progress.bar(name) as report:
         artifact = Store(home(), progress.say).build(
             recipe.corpus,
             name,
-            stage.parameters(recipe),
+            parameters,
             {name: artifact.digest for name, artifact in inputs.items()},
             stage.code(recipe),
-            lambda folder: stage.make(Job(recipe, inputs, folder, report, tracker.step, tracker.evaluation)),
+            lambda folder: stage.make(
+                Job(recipe, parameters, inputs, folder, report, tracker.step, tracker.evaluation)
+            ),
             resumable=stage.resumable,
             force=force,
         )

@@ -24,10 +24,14 @@ def find(model: str) -> Path:
     if re.fullmatch(r"[0-9a-f]{32}", model):
         import mlflow
 
+        from flows.tracking import without_password
+
         try:
             tags = mlflow.get_run(model).data.tags
         except mlflow.MlflowException as error:
-            raise UserError(f"run {model} is not known to MLflow at {mlflow.get_tracking_uri()}") from error
+            raise UserError(
+                f"run {model} is not known to MLflow at {without_password(mlflow.get_tracking_uri())}"
+            ) from error
         if "model" not in tags:
             raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
         return _download(tags["model"], model)

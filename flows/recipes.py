@@ -15,7 +15,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from data_contracts import corpora
 from data_contracts.cleaning import Rules
+from data_contracts.download import public
 from data_contracts.sources import Source
 from flows import UserError
 from flows.environment import ROOT
@@ -52,6 +54,15 @@ class Sample:
     top_k: int = 50
     seed: int = 0
 
+    def __post_init__(self):
+        problems = [] if self.prompts else ['prompts is empty; the empty prompt is [""]']
+        if self.max_tokens < 1 or self.top_k < 0 or not 0 <= self.temperature < 100:
+            problems.append("max_tokens must be at least 1, top_k at least 0, temperature from 0 to 100")
+        if not 0 <= self.seed < 2**63:
+            problems.append(f"seed {self.seed} is not within 0 and 2^63 - 1")
+        if problems:
+            raise ValueError("; ".join(problems))
+
 
 class Recipe(BaseModel):
     """One corpus's run. `model.vocab_size` is what was asked for; the tokenizer stage says what it became."""
@@ -75,7 +86,10 @@ class Recipe(BaseModel):
 
     def flat(self) -> dict[str, str]:
         """`section.name` -> value as text, for MLflow's parameters."""
-        return dict(sorted(_flatten(json.loads(self.model_dump_json()))))
+        values = json.loads(self.model_dump_json())
+        if values["source"]["url"]:
+            values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token
+        return dict(sorted(_flatten(values)))
 
 
 def names() -> list[str]:
@@ -104,16 +118,22 @@ def load(
         raise UserError(
             f"corpus {corpus!r} is not known{_nearest(corpus, names())} (gpt corpora lists them; --from PATH brings your own)"
         )
-    values = tomllib.loads(text)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {corpus}.toml is not TOML: {error}") from None
     problems: list[str] = []
     for name, value in (overrides or {}).items():
         section, dot, key = name.partition(".")
+        if section in ("corpus", "reader"):
+            problems.append(f"{section} follows from the corpus that is named, and cannot be set")
+            continue
         place = values.setdefault(section, {}) if dot else values
         if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
             problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
             continue
         place[key or section] = value
-    values |= {"corpus": corpus, "reader": corpus if corpus in names() else OWN}
+    values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
     if source:
         path = Path(source).expanduser().resolve()
         if not path.exists():
@@ -122,11 +142,7 @@ def load(
     if steps is not None:
         values.setdefault("train", {})["steps"] = steps
     _resolve_model(values, size, problems)
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        problems += [_problem(item) for item in error.errors()]
-        recipe = None
+    recipe = _validate(values, problems)
     if problems or recipe is None:
         head = (
             f"recipe {corpus} cannot be used: "
@@ -170,6 +186,26 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else TokenizerConfig.vocab_size
     model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
     values["model"] = model
+
+
+def _validate(values: dict, problems: list[str]) -> Recipe | None:
+    """A section with an unknown or mistyped field does not get as far as its own checks, so those fields are taken out, once
+    told, and the rest is checked again."""
+    while True:
+        try:
+            return Recipe.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            found = error.errors()
+        new = [problem for problem in map(_problem, found) if problem not in problems]
+        problems += new
+        for item in found:
+            section, *rest = item["loc"]
+            if not rest:
+                values.pop(section, None) if item["type"] == "extra_forbidden" else None
+            elif isinstance(values.get(section), dict):
+                values[section].pop(rest[0], None)
+        if not new:
+            return None
 
 
 def _problem(item: dict) -> str:

@@ -114,15 +114,18 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
     }
     console.print()
     for text in texts:
-        console.print("\n".join(f"  | {line}" for line in text.splitlines()[:12]), markup=False, style="cyan")
+        console.print(
+            "\n".join(f"  | {line}" for line in text.splitlines()[:12]), markup=False, style="cyan", soft_wrap=True
+        )
         console.print()
     for name, value in rows.items():
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
     prompt = shlex.quote(recipe.sample.prompts[0].strip())
+    source = f" --from {shlex.quote(recipe.source.path)}" if recipe.source.kind == "local" else ""
     console.print("\n[bold]next[/bold]")
     for command, what in (
         (f"gpt generate {corpus} {prompt}", "let it write"),
         ("gpt ui", "browse runs, checkpoints and models in MLflow"),
-        (f"gpt why {corpus} --set train.lr=0.001", "see what a change would run again"),
+        (f"gpt why {corpus}{source} --set train.lr=0.001", "see what a change would run again"),
     ):
         console.print(f"  .venv/bin/{command}   # {what}", markup=False, soft_wrap=True)

@@ -8,16 +8,15 @@ so that asking `gpt why` loads no torch.
 import hashlib
 import inspect
 import json
-import lzma
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flows.documents import compressed_bits_per_byte, read_documents, read_texts
 from flows.environment import ROOT
 from flows.progress import Report
-from flows.recipes import Recipe
+from flows.recipes import OWN, Recipe
 from flows.store import Artifact, code_files, code_version
 
 
@@ -26,6 +25,8 @@ class Job:
     """What a stage's `make` is given."""
 
     recipe: Recipe
+    parameters: dict
+    """of the stage, as they stand in the artifact's key"""
     inputs: dict[str, Artifact]
     folder: Path
     """empty, or what an interrupted build of the same key left if the stage is resumable"""
@@ -53,7 +54,7 @@ class Stage:
 def download(job: Job) -> dict:
     from data_contracts import sources
 
-    sources.fetch(job.recipe.source, job.recipe.reader, job.folder, job.report)
+    sources.fetch(sources.pinned(job.recipe.source, job.parameters), _reader(job.recipe), job.folder, job.report)
     files = [path for path in job.folder.rglob("*") if path.is_file()]
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
@@ -62,7 +63,7 @@ def clean(job: Job) -> dict:
     from data_contracts import cleaning
 
     return cleaning.clean(
-        job.recipe.reader, job.inputs["download"].folder, job.folder, job.recipe.clean, **job.recipe.options
+        _reader(job.recipe), job.inputs["download"].folder, job.folder, job.recipe.clean, **job.recipe.options
     )
 
 
@@ -70,7 +71,9 @@ def tokenize(job: Job) -> dict:
     from tokenizers.training import train
 
     documents = job.inputs["clean"]
-    counts = train(read_texts(documents, "train"), documents.counts["train_bytes"], job.folder, job.recipe.tokenizer)
+    counts = train(
+        read_texts(documents.folder, "train"), documents.counts["train_bytes"], job.folder, job.recipe.tokenizer
+    )
     (job.folder / "report.json").write_text(json.dumps(counts, indent=1) + "\n")
     return counts
 
@@ -84,7 +87,7 @@ def pack(job: Job) -> dict:
 
     def encoded(split: str) -> Iterator[tuple]:
         nonlocal done
-        for batch in read_documents(documents, split):
+        for batch in read_documents(documents.folder, split):
             yield from zip(batch["doc_id"], tokenizer.encode(batch["text"].to_list()), batch["n_bytes"], strict=True)
             done += len(batch)
             job.report(done / documents.counts["documents"], f"{done} documents")
@@ -105,9 +108,9 @@ def pack(job: Job) -> dict:
         "uniform": 8.0,
         "unigram": baselines.unigram_bits_per_byte(packed),
         "bigram": baselines.bigram_bits_per_byte(packed),
-    } | compressed_bits_per_byte(read_texts(documents, "val"))
+    } | compressed_bits_per_byte(read_texts(documents.folder, "val"))
     (job.folder / "baselines.json").write_text(json.dumps(bits, indent=1) + "\n")
-    ids = sorted(doc_id for batch in read_documents(documents, "val") for doc_id in batch["doc_id"])
+    ids = sorted(doc_id for batch in read_documents(documents.folder, "val") for doc_id in batch["doc_id"])
     return counts | {
         "held_out": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32],
         "baselines": {name: round(value, 4) for name, value in bits.items()},
@@ -148,36 +151,15 @@ def fit(job: Job) -> dict:
     }
 
 
-def read_documents(documents: Artifact, split: str) -> Iterator:
-    """The clean documents of a split, in order, as polars frames (doc_id, text, n_bytes) of a few thousand."""
-    import polars as pl
-
-    plan = pl.scan_parquet(documents.folder / "documents.parquet").filter(pl.col("split") == split)
-    return plan.select("doc_id", "text", "n_bytes").collect_batches(chunk_size=4096, maintain_order=True)
-
-
-def read_texts(documents: Artifact, split: str) -> Iterator[str]:
-    for batch in read_documents(documents, split):
-        yield from batch["text"]
-
-
-def compressed_bits_per_byte(texts: Iterator[str]) -> dict[str, float]:
-    """gzip -9 and xz -9 of the texts one after another, in bits per byte of them."""
-    gzip, xz, n_bytes, sizes = zlib.compressobj(9, wbits=31), lzma.LZMACompressor(preset=9), 0, [0, 0]
-    for text in texts:
-        raw = text.encode()
-        n_bytes += len(raw)
-        sizes[0] += len(gzip.compress(raw))
-        sizes[1] += len(xz.compress(raw))
-    sizes[0] += len(gzip.flush())
-    sizes[1] += len(xz.flush())
-    return {"gzip": 8 * sizes[0] / n_bytes, "xz": 8 * sizes[1] / n_bytes}
-
-
 def _identity(recipe: Recipe) -> dict:
     from data_contracts import sources
 
-    return sources.resolve(recipe.source, recipe.reader)
+    return sources.resolve(recipe.source, _reader(recipe))
+
+
+def _reader(recipe: Recipe) -> str:
+    """The name that the data contracts know the corpus by: a user's own goes by the name that its user gave it."""
+    return recipe.corpus if recipe.reader == OWN else recipe.reader
 
 
 def _parameters(*sections: str) -> Callable[[Recipe], dict]:
@@ -188,6 +170,8 @@ def _model_parameters(recipe: Recipe) -> dict:
     values = _parameters("model", "train")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer's, and so part of the inputs
     del values["train"]["checkpoint_every"]  # how much a killed run loses, not what it makes
+    if recipe.runtime.dtype != "auto":  # hardware, unless it is asked for: then it changes the numbers
+        values["dtype"] = recipe.runtime.dtype
     return values
 
 
@@ -202,7 +186,9 @@ STAGES = {
             ("data_contracts/cleaning.py", "data_contracts/corpora/{reader}.py"),
             clean,
         ),
-        Stage("tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py",), tokenize),
+        Stage(
+            "tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py", "flows/documents.py"), tokenize
+        ),
         Stage(
             "pack", ("clean", "tokenize"), _parameters("pack"), ("gpt/baselines.py", "tokenizers/tokenizer.py"), pack
         ),

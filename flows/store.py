@@ -18,11 +18,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flows import UserError
 from flows.environment import ROOT
 
 MANIFEST = "manifest.json"
@@ -57,7 +58,7 @@ def code_version(*sources: Path | str) -> str:
     """16 hex digits over Python sources (files, or source text) as they run: comments, docstrings and layout left out."""
     normal = []
     for source in sources:
-        tree = ast.parse(source.read_text() if isinstance(source, Path) else source)
+        tree = _parse(source.read_text() if isinstance(source, Path) else source)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
@@ -75,7 +76,7 @@ def code_files(*entries: Path) -> list[Path]:
             continue
         found.add(path)
         package = path.relative_to(ROOT).parts[0]
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_parse(path.read_text())):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -96,12 +97,12 @@ class Store:
         self.say = say
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
-        """Manifests of finished artifacts, oldest first; each with its `path`. An unreadable one is left out."""
-        found = []
-        for path in self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"):
-            if manifest := _read_manifest(path.parent):
-                found.append(manifest | {"path": str(path.parent)})
-        return sorted(found, key=lambda manifest: (manifest["created"], manifest["path"]))
+        """Manifests of finished artifacts, the one made or reused last at the end; each with its `path`."""
+        paths = sorted(
+            self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, path)
+        )
+        manifests = ((path.parent, _read_manifest(path.parent)) for path in paths)
+        return [manifest | {"path": str(folder)} for folder, manifest in manifests if manifest]
 
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
         """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
@@ -143,6 +144,7 @@ class Store:
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
+                os.utime(found.folder / MANIFEST)  # so that the newest is the one used last
                 return replace(found, reused=True)
             for problem in problems:
                 self.say(f"{name}: {problem}; it is built again")
@@ -150,7 +152,12 @@ class Store:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)
             started = time.monotonic()
-            counts = make(building)
+            try:
+                counts = make(building)
+            except BaseException:
+                if not resumable:
+                    shutil.rmtree(building, ignore_errors=True)
+                raise
             seconds = round(time.monotonic() - started, 3)
             files = {
                 str(path.relative_to(building)): describe(path)
@@ -220,6 +227,25 @@ def lock(home: Path, name: str, say: Callable[[str], None] = print) -> Iterator[
         yield
 
 
+@contextmanager
+def in_use(home: Path) -> Iterator[None]:
+    """Held by every run from beginning to end, so that nothing is pruned that a run has yet to read."""
+    with _lock_file(home, "in-use").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def idle(home: Path) -> Iterator[None]:
+    """Nothing runs in this home while this is held. Raises UserError when something does."""
+    with _lock_file(home, "in-use").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("a run is in progress in this home; try again when it has ended") from None
+        yield
+
+
 def is_locked(home: Path, name: str) -> bool:
     with _lock_file(home, name).open("w") as handle:
         try:
@@ -282,11 +308,6 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return lines
 
 
-def as_parameters(*sections) -> dict:
-    """One dict of the fields of dataclasses, with plain JSON values, as a manifest holds them."""
-    return json.loads(json.dumps({name: value for section in sections for name, value in asdict(section).items()}))
-
-
 def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -295,6 +316,13 @@ def _lock_file(home: Path, name: str) -> Path:
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name.replace("/", "-")
+
+
+def _parse(source: str) -> ast.Module:
+    """Without what only runs when the file is a program."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))]
+    return tree
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -7,10 +7,12 @@ metrics a second at most, tries again while MLflow is away, and gives up with on
 
 import json
 import logging
-import queue
+import os
+import shutil
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -25,6 +27,7 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, P
 from mlflow.exceptions import MlflowException
 from prefect.runtime import flow_run
 
+from data_contracts.download import public
 from flows import UserError
 from flows.environment import home
 from flows.progress import say
@@ -33,6 +36,7 @@ from flows.store import Artifact, git_state, lock
 
 EXPERIMENT = "gpt"
 PATIENCE = 60.0  # seconds that the end of a run waits for MLflow to take what is left
+TRIES = 7  # of one call, over about two minutes, before it is given up for those behind it
 MLFLOW_PORT = 5000
 
 _current: ContextVar["Tracker"] = ContextVar("tracker")
@@ -68,18 +72,25 @@ def experiment_id() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
+    with answering(), lock(home(), "mlflow", lambda text: None):  # the first also makes the database, and only one may
+        if found := mlflow.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
+        folder = None if mlflow.get_tracking_uri().startswith("http") else (home() / "mlartifacts").as_uri()
+        return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """MLflow's failure to answer as a UserError, without the password that its address may hold."""
     uri = mlflow.get_tracking_uri()
     try:
-        with lock(home(), "mlflow", lambda text: None):  # the first one also makes the database, and only one may
-            if found := mlflow.get_experiment_by_name(EXPERIMENT):
-                return found.experiment_id
-            # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
-            folder = None if uri.startswith("http") else (home() / "mlartifacts").as_uri()
-            return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
+        yield
     except MlflowException as error:
+        reason = str(error).replace(uri, without_password(uri)).split("(Caused by")[0][:200]
         raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {str(error)[:200]}\nstart it, or unset MLFLOW_TRACKING_URI"
-        ) from error
+            f"MLflow at {without_password(uri)} does not answer: {reason}\nstart it, or unset MLFLOW_TRACKING_URI"
+        ) from None
 
 
 def runs_url(experiment: str) -> str:
@@ -104,7 +115,7 @@ class Tracker:
         self.client = mlflow.MlflowClient()
         self._seen: set[tuple[int, str]] = set()  # (step, "train" or "val") whose metrics this run has
         self._pending: list[Metric] = []
-        self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._calls: deque[Callable[[], object]] = deque()
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._dataset: tuple[str, str] | None = None
         git = git_state()
@@ -118,12 +129,12 @@ class Tracker:
             tags["prefect.flow_run_id"] = str(flow_run.id)
             if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
                 tags["prefect.flow_run_url"] = str(flow_run.ui_url)
-        run = mlflow.start_run(
-            experiment_id=self.experiment, run_name=recipe.corpus, tags=tags, log_system_metrics=True
-        )
+        with answering():
+            run = mlflow.start_run(None, self.experiment, recipe.corpus, tags=tags, log_system_metrics=True)
         self.run_id = run.info.run_id
         self.url = runs_url(self.experiment)
-        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in recipe.flat().items()])
+        parameters = [Param(name, value) for name, value in recipe.flat().items()]
+        self.later(lambda: self.client.log_batch(self.run_id, params=parameters))
         self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -139,12 +150,23 @@ class Tracker:
 
     def later(self, call: Callable[[], object]) -> None:
         """Let the sending thread make a call to MLflow."""
-        self._calls.put(call)
+        self._calls.append(call)
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        self.step(step, metrics)
-        self.later(lambda: self._checkpoint(step, metrics, folder, best))
+        self._seen |= {(step, "val")}
+        # The trainer may remove the folder before it is sent, so a copy (a link, where the disk allows) waits for that.
+        spool = home() / "spool" / self.run_id / folder.name
+        shutil.rmtree(spool, ignore_errors=True)
+        shutil.copytree(folder, spool, copy_function=_link)
+        model: dict[str, str] = {}  # each step is a call of its own, so that none is made twice when a later one fails
+        self.later(lambda: model.update(id=self._new_checkpoint(step, best)))
+        self.later(lambda: self.client.log_model_artifacts(model["id"], str(spool)))
+        self.later(lambda: shutil.rmtree(spool))
+        self.later(lambda: self.client.finalize_logged_model(model["id"], "READY"))
+        self.later(lambda: self.client.log_outputs(self.run_id, [LoggedModelOutput(model["id"], step)]))
+        for name, value in metrics.items():
+            self.later(lambda name=name, value=value: self._log_value(name, value, step, model.get("id")))
 
     def stage(self, artifact: Artifact, recipe: Recipe) -> None:
         """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
@@ -183,21 +205,32 @@ class Tracker:
             say("MLflow does not answer; what it missed is in the artifacts' log/metrics.jsonl")
         with suppress(Exception):
             mlflow.end_run(status)
+        shutil.rmtree(home() / "spool" / self.run_id, ignore_errors=True)
 
     def _send(self) -> None:
-        wait = 1.0
+        """The sending thread: what could not be sent stays at the head and is tried again, ever more slowly."""
+        wait, failures = 1.0, 0
         while True:
             closing = self._closing.is_set()
             try:
                 self._send_metrics()
-                while not self._calls.empty():
-                    self._call(self._calls.get())
+                while self._calls:
+                    self._calls[0]()
+                    self._calls.popleft()
+                    failures = 0
                 wait = 1.0
                 if closing:
                     return
-            except Exception:
-                wait = min(2 * wait, 30.0)
-            self._closing.wait(wait) if not closing else time.sleep(wait)
+            except Exception as error:
+                wait, failures = min(2 * wait, 30.0), failures + 1
+                if failures == TRIES and self._calls:  # MLflow takes everything but this
+                    self._calls.popleft()
+                    failures = 0
+                    say(f"MLflow did not take something: {type(error).__name__}: {str(error)[:200]}")
+            if closing:
+                time.sleep(wait)
+            else:
+                self._closing.wait(wait)
 
     def _send_metrics(self) -> None:
         while self._pending:
@@ -207,22 +240,12 @@ class Tracker:
             with self._lock:
                 del self._pending[: len(batch)]
 
-    def _call(self, call: Callable[[], object], tries: int = 3) -> None:
-        for attempt in range(tries):
-            try:
-                call()
-                return
-            except Exception as error:
-                if attempt == tries - 1:
-                    say(f"MLflow did not take something: {type(error).__name__}: {str(error)[:200]}")
-                time.sleep(2**attempt)
-
     def _input(self, artifact: Artifact, context: str, digest: str = "") -> None:
         source, counts = self.recipe.source, artifact.counts
         if source.kind == "kaggle":
             where = HTTPDatasetSource(f"https://www.kaggle.com/datasets/{source.handle}")
         elif source.kind == "https":
-            where = HTTPDatasetSource(source.url)
+            where = HTTPDatasetSource(public(source.url))
         else:
             where = CodeDatasetSource(tags={"source": source.kind})
         name = f"{artifact.corpus}/{context}"
@@ -237,7 +260,7 @@ class Tracker:
         entity = DatasetInput(dataset=dataset._to_mlflow_entity(), tags=[InputTag(k, v) for k, v in tags.items()])
         self.later(lambda: self.client.log_inputs(self.run_id, [entity]))
 
-    def _checkpoint(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
+    def _new_checkpoint(self, step: int, best: bool) -> str:
         model = self.client.create_logged_model(
             self.experiment,
             name=f"{self.recipe.corpus}-step-{step}",
@@ -246,21 +269,14 @@ class Tracker:
             tags={"corpus": self.recipe.corpus, "step": str(step), "best_so_far": str(best).lower()},
             model_type="gpt",
         )
-        if folder.exists():  # the trainer keeps the last few, so a slow MLflow may come too late for the weights
-            self.client.log_model_artifacts(model.model_id, str(folder))
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
-        dataset_name, digest = self._dataset or (None, None)
-        for name, value in metrics.items():
-            self.client.log_metric(
-                self.run_id,
-                name,
-                value,
-                step=step,
-                model_id=model.model_id,
-                dataset_name=dataset_name,
-                dataset_digest=digest,
-            )
+        return model.model_id
+
+    def _log_value(self, name: str, value: float, step: int, model_id: str | None) -> None:
+        """A validation metric: of the run, of the checkpoint, and of the dataset that measured both."""
+        dataset, digest = self._dataset or (None, None)
+        self.client.log_metric(
+            self.run_id, name, value, step=step, model_id=model_id, dataset_name=dataset, dataset_digest=digest
+        )
 
     def _history(self, path: Path) -> None:
         """What the artifact's log holds and this run has not: all of a reused training, the first part of a resumed one."""
@@ -270,3 +286,10 @@ class Tracker:
             self.step(
                 step, {name: value for name, value in row.items() if (step, name.split("/")[0]) not in self._seen}
             )
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import prepare  # noqa: E402
+from flows.environment import home, prepare  # noqa: E402
 
 prepare()
 
@@ -24,7 +24,7 @@ from pydantic import Field  # noqa: E402
 from flows import recipes, report, tracking  # noqa: E402
 from flows.execute import execute  # noqa: E402
 from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
-from flows.store import Artifact  # noqa: E402
+from flows.store import Artifact, in_use  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
 plain = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -74,7 +74,7 @@ def train(
 ) -> dict:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
     recipe = recipes.load(corpus, size=size, steps=steps, source=source, overrides=overrides)
-    with tracking.run(recipe) as tracker:
+    with in_use(home()), tracking.run(recipe) as tracker:
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")

@@ -62,6 +62,8 @@ def sample(
         problems.append(f"top_k is {top_k}; it must be at least 0 (0: every token)")
     if not 0 < top_p <= 1:
         problems.append(f"top_p is {top_p}; it must be over 0 and at most 1")
+    if not 0 <= seed < 2**63:
+        problems.append(f"seed is {seed}; it must be from 0 to 2^63 - 1")
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
     return _sample(model, ids, max_tokens, temperature, top_k, top_p, seed, eos_id)

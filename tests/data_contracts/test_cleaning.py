@@ -118,7 +118,7 @@ def test_ids_never_change():
     ("texts", "rules", "said"),
     [
         (
-            ["one book. " * 100],
+            ["one book. " * 300],
             Rules(),
             "1 documents are too few for val_fraction 0.1: none fell to val\n.*split_chars 100 ",
         ),

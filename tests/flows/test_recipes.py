@@ -36,6 +36,32 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
     assert "n_embd 128 is not a multiple of n_head 3" in message
 
 
+def test_a_wrong_field_does_not_hide_the_rest_of_its_section():
+    with pytest.raises(UserError) as caught:
+        load("python-docs", overrides={"train.lrr": 2, "train.steps": -4, "sample.seed": -1, "reader": "own"})
+    for part in ("4 problems", "train.lrr", "steps is -4", "seed -1", "reader follows"):
+        assert part in str(caught.value)
+
+
+def test_a_recipe_that_is_not_toml_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text("[train\nsteps = 3")
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match=r"mine\.toml is not TOML"):
+        load("mine")
+
+
+def test_a_copy_of_the_users_recipe_becomes_a_corpus(tmp_path, monkeypatch):
+    text = (recipes.FOLDER / "own.toml").read_text()
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    assert (load("mine").corpus, load("mine").reader) == ("mine", recipes.OWN)
+
+
+def test_secrets_in_an_address_do_not_reach_the_parameters():
+    url = "https://user:sekret@example.org/input.txt?token=sekret"
+    assert "sekret" not in str(load("shakespeare", overrides={"source.url": url}).flat())
+
+
 @pytest.mark.parametrize("value", [1.5, True, "12", [1]])
 def test_types_are_strict(value):
     with pytest.raises(UserError, match=r"train\.steps"):

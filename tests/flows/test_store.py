@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.store import Store, code_version, differences, digest_of, make_key
+from flows import UserError
+from flows.store import Store, code_version, differences, digest_of, idle, in_use, make_key
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -103,6 +104,7 @@ class TestReuse:
         with pytest.raises(RuntimeError):
             store.build("mine", "clean", {}, {}, "c", fail)
         assert store.manifests() == []
+        assert not list(store.root.glob("*/*/.*"))
         made = store.build("mine", "clean", {}, {}, "c", lambda folder: {"left": len(list(folder.iterdir()))})
         assert made.counts == {"left": 0}
 
@@ -159,6 +161,22 @@ def test_prune_keeps_what_the_kept_models_were_made_from(store):
     assert store.prunable(keep=2) == []
     assert set(store.prunable(keep=1)) == {clean_1.folder, train_1.folder}
     assert train_2.folder not in store.prunable(keep=1)
+
+
+def test_nothing_is_pruned_while_a_run_is_in_progress(home):
+    with idle(home):
+        pass
+    with in_use(home), in_use(home), pytest.raises(UserError, match="in progress"), idle(home):
+        pass
+    with idle(home):
+        pass
+
+
+def test_the_artifact_used_last_is_the_newest(store):
+    first, second = build(store, 1), build(store, 2)
+    assert [m["key"] for m in store.manifests()] == [first.key, second.key]
+    build(store, 1)
+    assert [m["key"] for m in store.manifests()] == [second.key, first.key]
 
 
 def test_differences_name_the_setting():

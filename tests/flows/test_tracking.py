@@ -58,6 +58,7 @@ def test_metrics_over_steps_also_of_a_reused_run(runs):
     for run in runs[:3]:
         losses = client.get_metric_history(run.info.run_id, "train/loss")
         assert [metric.step for metric in losses] == [1, 10, 20]
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, "val/bpb")] == [10, 20]
         assert {
             "train/lr",
             "train/grad_norm",
@@ -96,6 +97,10 @@ def test_checkpoints_are_logged_models_with_their_metrics(runs):
     models = mlflow.search_logged_models([runs[0].info.experiment_id], "params.step != ''", output_format="list")
     mine = {model.params["step"]: model for model in models if model.source_run_id == runs[0].info.run_id}
     assert set(mine) == {"10", "20"}
+    for model in mine.values():
+        files = {item.path for item in mlflow.MlflowClient().list_logged_model_artifacts(model.model_id)}
+        assert {"model.safetensors", "config.json"} <= files
+    assert not list((Path(mine["20"].artifact_location.removeprefix("file://")).parents[2]).glob("spool/*"))
     metrics = {metric.key: metric for metric in mine["20"].metrics}
     assert metrics["val/bpb"].value == runs[0].data.metrics["val/bpb"]
     assert metrics["val/bpb"].dataset_name == "mine/tokens/val"
