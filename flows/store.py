@@ -144,7 +144,7 @@ class Store:
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
-                os.utime(found.folder / MANIFEST)  # so that the newest is the one used last
+                _stamp(found.folder / MANIFEST)
                 return replace(found, reused=True)
             for problem in problems:
                 self.say(f"{name}: {problem}; it is built again")
@@ -180,6 +180,7 @@ class Store:
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
             _write_synced(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            _stamp(building / MANIFEST)
             _swap(building, final)
             return to_artifact(manifest | {"path": str(final)})
 
@@ -355,6 +356,11 @@ def _write_synced(path: Path, text: str) -> None:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
+
+
+def _stamp(manifest: Path) -> None:
+    """Used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
+    os.utime(manifest, ns=(time.time_ns(),) * 2)
 
 
 def _swap(building: Path, final: Path) -> None:
