@@ -11,6 +11,7 @@ Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, V = vocab_size.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -201,14 +202,14 @@ def normalization(config: ModelConfig) -> nn.Module:
 
 def sinusoids(block_size: int, n_embd: int) -> Tensor:
     """Fixed position codes, float32 (T, C): sines, then cosines, of geometrically spaced periods (Vaswani 2017)."""
-    angles = _angles(block_size, n_embd)
-    return torch.cat((angles.sin(), angles.cos()), dim=1)
+    sin, cos = _waves(block_size, n_embd)
+    return torch.cat((sin, cos), dim=1)
 
 
 def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
     """cos and sin, float32 (T, D) each, that turn each pair of channels by position times a frequency (Su 2021)."""
-    angles = _angles(block_size, head_size)
-    return torch.cat((angles.cos(), angles.cos()), dim=1), torch.cat((-angles.sin(), angles.sin()), dim=1)
+    sin, cos = _waves(block_size, head_size)
+    return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
@@ -216,6 +217,12 @@ def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     return (x_BHTD * cos_TD + x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1) * sin_TD).to(x_BHTD.dtype)
 
 
-def _angles(block_size: int, width: int) -> Tensor:
-    frequencies = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    return torch.outer(torch.arange(block_size, dtype=torch.float64), frequencies).float()
+def _waves(block_size: int, width: int) -> tuple[Tensor, Tensor]:
+    """Sine and cosine of position times frequency, float32 (T, width / 2).
+
+    By numpy: torch's cosine on the CPU came out with one of three last bits, differing from process to process, so that every
+    few runs trained other weights.
+    """
+    frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angles = np.outer(np.arange(block_size), frequencies)
+    return torch.from_numpy(np.sin(angles)).float(), torch.from_numpy(np.cos(angles)).float()

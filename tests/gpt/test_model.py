@@ -6,7 +6,7 @@ import torch
 
 from gpt import GPTError
 from gpt.config import ModelConfig, TrainConfig, preset
-from gpt.model import GPT, rotate, rotations
+from gpt.model import GPT, rotate, rotations, sinusoids
 from gpt.muon import Muon, orthogonalize
 from gpt.optim import build_optimizers, learning_rate, parameter_groups, schedule
 
@@ -138,3 +138,25 @@ def test_an_orthogonalized_matrix_has_singular_values_of_about_one():
     singular = torch.linalg.svdvals(orthogonalize(torch.randn(3, 8, 24)))
     assert singular.min() > 0.6
     assert singular.max() < 1.3
+
+
+def test_position_tables_are_the_rounded_true_values():
+    """Exactly: a table that differs in a last bit from one process to the next trains other weights."""
+    cos_TD, sin_TD = rotations(64, 16)
+    sines_TC = sinusoids(64, 16)
+    for position in range(64):
+        for pair in range(8):
+            angle = position * 10_000.0 ** (-2 * pair / 16)
+            cos, sin = (torch.tensor(wave(angle), dtype=torch.float32).item() for wave in (math.cos, math.sin))
+            assert (
+                cos_TD[position, pair].item()
+                == cos_TD[position, pair + 8].item()
+                == sines_TC[position, pair + 8].item()
+                == cos
+            )
+            assert (
+                -sin_TD[position, pair].item()
+                == sin_TD[position, pair + 8].item()
+                == sines_TC[position, pair].item()
+                == sin
+            )
