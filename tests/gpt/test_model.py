@@ -142,21 +142,15 @@ def test_an_orthogonalized_matrix_has_singular_values_of_about_one():
 
 def test_position_tables_are_the_rounded_true_values():
     """Exactly: a table that differs in a last bit from one process to the next trains other weights."""
-    cos_TD, sin_TD = rotations(64, 16)
-    sines_TC = sinusoids(64, 16)
-    for position in range(64):
-        for pair in range(8):
-            angle = position * 10_000.0 ** (-2 * pair / 16)
-            cos, sin = (torch.tensor(wave(angle), dtype=torch.float32).item() for wave in (math.cos, math.sin))
-            assert (
-                cos_TD[position, pair].item()
-                == cos_TD[position, pair + 8].item()
-                == sines_TC[position, pair + 8].item()
-                == cos
-            )
-            assert (
-                -sin_TD[position, pair].item()
-                == sin_TD[position, pair + 8].item()
-                == sines_TC[position, pair].item()
-                == sin
-            )
+    (cos_TD, sin_TD), sines_TC = rotations(64, 16), sinusoids(64, 16)
+    for position, pair in itertools.product(range(64), range(8)):
+        angle = position * 10_000.0 ** (-2 * pair / 16)
+        cos, sin = torch.tensor([math.cos(angle), math.sin(angle)]).tolist()
+        assert {
+            cos_TD[position, pair].item(),
+            cos_TD[position, pair + 8].item(),
+            sines_TC[position, pair + 8].item(),
+        } == {cos}
+        assert {-sin_TD[position, pair].item(), sin_TD[position, pair + 8].item(), sines_TC[position, pair].item()} == {
+            sin
+        }
