@@ -190,7 +190,11 @@ STAGES = {
             "tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py", "flows/documents.py"), tokenize
         ),
         Stage(
-            "pack", ("clean", "tokenize"), _parameters("pack"), ("gpt/baselines.py", "tokenizers/tokenizer.py"), pack
+            "pack",
+            ("clean", "tokenize"),
+            _parameters("pack"),
+            ("gpt/baselines.py", "tokenizers/tokenizer.py", "flows/documents.py"),
+            pack,
         ),
         Stage("train", ("tokenize", "pack"), _model_parameters, ("gpt/trainer.py",), fit, resumable=True),
     )

@@ -38,6 +38,8 @@ def test_code_is_all_that_a_stage_imports_of_its_package_and_no_more():
     trained = names("gpt/trainer.py")
     assert {"gpt/model.py", "gpt/optim.py", "gpt/muon.py", "gpt/dataset.py", "gpt/checkpoint.py"} <= trained
     assert not {"gpt/main.py", "gpt/generate.py"} & trained  # a program's arguments, and what comes after training
+    for stage in ("tokenize", "pack"):  # what they read, and the figures of gzip and xz, are made there
+        assert "flows/documents.py" in names(*STAGES[stage].sources)
     assert names("gpt/baselines.py") == {
         "gpt/__init__.py",
         "gpt/baselines.py",
