@@ -16,6 +16,7 @@ from rich.table import Table
 
 from flows import UserError
 from flows.environment import home, prepare, sweep
+from gpt.config import DEFAULTS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,11 +84,13 @@ def generate(
         str, typer.Argument(help="corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder")
     ],
     prompt: Annotated[str, typer.Argument(help="text to go on from; empty begins a document")] = "",
-    max_tokens: Annotated[int, typer.Option(help="at most this many tokens")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="choose among the k likeliest tokens; 0: all")] = 50,
-    top_p: Annotated[float, typer.Option(help="choose among the likeliest tokens that make up this probability")] = 1.0,
-    seed: Annotated[int, typer.Option(help="the same seed writes the same text")] = 0,
+    max_tokens: Annotated[int, typer.Option(help="at most this many tokens")] = DEFAULTS["max_tokens"],
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token")] = DEFAULTS["temperature"],
+    top_k: Annotated[int, typer.Option(help="choose among the k likeliest tokens; 0: all")] = DEFAULTS["top_k"],
+    top_p: Annotated[
+        float, typer.Option(help="choose among the likeliest tokens that make up this probability")
+    ] = DEFAULTS["top_p"],
+    seed: Annotated[int, typer.Option(help="the same seed writes the same text")] = DEFAULTS["seed"],
 ):
     """Let a model write, token by token."""
     prepare()
@@ -184,23 +187,19 @@ def prune(
     """Remove artifacts that no kept model was made from, and what killed builds left behind."""
     from flows.store import Store, idle
 
-    folders = Store(home()).prunable(keep)
-    sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
-    _table(
-        [
+    with idle(home()):  # so that no run begins to use what is listed
+        folders = Store(home()).prunable(keep)
+        sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
+        rows = [
             {"folder": str(folder.relative_to(home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
             for folder in folders
-        ],
-        as_json,
-    )
-    if not folders:
-        return
-    if not yes and not (
-        sys.stdin.isatty()
-        and typer.confirm(f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?")
-    ):
-        raise UserError("nothing was removed; --yes removes them")
-    with idle(home()):
+        ]
+        _table(rows, as_json)
+        if not folders:
+            return
+        question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
+        if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+            raise UserError("nothing was removed; --yes removes them")
         for folder in folders:
             shutil.rmtree(folder)
 

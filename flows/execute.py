@@ -26,7 +26,7 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
             resumable=stage.resumable,
             force=force,
         )
-    tracker.stage(artifact, recipe)
+    tracker.stage(artifact)
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     progress.say(f"{name:<9} {took:<8} {summary(artifact)}")
     if artifact.reused:

@@ -15,6 +15,7 @@ from flows.environment import ROOT, home
 from flows.recipes import Recipe
 from flows.store import Artifact, lock
 from flows.tracking import Tracker
+from gpt.config import DEFAULTS
 
 CHAMPION = "champion"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")
@@ -35,8 +36,6 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
 
 def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Artifact, name: str) -> str:
     """The version that holds this decoder, made when there is none."""
-    from gpt.generate import DEFAULTS
-
     client = tracker.client
     for known in client.search_model_versions(f"name = '{name}'"):
         if known.tags.get("digest") == decoder.digest:

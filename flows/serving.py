@@ -18,7 +18,8 @@ class Served(PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> list[str]:
         """One continuation of each prompt in the first column of the frame, which MLflow makes of a list."""
-        from gpt.generate import DEFAULTS, stream_text
+        from gpt.config import DEFAULTS
+        from gpt.generate import stream_text
 
         settings = DEFAULTS | (params or {})
         return [

@@ -186,15 +186,13 @@ class Store:
 
     def prunable(self, keep: int) -> list[Path]:
         """Folders that may go: all but the `keep` newest training artifacts of each corpus and what those were made from,
-        and what interrupted or replaced builds left behind and no process holds."""
+        and what interrupted or replaced builds left behind. To be asked while the home is `idle`."""
         manifests = self.manifests()
         needed: set[tuple[str, str]] = set()  # (corpus, digest)
         for corpus in {manifest["corpus"] for manifest in manifests}:
             newest_first = [m for m in reversed(manifests) if m["corpus"] == corpus]
             stages_seen: dict[str, int] = {}
-            for (
-                manifest
-            ) in newest_first:  # downstream artifacts are newer than their inputs' first use, so follow digests
+            for manifest in newest_first:
                 count = stages_seen[manifest["stage"]] = stages_seen.get(manifest["stage"], 0) + 1
                 if count <= (keep if manifest["stage"] == "train" else 1):
                     needed.add((corpus, manifest["digest"]))
@@ -206,14 +204,7 @@ class Store:
                 grown = not inputs <= needed
                 needed |= inputs
         stale = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
-        left = [
-            path
-            for path in self.root.glob("*/*/.*-*")
-            if not is_locked(
-                self.root.parent, f"{path.parent.parent.name}/{path.parent.name}/{path.name.rpartition('-')[2]}"
-            )
-        ]
-        return [*stale, *left]
+        return [*stale, *self.root.glob("*/*/.*-*")]
 
 
 @contextmanager
@@ -245,15 +236,6 @@ def idle(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError("a run is in progress in this home; try again when it has ended") from None
         yield
-
-
-def is_locked(home: Path, name: str) -> bool:
-    with _lock_file(home, name).open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def to_artifact(manifest: dict) -> Artifact:

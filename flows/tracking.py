@@ -168,7 +168,7 @@ class Tracker:
         for name, value in metrics.items():
             self.later(lambda name=name, value=value: self._log_value(name, value, step, model.get("id")))
 
-    def stage(self, artifact: Artifact, recipe: Recipe) -> None:
+    def stage(self, artifact: Artifact) -> None:
         """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
         name = artifact.stage
         self.stages[name] = artifact

@@ -16,9 +16,6 @@ from gpt import GPTError
 from gpt.checkpoint import load_model
 from gpt.model import GPT
 
-# What a reader wants of a small model: lively, yet without the unlikeliest tokens.
-DEFAULTS = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0}
-
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, SentencePieceProcessor]:
     """The model of a folder and the tokenizer beside it. Raises GPTError that names the file that cannot be used."""
