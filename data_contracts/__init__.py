@@ -9,4 +9,15 @@ Importing this package costs nothing: polars, pandera and kagglehub are loaded b
 
 
 class DataError(ValueError):
-    """Data, or what a user said about it, that cannot be used: one or two lines that name the thing and the mend."""
+    """Data, or what a user said about it, that cannot be used: one or two lines that name the thing and the mend.
+
+    rows: where rows of data are what is wrong, some of them, as documents.check found them.
+    """
+
+    def __init__(self, message: str, rows: list[dict] | None = None):
+        super().__init__(message)
+        self.rows = rows or []
+
+
+class Unreachable(DataError):
+    """Where the data comes from does not answer, for now: no network, a server in trouble, silence."""

@@ -6,7 +6,7 @@ Every way in (a user's folder, a Kaggle archive, a download) goes through `find`
 
 from fnmatch import fnmatch
 from hashlib import file_digest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_contracts import DataError
 
@@ -29,15 +29,19 @@ FOREIGN = {
 def find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
     """Files below `folder` whose name matches a pattern (case aside), as {relative name with /: path}, sorted by that name.
 
-    Hidden files and folders are left out; so are the `._x` and `__MACOSX` twins that a Mac adds to archives.
+    Those that are not visible (see `is_visible`) are left out.
     """
     found = {}
     for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-        if not hidden and matches(path.name, patterns) and path.is_file():
-            found[name.as_posix()] = path
+        name = path.relative_to(folder).as_posix()
+        if is_visible(name) and matches(path.name, patterns) and path.is_file():
+            found[name] = path
     return dict(sorted(found.items()))
+
+
+def is_visible(name: str) -> bool:
+    """Neither hidden nor outside (`..`), nor one of the `._x` and `__MACOSX` twins that a Mac adds to archives."""
+    return not any(part.startswith((".", "/")) or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:

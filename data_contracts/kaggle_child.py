@@ -1,114 +1,139 @@
-"""The process that talks to Kaggle: `python kaggle_child.py JOB`, JOB being JSON; says what happens as JSON lines.
+"""The process that talks to Kaggle: a question a line on stdin, its answer a line on stdout, both JSON.
 
-A process of its own because kagglehub has no timeout on its first request, no retry, keeps its cache's place in the
-environment and writes to stdout: here it can be killed, and its words go nowhere. It stops when its stdin closes, so that
-it never outlives the program that started it. It imports nothing of this package.
+A process of its own because kagglehub has no timeout on its first request, keeps its cache's place in the environment and
+prints as it likes: here it can be killed, and its words go nowhere. It leaves when its stdin closes, so that it never outlives
+the program that started it. It imports nothing of this package and tries everything once: kaggle.py decides what is worth
+another attempt.
 
-JOB      {"do": "version" | "download", "handle", "files", "cache", "attempts", "pause"}
-lines    {"progress": share} ... then one of {"version": N}, {"folders": [...]} or {"error", "status", "detail"}
+{"do": "version", "handle"}         {"version": N}
+{"do": "page", "handle", "token"}   {"files": {name: bytes, or 0}, "next": token of the next page, or ""}
+{"do": "file", "handle", "name"}    {"path": where it lies}
+whatever goes wrong                 {"error": kind, "status", "detail"}; detail holds nothing of what was asked or sent
 """
 
 import json
 import os
-import re
-import shutil
+import queue
 import sys
 import threading
-import time
 import zipfile
 import zlib
 
+import requests
+from kagglehub import clients, dataset_download
+from kagglehub.cache import Cache
+from kagglehub.exceptions import DataCorruptionError, handle_call
+from kagglehub.handle import DatasetHandle, parse_dataset_handle
+from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest, ApiListDatasetFilesRequest
 
-def main(job: dict) -> None:
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+class Page(Exception):
+    """A web page where data should be."""
+
+
+class Unresumed(Exception):
+    """The answer to "go on from byte N" is something else, which kagglehub would append all the same."""
+
+
+def main() -> None:
+    questions: queue.SimpleQueue[dict] = queue.SimpleQueue()
+    threading.Thread(target=_hear, args=(questions,), daemon=True).start()
     tell, sys.stdout = sys.stdout, sys.stderr  # whatever the libraries print is not for our reader
-
-    def say(**line) -> None:
-        print(json.dumps(line), file=tell, flush=True)
-
-    import requests
-    from kagglehub import clients
-    from kagglehub.exceptions import DataCorruptionError
-
-    clients.tqdm = _bar(say)
-    damaged = (DataCorruptionError, zipfile.BadZipFile, zlib.error, EOFError)
-    for attempt in range(job["attempts"]):
+    requests.Session.send = _guarded(requests.Session.send)
+    # kagglehub writes, and keeps when a transfer breaks, whole chunks; its 1 MiB would look like silence on a slow line.
+    clients.CHUNK_SIZE = 1 << 16
+    while True:
+        question = questions.get()
         try:
-            say(**(_version(job) if job["do"] == "version" else _download(job)))
-            return
+            answer = DO[question["do"]](parse_dataset_handle(question["handle"]), question)
         except Exception as error:
-            status = getattr(getattr(error, "response", None), "status_code", 0)
-            kind, again = "other", False
-            # JSONDecodeError is also a RequestException where it comes from requests, so it is asked for first.
-            if isinstance(error, json.JSONDecodeError):
-                kind = "page"
-            elif isinstance(error, requests.HTTPError):
-                kind, again = "status", status == 429 or status >= 500
-            elif isinstance(error, requests.RequestException):
-                kind, again = "network", True
-            elif isinstance(error, damaged) or "Unsupported archive" in str(error):
-                kind, again = "damaged", True
-            elif isinstance(error, OSError):
-                kind = "disk"
-            if not again or attempt == job["attempts"] - 1:
-                say(error=kind, status=status, detail=_harmless(error))
-                return
-        # kagglehub takes a bad leftover archive for a finished one, for ever: each attempt starts from nothing.
-        if job["cache"]:
-            shutil.rmtree(job["cache"], ignore_errors=True)
-        time.sleep(job["pause"] * 2**attempt)
+            answer = _explain(error)
+        print(json.dumps(answer), file=tell, flush=True)
 
 
-def _version(job: dict) -> dict:
-    from kagglehub.clients import build_kaggle_client
-    from kagglehub.exceptions import handle_call
-    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
-
+def _version(handle: DatasetHandle, _: dict) -> dict:
     request = ApiGetDatasetRequest()
-    request.owner_slug, request.dataset_slug = job["handle"].split("/")
-    with build_kaggle_client() as client:
+    request.owner_slug, request.dataset_slug = handle.owner, handle.dataset
+    with clients.build_kaggle_client() as client:
         dataset = handle_call(lambda: client.datasets.dataset_api_client.get_dataset(request))
     return {"version": dataset.current_version_number}
 
 
-def _download(job: dict) -> dict:
-    from kagglehub import dataset_download
-
-    # One cache for the whole dataset and another for single files: mixed, kagglehub can delete a good file.
-    paths = [dataset_download(job["handle"], path=name) for name in job["files"]] or [dataset_download(job["handle"])]
-    return {"folders": paths}
-
-
-def _bar(say):
-    """Stands in for tqdm inside kagglehub: the same calls, but the share done goes to our reader."""
-
-    class Bar:
-        def __init__(self, total: int = 0, initial: int = 0, **_) -> None:
-            self.total, self.done = total, initial
-
-        def update(self, n: int) -> None:
-            self.done += n
-            say(progress=min(1.0, self.done / max(1, self.total)))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_) -> None:
-            pass
-
-    return Bar
+def _page(handle: DatasetHandle, question: dict) -> dict:
+    request = ApiListDatasetFilesRequest()
+    request.owner_slug, request.dataset_slug = handle.owner, handle.dataset
+    request.dataset_version_number, request.page_size = handle.version, 200
+    if question["token"]:
+        request.page_token = question["token"]
+    with clients.build_kaggle_client() as client:
+        page = handle_call(lambda: client.datasets.dataset_api_client.list_dataset_files(request))
+    sizes = {file.name: int(file.total_bytes or 0) for file in page.dataset_files}
+    return {"files": sizes, "next": page.next_page_token}
 
 
-def _harmless(error: Exception) -> str:
-    """Type and first line of an error without addresses: Kaggle's storage links carry signatures."""
-    first = str(error).strip().split("\n")[0][:200]
-    return f"{type(error).__name__}: " + re.sub(r"\S*[/?=]\S*", "...", first)
+def _file(handle: DatasetHandle, question: dict) -> dict:
+    cache, name = Cache(), question["name"]
+    part = cache.get_path(handle, name)
+    if not cache.load_from_cache(handle, name):
+        if os.path.exists(part + ".zip"):  # killed while it unpacked: beside the archive lies half of the file
+            os.replace(part + ".zip", part)
+        # kagglehub takes a leftover of full length for a finished file, neither hashed nor unpacked: so let a byte be missing.
+        if os.path.exists(part) and (size := os.path.getsize(part)):
+            os.truncate(part, size - 1)
+    return {"path": dataset_download(question["handle"], path=name)}
 
 
-def _leave_with_parent() -> None:
-    sys.stdin.read()
+DO = {"version": _version, "page": _page, "file": _file}
+
+
+def _guarded(send):
+    """requests.Session.send, with the looks at each answer that kagglehub does not take."""
+
+    def guarded(self, request, **settings):
+        response = send(self, request, **settings)
+        if response.status_code == 200 and "text/html" in response.headers.get("Content-Type", ""):
+            raise Page
+        if "Range" in request.headers and not response.is_redirect:
+            start = request.headers["Range"].replace("=", " ")  # bytes=5- is answered by bytes 5-8/9
+            if response.status_code >= 400 and response.status_code != 416:
+                response.raise_for_status()
+            if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(start):
+                raise Unresumed
+        if request.method == "GET":  # kagglesdk would read a data file of JSON into memory, looking for an error in it
+            response.headers.pop("Content-Type", None)
+        return response
+
+    return guarded
+
+
+def _explain(error: Exception) -> dict:
+    """An error as an answer. Messages of the libraries stay here: they may show a signed address, or a header with a token."""
+    answer = {"error": "other", "status": 0, "detail": type(error).__name__}
+    if isinstance(error, Page | json.JSONDecodeError):
+        answer["error"] = "page"
+    elif isinstance(error, requests.HTTPError):
+        status = error.response.status_code
+        if status < 400:  # Kaggle also says it in the body
+            status = error.response.json()["code"]
+        answer |= {"error": "status", "status": status}
+    elif isinstance(error, requests.RequestException | ConnectionError | TimeoutError):
+        answer["error"] = "network"
+    elif isinstance(error, DataCorruptionError):
+        answer |= {"error": "damaged", "detail": "its md5 is wrong"}
+    elif isinstance(error, Unresumed):
+        answer |= {"error": "damaged", "detail": "the server did not go on where the transfer broke off"}
+    elif isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
+        answer |= {"error": "damaged", "detail": "its zip archive is broken"}
+    elif isinstance(error, OSError):
+        answer |= {"error": "disk", "detail": error.strerror or type(error).__name__}
+    return answer
+
+
+def _hear(questions: queue.SimpleQueue) -> None:
+    for line in sys.stdin:
+        questions.put(json.loads(line))
     os._exit(1)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main()

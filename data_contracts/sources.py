@@ -4,33 +4,35 @@
 moving a folder or changing a mirror changes nothing. `fetch` brings those bytes.
 """
 
+import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora, files
+from data_contracts.transfer import Progress, disk_errors, require_space, told
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
 HANDLE = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/versions/(?P<version>[1-9]\d*))?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
-# The fields that mean something to each kind; setting another one would have no effect, so it is refused.
-FIELDS: dict[str, dict[str, str]] = {
+# The fields that mean something to each kind, and whether it needs them; another one would have no effect, so it is refused.
+PART = {"files": False, "max_files": False, "fraction": False}
+FIELDS: dict[str, dict[str, bool]] = {
     "builtin": {},
-    "https": {"url": "needed", "sha256": "needed", "files": "optional"},
-    "local": {"path": "needed", "files": "optional"},
-    "kaggle": {"handle": "needed", "files": "optional"},
+    "https": {"url": True, "sha256": True, "files": False},
+    "local": {"path": True} | PART,
+    "kaggle": {"handle": True} | PART,
 }
 
 
-def ignore(_: float) -> None:
+def ignore(share: float, text: str = "") -> None:
     """The progress callback of somebody who does not want to know."""
 
 
@@ -39,7 +41,7 @@ class Source:
     """Where to get a corpus. Raises DataError that lists every problem at once."""
 
     kind: Kind
-    """builtin (the corpus module writes it), https (one file), local (a file or a folder) or kaggle (a dataset)."""
+    """builtin (the corpus module writes it), https (one file), local (a file, a folder or a zip) or kaggle (a dataset)."""
     handle: str = ""
     """kaggle: `owner/dataset` for its current version, or `owner/dataset/versions/N` to pin one."""
     url: str = ""
@@ -47,9 +49,14 @@ class Source:
     sha256: str = ""
     """https: 64 hex digits that the file must have."""
     path: str = ""
-    """local: a file, or a folder that is searched with all its subfolders; `~` is your home."""
+    """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
     files: tuple[str, ...] = ()
-    """Only these files, named relative to the dataset or folder; none means all. https: the name to save under."""
+    """Only these files, named relative to the dataset, folder or archive; none means all. https: the name to save under."""
+    max_files: int = 0
+    """kaggle, local: only so many files, the first by name; 0 means all. Only they are downloaded. Where names say nothing of
+    the content (those of the Wikipedia dump are random) they are a random sample."""
+    fraction: float = 1.0
+    """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -61,22 +68,35 @@ def resolve(source: Source, corpus: str) -> dict:
     """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
 
     builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
-    "files"}. Only an unpinned Kaggle handle asks the network. Raises DataError when the source cannot be found.
+    "files": names or patterns}, and "max_files" or "fraction" where it is set: a pinned version and these name the same
+    files for ever, so that only an unpinned Kaggle handle asks the network. The same goes for what is taken out of a local zip
+    archive, of which "files" has the sha256. Raises DataError when the source cannot be found, Unreachable when Kaggle does
+    not answer.
     """
     if source.kind == "builtin":
         corpora.load(corpus)
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
+    part = {
+        field.name: getattr(source, field.name)
+        for field in fields(source)
+        if field.name in ("max_files", "fraction") and getattr(source, field.name) != field.default
+    }
     if source.kind == "local":
-        with _disk_errors():
-            return {"files": {name: files.sha256(path) for name, path in _local_files(source, corpus).items()}}
+        with disk_errors(source.path):
+            found = _local_files(source, corpus)
+            identity = {"files": {name: files.sha256(path) for name, path in found.items()}}
+        if _zipped(found):
+            identity |= part | ({"entries": sorted(source.files)} if source.files else {})
+        return identity
     dataset, version = _split_handle(source.handle)
     if not version:
         from data_contracts import kaggle
 
         version = kaggle.current_version(dataset)
-    return {"handle": dataset, "version": version, "files": sorted(source.files)}
+    wanted = sorted(source.files or corpora.find(corpus).FILES)
+    return {"handle": dataset, "version": version, "files": wanted} | part
 
 
 def pinned(source: Source, identity: dict) -> Source:
@@ -88,53 +108,57 @@ def pinned(source: Source, identity: dict) -> Source:
     )
 
 
-def fetch(source: Source, corpus: str, folder: Path, progress: Callable[[float], None] = ignore) -> None:
-    """Put the raw files of a source into `folder`, which exists and is empty.
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore) -> None:
+    """Put the raw files of a source into `folder`, which holds nothing or what an interrupted call with the same one left.
 
-    progress: called with the share done, 0 to 1, when the total is known. Raises DataError for whatever the network, the
-    server or the user got wrong; leaves no temporary file behind when it succeeds.
+    A Kaggle handle must have a version (see `pinned`). Raises DataError for whatever the network, the server, the disk or the
+    user got wrong; leaves nothing but those files when it succeeds.
     """
     if source.kind == "builtin":
         module = corpora.load(corpus)
         if not hasattr(module, "build"):
             raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
-        module.build(folder)
+        with disk_errors(corpus):
+            module.build(folder)
+        progress(1.0, "")
     elif source.kind == "https":
         from data_contracts import download
 
         download.download(source.url, source.sha256.lower(), folder / _file_name(source), progress)
     elif source.kind == "local":
-        with _disk_errors():
-            _copy(_local_files(source, corpus), folder, progress)
+        with disk_errors(corpus):
+            found = _local_files(source, corpus)
+            if _zipped(found):
+                from data_contracts import archives
+
+                archives.unpack(
+                    found, lambda there: _chosen(source, corpus, there, source.path), folder, progress, corpus
+                )
+            else:
+                _copy(found, folder, progress, corpus)
     else:
         from data_contracts import kaggle
 
-        kaggle.download(source.handle, source.files, folder, progress)
-        if not source.files:
-            files.require(folder, corpora.find(corpus).FILES)
-    progress(1.0)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """A file that may not be read, or a disk that is full, is something for the user to mend, not a defect."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}") from None
+        kaggle.download(
+            source.handle,
+            lambda there: _chosen(source, corpus, there, f"Kaggle's {source.handle}"),
+            folder,
+            progress,
+            corpus,
+        )
 
 
 def _problems(source: Source) -> Iterator[str]:
     if source.kind not in get_args(Kind):
         yield f"kind is not one of {', '.join(get_args(Kind))}"
         return
-    fields = FIELDS[source.kind]
-    for field in ("handle", "url", "sha256", "path", "files"):
-        value = getattr(source, field)
-        if value and field not in fields:
-            yield f"{field} has no effect here, leave it out"
-        if not value and fields.get(field) == "needed":
-            yield f"{field} is missing"
+    known = FIELDS[source.kind]
+    for field in fields(source)[1:]:
+        is_set = getattr(source, field.name) != field.default
+        if is_set and field.name not in known:
+            yield f"{field.name} has no effect here, leave it out"
+        if not is_set and known.get(field.name):
+            yield f"{field.name} is missing"
     if source.handle and not HANDLE.fullmatch(source.handle):
         yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
     if source.url and (urlsplit(source.url).scheme not in ("http", "https") or not urlsplit(source.url).hostname):
@@ -146,6 +170,12 @@ def _problems(source: Source) -> Iterator[str]:
             yield f"file {name!r} is not a name inside the source"
     if source.kind == "https" and len(source.files) > 1:
         yield "files names more than the one file that a url gives"
+    if source.max_files < 0:
+        yield f"max_files {source.max_files} is below 0"
+    if not 0 < source.fraction <= 1:
+        yield f"fraction {source.fraction} is not above 0 and at most 1"
+    if source.max_files and source.fraction != 1:
+        yield "max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction"
 
 
 def _split_handle(handle: str) -> tuple[str, int]:
@@ -158,32 +188,51 @@ def _file_name(source: Source) -> str:
     return source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
 
 
-def _local_files(source: Source, corpus: str) -> dict[str, Path]:
-    path = Path(source.path).expanduser()
+def _chosen(source: Source, corpus: str, there: Iterable[str], where: str) -> list[str]:
+    """The names of the files that a source means, of all that are there, sorted. Raises DataError that lists what is there."""
     patterns = corpora.find(corpus).FILES
+    names = sorted(there)
+    holds = f"it has {len(names)} files" + (f": {', '.join(names[:6])}" if names else "") + ", ..." * (len(names) > 6)
+    readable = [name for name in names if files.is_visible(name) and files.matches(PurePosixPath(name).name, patterns)]
+    if missing := [name for name in source.files if name not in readable]:
+        raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
+    if not readable:
+        raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
+    chosen = [name for name in readable if name in source.files] if source.files else readable
+    # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.
+    share = max(1, math.ceil(round(source.fraction * len(chosen), 6)))
+    return chosen[: source.max_files or share]
+
+
+def _local_files(source: Source, corpus: str) -> dict[str, Path]:
+    """The chosen files by name; or, where nothing but zip archives can be had, those."""
+    path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
     if path.is_file():
-        if not files.matches(path.name, patterns):
-            raise DataError(f"{source.path} is not a file that corpus {corpus!r} can read ({', '.join(patterns)})")
-        return {path.name: path}
-    found = files.find(path, patterns)
-    missing = [name for name in source.files if name not in found]
-    if missing:
-        raise DataError(f"{source.path} does not hold {', '.join(missing)}; it has {files.listing(path)}")
-    if not found:
-        raise DataError(f"{source.path} holds no file that corpus {corpus!r} can read ({', '.join(patterns)})")
-    return {name: found[name] for name in sorted(source.files)} if source.files else found
+        there = {path.name: path}
+    else:
+        there = {found.relative_to(path).as_posix(): found for found in path.rglob("*") if found.is_file()}
+    zips = {name: there[name] for name in sorted(there) if files.is_visible(name) and name.lower().endswith(".zip")}
+    patterns = corpora.find(corpus).FILES
+    if zips and not any(files.is_visible(name) and files.matches(there[name].name, patterns) for name in there):
+        return zips
+    return {name: there[name] for name in _chosen(source, corpus, there, source.path)}
 
 
-def _copy(found: dict[str, Path], folder: Path, progress: Callable[[float], None]) -> None:
+def _zipped(found: dict[str, Path]) -> bool:
+    return all(name.lower().endswith(".zip") for name in found)
+
+
+def _copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
     """Copy, not link: a file that its owner edits later must not change under an artifact that is already hashed."""
     total = sum(path.stat().st_size for path in found.values())
+    require_space(folder, total, what)
     done = 0
-    for name, path in found.items():
+    for number, (name, path) in enumerate(found.items(), 1):
         files.inspect(path, name)
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
         done += path.stat().st_size
-        progress(done / max(1, total))
+        progress(*told(number, len(found), done, total))
