@@ -1,45 +1,78 @@
-"""The rules of cleaning, each with a name, a reason and a polars expression; and `clean`, which applies them to a corpus.
+"""The rules of cleaning, each with a name, a reason, a polars expression, and the source of a threshold that is published.
 
-Texts are first put in order (TEXT_RULES change characters, never drop a document), long ones are cut if asked, then
-every piece is measured and either kept or rejected by the first DROP_RULE that holds. Nothing disappears: what
-is not in documents.parquet is in rejects.parquet, with its reason, and report.json adds both up.
+Text rules change characters and never drop a text. Then every text is measured, once, and the first drop rule that holds
+turns it away; the measures stay beside the texts, kept or rejected, so that another threshold can be judged without
+another pass. Measure first, then decide. What the rules are applied to, shard by shard, is the affair of shards.py.
+
+Speed is a matter of the expressions: a literal is found at memory speed, a pattern that begins with one nearly so, one that
+begins with a class looks at every byte. So rules begin with a literal, or look only at texts that hold one.
 """
 
-import hashlib
-import inspect
-import json
+import html
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
-from pathlib import Path
-from types import ModuleType
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
-from data_contracts import DataError, corpora, parts, report
-from data_contracts.documents import Documents, Rejects, check
+from data_contracts import DataError
 
 Normalize = Literal["none", "NFC"]
-
-# Fixed, so that the bytes of a file depend on its rows alone.
-PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 50_000}
+Policy = Literal["keep", "mask", "drop"]
+Near = Literal["keep", "together", "drop"]
 
 
 @dataclass(frozen=True)
 class Rules:
     """What a document must be, and which documents are held out. Raises DataError that lists every problem at once."""
 
+    entities: bool = False
+    """Turn HTML entities such as &amp; into their characters. Off where texts are about HTML."""
+    normalize: Normalize = "none"
+    """NFC writes accents and the like in one way; none leaves them as they came."""
+    urls: Policy = "keep"
+    """Web addresses: kept, masked as <url>, or dropped."""
+    emails: Policy = "keep"
+    """E-mail addresses: kept, masked as <email>, or dropped."""
+    mentions: Policy = "keep"
+    """@names, and u/names of Reddit: kept, masked as <user>, or dropped."""
+    spaces: bool = False
+    """One plain space for every run of spaces of any kind, no space at line ends, one blank line at most. Off where
+    indentation means something."""
     min_chars: int = 1
     """Shorter texts are rejected as `too_short`. Characters are Unicode code points, after cleaning."""
     max_chars: int = 0
     """Longer texts are rejected as `too_long`; 0 means no limit."""
-    normalize: Normalize = "none"
-    """NFC writes accents and the like in one way; none leaves them as they came."""
+    min_words: int = 0
+    """Fewer words (runs without white space): `few_words`. Gopher takes 50."""
+    min_word_chars: float = 0.0
+    """Mean length of words below this: `word_length`. Gopher takes 3."""
+    max_word_chars: float = 0.0
+    """Mean length of words above this: `word_length`; 0 means no limit. Gopher takes 10."""
+    max_symbols: float = 0.0
+    """More number signs and ellipses a word than this: `symbols`; 0 means no limit. Gopher takes 0.1."""
+    min_letter_words: float = 0.0
+    """Smaller share of words with a letter: `letters`. Gopher takes 0.8."""
+    min_stop_words: int = 0
+    """Fewer of the eight commonest English words: `stop_words`. Gopher takes 2."""
+    max_repeated_lines: float = 0.0
+    """Larger share of lines that repeat an earlier one: `repeated_lines`; 0 means no limit. Gopher takes 0.3."""
+    max_repeated_ngrams: float = 0.0
+    """Larger share of five-word sequences that repeat an earlier one: `repeated_ngrams`; 0 means no limit. Gopher takes 0.15,
+    of characters."""
+    languages: tuple[str, ...] = ()
+    """Keep only these languages (ISO 639-1, such as "en"), by py3langid on the beginning of a text; none means all."""
     deduplicate: bool = True
     """Reject every exact copy of an earlier text as `duplicate`."""
+    near_duplicates: Near = "together"
+    """Texts of nearly the same words (MinHash): kept wherever they fall, kept together in train or in val, or dropped but
+    for the first as `near_duplicate`."""
     split_chars: int = 0
     """Cut longer texts at line ends into parts of about this length, each a document of its own; 0 means never."""
+    max_malformed: float = 0.0
+    """Share of records that may be unreadable; more of them stop the run. Such records are rejected as `malformed`."""
     val_fraction: float = 0.1
     """Share of documents held out. Each is drawn by its own hash, so that a corpus that grows keeps its split."""
     seed: int = 0
@@ -49,10 +82,27 @@ class Rules:
         problems = []
         if self.min_chars < 1:
             problems.append(f"min_chars {self.min_chars} is less than 1")
-        if self.max_chars and self.max_chars < self.min_chars:
-            problems.append(f"max_chars {self.max_chars} is less than min_chars {self.min_chars} (0 means no limit)")
-        if self.normalize not in get_args(Normalize):
-            problems.append(f"normalize {self.normalize!r} is not one of {', '.join(get_args(Normalize))}")
+        for low, high in (("min_chars", "max_chars"), ("min_word_chars", "max_word_chars")):
+            least, most = getattr(self, low), getattr(self, high)
+            if most and most < least:
+                problems.append(f"{high} {most} is less than {low} {least} (0 means no limit)")
+        for name, known in (
+            ("normalize", Normalize),
+            ("urls", Policy),
+            ("emails", Policy),
+            ("mentions", Policy),
+            ("near_duplicates", Near),
+        ):
+            if getattr(self, name) not in get_args(known):
+                problems.append(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(known))}")
+        for name in ("min_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars"):
+            if getattr(self, name) < 0:
+                problems.append(f"{name} {getattr(self, name)} is below 0")
+        for name in ("min_letter_words", "max_repeated_lines", "max_repeated_ngrams", "max_malformed"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
+        if unknown := [code for code in self.languages if len(code) != 2 or not code.islower()]:
+            problems.append(f"languages {', '.join(map(repr, unknown))}: give ISO 639-1 codes such as 'en'")
         if self.split_chars and self.split_chars < max(100, self.min_chars):
             problems.append(
                 f"split_chars {self.split_chars} is less than {max(100, self.min_chars)} (0 means never cut)"
@@ -69,36 +119,144 @@ class TextRule(NamedTuple):
     name: str
     reason: str
     change: Callable[[pl.Expr, Rules], pl.Expr]
+    only: str = ""
+    """a pattern that a text must hold to be changed; the others are not looked at further. A literal costs next to nothing"""
+    rare: bool = False
+    """`only` is of characters that no rule makes: one search for all such patterns, before the first rule, clears most texts"""
+    on: Callable[[Rules], bool] = lambda rules: True
 
 
 class DropRule(NamedTuple):
-    """A ground to reject a text. `holds` sees the columns text, n_chars and text_id."""
+    """A ground to reject a text. `holds` sees the columns of measures.COLUMNS; null (not measured) never holds."""
 
     name: str
     reason: str
     holds: Callable[[Rules], pl.Expr]
+    on: Callable[[Rules], bool] = lambda rules: True
+    source: str = ""
+    """where the threshold is published"""
+    limits: tuple[str, ...] = ()
+    """the settings that it looks at"""
 
 
-TEXT_RULES = (
+GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
+# The thresholds of that table, all of them: what thresholds.py compares a corpus with.
+PUBLISHED = Rules(
+    min_words=50,
+    min_word_chars=3.0,
+    max_word_chars=10.0,
+    max_symbols=0.1,
+    min_letter_words=0.8,
+    min_stop_words=2,
+    max_repeated_lines=0.3,
+    max_repeated_ngrams=0.15,
+)
+
+# Characters that look like a space, or like nothing.
+SPACES = dict.fromkeys(["\t", "\u00a0", "\u1680", *map(chr, range(0x2000, 0x200B)), "\u202f", "\u205f", "\u3000"], " ")
+SPACES |= dict.fromkeys(["\u00ad", "\u200b", "\u200c", "\u200d", "\u200e", "\u200f", "\u2060"], "")
+CONTROL = r"[\x{00}-\x{08}\x{0B}-\x{1F}\x{7F}-\x{9F}\x{FEFF}]"
+# Every character that NFC may change, join to the one before it or put in another order, in ranges a little too wide. A test
+# asks unicodedata.
+NOT_COMPOSED = (
+    r"[\p{M}\x{374}\x{37E}\x{387}\x{958}-\x{FB9}\x{1161}-\x{11C2}\x{1F71}-\x{1F7D}\x{1FBB}\x{1FBE}\x{1FC9}-\x{1FCB}\x{1FD3}"
+    r"\x{1FDB}\x{1FE3}\x{1FEB}-\x{1FEF}\x{1FF9}-\x{1FFD}\x{2000}\x{2001}\x{2126}\x{212A}\x{212B}\x{2329}\x{232A}\x{2ADC}"
+    r"\x{F900}-\x{FAD9}\x{FB1D}-\x{FB4E}\x{1D15E}-\x{1D1C0}\x{2F800}-\x{2FA1D}]"
+)
+# Without the punctuation after it; a parenthesis belongs to it when it is closed there: https://en.wikipedia.org/wiki/C_(x)
+URL = r"(?:https?://|www\.)(?:[^\s<>\"()]|\([^\s<>\"()]*\))*(?:[^\s<>\"'.,;:!?()\]]|\([^\s<>\"()]*\))"
+EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+"
+MENTION = r"(^|[^\w@/.])(?:@|/?u/)\w[\w\-]+"
+
+
+def by_python(text: pl.Expr, change: Callable[[str], str]) -> pl.Expr:
+    """Where the standard library knows best: for the few texts that hold what it is asked about."""
+    return text.map_batches(
+        lambda values: pl.Series(values.name, [change(value) for value in values], pl.String), return_dtype=pl.String
+    )
+
+
+def _policy(field: str, pattern: str, mask: str, prefix: str = "") -> Callable[[pl.Expr, Rules], pl.Expr]:
+    return lambda text, rules: text.str.replace_all(pattern, prefix + (mask if getattr(rules, field) == "mask" else ""))
+
+
+FIRST_RULES = (
+    TextRule(
+        "entities",
+        "&amp; is how a web page writes &",
+        lambda text, _: by_python(text, html.unescape),
+        only=r"&(?:#\d|#[xX]|[A-Za-z])",
+        rare=True,
+        on=lambda rules: rules.entities,
+    ),
     TextRule(
         "line_ends",
         "a line ends in \\n whatever system wrote it: three spellings of one thing would be learned three times",
         lambda text, _: text.str.replace_all(r"\r\n?", "\n"),
+        only=r"\r",
+        rare=True,
     ),
     TextRule(
         "control_characters",
         "NUL, other control characters (but not \\n and \\t) and byte-order marks are leftovers of files, not of language",
-        lambda text, _: text.str.replace_all(r"[\p{Cc}\x{FEFF}--[\n\t]]", ""),
+        lambda text, _: text.str.replace_all(CONTROL, ""),
+        only=CONTROL,
+        rare=True,
+    ),
+)
+
+LAST_RULES = (
+    TextRule(
+        "normalize",
+        "one spelling of each accented letter",
+        lambda text, _: by_python(text, partial(unicodedata.normalize, "NFC")),
+        only=NOT_COMPOSED,
+        rare=True,
+        on=lambda rules: rules.normalize == "NFC",
+    ),
+    TextRule(
+        "urls",
+        "addresses are noise to a small model, and lead to people",
+        _policy("urls", URL, "<url>"),
+        on=lambda rules: rules.urls != "keep",
+    ),
+    TextRule(
+        "emails",
+        "private data: an address belongs to somebody who was not asked",
+        _policy("emails", EMAIL, "<email>"),
+        only="@",
+        on=lambda rules: rules.emails != "keep",
+    ),
+    TextRule(
+        "mentions",
+        "private data: a name that leads to an account",
+        _policy("mentions", MENTION, "<user>", "${1}"),
+        only="@|u/",
+        on=lambda rules: rules.mentions != "keep",
+    ),
+    TextRule(
+        "odd_spaces",
+        "a space is a space, whatever its width; what takes no place at all says nothing",
+        lambda text, _: text.str.replace_many(SPACES),
+        only="|".join(SPACES),
+        rare=True,
+        on=lambda rules: rules.spaces,
+    ),
+    TextRule(
+        "spaces",
+        "runs of spaces, spaces at line ends and runs of blank lines cost tokens",
+        # Runs first: then at most one space stands before a line end.
+        lambda text, _: (
+            text.str.replace_all(r"  +", " ").str.replace_all(r" \n", "\n").str.replace_all(r"\n\n\n+", "\n\n")
+        ),
+        on=lambda rules: rules.spaces,
     ),
     TextRule(
         "low_block",
         "U+2581 is SentencePiece's own mark for a space and would come back as one: it becomes the low line it looks like",
         lambda text, _: text.str.replace_all("\u2581", "_", literal=True),
-    ),
-    TextRule(
-        "normalize",
-        "on demand, one spelling of each accented letter (Unicode NFC)",
-        lambda text, rules: text if rules.normalize == "none" else text.str.normalize(rules.normalize),
+        only="\u2581",
+        rare=True,
     ),
     TextRule(
         "edges",
@@ -108,128 +266,104 @@ TEXT_RULES = (
 )
 
 DROP_RULES = (
-    DropRule("empty", "nothing but white space", lambda _: ~pl.col("text").str.contains(r"\S")),
-    DropRule("too_short", "fewer than min_chars characters", lambda rules: pl.col("n_chars") < rules.min_chars),
+    DropRule("empty", "nothing but white space", lambda _: pl.col("n_words") == 0),
+    DropRule(
+        "too_short",
+        "fewer than min_chars characters",
+        lambda rules: pl.col("n_chars") < rules.min_chars,
+        limits=("min_chars",),
+    ),
     DropRule(
         "too_long",
         "more than max_chars characters",
-        lambda rules: pl.col("n_chars") > rules.max_chars if rules.max_chars else pl.lit(False),
+        lambda rules: pl.col("n_chars") > rules.max_chars,
+        lambda rules: rules.max_chars > 0,
+        limits=("max_chars",),
     ),
     DropRule(
-        "duplicate",
-        "an exact copy of an earlier text: it would be learned twice, or stand in train and val",
-        lambda rules: ~pl.col("text_id").is_first_distinct() if rules.deduplicate else pl.lit(False),
+        "few_words",
+        "fewer than min_words words",
+        lambda rules: pl.col("n_words") < rules.min_words,
+        lambda rules: rules.min_words > 0,
+        GOPHER,
+        ("min_words",),
+    ),
+    DropRule(
+        "word_length",
+        "words shorter or longer, on average, than language has them",
+        lambda rules: (
+            (pl.col("word_chars") < rules.min_word_chars)
+            | (pl.col("word_chars") > (rules.max_word_chars or float("inf")))
+        ),
+        lambda rules: bool(rules.min_word_chars or rules.max_word_chars),
+        GOPHER,
+        ("min_word_chars", "max_word_chars"),
+    ),
+    DropRule(
+        "symbols",
+        "number signs and ellipses: lists of tags, teasers cut short",
+        lambda rules: pl.col("symbols") > rules.max_symbols,
+        lambda rules: rules.max_symbols > 0,
+        GOPHER,
+        ("max_symbols",),
+    ),
+    DropRule(
+        "letters",
+        "too few words with a letter: tables, codes",
+        lambda rules: pl.col("letter_words") < rules.min_letter_words,
+        lambda rules: rules.min_letter_words > 0,
+        GOPHER,
+        ("min_letter_words",),
+    ),
+    DropRule(
+        "stop_words",
+        "no running English text goes without them",
+        lambda rules: pl.col("stop_words") < rules.min_stop_words,
+        lambda rules: rules.min_stop_words > 0,
+        GOPHER,
+        ("min_stop_words",),
+    ),
+    DropRule(
+        "repeated_lines",
+        "lines over and over: menus, logs",
+        lambda rules: pl.col("repeated_lines") > rules.max_repeated_lines,
+        lambda rules: rules.max_repeated_lines > 0,
+        GOPHER,
+        ("max_repeated_lines",),
+    ),
+    DropRule(
+        "repeated_ngrams",
+        "the same words over and over: boilerplate, spam",
+        lambda rules: pl.col("repeated_ngrams") > rules.max_repeated_ngrams,
+        lambda rules: rules.max_repeated_ngrams > 0,
+        GOPHER,
+        ("max_repeated_ngrams",),
+    ),
+    DropRule(
+        "language",
+        "not one of the languages asked for",
+        lambda rules: ~pl.col("language").is_in(list(rules.languages)),
+        lambda rules: bool(rules.languages),
+        limits=("languages",),
     ),
 )
 
+# What shards.py rejects for, beside the rules above and a corpus's own reasons.
+OTHER_REASONS = {
+    "malformed": "a record that cannot be read",
+    "duplicate": "an exact copy of an earlier text: it would be learned twice, or stand in train and val",
+    "near_duplicate": "nearly the words of an earlier text (MinHash)",
+}
 
-def clean(corpus: str, raw_folder: Path, out: Path, rules: Rules, **options: object) -> dict:
-    """Raw files -> documents.parquet, rejects.parquet and report.json in `out`; returns what the report says.
 
-    corpus: a known name, or a user's own (then any folder of .txt, .jsonl, .csv, .parquet). options: what the corpus's
-    `read` takes, such as text_column. Equal files and rules give equal bytes, whatever the number of threads. Raises
-    DataError naming file and row for raw data that breaks its contract, and when train or val would hold no document.
-    """
-    module = corpora.find(corpus)
-    raw = _collect(_read(module, corpus, raw_folder, options), corpus)
-    if raw.is_empty():
-        raise DataError(
-            f"{corpus}: its raw files hold no row: {', '.join(module.FILES)} in the source are empty tables"
-        )
-    check(raw, module.Raw, f"raw rows of {corpus}")
-    texts = (
-        raw.lazy().pipe(module.documents).pipe(_count_rows).with_columns(text=cleaned(pl.col("text"), rules)).collect()
+def text_rules(own: tuple[TextRule, ...], rules: Rules) -> list[TextRule]:
+    """The rules that change a text and are on, in order: the first common ones, the corpus's own, the last common ones."""
+    return [rule for rule in (*FIRST_RULES, *own, *LAST_RULES) if rule.on(rules)]
+
+
+def reason(rules: Rules) -> pl.Expr:
+    """The name of the first drop rule that holds; null for a text that is kept."""
+    return pl.coalesce(
+        *(pl.when(rule.holds(rules)).then(pl.lit(rule.name)) for rule in DROP_RULES if rule.on(rules)),
+        pl.lit(None, pl.String),
     )
-    pieces = texts.lazy().drop("n_rows").pipe(parts.cut, rules.split_chars).pipe(tag, rules).collect()
-    documents = pieces.lazy().filter(pl.col("reason").is_null()).pipe(_identify, rules).collect()
-    rejects = pieces.filter(pl.col("reason").is_not_null()).select(list(Rejects.to_schema().columns))
-
-    figures = report.count(raw, texts, pieces, documents, rejects)
-    _require_both_splits(corpus, figures, rules)
-    out.mkdir(parents=True, exist_ok=True)
-    check(documents, Documents).rechunk().write_parquet(out / "documents.parquet", **PARQUET)
-    check(rejects, Rejects).rechunk().write_parquet(out / "rejects.parquet", **PARQUET)
-    (out / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
-
-
-def cleaned(text: pl.Expr, rules: Rules) -> pl.Expr:
-    """A text after every TEXT_RULE, in their order."""
-    return reduce(lambda changed, rule: rule.change(changed, rules), TEXT_RULES, text)
-
-
-def tag(pieces: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Measure each text and name the first DROP_RULE that holds: n_chars, n_bytes, text_id, reason (null: kept)."""
-    reasons = [pl.when(rule.holds(rules)).then(pl.lit(rule.name)) for rule in DROP_RULES]
-    return pieces.with_columns(
-        n_chars=pl.col("text").str.len_chars().cast(pl.Int64),
-        n_bytes=pl.col("text").str.len_bytes().cast(pl.Int64),
-        text_id=short_sha256(pl.col("text")),
-    ).with_columns(reason=pl.coalesce(*reasons))
-
-
-def short_sha256(text: pl.Expr) -> pl.Expr:
-    """The first 32 hex digits of the text's sha256.
-
-    By hashlib and not by an expression: polars has no hash that stays the same from one version to the next.
-    """
-
-    def digests(values: pl.Series) -> pl.Series:
-        return pl.Series(values.name, [hashlib.sha256(value.encode()).hexdigest()[:32] for value in values], pl.String)
-
-    return text.map_batches(digests, return_dtype=pl.String)
-
-
-def held_out(text_id: pl.Expr, rules: Rules) -> pl.Expr:
-    """Whether a text belongs to val: a draw from [0, 1) made of the seed and the text's own hash, nothing else."""
-    draw = short_sha256(pl.format("{}:{}", pl.lit(rules.seed), text_id)).str.slice(0, 8).str.to_integer(base=16)
-    return draw / 2**32 < rules.val_fraction
-
-
-def _read(module: ModuleType, corpus: str, folder: Path, options: dict) -> pl.LazyFrame:
-    taken = list(inspect.signature(module.read).parameters)[1:]
-    if unknown := sorted(set(options) - set(taken)):
-        raise DataError(
-            f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(taken) or 'none'}"
-        )
-    return module.read(folder, **options)
-
-
-def _collect(raw: pl.LazyFrame, corpus: str) -> pl.DataFrame:
-    try:
-        return raw.collect()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"the raw files of {corpus} cannot be read: {str(error).splitlines()[0]}") from None
-
-
-def _count_rows(texts: pl.LazyFrame) -> pl.LazyFrame:
-    """n_rows: how many raw rows each text was made of; one, where the corpus does not say."""
-    known = "n_rows" in texts.collect_schema().names()
-    return texts if known else texts.with_columns(n_rows=pl.lit(1, pl.Int64))
-
-
-def _identify(kept: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Documents with doc_id and split. Copies, where they are kept, share the first one's split but not its doc_id."""
-    copy = pl.int_range(pl.len()).over("text_id")
-    numbered = short_sha256(pl.format("{}#{}", "text_id", copy))
-    return kept.with_columns(
-        doc_id=pl.col("text_id") if rules.deduplicate else pl.when(copy == 0).then("text_id").otherwise(numbered),
-        split=pl.when(held_out(pl.col("text_id"), rules)).then(pl.lit("val")).otherwise(pl.lit("train")),
-    ).select(list(Documents.to_schema().columns))
-
-
-def _require_both_splits(corpus: str, figures: dict, rules: Rules) -> None:
-    if not figures["documents"]:
-        why = ", ".join(f"{reason} {count}" for reason, count in figures["rejected"].items() if count)
-        raise DataError(f"{corpus}: no document is left of {figures['rows']} rows ({why}): loosen the rules")
-    for split in ("train", "val"):
-        if not figures[f"{split}_documents"]:
-            total = figures["chars"]["total"]
-            length = max(100, total // 100)
-            cut = (
-                f", or cut long texts: split_chars {length} would give about {total // length}" if total > 2000 else ""
-            )
-            raise DataError(
-                f"{corpus}: {figures['documents']} documents are too few for val_fraction {rules.val_fraction}: "
-                f"none fell to {split}\nadd texts, change val_fraction{cut}"
-            )

@@ -13,13 +13,12 @@ from pandera.polars import DataFrameModel, Field, PolarsData, dataframe_check
 
 from data_contracts import DataError
 
-# Why a text can be rejected, in the order in which it is asked: the first that holds is the reason.
-REASONS = ("empty", "too_short", "too_long", "duplicate")
 SPLITS = ("train", "val")
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SHOWN_ROWS = 5
+SHOWN_ROWS = 5  # in the message; the error carries more
+CARRIED_ROWS = 100
 SHOWN_CHARS = 60
 
 
@@ -31,16 +30,23 @@ class RawRows(DataFrameModel):
 
 
 class Documents(DataFrameModel):
-    """Clean documents, as everything downstream reads them."""
+    """Clean documents, as everything downstream reads them: what they are, where they come from, what was measured."""
 
     doc_id: str = Field(unique=True, str_matches=r"^[0-9a-f]{32}$")
     text: str = Field(str_length={"min_value": 1})
-    n_chars: int = Field(ge=1)
-    n_bytes: int = Field(ge=1)
     split: str = Field(isin=SPLITS)
     source_file: str
     source_row: int = Field(ge=0)
     metadata: str
+    n_chars: int = Field(ge=1)
+    n_bytes: int = Field(ge=1)
+    n_words: int = Field(ge=1)
+    word_chars: pl.Float32
+    letter_words: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
+    symbols: pl.Float32 = Field(ge=0)
+    stop_words: int = Field(ge=0)
+    repeated_lines: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
+    repeated_ngrams: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
 
     class Config:
         strict = True
@@ -55,13 +61,22 @@ class Documents(DataFrameModel):
 
 
 class Rejects(DataFrameModel):
-    """Texts that a rule turned away, and which one: kept so that somebody can look."""
+    """Texts that were turned away, and why: kept so that somebody can look. Measures are null where nothing was measured."""
 
     text: str
     source_file: str
     source_row: int = Field(ge=0)
     metadata: str
-    reason: str = Field(isin=REASONS)
+    reason: str = Field(str_matches=r"^[a-z_]+$")
+    n_chars: int = Field(nullable=True)
+    n_bytes: int = Field(nullable=True)
+    n_words: int = Field(nullable=True)
+    word_chars: pl.Float32 = Field(nullable=True)
+    letter_words: pl.Float32 = Field(nullable=True)
+    symbols: pl.Float32 = Field(nullable=True)
+    stop_words: int = Field(nullable=True)
+    repeated_lines: pl.Float32 = Field(nullable=True)
+    repeated_ngrams: pl.Float32 = Field(nullable=True)
 
     class Config:
         strict = True
@@ -71,7 +86,8 @@ def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
     """Give the frame back if it keeps the contract, its data included.
 
     what: how to call the frame in messages; the schema's name by default. Raises DataError with every broken rule, how many
-    rows break it, and a short table of those rows with their file and row where the frame knows them.
+    rows break it, and a short table of those rows with their file and row where the frame knows them; its `rows` are a longer
+    one: file, row, column, value, check.
     """
     what = what or schema.__name__
     missing = [name for name in schema.to_schema().columns if name not in (found := frame.collect_schema().names())]
@@ -81,25 +97,35 @@ def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
         try:
             schema.validate(frame, lazy=True)
         except SchemaErrors as errors:
-            raise DataError(_explain(what, frame, errors.failure_cases)) from None
+            cases = errors.failure_cases
+            rows = _rows(frame, cases.head(CARRIED_ROWS))
+            raise DataError("\n".join([_broken(what, cases), *map(_line, rows[:SHOWN_ROWS])]), rows) from None
     return frame
 
 
-def _explain(what: str, frame: pl.DataFrame | pl.LazyFrame, failures: pl.DataFrame) -> str:
-    rules = failures.group_by("column", "check", maintain_order=True).len()
-    broken = ", ".join(f"{column}: {rule} ({count} rows)" for column, rule, count in rules.iter_rows())
-    return "\n".join([f"{what} breaks its contract: {broken}", *_table(frame, failures.head(SHOWN_ROWS))])
+def _broken(what: str, cases: pl.DataFrame) -> str:
+    rules = cases.group_by("column", "check", maintain_order=True).len()
+    return f"{what} breaks its contract: " + ", ".join(
+        f"{column}: {rule} ({n} rows)" for column, rule, n in rules.iter_rows()
+    )
 
 
-def _table(frame: pl.DataFrame | pl.LazyFrame, failures: pl.DataFrame) -> list[str]:
-    """A line for each failing row: where it is and what it holds. Errors of names and types have no row."""
-    known = {"source_file", "source_row"} <= set(frame.collect_schema().names())
-    lines = []
-    for case, column, index in failures.select("failure_case", "column", "index").iter_rows():
-        place = "" if index is None else f"row {index}"
-        if index is not None and known:
-            file, row = frame.lazy().slice(index, 1).select("source_file", "source_row").collect().row(0)
-            place = f"{file} row {row}"
+def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]:
+    """Each failing row: where it is and what it holds. Errors of names and types have no row."""
+    places = {}
+    if {"source_file", "source_row"} <= set(frame.collect_schema().names()):
+        numbered = frame.lazy().select("source_file", "source_row").with_row_index()
+        failing = cases["index"].drop_nulls().unique().to_list()
+        places = {n: place for n, *place in numbered.filter(pl.col("index").is_in(failing)).collect().iter_rows()}
+    rows = []
+    for case, column, rule, index in cases.select("failure_case", "column", "check", "index").iter_rows():
+        file, row = places.get(index, ("", index))
         value = repr(case)
-        lines.append(f"  {place}  {column} = {value[:SHOWN_CHARS]}{'...' if len(value) > SHOWN_CHARS else ''}")
-    return lines
+        value = value[:SHOWN_CHARS] + "..." * (len(value) > SHOWN_CHARS)
+        rows.append({"file": file, "row": row, "column": column, "value": value, "check": rule})
+    return rows
+
+
+def _line(row: dict) -> str:
+    place = "" if row["row"] is None else f"{row['file']} row {row['row']}".strip()
+    return f"  {place}  {row['column']} = {row['value']}"

@@ -1,59 +1,73 @@
 """What cleaning did, in figures that must add up.
 
-rows      raw rows, as the files hold them
-texts     what the corpus makes of them: n_rows raw rows each       sum of n_rows = rows
-pieces    texts after cutting; uncut, the same                      characters and bytes of pieces = of texts
-documents + rejects by reason = pieces
+rows      records of the raw files                       = malformed + the rows that texts are made of
+texts     what the corpus makes of them
+pieces    texts after cutting                            characters and bytes of pieces = of texts
+documents + rejects by reason = pieces + malformed
 train + val = documents, in number and in bytes, and share no text
 """
 
+from collections.abc import Iterable
+
 import polars as pl
 
-from data_contracts.documents import REASONS, SPLITS
+from data_contracts.documents import SPLITS
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
-def count(
-    raw: pl.DataFrame, texts: pl.DataFrame, pieces: pl.DataFrame, documents: pl.DataFrame, rejects: pl.DataFrame
-) -> dict:
+def count(shards: list[dict], verdict: pl.DataFrame, documents: pl.LazyFrame, reasons: list[str]) -> dict:
     """The figures of report.json, plain JSON. Raises AssertionError, naming the law, when they do not add up.
 
-    bytes are UTF-8 bytes of documents; chars are quantiles (nearest) of their lengths in characters, and the total.
+    shards: figures of each (shards.clean_shard). verdict: key, val and reason of each text that its shard kept. bytes are UTF-8
+    bytes of documents; chars are quantiles (nearest) of their lengths in characters, and the total; changed: texts that
+    each text rule changed.
     """
-    by_reason = dict(rejects.group_by("reason").len().iter_rows())
+    total = {name: sum(shard[name] for shard in shards) for name in SUMMED}
+    late = dict(verdict["reason"].drop_nulls().value_counts().iter_rows())
+    rejected = dict.fromkeys(reasons, 0) | add_up([*(shard["rejected"] for shard in shards), late])
+    splits = documents.group_by("split").agg(pl.len(), pl.col("n_bytes").sum()).collect()
+    by_split = {split: (number, size) for split, number, size in splits.iter_rows()}
     figures = {
-        "rows": raw.height,
-        "texts": texts.height,
-        "pieces": pieces.height,
-        "documents": documents.height,
-        "rejects": rejects.height,
-        "rejected": {reason: by_reason.get(reason, 0) for reason in REASONS},
-        "bytes": _sum(documents, pl.col("n_bytes")),
+        "rows": total["rows"],
+        "texts": total["texts"],
+        "pieces": total["pieces"] + total["turned_away"],
+        "documents": sum(number for number, _ in by_split.values()),
+        "rejects": sum(rejected.values()),
+        "rejected": rejected,
+        "changed": add_up(shard["changed"] for shard in shards),
+        "bytes": sum(size for _, size in by_split.values()),
     }
     for split in SPLITS:
-        chosen = documents.filter(pl.col("split") == split)
-        figures |= {f"{split}_documents": chosen.height, f"{split}_bytes": _sum(chosen, pl.col("n_bytes"))}
-    lengths = {name: documents["n_chars"].quantile(share, "nearest") for name, share in QUANTILES.items()}
-    figures["chars"] = {name: int(value or 0) for name, value in lengths.items()} | {
-        "total": documents["n_chars"].sum()
-    }
+        figures[f"{split}_documents"], figures[f"{split}_bytes"] = by_split.get(split, (0, 0))
+    lengths = documents.select("n_chars").collect().to_series()
+    figures["chars"] = {name: int(lengths.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()}
+    figures["chars"]["total"] = int(lengths.sum())
 
-    in_bytes = pl.col("text").str.len_bytes()
-    ids = {split: documents.filter(pl.col("split") == split)["text"].unique() for split in SPLITS}
-    _hold("rows = sum of the rows of texts", figures["rows"], _sum(texts, pl.col("n_rows")))
-    _hold("bytes of texts = bytes of pieces", _sum(texts, in_bytes), _sum(pieces, in_bytes))
-    _hold("pieces = documents + rejects", figures["pieces"], figures["documents"] + figures["rejects"])
-    _hold("rejects = sum by reason", figures["rejects"], sum(figures["rejected"].values()))
-    _hold("documents = train + val", figures["documents"], sum(figures[f"{split}_documents"] for split in SPLITS))
-    _hold("bytes = train + val", figures["bytes"], sum(figures[f"{split}_bytes"] for split in SPLITS))
-    _hold("texts in both train and val = 0", ids["train"].is_in(ids["val"].implode()).sum(), 0)
+    kept = verdict.filter(pl.col("reason").is_null())
+    train, val = (kept.filter(pl.col("val") == side)["key"].unique() for side in (False, True))
+    _hold("rows = malformed + rows of texts", total["rows"], total["malformed"] + total["rows_of_texts"])
+    _hold("bytes of texts = bytes of pieces", total["text_bytes"], total["piece_bytes"])
+    _hold(
+        "pieces + malformed = documents + rejects",
+        figures["pieces"] + total["malformed"],
+        figures["documents"] + figures["rejects"],
+    )
+    _hold("documents = what was kept", figures["documents"], kept.height)
+    _hold("texts in both train and val = 0", train.is_in(val.implode()).sum(), 0)
     return figures
 
 
-def _sum(frame: pl.DataFrame, column: pl.Expr) -> int:
-    # UInt32 lengths summed as they are would wrap at 4 GB.
-    return frame.select(column.cast(pl.Int64).sum()).item()
+SUMMED = ("rows", "rows_of_texts", "malformed", "texts", "turned_away", "text_bytes", "pieces", "piece_bytes")
+
+
+def add_up(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """One sum a name, over all of them."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, number in one.items():
+            total[name] = total.get(name, 0) + number
+    return total
 
 
 def _hold(law: str, left: int, right: int) -> None:

@@ -50,32 +50,33 @@ def train(
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
-    asked = _asked(corpus, size, steps, settings, source, name)
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps}
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
-    from flows import recipes
+    _run("train", asked, force)
 
-    recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
-    prepare()
-    sweep()
-    # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    from flows import progress
 
-    progress.to_terminal = True
-    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
-    from flows.train import train as flow
-
-    try:
-        flow(**asked, force=force or None)
-    except RuntimeError as error:  # Prefect's, when its server does not answer
-        if "API" not in str(error):
-            raise
-        where = os.environ.get("PREFECT_API_URL", "its temporary server")
-        raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
+@app.command()
+def clean(
+    corpus: Corpus = "",
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    force: Annotated[bool, typer.Option("--force", help="clean even if nothing changed")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="show what was dropped and changed and why, and what thresholds would do")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
+):
+    """Download and clean a corpus, and make its data card; nothing is trained."""
+    artifact = _run("clean_only", _asked(corpus, settings, source, name), "clean" if force else "")
+    card = artifact.folder / "card"
+    facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    elif explain:
+        _explain(facts)
+    print(f"data card: {card / 'card.html'}", file=sys.stderr)
 
 
 @app.command()
@@ -153,7 +154,8 @@ def why(
     from flows import why as reasons
     from flows.store import Store
 
-    found = reasons.why(Store(home()), recipes.load(**_asked(corpus, size, steps, settings, source, name)))
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps}
+    found = reasons.why(Store(home()), recipes.load(**asked))
     _table(
         [{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json
     )
@@ -257,7 +259,34 @@ def main() -> None:
         sys.exit(2)
 
 
-def _asked(corpus: str, size: str, steps: int | None, settings: list[str], source: str, name: str) -> dict:
+def _run(flow: str, asked: dict, force: str) -> object:
+    """Call a flow of flows/train.py as a person at a terminal would have it."""
+    from flows import recipes
+
+    recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
+    prepare()
+    sweep()
+    # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    from flows import progress
+
+    progress.to_terminal = True
+    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
+    from flows import train as flows
+
+    try:
+        return getattr(flows, flow)(**asked, force=force or None)
+    except RuntimeError as error:  # Prefect's, when its server does not answer
+        if "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "its temporary server")
+        raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
+
+
+def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
     """The options that name a recipe, as `recipes.load` and the flow take them."""
     from flows.recipes import parse_override
 
@@ -269,11 +298,26 @@ def _asked(corpus: str, size: str, steps: int | None, settings: list[str], sourc
         raise UserError("name a corpus (gpt corpora lists them), or bring your own: --from PATH --name NAME")
     return {
         "corpus": corpus or name,
-        "size": size or None,
-        "steps": steps,
         "source": str(Path(source).expanduser().resolve()) if source else None,
         "overrides": dict(parse_override(text) for text in settings),
     }
+
+
+def _explain(facts: dict) -> None:
+    """The data card, on the terminal."""
+    from data_contracts.pages import plain
+
+    for title, name in (
+        ("What became of the texts", "funnel"),
+        ("Samples of what was rejected", "rejected"),
+        ("What was changed, [-before-] {+after+}", "changed"),
+        ("Samples of what was kept, [-before-] {+after+}", "kept"),
+        ("Measures of all texts, and the limits that are set", "measures"),
+        ("What published thresholds would turn away, each alone beside the rules as they are", "published"),
+    ):
+        rows = [{column: plain(cell).splitlines() for column, cell in row.items()} for row in facts[name]]
+        print(f"\n{title}")
+        _table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows], False)
 
 
 def _table(rows: list[dict], as_json: bool) -> None:

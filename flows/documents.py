@@ -10,7 +10,7 @@ def read_documents(folder: Path, split: str) -> Iterator:
     """The documents of a split as polars frames (doc_id, text, n_bytes). folder: of the clean stage's artifact."""
     import polars as pl
 
-    plan = pl.scan_parquet(folder / "documents.parquet").filter(pl.col("split") == split)
+    plan = pl.scan_parquet(folder / "documents" / "*.parquet").filter(pl.col("split") == split)
     return plan.select("doc_id", "text", "n_bytes").collect_batches(chunk_size=4096, maintain_order=True)
 
 

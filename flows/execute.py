@@ -1,7 +1,16 @@
 """Run one stage through the store, and tell Prefect and MLflow of it: what every task of the flow does."""
 
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 
+from data_contracts import DataError
 from flows import progress, tracking
 from flows.environment import home
 from flows.recipes import Recipe
@@ -13,25 +22,50 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
     """The stage's artifact; a reused one as a `Reused` state, which Prefect shows and the caller receives as the artifact."""
     stage, tracker = STAGES[name], tracking.current()
     parameters = stage.parameters(recipe)
-    with progress.bar(name) as report:
-        artifact = Store(home(), progress.say).build(
-            recipe.corpus,
-            name,
-            parameters,
-            {name: artifact.digest for name, artifact in inputs.items()},
-            stage.code(recipe),
-            lambda folder: stage.make(
-                Job(recipe, parameters, inputs, folder, report, tracker.step, tracker.evaluation)
-            ),
-            resumable=stage.resumable,
-            force=force,
-        )
+    try:
+        with progress.bar(name) as report:
+            artifact = Store(home(), progress.say).build(
+                recipe.corpus,
+                name,
+                parameters,
+                {name: artifact.digest for name, artifact in inputs.items()},
+                stage.code(recipe),
+                lambda folder: stage.make(
+                    Job(recipe, parameters, inputs, folder, report, tracker.step, tracker.evaluation)
+                ),
+                resumable=stage.resumable,
+                force=force,
+            )
+    except DataError as error:
+        if error.rows:
+            what = str(error).splitlines()[0]
+            _tell(create_table_artifact, f"contract-{recipe.corpus}", table=error.rows, description=what)
+        raise
     tracker.stage(artifact)
+    if name == "clean":
+        _tell(create_markdown_artifact, f"data-card-{recipe.corpus}", markdown=_card(artifact.folder / "card"))
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     progress.say(f"{name:<9} {took:<8} {summary(artifact)}")
     if artifact.reused:
         return Completed(name="Reused", message=f"{recipe.corpus}/{name}/{artifact.key} is up to date", data=artifact)
     return artifact
+
+
+def _tell(create: Callable, key: str, **what: object) -> None:
+    """Put something on the task's page. A page without it is no reason to stop."""
+    if TaskRunContext.get():
+        with suppress(Exception):
+            create(key=key, **what)
+
+
+def _card(folder: Path) -> str:
+    """The data card with its figures inside, since Prefect's page has no files beside it."""
+    text = (folder / "card.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(?m)^(!\[[^\]\n]*\])\((\w+\.png)\)$",
+        lambda found: f"{found[1]}(data:image/png;base64,{b64encode((folder / found[2]).read_bytes()).decode()})",
+        text,
+    )
 
 
 def summary(artifact: Artifact) -> str:

@@ -64,6 +64,20 @@ class Sample:
             raise ValueError("; ".join(problems))
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Who cleans the shards of a corpus of many files. The bytes that come out are the same."""
+
+    count: int = 0
+    """processes; 0 means one a core"""
+    dask: str = ""
+    """`local` starts a Dask cluster of that many processes; an address such as tcp://host:8786 uses the one there"""
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise ValueError(f"count {self.count} is below 0; 0 means one a core")
+
+
 class Recipe(BaseModel):
     """One corpus's run. `model.vocab_size` is what was asked for; the tokenizer stage says what it became."""
 
@@ -78,6 +92,7 @@ class Recipe(BaseModel):
     """of the reader, such as `text_column`"""
     clean: Rules = Rules()
     tokenizer: TokenizerConfig = TokenizerConfig()
+    workers: Workers = Workers()
     pack: Pack = Pack()
     model: ModelConfig
     train: TrainConfig
@@ -123,6 +138,12 @@ def load(
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {corpus}.toml is not TOML: {error}") from None
     problems: list[str] = []
+    if source:
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            problems.append(f"--from {path} does not exist")
+        subset = {name: value for name, value in values.get("source", {}).items() if name in ("max_files", "fraction")}
+        values["source"] = {"kind": "local", "path": str(path)} | subset
     for name, value in (overrides or {}).items():
         section, dot, key = name.partition(".")
         if section in ("corpus", "reader"):
@@ -134,11 +155,6 @@ def load(
             continue
         place[key or section] = value
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
-    if source:
-        path = Path(source).expanduser().resolve()
-        if not path.exists():
-            problems.append(f"--from {path} does not exist")
-        values["source"] = {"kind": "local", "path": str(path)}
     if steps is not None:
         values.setdefault("train", {})["steps"] = steps
     _resolve_model(values, size, problems)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.documents import compressed_bits_per_byte, read_documents, read_texts
-from flows.environment import ROOT
-from flows.progress import Report
+from flows.environment import ROOT, home
+from flows.progress import Report, say
 from flows.recipes import OWN, Recipe
-from flows.store import Artifact, code_files, code_version
+from flows.store import Artifact, Store, code_files, code_version, read_manifest
+
+RAW = "raw"  # the downloaded files, in a folder of their own: a manifest beside them could be taken for one
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Stage:
     resumable: bool = False
 
     def code(self, recipe: Recipe) -> str:
+        if self.name == "download" and recipe.source.kind != "builtin":
+            return ""  # its parameters say which bytes are meant: how they are brought changes nothing
         files = code_files(*(ROOT / name.format(reader=recipe.reader.replace("-", "_")) for name in self.sources))
         return code_version(*files, inspect.getsource(self.make))
 
@@ -54,17 +58,29 @@ class Stage:
 def download(job: Job) -> dict:
     from data_contracts import sources
 
-    sources.fetch(sources.pinned(job.recipe.source, job.parameters), _reader(job.recipe), job.folder, job.report)
-    files = [path for path in job.folder.rglob("*") if path.is_file()]
+    raw = job.folder / RAW
+    raw.mkdir(exist_ok=True)
+    sources.fetch(sources.pinned(job.recipe.source, job.parameters), _reader(job.recipe), raw, job.report)
+    files = [path for path in raw.rglob("*") if path.is_file()]
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
 
 def clean(job: Job) -> dict:
-    from data_contracts import cleaning
+    from data_contracts import card, shards
+    from flows.fan_out import spread
 
-    return cleaning.clean(
-        _reader(job.recipe), job.inputs["download"].folder, job.folder, job.recipe.clean, **job.recipe.options
-    )
+    reader, rules = _reader(job.recipe), job.recipe.clean
+    with spread(job.recipe.workers) as fan_out:
+        return shards.clean(
+            reader,
+            job.inputs["download"].folder / RAW,
+            job.folder,
+            rules,
+            fan_out=fan_out,
+            progress=job.report,
+            describe=lambda sample, figures: card.write(job.folder, sample, figures, rules, _about(job)),
+            **job.recipe.options,
+        )
 
 
 def tokenize(job: Job) -> dict:
@@ -151,10 +167,44 @@ def fit(job: Job) -> dict:
     }
 
 
-def _identity(recipe: Recipe) -> dict:
-    from data_contracts import sources
+def _about(job: Job) -> dict:
+    """What the data card says of the raw data: where it is found, and its identity as the download has it."""
+    from data_contracts.download import public
 
-    return sources.resolve(recipe.source, _reader(recipe))
+    source, identity = job.recipe.source, read_manifest(job.inputs["download"].folder)["parameters"]
+    where = {"kaggle": f"https://www.kaggle.com/datasets/{identity.get('handle')}", "https": public(source.url)}
+    address = {"address": where[source.kind]} if source.kind in where else {}
+    return {
+        "corpus": _reader(job.recipe),
+        "title": job.recipe.title,
+        "source": {"kind": source.kind} | address | identity,
+    }
+
+
+def _identity(recipe: Recipe) -> dict:
+    """The raw data that is meant. Where Kaggle does not answer, the newest version that this home has of it."""
+    from data_contracts import Unreachable, sources
+
+    source, reader = recipe.source, _reader(recipe)
+    try:
+        identity = sources.resolve(source, reader)
+    except Unreachable as error:
+        made = [manifest["parameters"] for manifest in Store(home()).manifests(recipe.corpus, "download")]
+        # Named at such a version, the recipe's source must be exactly what the artifact was made from.
+        here = [
+            known
+            for known in made
+            if known.get("handle") == source.handle and sources.resolve(sources.pinned(source, known), reader) == known
+        ]
+        if not here:
+            raise
+        identity = max(here, key=lambda known: known["version"])
+        why = str(error).splitlines()[0]
+        say(f"{why}; going on with version {identity['version']}, the newest that is here")
+        return identity
+    if source.kind == "kaggle" and source.handle == identity["handle"]:
+        say(f"kaggle {source.handle}: current version is {identity['version']}")
+    return identity
 
 
 def _reader(recipe: Recipe) -> str:
@@ -178,13 +228,14 @@ def _model_parameters(recipe: Recipe) -> dict:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("download", (), _identity, ("data_contracts/sources.py", "data_contracts/corpora/{reader}.py"), download),
+        Stage("download", (), _identity, ("data_contracts/corpora/{reader}.py",), download, resumable=True),
         Stage(
             "clean",
             ("download",),
             lambda recipe: _parameters("clean", "options")(recipe) | {"reader": recipe.reader},
-            ("data_contracts/cleaning.py", "data_contracts/corpora/{reader}.py"),
+            ("data_contracts/shards.py", "data_contracts/corpora/{reader}.py"),
             clean,
+            resumable=True,
         ),
         Stage(
             "tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py", "flows/documents.py"), tokenize

@@ -4,8 +4,9 @@ The key says what an artifact would be made from: its stage, parameters, the dig
 it. The digest says what it is. So equal bytes upstream mean reuse downstream, whatever made them.
 
 Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock
-and renamed into place, so nothing half-made looks finished. Files under `log/` are recorded and checked like the others but
-do not enter the digest: they hold timings.
+and renamed into place, so nothing half-made looks finished. Files under `log/` and `card/` are recorded and checked like the
+others but do not enter the digest: they hold timings, and words about the data (the same documents are the same, from Kaggle or
+from a copy on this disk).
 """
 
 import ast
@@ -27,6 +28,7 @@ from flows import UserError
 from flows.environment import ROOT
 
 MANIFEST = "manifest.json"
+BESIDE = ("log/", "card/")  # no part of what an artifact is
 PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "prefect", "mlflow", "kagglehub")
 
 
@@ -101,18 +103,18 @@ class Store:
         paths = sorted(
             self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, path)
         )
-        manifests = ((path.parent, _read_manifest(path.parent)) for path in paths)
+        manifests = ((path.parent, read_manifest(path.parent)) for path in paths)
         return [manifest | {"path": str(folder)} for folder, manifest in manifests if manifest]
 
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
         """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
         path = self.root / corpus / stage / key
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         return manifest and to_artifact(manifest | {"path": str(path)})
 
     def damage(self, artifact: Artifact) -> list[str]:
         """What is wrong with the files, a line each: missing, cut or edited. Reads every byte."""
-        manifest = _read_manifest(artifact.folder) or {"files": {}}
+        manifest = read_manifest(artifact.folder) or {"files": {}}
         return [
             problem
             for name, entry in manifest["files"].items()
@@ -245,8 +247,8 @@ def to_artifact(manifest: dict) -> Artifact:
 
 
 def digest_of(files: dict[str, dict]) -> str:
-    """64 hex digits over the names and contents of the files, those under `log/` left out."""
-    return _hash([[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith("log/")])
+    """64 hex digits over the names and contents of the files, those under `log/` and `card/` left out."""
+    return _hash([[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith(BESIDE)])
 
 
 def describe(path: Path) -> dict:
@@ -317,7 +319,7 @@ def _short(value) -> str:
     return text if len(text) <= 40 else f"{text[:16]}..."
 
 
-def _read_manifest(folder: Path) -> dict | None:
+def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return manifest if {"digest", "files", "created", "counts"} <= manifest.keys() else None

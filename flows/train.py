@@ -19,6 +19,7 @@ prepare()
 
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.states import State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import recipes, report, tracking  # noqa: E402
@@ -27,6 +28,11 @@ from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
 from flows.store import Artifact, in_use  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
+CorpusName = Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")]
+Overrides = Annotated[
+    dict[str, bool | int | float | str | list[str]], Field(description='settings by name, such as {"train.lr": 0.001}')
+]
+SourcePath = Annotated[str | None, Field(description="folder or file to read instead of the recipe's source")]
 plain = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -60,16 +66,28 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
 
 
+@flow(name="clean", flow_run_name="{corpus}", persist_result=False)
+def clean_only(
+    corpus: CorpusName,
+    overrides: Overrides = {},  # noqa: B006
+    source: SourcePath = None,
+    force: StageName | None = None,
+) -> Artifact:
+    """Download and clean a corpus, to look at its data card before anything is trained. Recorded by no MLflow run."""
+    recipe = recipes.load(corpus, source=source, overrides=overrides)
+    with in_use(home()):
+        raw = download(recipe, force == "download")
+        documents = clean(raw, recipe, force == "clean")
+        return documents.result() if isinstance(documents, State) else documents  # a reused one comes as its state
+
+
 @flow(name="train", flow_run_name="{corpus}", persist_result=False)
 def train(
-    corpus: Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")],
+    corpus: CorpusName,
     size: Annotated[Size | None, Field(description="model size, instead of the recipe's")] = None,
     steps: Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")] = None,
-    overrides: Annotated[
-        dict[str, bool | int | float | str | list[str]],
-        Field(description='settings by name, such as {"train.lr": 0.001}'),
-    ] = {},  # noqa: B006
-    source: Annotated[str | None, Field(description="folder or file to read instead of the recipe's source")] = None,
+    overrides: Overrides = {},  # noqa: B006
+    source: SourcePath = None,
     force: Annotated[StageName | None, Field(description="run this stage even if nothing changed")] = None,
 ) -> dict:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""

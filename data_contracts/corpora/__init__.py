@@ -3,10 +3,17 @@
 A module gives
     TITLE, LICENCE         one line each
     FILES                  patterns of the raw file names that its reader wants
-    Raw                    contract of the raw rows: the columns that the rest relies on
-    read(folder)           those rows, lazily, with `source_file` and `source_row` (0-based, within that file)
-    documents(raw)         rows -> text, source_file, source_row, metadata (JSON); and n_rows where several rows make a text
-    build(folder)          only where the corpus is built in: writes the raw files
+    Raw                    contract of the raw rows: the columns that the rest relies on; others are welcome
+    read(found)            rows of some of its files, {relative name: path}, with `source_file` and `source_row` (0-based, in
+                           that file), and `malformed` where a record may be unreadable: what is wrong with it, null for none
+    documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
+                           where the corpus itself turns texts away (null: keep)
+and where it needs them
+    RULES                  text rules of its own (cleaning.TextRule), between the first and the last of the common ones
+    REASONS                what each `reason` means, {name: why}
+    choose(found)          the files to read of those that are there
+    build(folder)          a built-in corpus writes its raw files
+Keyword arguments of `read` after the first are options that a recipe may set, all strings.
 
 `rick-and-morty` lives in `rick_and_morty.py`. Whatever a user brings under a name of his own is read by `own.py`.
 """

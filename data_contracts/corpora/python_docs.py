@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import files, readers
+from data_contracts import readers
 from data_contracts.documents import RawRows
 
 TITLE = "Python's own documentation: language topics and standard-library docstrings (built in)"
@@ -51,9 +51,8 @@ def build(folder: Path) -> None:
             file.write(json.dumps({"name": name, "kind": kind, "text": text}, ensure_ascii=False) + "\n")
 
 
-def read(folder: Path) -> pl.LazyFrame:
-    """The rows that `build` wrote. Raises DataError when its file is missing or damaged."""
-    found = files.require(folder, FILES)
+def read(found: dict[str, Path]) -> pl.LazyFrame:
+    """The rows that `build` wrote. Raises DataError when its file is damaged."""
     return pl.concat([readers.jsonl_rows(path, name, ("name", "kind", "text")) for name, path in found.items()])
 
 

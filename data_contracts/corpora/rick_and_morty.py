@@ -5,12 +5,13 @@ from pathlib import Path
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import files, readers
+from data_contracts import readers
 from data_contracts.documents import RawRows
 
 TITLE = "Rick and Morty: the scripts of eleven episodes, by speaker (Kaggle andradaolteanu/rickmorty-scripts)"
 LICENCE = "Transcripts of a copyrighted series; no licence known: for private study"
 FILES = ("*.csv",)
+COLUMNS = ("season no.", "episode no.", "episode name", "name", "line")
 
 # The transcribers mixed typewriter and typographic marks; one spelling of "don't" is enough for 130 kB of text.
 TYPEWRITER = {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."}
@@ -26,11 +27,9 @@ class Raw(RawRows):
     line: str
 
 
-def read(folder: Path) -> pl.LazyFrame:
-    """Lines in the order of the file. Raises DataError when there is no CSV file, or one that is damaged."""
-    return pl.concat(
-        [readers.csv_rows(path, name) for name, path in files.require(folder, FILES).items()], how="diagonal"
-    )
+def read(found: dict[str, Path]) -> pl.DataFrame:
+    """Lines in the order of the file. Raises DataError for a file without these columns, or that is not UTF-8."""
+    return pl.concat([readers.csv_rows(path, name, COLUMNS) for name, path in found.items()], how="diagonal")
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import files, readers
+from data_contracts import readers
 from data_contracts.documents import RawRows
 
 TITLE = "Tiny Shakespeare: speeches from the plays (karpathy/char-rnn)"
@@ -20,9 +20,9 @@ class Raw(RawRows):
     speech: str = Field(str_length={"min_value": 1})
 
 
-def read(folder: Path) -> pl.LazyFrame:
-    """Speeches in the order of the file. Raises DataError when there is no text file, or one that is not UTF-8."""
-    return pl.concat([_speeches(path, name) for name, path in files.require(folder, FILES).items()])
+def read(found: dict[str, Path]) -> pl.LazyFrame:
+    """Speeches in the order of the file. Raises DataError for one that is not UTF-8."""
+    return pl.concat([_speeches(path, name) for name, path in found.items()])
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

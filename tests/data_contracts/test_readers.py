@@ -1,17 +1,27 @@
-"""Users' own folders: what is read, and what each kind of bad file is told."""
+"""Readers: which rows come out of which bytes, and what each kind of bad file or record is told."""
+
+import json
+import resource
+import subprocess
+import sys
 
 import polars as pl
 import pytest
 
-from data_contracts import DataError
+from data_contracts import DataError, readers
 from data_contracts.corpora import own
+from tests.conftest import ROOT
+from tests.data_contracts.rows import read
 
 CSV = 'id,Body \n1,"two\nlines"\n2,\n3,"a, b"\n'
 
 
 def rows(folder, **options) -> list[tuple]:
-    frame = own.read(folder, **options).select("source_file", "source_row", "text").collect()
-    return frame.rows()
+    return read(own, folder, **options)[0].select("source_file", "source_row", "text").rows()
+
+
+def malformed(folder, **options) -> str:
+    return "\n".join(read(own, folder, **options)[1])
 
 
 def test_a_mixed_and_nested_folder(folder):
@@ -40,11 +50,62 @@ def test_text_column_chooses_another(folder):
 
 
 def test_columns_named_like_ours_do_no_harm(folder):
-    assert rows(folder({"a.csv": "source_row,source_file,text\n7,x,hi\n"})) == [("a.csv", 0, "hi")]
+    here = folder({"a.csv": "source_row,malformed,source_file,text\n7,y,x,hi\n"})
+    assert rows(here) == [("a.csv", 0, "hi")]
+    assert malformed(here) == ""
+
+
+def test_blank_lines_and_columns_without_a_name(folder):
+    here = folder({"a.csv": "\n\n,text,\n\n1,hi,\r\n  \n2,ho,\n\n"})
+    assert rows(here) == [("a.csv", 0, "hi"), ("a.csv", 1, "ho")]
 
 
 def test_one_very_long_field(folder):
     assert rows(folder({"a.csv": "text\n" + "x" * 200_000 + "\n"}))[0][2] == "x" * 200_000
+
+
+def test_another_encoding_when_it_is_named(folder):
+    here = folder({"a.csv": "text\ncaf\xe9\n".encode("cp1252"), "b.txt": "na\xefve".encode("cp1252")})
+    assert [text for *_, text in rows(here, encoding="cp1252")] == ["caf\xe9", "na\xefve"]
+    with pytest.raises(DataError, match=r"options.encoding 'cp12520' is not known to Python; try cp1252"):
+        read(own, here, encoding="cp12520")
+    with pytest.raises(DataError, match=r"b.txt is not ascii: byte 0xef at offset 2 \(line 1\)\n.*name another"):
+        read(own, here, encoding="ascii")
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "left"),
+    [
+        ("text,b\n1,2\n3\n4,5\n", "line 3: 1 fields where the header has 2: 3", ["1", "4"]),
+        ("text,b\n1,2,3\n4,5\n", "line 2: 3 fields where the header has 2: 1,2,3", ["4"]),
+        ('text,b\n1,2\n\n3,"cut\nhere', "line 4: a quote that is not closed: is the file cut?", ["1"]),
+        (
+            'text,b\n"1"x,2\n3,4\n',
+            "line 2: text after a closing quote: is a quote inside the field not doubled?",
+            ["3"],
+        ),
+        ("text,b\n1\0,2\n3,4\n", "line 2: a NUL byte: 1\\0,2", ["3"]),
+        ("text,b\n1," + "2," * 99 + "\n", "where the header has 2: 1," + "2," * 49 + "...", []),
+    ],
+    ids=["cut short", "too long", "a quote not closed", "a quote not doubled", "NUL", "shown in short"],
+)
+def test_a_bad_record_is_told_and_the_others_are_read(folder, content, said, left):
+    here = folder({"a.csv": content})
+    assert malformed(here).endswith(said)
+    assert [text for *_, text in rows(here)] == left
+
+
+def test_records_keep_their_numbers_beside_bad_ones(folder):
+    frame = own.read({"a.csv": folder({"a.csv": "text,b\n1,2\n3\n4,5\n"}) / "a.csv"}).collect()
+    assert frame.drop("malformed").rows() == [("1", "a.csv", 0), (None, "a.csv", 1), ("4", "a.csv", 2)]
+
+
+def test_batches_are_one_table(folder, monkeypatch):
+    here = folder({"a.csv": "text,b\n" + "".join(f"{number},\n" for number in range(10)) + "x\n"})
+    whole = own.read({"a.csv": here / "a.csv"}).collect()
+    monkeypatch.setattr(readers, "BATCH_ROWS", 3)
+    assert own.read({"a.csv": here / "a.csv"}).collect().equals(whole)
+    assert whole.height == 11
 
 
 CUT_PARQUET = b"PAR1" + b"x" * 100
@@ -57,39 +118,42 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.txt", b"PK\x03\x04rest", "a.txt is a zip archive or an Excel file"),
         ("a.txt", "hello".encode("utf-16"), "a.txt is UTF-16 text"),
         ("a.txt", b"", "a.txt is empty"),
-        ("a.csv", "text\nok\ncaf\xe9\n".encode("latin1"), r"a.csv is not UTF-8: byte 0xe9 at offset 11 \(line 3\)"),
-        ("a.csv", "text,b\n1,2\n3\n", "a.csv row 1 has 1 fields where the header has 2: is the file cut"),
-        ("a.csv", "text,b\n1,2,3\n", "a.csv row 0 has 3 fields where the header has 2"),
-        ("a.csv", 'text,b\n1,2\n3,"cut', r"a.csv line 3 is not CSV \(unexpected end of data\): is the file cut"),
-        ("a.csv", 'text,b\n"1"x,2\n', "a.csv line 2 is not CSV .* or a quote not doubled"),
-        ("a.csv", "text,text\n1,2\n", "a.csv has the column 'text' more than once"),
-        ("a.csv", "id,words\n1,2\n", "which column holds the text.* there are 'id', 'words'"),
+        (
+            "a.csv",
+            "text\nok\ncaf\xe9\n".encode("latin1"),
+            r'a.csv is not UTF-8: byte 0xe9 at offset 11 \(line 3\)\nsave it .* options.encoding = "cp1252"',
+        ),
+        ("a.csv", "text,b,text\n1,2,3\n", "a.csv names a column more than once, rename one: 'text'"),
+        ("a.csv", "id,words\n1,2\n", "which column holds the text.*text_column; it has 'id', 'words'$"),
+        ("a.csv", "0,1\n5,a line\n", "it has '0', '1': these look like data, is the first line a header"),
+        ("a.csv", "\n\n", "a.csv has an empty header: its first line must name the columns"),
+        ("a.csv", ",,\n1,2,3\n", "a.csv has an empty header"),
+        ("a.csv", '"text\nx\n', "a.csv line 1 is no CSV header: a quote that is not closed"),
+        ("a.csv", "\0" * 2000, "a.csv has NUL bytes in its first line: it is no text, or damaged"),
+        ("a.csv", b"PK\x03\x04xl/", "a.csv is a zip archive or an Excel file, not UTF-8 csv: convert it"),
         ("a.csv", b"PAR1xxxx", "a.csv is a parquet file, not UTF-8 csv"),
         ("a.csv", b"\n <!DOCTYPE html><html>", "a.csv is an HTML page"),
         ("a.csv", b"", "a.csv is empty"),
-        ("a.csv", "text\n", "hold no row"),
         ("a.jsonl", '{"text": "a"}\n{"text": "cu', "a.jsonl line 2 is not JSON .* is the file cut"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "a.jsonl line 2 is a JSON list, not an object"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl line 1 is not JSON .*recursion"),
         (
             "a.jsonl",
             '{"text": "a"}\n{"text": "caf\xe9"}\n'.encode("latin1"),
             "a.jsonl is not UTF-8: byte 0xe9 .*line 2",
         ),
         ("a.jsonl", "text,b\n1,2\n", "a.jsonl line 1 is not JSON"),
-        ("a.jsonl", '{"n": 1}\n', "which column holds the text.* there are 'n'"),
+        ("a.jsonl", '{"n": 1}\n', "which column holds the text.* it has 'n'"),
         ("a.parquet", "text\nhello\n", "a.parquet is not a parquet file"),
         ("a.parquet", CUT_PARQUET, "a.parquet is a parquet file cut short at 104 bytes"),
         ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read as parquet"),
         ("a.docx", b"x", r"no \*.txt or \*.jsonl or \*.csv or \*.parquet file among the 1 files: a.docx"),
     ],
 )
-def test_a_bad_file_is_named_with_the_place(folder, tmp_path, name, content, said):
-    from data_contracts.cleaning import Rules, clean
-
+def test_a_bad_file_is_named_with_the_place(folder, name, content, said):
     with pytest.raises(DataError, match=said) as error:
-        clean("mine", folder({name: content}), tmp_path / "out", Rules())
+        read(own, folder({name: content}))
     assert len(str(error.value).splitlines()) <= 2
-    assert not (tmp_path / "out").exists()
 
 
 def test_text_that_is_a_number_in_parquet(folder):
@@ -97,9 +161,148 @@ def test_text_that_is_a_number_in_parquet(folder):
     here.mkdir()
     pl.DataFrame({"text": [1, 2]}).write_parquet(here / "a.parquet")
     with pytest.raises(DataError, match="column 'text' holds Int64, not text"):
-        own.read(here)
+        read(own, here)
 
 
 def test_the_wanted_column_is_missing(folder):
     with pytest.raises(DataError, match=r"a.csv has no column 'story'; it has 'text', 'b'"):
-        own.read(folder({"a.csv": "text,b\n1,2\n"}), text_column="story")
+        read(own, folder({"a.csv": "text,b\n1,2\n"}), text_column="story")
+
+
+ARTICLE = '{"id": "7", "text": "a\\u00e9", "title": "T"}'
+
+
+def array(folder, content: str | bytes, **more) -> pl.DataFrame:
+    return readers.json_array(folder({"a.json": content}) / "a.json", "a.json", ("id", "title", "text"), **more)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"[{ARTICLE}]",
+        f"\ufeff\r\n[\r\n{ARTICLE}\r\n]\r\n".replace(",", ",\r\n"),
+        '[{"title": "T", "more": {"x": [1]}, "text": "a\xe9", "id": 7}]',
+    ],
+    ids=["plain", "CRLF and a BOM", "another order, more keys, a number"],
+)
+def test_a_json_array_is_rows(folder, content):
+    assert array(folder, content).rows() == [("7", "T", "a\xe9", "a.json", 0)]
+
+
+def test_an_array_inside_an_object_and_a_key_that_is_missing(folder):
+    frame = array(folder, '{"version": 2, "all": [{"id": 7, "text": null}, {"title": true}]}', inside="all")
+    assert frame.rows() == [("7", None, None, "a.json", 0), (None, "true", None, "a.json", 1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (ARTICLE, r"a.json is one JSON object \{...\}, not an array \[...\] of records"),
+        (f"[{ARTICLE},\n{ARTICLE}", r"a.json ends after 2 whole records \(91 bytes\) without a \]: is the file cut"),
+        (f"[{ARTICLE},\n{ARTICLE[:20]}", "a.json: record 1, which begins at byte 47, is not whole JSON .*file cut"),
+        (f"[{ARTICLE}, {ARTICLE[:20]}, {ARTICLE}]", "a.json: record 1, which begins at byte 47, is not whole JSON"),
+        (f"[{ARTICLE}, 3]", r"a.json: record 1 is no object \{...\}"),
+        ('[{"id": "1", "text": ["a"]}]', "a.json: record 0 'text' holds a list, not text"),
+        (f"[{ARTICLE}\0, {ARTICLE}]", "a.json has a NUL byte at offset 45: it is damaged"),
+        ("\0" * 5000, "a.json has a NUL byte at offset 0"),
+        (
+            f"[{ARTICLE}\n, ".encode() + b'{"text": "caf\xe9"}]',
+            r"a.json is not UTF-8: byte 0xe9 at offset 61 \(line 2\)",
+        ),
+        ("[]", "a.json holds no record: is it another file"),
+        (f"[{ARTICLE}] [{ARTICLE}]", "a.json cannot be read as JSON"),
+        ("[" * 100_000, "a.json: record 0, which begins at byte 1, .*recursion"),
+    ],
+    ids=[
+        "an object",
+        "array cut",
+        "record cut",
+        "record broken",
+        "no object",
+        "nested",
+        "NUL",
+        "all NUL",
+        "latin1",
+        "empty",
+        "two arrays",
+        "deep",
+    ],
+)
+def test_a_bad_json_array_is_told_where(folder, content, said):
+    with pytest.raises(DataError, match=said) as error:
+        array(folder, content)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_an_array_that_is_not_where_it_should_be(folder):
+    for content in ('{"post": [{"id": 1}]}', '{"posts": []}', "{}"):
+        with pytest.raises(DataError, match=r"a.json holds no record under 'posts': is it another file"):
+            array(folder, content, inside="posts")
+    with pytest.raises(DataError, match="record 1, which begins at byte 24"):
+        array(folder, '{"x": [], "posts": [{}, {"id": 1', inside="posts")
+
+
+LONG = """
+import resource, sys, time
+from pathlib import Path
+from data_contracts import DataError, files, readers
+from data_contracts.corpora import own
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+found = files.require(Path(sys.argv[1]), ("*.*",))
+[(name, path)] = found.items()
+try:
+    said = readers.json_array(path, name, ("text",)) if name == "a.json" else own.read(found).collect()
+    said = said["malformed"].drop_nulls().to_list() if "malformed" in said.columns else said["text"].str.len_chars().to_list()
+except DataError as error:
+    said = str(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.monotonic() - start, said)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "begin", "middle", "end", "said"),
+    [
+        ("a.txt", "", "word ", "", "[50000000]"),
+        ("a.csv", "id,text\n1,", "word ", "\n2,b\n", "line 2: a field of more than 16,777,216 characters"),
+        ("a.csv", "id,text\n1,", ",,,,,", "\n2,b\n", "fields where the header has 2: 1,,,"),
+        ("a.csv", "", "word ", "", "a.csv line 1 is no CSV header"),
+        ("a.jsonl", '{"text": "', "word ", '"}\n', "[50000000]"),
+        ("a.json", '[{"text": "', "word ", '"}]\n', "[50000000]"),
+        ("a.json", '[{}, {"text": "', "word ", "", "record 1, which begins at byte 5, is not whole JSON"),
+    ],
+    ids=["text", "a field", "fields", "a header", "jsonl", "json", "json that is cut"],
+)
+def test_a_line_of_50_MB_neither_hangs_nor_explodes(folder, name, begin, middle, end, said):
+    here = folder({name: begin + middle * 10_000_000 + end})
+    child = subprocess.run([sys.executable, "-c", LONG, here], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    kilobytes, seconds, told = child.stdout.split(" ", 2)
+    assert said in told, child.stderr
+    assert int(kilobytes) < 600_000
+    assert float(seconds) < 20
+
+
+@pytest.mark.slow
+def test_the_reader_keeps_up_with_68_MB_of_tweets(shared_data, tmp_path):
+    head, _, tweets = (shared_data / "kaggle/gpreda/covid19-tweets/covid19_tweets.csv").read_bytes().partition(b"\n")
+    (tmp_path / "big.csv").write_bytes(head + b"\n" + tweets * 20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    frame = readers.csv_rows(tmp_path / "big.csv", "big.csv", ("text",))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 6  # 1.2 s on an idle core
+    assert (frame.height, frame["malformed"].null_count()) == (180_620, 180_620)
+
+
+def test_real_files_are_read_as_polars_reads_them(shared_data):
+    paths = sorted((shared_data / "kaggle").rglob("*.csv"))
+    assert len(paths) == 5
+    for path in paths:
+        ours = readers.csv_rows(path, path.name)
+        theirs = pl.read_csv(path, infer_schema=False).with_columns(pl.all().replace("", None))
+        assert ours.drop("source_file", "source_row", "malformed").equals(theirs)
+        assert ours["malformed"].null_count() == ours.height
+
+
+def test_a_real_array_is_read_as_the_standard_library_reads_it(shared_data):
+    [path, *_] = sorted((shared_data / "kaggle/ltcmdrdata/plain-text-wikipedia-202011/enwiki20201020").glob("*.json"))
+    frame = readers.json_array(path, path.name, ("id", "title", "text"))
+    assert frame.select("id", "text", "title").to_dicts() == json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,58 @@
+"""Tables of which only this is known: a column holds text. It is found by its name, or named by the user."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from data_contracts import DataError, readers
+
+HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
+
+
+def rows(
+    path: Path, name: str, names: tuple[str, ...], wanted: str, encoding: str, keep: tuple[str, ...] = ()
+) -> pl.LazyFrame:
+    """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, the columns of `keep` that it has, and where each is from.
+
+    names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
+    user named, or "". A .json file is an array, or a line an object. Raises DataError with the columns found where none fits.
+    """
+    ending = path.suffix.lower()
+    if ending in (".json", ".jsonl"):
+        first, keys = _first_record(path)
+        columns = (_choose(keys, names, wanted, name), *(key for key in keys if key in keep)) if keys else ("text",)
+        read = readers.json_array if ending == ".json" and first == "[" else readers.jsonl_rows
+        table = read(path, name, columns).lazy()
+    elif ending == ".parquet":
+        table = readers.parquet_rows(path, name)
+    else:
+        delimiter = "\t" if ending == ".tsv" else ","
+        table = readers.csv_rows(path, name, encoding=encoding, delimiter=delimiter).lazy()
+    schema = table.collect_schema()
+    ours = [column for column in (*readers.PLACE, readers.MALFORMED) if column in schema]
+    column = _choose([column for column in schema if column not in ours], names, wanted, name)
+    if schema[column] != pl.String:
+        raise DataError(f"{name}: column {column!r} holds {schema[column]}, not text: name another with text_column")
+    kept = [other for other in schema if other in keep and other not in (column, "text")]
+    return table.select(pl.col(column).alias("text"), *kept, *ours)
+
+
+def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) -> str:
+    by_name = {column.strip().lower(): column for column in reversed(columns)}
+    for candidate in (wanted,) if wanted else names:
+        if candidate.strip().lower() in by_name:
+            return by_name[candidate.strip().lower()]
+    if wanted:
+        raise DataError(f"{name} has no column {wanted!r}; it has {readers.listed(columns)}")
+    raise DataError(f"{name}: which column holds the text? Name it with text_column; it has {readers.listed(columns)}")
+
+
+def _first_record(path: Path) -> tuple[str, list[str]]:
+    """The first character of a JSON file, and the keys of its first object; none where it is damaged: its reader will say."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(HEAD_CHARS).lstrip()
+    try:
+        return head[:1], list(json.JSONDecoder().raw_decode(head, head.index("{"))[0])
+    except (ValueError, RecursionError):
+        return head[:1], []

@@ -1,0 +1,55 @@
+"""Tweets with #covid19 of summer 2020, each a document. Names, places and descriptions of people are left where they are."""
+
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts import readers
+from data_contracts.cleaning import TextRule
+from data_contracts.documents import RawRows
+
+TITLE = "Tweets about COVID-19, July and August 2020 (Kaggle gpreda/covid19-tweets)"
+LICENCE = "Not verified; the words belong to those who wrote them"
+FILES = ("*.csv",)
+
+REASONS = {
+    "blank_row": "a record without a value in any column, as spreadsheets leave them behind",
+    "retweet": "RT @somebody: another's words, most of them here already",
+}
+
+RULES = (
+    TextRule(
+        "truncated",
+        "Twitter cut long tweets to 140 characters, an ellipsis and a link to the whole: the link goes, the ellipsis says that "
+        "the text was cut",
+        lambda text, _: text.str.replace(r"…\s*https://t\.co/\w+\s*\z", "…"),
+        only="…",
+    ),
+)
+
+
+class Raw(RawRows):
+    """A row is a tweet; of its other columns nothing is asked, since a spreadsheet may have mangled their dates."""
+
+    text: str = Field(nullable=True)
+
+
+def read(found: dict[str, Path], encoding: str = "utf-8") -> pl.DataFrame:
+    """Tweets in the order of the files. Raises DataError for a file without a column `text`."""
+    frames = [readers.csv_rows(path, name, ("text",), encoding) for name, path in found.items()]
+    return pl.concat(frames, how="diagonal")
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """A tweet each, and nothing about who wrote it."""
+    blank = pl.all_horizontal(pl.exclude(*readers.PLACE, readers.MALFORMED).is_null())
+    return raw.select(
+        *readers.PLACE,
+        pl.col("text").fill_null(""),
+        metadata=pl.lit("{}"),
+        reason=pl.when(blank)
+        .then(pl.lit("blank_row"))
+        .when(pl.col("text").str.contains(r"\A\s*RT @"))
+        .then(pl.lit("retweet")),
+    )

@@ -1,0 +1,98 @@
+"""The posts of "Q" on 4chan, 8chan and 8kun, 2017 to 2022, each a document. The posts that they answer are others' words."""
+
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts import DataError, readers
+from data_contracts.cleaning import TextRule
+from data_contracts.documents import RawRows
+
+TITLE = "QAnon's posts (Kaggle jkingsman/qanondrops)"
+LICENCE = "Collation MIT; the posts themselves without a licence"
+FILES = ("*.json", "*.jsonl")
+
+# The archive may hold the same posts several times over, best first.
+SIBLINGS = (
+    "posts.json",
+    "posts.url-normalized.json",
+    "posts.line-json.jsonl",
+    "posts.url-normalized.line-json.jsonl",
+)
+POST = {
+    "post_metadata": pl.Struct(dict.fromkeys(("id", "author", "time"), pl.String)),
+    "text": pl.String,
+    "referenced_posts": pl.List(pl.Struct({"text": pl.String})),
+}
+
+REASONS = {"no_text": "a picture alone, or nothing: a post without words"}
+
+RULES = (
+    TextRule(
+        "post_numbers",
+        ">>12345678 on a line of its own points to a post that is not there",
+        lambda text, _: text.str.replace_all(r"(?m)^>>(?:/\w+/)?\d+[^\S\n]*(?:\n|\z)", ""),
+        only=">>",
+    ),
+    TextRule(
+        "broken_addresses",
+        "the collation broke some addresses into https:// and the rest",
+        lambda text, _: text.str.replace_all(r"(https?://)[^\S\n]+(\S)", "$1$2"),
+        only=r"://\s",
+    ),
+)
+
+
+class Raw(RawRows):
+    """A row is a post. The oldest collations have no id; text is null where there is none."""
+
+    id: str = Field(nullable=True, str_matches=r"^\d+$")
+    author: str
+    time: str = Field(str_matches=r"^\d+$")
+    text: str = Field(nullable=True)
+    quoted: str = Field(nullable=True)
+
+
+def choose(found: dict[str, Path]) -> dict[str, Path]:
+    """One file, since the others repeat its posts: the first of SIBLINGS that is there, else the first that is no schema."""
+    by_name = {Path(name).name.lower(): name for name in reversed(found)}
+    known = [by_name[sibling] for sibling in SIBLINGS if sibling in by_name]
+    names = known or [name for name in found if not name.lower().endswith("schema.json")]
+    if not names:
+        raise DataError(f"no posts.json among {', '.join(found)}")
+    return {names[0]: found[names[0]]}
+
+
+def read(found: dict[str, Path], references: str = "drop") -> pl.LazyFrame:
+    """Posts in the order of the file.
+
+    references: what becomes of the posts that a post answers, other people's words: "drop" them, or "quote" them before it, as
+    lines after "> ". Raises DataError for a file that is not JSON, or holds no posts.
+    """
+    if references not in ("drop", "quote"):
+        raise DataError(f"options.references {references!r} is not one of drop, quote")
+    quoted = pl.col("referenced_posts").list.eval(pl.element().struct.field("text").drop_nulls()).list.join("\n")
+    return pl.concat([_posts(path, name) for name, path in found.items()]).select(
+        *readers.PLACE,
+        pl.col("post_metadata").struct.unnest(),
+        "text",
+        quoted=pl.when(quoted != "", references == "quote").then(quoted.str.replace_all(r"(?m)^", "> ")),
+    )
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """A post each, after what it quotes; metadata: id, author, time (seconds since 1970)."""
+    about = pl.struct(pl.col("id").cast(pl.Int64), pl.col("author").str.strip_chars(), pl.col("time").cast(pl.Int64))
+    return raw.select(
+        *readers.PLACE,
+        text=pl.concat_str("quoted", "text", separator="\n", ignore_nulls=True),
+        metadata=about.struct.json_encode(),
+        reason=pl.when(pl.col("text").is_null()).then(pl.lit("no_text")),
+    )
+
+
+def _posts(path: Path, name: str) -> pl.LazyFrame:
+    if path.suffix.lower() == ".jsonl":
+        return readers.jsonl_rows(path, name, POST)
+    return readers.json_array(path, name, POST, inside="posts").lazy()

@@ -1,0 +1,45 @@
+"""Reddit's comments on Donald Trump, each a document.
+
+Nobody has shown the files of this dataset: their names, columns and encoding are unknown. So every table in it is read, and the
+column with the comments is found by its name.
+"""
+
+from pathlib import Path
+
+import polars as pl
+from pandera.polars import Field
+
+from data_contracts.corpora import _reddit, _tables
+from data_contracts.documents import RawRows
+
+TITLE = "Reddit's comments on Donald Trump (Kaggle amalinow/donald-trump-comments-on-reddit)"
+LICENCE = "Not verified; the words belong to those who wrote them"
+FILES = ("*.csv", "*.tsv", "*.json", "*.jsonl")
+
+# What the column with the comment may be called, best first.
+BODY_COLUMNS = ("body", "comment_body", "comment", "content", "text", "selftext")
+
+RULES, REASONS = _reddit.RULES, _reddit.REASONS
+
+
+class Raw(RawRows):
+    """A row is a comment, or a post where it has a title."""
+
+    body: str = Field(nullable=True)
+
+
+def read(found: dict[str, Path], text_column: str = "", encoding: str = "utf-8") -> pl.LazyFrame:
+    """Comments in the order of the files.
+
+    text_column: the column that holds them; by default the first of BODY_COLUMNS that a file has. encoding: of .csv and .tsv
+    files, such as cp1252. Raises DataError with the columns that a file has where none fits.
+    """
+    keep = ("title", *_reddit.NUMBERS)
+    frames = [_tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep) for name, path in found.items()]
+    return pl.concat(frames, how="diagonal").rename({"text": "body"})
+
+
+def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """As of other posts and comments; without a title it is a comment."""
+    titled = raw if "title" in raw.collect_schema() else raw.with_columns(title=pl.lit(None, pl.String))
+    return _reddit.documents(titled)

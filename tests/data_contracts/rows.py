@@ -1,0 +1,43 @@
+"""What cleaning does with a corpus's module, step by step and without the rest of cleaning."""
+
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+
+from data_contracts import files
+from data_contracts.cleaning import Rules
+from data_contracts.documents import check
+from data_contracts.shards import apply
+
+# As the recipes of the social corpora have it.
+RULES = Rules(entities=True, spaces=True)
+
+
+def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame, list[str]]:
+    """The raw rows of a folder, held against their contract, and what is wrong with those that cannot be read."""
+    found = files.require(folder, module.FILES)
+    found = module.choose(found) if hasattr(module, "choose") else found
+    rows = module.read(found, **options).lazy().collect()
+    if "malformed" not in rows.columns:
+        return check(rows, module.Raw), []
+    return check(rows.filter(pl.col("malformed").is_null()), module.Raw), rows["malformed"].drop_nulls().to_list()
+
+
+def documents(module: ModuleType, folder: Path, rules: Rules = RULES, **options: str) -> pl.DataFrame:
+    """The documents of a folder after the text rules; reason is null where the corpus has nothing against them."""
+    return cleaned(module, folder, rules, **options)[0]
+
+
+def texts(module: ModuleType, folder: Path, rules: Rules = RULES, **options: str) -> list[str]:
+    return documents(module, folder, rules, **options)["text"].to_list()
+
+
+def cleaned(
+    module: ModuleType, folder: Path, rules: Rules = RULES, **options: str
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """`documents`, and how many of them each text rule changed."""
+    found = module.documents(read(module, folder, **options)[0].lazy()).collect()
+    after, changed = apply(found["text"], module, rules)
+    found = found.with_columns(after.alias("text"))
+    return (found if "reason" in found.columns else found.with_columns(reason=pl.lit(None, pl.String))), changed

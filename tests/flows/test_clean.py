@@ -1,0 +1,105 @@
+"""`gpt clean`: two stages, what they explain, and what Prefect's pages show of them."""
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import gpt
+from tests.flows.conftest import settings
+
+pytestmark = pytest.mark.slow
+ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
+
+
+@pytest.fixture
+def run(home, prefect_server):
+    return lambda *arguments: gpt(home, *arguments, PREFECT_API_URL=prefect_server)
+
+
+def artifacts(server: str, key: str) -> list[dict]:
+    """What Prefect has under a key, oldest first."""
+    request = urllib.request.Request(
+        f"{server}/artifacts/filter",
+        json.dumps({"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)[::-1]
+
+
+def stages(output: str) -> list[list[str]]:
+    return [line.split()[:2] for line in output.splitlines() if line.split()[:1] in (["download"], ["clean"])]
+
+
+def test_clean_explains_and_reuses(run, home, notes, prefect_server):
+    (notes / "note-98.txt").write_text("short <b>")
+    (notes / "note-99.txt").write_text((notes / "note-00.txt").read_text())
+    asked = ("clean", "--from", str(notes), "--name", "explained", *settings({"clean.min_chars": 20}))
+    first = run(*asked, "--explain")
+    assert first.returncode == 0, first.stderr
+    assert "60 documents kept, 2 dropped" in first.stderr
+    for expected in (
+        "too_short",
+        "min_chars=20",
+        "short <b>",
+        "duplicate",
+        "n_words",
+        "min_words=50",
+        "Gopher",
+        "edges",
+    ):
+        assert expected in first.stdout, expected
+    assert not (home / "mlflow.db").exists()
+    assert {path.name for path in (home / "artifacts" / "explained").iterdir()} == {"download", "clean"}
+
+    second = run(*asked, "--json")
+    assert stages(second.stderr) == [["download", "reused"], ["clean", "reused"]]
+    facts = json.loads(second.stdout)
+    card = Path(second.stderr.splitlines()[-1].removeprefix("data card: ")).parent
+    assert facts == json.loads((card / "card.json").read_text())
+    assert {row["reason"]: row["texts"] for row in facts["funnel"] if row["texts"]} == {"too_short": 1, "duplicate": 1}
+    assert facts["source"]["kind"] == "local"
+    assert str(notes) not in "".join((card / name).read_text() for name in ("card.json", "card.md", "card.html"))
+
+    shown = artifacts(prefect_server, "data-card-explained")
+    assert len(shown) == 2  # of the reused stage too
+    assert shown[1]["data"].count("data:image/png;base64,") == 3
+    assert shown[1]["task_run_id"]
+    assert "too_short" in shown[1]["data"]
+
+    forced = run(*asked, "--force")
+    assert [name for name, how in stages(forced.stderr) if how == "reused"] == ["download"]
+    assert forced.stdout == ""
+
+
+def test_rows_that_break_their_contract_are_a_table_in_prefect(run, tmp_path, prefect_server):
+    raw = tmp_path / "wiki"
+    raw.mkdir()
+    (raw / "b.json").write_text(json.dumps([*ROWS[:10], ROWS[10] | {"id": "x1"}, *ROWS[11:]]))
+    result = run("clean", "wiki", "--from", str(raw))
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "b.json row 10  id = 'x1'" in result.stderr
+    (table,) = artifacts(prefect_server, "contract-wiki")
+    (row,) = json.loads(table["data"])
+    assert row == {"file": "b.json", "row": 10, "column": "id", "value": "'x1'", "check": "str_matches('^\\d+$')"}
+    assert table["task_run_id"]
+    assert "raw rows of wiki breaks its contract" in table["description"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["wikii"], "gpt corpora"),
+        ([], "name a corpus"),
+        (["python-docs", "--set", "clean.min_char=3"], "did you mean 'clean.min_chars'"),
+        (["--from", "/no/such/folder", "--name", "mine"], "/no/such/folder"),
+    ],
+)
+def test_wrong_words_are_refused(home, arguments, words):
+    result = gpt(home, "clean", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
