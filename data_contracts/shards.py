@@ -76,7 +76,8 @@ def clean(
 
     corpus: a known name, or a user's own. fan_out: how to call a function on each of many shards, in order; the built-in `map`
     does so here and now. describe: called at the end with a sample of the texts and with what report.json says (card.write).
-    options: what the corpus's `read` takes, such as text_column. Raises DataError naming file and row for raw data that breaks its contract, and when train or val would hold no document.
+    options: what the corpus's `read` takes, such as text_column. Raises DataError naming file and row for raw data that breaks
+    its contract, and when train or val would hold no document.
     """
     module = corpora.find(corpus)
     _require_options(module, corpus, options)

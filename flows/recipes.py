@@ -142,8 +142,7 @@ def load(
         path = Path(source).expanduser().resolve()
         if not path.exists():
             problems.append(f"--from {path} does not exist")
-        subset = {name: value for name, value in values.get("source", {}).items() if name in ("max_files", "fraction")}
-        values["source"] = {"kind": "local", "path": str(path)} | subset
+        values["source"] = {"kind": "local", "path": str(path)}  # all of it: a part is for downloads
     for name, value in (overrides or {}).items():
         section, dot, key = name.partition(".")
         if section in ("corpus", "reader"):
