@@ -218,6 +218,7 @@ LAST_RULES = (
         "urls",
         "addresses are noise to a small model, and lead to people",
         _policy("urls", URL, "<url>"),
+        only=r"://|www\.",
         on=lambda rules: rules.urls != "keep",
     ),
     TextRule(
@@ -249,6 +250,7 @@ LAST_RULES = (
         lambda text, _: (
             text.str.replace_all(r"  +", " ").str.replace_all(r" \n", "\n").str.replace_all(r"\n\n\n+", "\n\n")
         ),
+        only=r"  | \n|\n\n\n",
         on=lambda rules: rules.spaces,
     ),
     TextRule(

@@ -152,7 +152,9 @@ def _letter(eight: np.ndarray) -> np.ndarray:
 
 
 def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[first])
+    """The sum over each text's words; a text without words, which reduceat does not know, has 0."""
+    sums = np.add.reduceat(values, np.minimum(first[:-1], len(values) - 1), dtype=np.int64)
+    return np.where(np.diff(first) > 0, sums, 0)
 
 
 def _copies(ids: np.ndarray, text: np.ndarray, n: int) -> np.ndarray:

@@ -29,8 +29,10 @@ from data_contracts.cleaning import DROP_RULES, OTHER_REASONS, Rules, reason, te
 from data_contracts.documents import Documents, Rejects, check
 from data_contracts.language import language
 from data_contracts.measures import measure
+from data_contracts.transfer import bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
+NEEDED = 1.4  # times the raw bytes on disk, while it works: texts as they are, and then zstd
 SAMPLED = 4000  # texts, over all shards, that the data card looks at
 # Fixed, so that the bytes of a file depend on its rows alone.
 PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 50_000}
@@ -90,6 +92,8 @@ def clean(
         shutil.rmtree(work, ignore_errors=True)
         return json.loads(finished.read_text(encoding="utf-8"))
     work.mkdir(parents=True, exist_ok=True)
+    raw_bytes = sum(path.stat().st_size for path in found.values())
+    require_space(out, int(NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
     shards = [
         Shard(corpus, number, {name: str(path) for name, path in group.items()}, str(work), rules, options, sampled)
         for number, group in enumerate(groups)
@@ -139,8 +143,8 @@ def clean_shard(shard: Shard) -> dict:
         keys = pl.concat([keys, near.signatures(kept["text"])], how="horizontal")
     rejected = pl.concat([malformed, own, judged.filter(pl.col("reason").is_not_null())], how="diagonal_relaxed")
     texts = pl.concat([judged.drop("text_id"), malformed, own.drop("n_rows")], how="diagonal_relaxed")
-    # Soon read again and thrown away: lz4 is written in a third of the time of zstd.
-    texts.write_ipc(shard.path("texts"), compression="lz4")
+    # Soon read again and thrown away: even lz4 would take ten times as long.
+    texts.write_ipc(shard.path("texts"), compression="uncompressed")
     _write(keys, shard.path("keys"))
     _write(_with_rejected(sample, rejected), shard.path("sample"))
     figures = {
@@ -348,13 +352,14 @@ def _write_json(figures: dict, partial: Path, path: Path) -> None:
 
 
 def _settle(shards: list[Shard], figures: list[dict], rules: Rules) -> pl.DataFrame:
-    """What all kept texts together decide of each: `reason` (duplicate, near_duplicate or null) and `val`; and its `key`.
+    """What all kept texts together decide of each: `reason` (duplicate, near_duplicate or null) and `val`; its `key`; and
+    `drawn`, what val would be if nothing had to stay together.
 
     Each shard finds its part in its work folder.
     """
 
     def column(name: str) -> pl.Series:
-        return pl.concat([pl.read_parquet(shard.path("keys"), columns=[name])[name] for shard in shards])
+        return pl.scan_parquet([shard.path("keys") for shard in shards]).select(name).collect()[name]
 
     own_place = pl.Series(np.arange(sum(figure["kept"] for figure in figures)))
     first = own_place
@@ -362,10 +367,11 @@ def _settle(shards: list[Shard], figures: list[dict], rules: Rules) -> pl.DataFr
         first = pl.Series(near.groups(lambda: map(column, near.BUCKET_NAMES), len(own_place)))
     copy = ~pl.col("key").is_first_distinct() if rules.deduplicate else pl.lit(False)
     near_copy = (first != own_place) & (rules.near_duplicates == "drop")
-    verdict = pl.DataFrame({"key": column("key"), "val": column("val")}).select(
+    verdict = pl.DataFrame({"key": column("key"), "drawn": column("val")}).select(
         "key",
+        "drawn",
         # On the side that the group's first text was drawn for.
-        val=pl.col("val").gather(first),
+        val=pl.col("drawn").gather(first),
         reason=pl.when(copy).then(pl.lit("duplicate")).when(near_copy).then(pl.lit("near_duplicate")),
     )
     start = 0
@@ -384,6 +390,11 @@ def _require_both_splits(corpus: str, figures: list[dict], verdict: pl.DataFrame
         raise DataError(f"{corpus}: no document is left of {rows} rows ({why}): loosen the rules")
     for split in ("train", "val"):
         if not (kept["val"] == (split == "val")).any():
+            if (kept["drawn"] == (split == "val")).any():
+                raise DataError(
+                    f"{corpus}: none of {kept.height} documents fell to {split}, since texts that are nearly alike stay on one "
+                    'side of the split\nchange clean.near_duplicates: "drop" leaves one of each kind, "keep" does not look'
+                )
             total = sum(figure["piece_bytes"] for figure in figures)
             length = max(100, total // 100)
             cut = (

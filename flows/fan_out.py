@@ -17,6 +17,12 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows import UserError
 from flows.recipes import Workers
 
+SETTINGS = {
+    "POLARS_MAX_THREADS": "1",  # there is a worker a core
+    # polars' allocator keeps freed memory for the next rule, for 3 s instead of none to speak of: 8 % of the time of a shard.
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:3000,muzzy_decay_ms:0",
+    "DASK_LOGGING__DISTRIBUTED": "warning",
+}
 Map = Callable[[Callable, list], Iterable]
 
 
@@ -64,9 +70,9 @@ def _runner(dask: str, count: int) -> TaskRunner:
 
 @contextmanager
 def _for_workers() -> Iterator[None]:
-    """What workers inherit: a thread each for polars, since there is a worker a core, and the address of this process's
-    temporary Prefect server, where there is no other, so that they do not start servers of their own."""
-    wanted = {"POLARS_MAX_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "warning"}
+    """What workers inherit: SETTINGS, and the address of this process's temporary Prefect server, where there is no other, so
+    that they do not start servers of their own."""
+    wanted = dict(SETTINGS)
     if not PREFECT_API_URL.value():
         wanted["PREFECT_API_URL"] = str(get_client(sync_client=True).api_url).rstrip("/")
     before = {name: os.environ.get(name) for name in wanted}

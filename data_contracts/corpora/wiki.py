@@ -87,7 +87,7 @@ RULES = (
     TextRule(
         "categories",
         "the categories at the end are an index, not prose",
-        lambda text, _: text.str.replace(r"(?:\* *)*\bCategory:\S[^\x1e]*\z", ""),
+        lambda text, _: text.str.replace(r"\bCategory:\S[^\x1e]*\z", ""),
     ),
     TextRule(
         "apparatus",
@@ -110,6 +110,7 @@ RULES = (
         "holes",
         "a removed template leaves ( ), (, x) or ( ; x) behind",
         lambda text, _: text.str.replace_all(r"\(\s*(?:[,;]\s*)+", "(").str.replace_all(r" ?\(\s*\)", ""),
+        only=r"\(\s*[,;)]",
     ),
     TextRule(
         "leftovers",
@@ -121,8 +122,14 @@ RULES = (
         "bullets",
         "* * * are bullets whose text was a template",
         lambda text, _: text.str.replace_all(r"\*(?:[ *]*\*)+", "*").str.replace_all(r" \*\s*(\x1e|\z)", "$1"),
+        only=r"\*[ *]*(?:\*|\x1e|\z)",
     ),
-    TextRule("empty_sections", "a heading with nothing under it promises what is not there", _empty_sections),
+    TextRule(
+        "empty_sections",
+        "a heading with nothing under it promises what is not there",
+        _empty_sections,
+        only=r"\x1f[\s*:;#|]*(?:\x1e|\z)",
+    ),
     TextRule(
         "heading_lines",
         "a heading stands on a line of its own, a blank line before it",
