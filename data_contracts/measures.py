@@ -152,9 +152,11 @@ def _letter(eight: np.ndarray) -> np.ndarray:
 
 
 def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The sum over each text's words; a text without words, which reduceat does not know, has 0."""
-    sums = np.add.reduceat(values, np.minimum(first[:-1], len(values) - 1), dtype=np.int64)
-    return np.where(np.diff(first) > 0, sums, 0)
+    """The sum over each text's words; reduceat is asked for texts that have some, since it knows no empty ones."""
+    has_some = np.diff(first) > 0
+    sums = np.zeros(len(first) - 1, np.int64)
+    sums[has_some] = np.add.reduceat(values, first[:-1][has_some], dtype=np.int64)
+    return sums
 
 
 def _copies(ids: np.ndarray, text: np.ndarray, n: int) -> np.ndarray:

@@ -88,12 +88,12 @@ def test_the_life_of_a_corpus(run, home, notes):
     assert "split_chars 300 -> 8000" in why
 
     clean_key = json.loads(run("why", *train[1:], "--json").stdout)[1]["because"].split()[0]
-    documents = home / "artifacts" / "mine" / "clean" / clean_key / "documents.parquet"
+    documents = home / "artifacts" / "mine" / "clean" / clean_key / "documents" / "00000.parquet"
     before = documents.read_bytes()
     documents.write_bytes(before[:-7])
     assert run("verify").returncode == 1
     mended = run(*train)
-    assert "documents.parquet has" in mended.stderr
+    assert "documents/00000.parquet has" in mended.stderr
     assert reused(mended.stderr) == ["download", "tokenize", "pack", "train"]
     assert documents.read_bytes() == before
     verified = run("verify", "mine")
@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path, prefect_server, 
         more = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PREFECT_API_URL": prefect_server}
         train = ("train", "python-docs", *TINY, "--set", "tokenizer.vocab_size=512")
         full = gpt(disk, *train, **more)
-        assert_refused(full, "no space left on device")
+        assert_refused(full, "cleaning python-docs needs", "free", "make room")
         assert not list(disk.glob("artifacts/*/clean/[!.]*"))
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         again = gpt(disk, *train, **more)
