@@ -1,185 +1,324 @@
-"""Cleaning: each rule does what its name says, figures add up, splits last, bytes repeat."""
+"""The rules, each by itself: what it changes and what it leaves alone, at which value it rejects, and what Rules refuses."""
 
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
+import unicodedata
+from dataclasses import fields
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_contracts import DataError, cleaning, report
-from data_contracts.cleaning import Rules, clean, cleaned, held_out, short_sha256
-
-ROOT = Path(__file__).parents[2]
-OUTPUTS = ("documents.parquet", "rejects.parquet", "report.json")
-
-
-def lines(*texts: str) -> str:
-    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
-
-
-def one(text: str, **rules) -> str:
-    return pl.select(cleaned(pl.lit(text), Rules(**rules))).item()
-
-
-def test_every_problem_of_the_rules_is_said_at_once():
-    with pytest.raises(DataError) as error:
-        Rules(min_chars=0, max_chars=-1, normalize="NFD", split_chars=5, val_fraction=1.0)
-    for part in ("min_chars 0", "max_chars -1", "'NFD'", "split_chars 5", "val_fraction 1.0"):
-        assert part in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("dirty", "clean_text"),
-    [
-        ("a\r\nb\rc\n\nd", "a\nb\nc\n\nd"),
-        ("\ufeffa\x00b\x07\x0c\x7f\x85c\td", "abc\td"),
-        ("a\u2581b", "a_b"),
-        ("\n \t\n    def f():\n        return 1  \n\n ", "    def f():\n        return 1"),
-        (
-            "two  spaces and \u00a0 no-break, \u200bzero width, e\u0301",
-            "two  spaces and \u00a0 no-break, \u200bzero width, e\u0301",
-        ),
-    ],
+from data_contracts import DataError, corpora
+from data_contracts.cleaning import (
+    DROP_RULES,
+    FIRST_RULES,
+    LAST_RULES,
+    NOT_COMPOSED,
+    PUBLISHED,
+    Rules,
+    reason,
+    text_rules,
 )
-def test_text_rules(dirty, clean_text):
-    assert one(dirty) == clean_text
+from data_contracts.measures import COLUMNS
+from data_contracts.shards import apply, held_out, judge, key, short_sha256
+
+ALL_ON = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True)
+PLAIN = SimpleNamespace()  # a corpus without rules of its own
+WITH_RULES = {name: corpora.load(name) for name in corpora.names() if hasattr(corpora.load(name), "RULES")}
 
 
-def test_nfc_is_a_choice():
-    assert one("e\u0301", normalize="NFC") == "é"
+def one(text: str, module=PLAIN, **rules) -> str:
+    return apply(pl.Series([text]), module, Rules(**rules))[0].item()
+
+
+def reasons(*texts: str, **rules) -> list[str | None]:
+    return judge(pl.DataFrame({"text": texts}), Rules(**rules))["reason"].to_list()
+
+
+class TestTextRules:
+    @pytest.mark.parametrize(
+        ("dirty", "clean"),
+        [
+            ("a\r\nb\rc\n\nd", "a\nb\nc\n\nd"),
+            ("\ufeffa\x00b\x07\x0b\x0c\x1e\x7f\x85\x9fc\td", "abc\td"),
+            ("a\u2581b", "a_b"),
+            ("\n \t\n    def f():\n        return 1  \n\n ", "    def f():\n        return 1"),
+            (" \n\t\n", ""),
+        ],
+        ids=["line ends", "control characters", "low block", "edges", "nothing but edges"],
+    )
+    def test_what_is_done_to_every_text(self, dirty, clean):
+        assert one(dirty) == clean
+
+    def test_what_is_done_to_none_unless_it_is_asked_for(self):
+        text = "two  spaces,\n\n\n\u00a0 no-break, \u200bzero width, e\u0301, &amp; http://a.b me@a.b @me"
+        assert one(text) == text
+
+    @pytest.mark.parametrize(
+        ("dirty", "clean"),
+        [
+            ("R&amp;D &lt;b&gt; &quot;&eacute;&hellip;", 'R&D <b> "é…'),
+            ("&#39;&#x27;&#8212;&#X2014;", "''——"),
+            ("a&#x200B;b&nbsp;c", "a\u200bb\u00a0c"),
+            ("&amp;amp;", "&amp;"),
+            ("a&#13;b&#12;&#xFEFF;&#x81;&#x1e;c", "a\nbc"),
+            ("R&D, AT&T; a & b; &unknown; &#; &", "R&D, AT&T; a & b; &unknown; &#; &"),
+        ],
+        ids=["names", "numbers", "spaces", "once", "control characters of their own", "no entity"],
+    )
+    def test_entities(self, dirty, clean):
+        assert one(dirty, entities=True) == clean
+
+    def test_nfc_joins_and_orders(self):
+        assert (
+            one("e\u0301 \u212b \u1112\u1161\u11ab ק\u05bf\u05b8 \uf900", normalize="NFC") == "é Å 한 ק\u05b8\u05bf 豈"
+        )
+
+    @pytest.mark.parametrize(
+        ("dirty", "clean"),
+        [
+            ("see http://a.b/c?d=e#f, or www.x.org.", "see <>, or <>."),
+            ("(https://a.b/c). <http://a.b> \"http://a.b\" 'http://a.b' [x](http://a.b)!",
+             "(<>). <<>> \"<>\" '<>' [x](<>)!"),
+            ("https://en.wikipedia.org/wiki/C_(x)_(y), (see https://en.wikipedia.org/wiki/C_(x)).", "<>, (see <>)."),
+            ("http://a.b/(c and http://d.e/)", "<>(c and <>)"),
+            ("http://a.b/ü\nhttps://t.co/x…", "<>\n<>"),
+            ("http:// is no address, nor is www. or a.b/c", "http:// is no address, nor is www. or a.b/c"),
+        ],
+        ids=["sentence", "quotes", "closed parentheses", "open parentheses", "beyond ASCII", "none"],
+    )  # fmt: skip
+    def test_urls(self, dirty, clean):
+        assert one(dirty, urls="mask") == clean.replace("<>", "<url>")
+        assert one(dirty, urls="drop") == clean.replace("<>", "").rstrip()
+
+    @pytest.mark.parametrize(
+        ("dirty", "clean"),
+        [
+            ("me@a.org, Me.You+x@sub.a-b.co.uk.", "<email>, <email>."),
+            ("@me, me@home, a @ b.c", "@me, me@home, a @ b.c"),
+        ],
+        ids=["addresses", "none"],
+    )
+    def test_emails(self, dirty, clean):
+        assert one(dirty, emails="mask") == clean
+        assert one(dirty, emails="drop") == clean.replace("<email>", "")
+
+    @pytest.mark.parametrize(
+        ("dirty", "clean"),
+        [
+            ("@one @two, (@three)\n@four_4-x:@Zoë", "<user> <user>, (<user>)\n<user>:<user>"),
+            ("u/name and /u/name", "<user> and <user>"),
+            ("me@a.org @ 5 a@b @@x menu/items you/me r/u/s https://reddit.com/u/name",
+             "me@a.org @ 5 a@b @@x menu/items you/me r/u/s https://reddit.com/u/name"),
+        ],
+        ids=["twitter", "reddit", "none"],
+    )  # fmt: skip
+    def test_mentions(self, dirty, clean):
+        assert one(dirty, mentions="mask") == clean
+        assert one(dirty, mentions="drop") == clean.replace("<user>", "").rstrip()
+
+    def test_spaces(self):
+        wide = "\t\u00a0\u1680\u2000\u2003\u200a\u202f\u205f\u3000"
+        assert one(f"a{wide}b", spaces=True) == "a b"
+        assert one("so\u00ad\u200b\u200c\u200d\u200e\u200f\u2060ft", spaces=True) == "soft"
+        assert one("a \n \n\t\n\n b  c \nd", spaces=True) == "a\n\n b c\nd"
+
+    def test_each_rule_says_what_it_changed(self):
+        texts = pl.Series(["a\r\nb", "a\u2581b", "as it is", "e\u0301\r"])
+        after, changed = apply(texts, PLAIN, Rules(normalize="NFC"))
+        assert after.to_list() == ["a\nb", "a_b", "as it is", "é"]
+        assert changed == {"line_ends": 2, "control_characters": 0, "normalize": 1, "low_block": 1, "edges": 1}
+        assert texts.to_list() == ["a\r\nb", "a\u2581b", "as it is", "e\u0301\r"]  # the caller's own stay as they were
+
+    def test_no_text_is_no_trouble(self):
+        after, changed = apply(pl.Series([], dtype=pl.String), WITH_RULES["wiki"], ALL_ON)
+        assert after.to_list() == []
+        assert set(changed.values()) == {0}
+
+
+def characters() -> list[str]:
+    return [chr(number) for number in range(sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
+
+
+def test_every_character_that_nfc_changes_is_looked_at():
+    """Alone; after another, as the second part of every canonical composition; and as a mark that may change its place."""
+    every = characters()
+    looked_at = dict(zip(every, pl.Series(every).str.contains(NOT_COMPOSED), strict=True))
+    pairs = (unicodedata.decomposition(char).split() for char in every)
+    seconds = {chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and not pair[0].startswith("<")}
+    jamo = {chr(number) for number in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # composed by arithmetic
+    assert {char for char in every if unicodedata.normalize("NFC", char) != char and not looked_at[char]} == set()
+    assert {char for char in seconds | jamo if not looked_at[char]} == set()
+    assert {char for char in every if unicodedata.combining(char) and not looked_at[char]} == set()
+    assert not any(
+        looked_at[char] for char in "aé€ßø漢字한😀Жпривет«»“”–—…"
+    )  # what common texts are made of costs nothing
+
+
+def test_nfc_is_unicodedatas_for_every_character_after_a_letter():
+    texts = pl.Series([f"{base}{char}." for base in ("", "e", "\u1100", "\uac00") for char in characters()])
+    odd = texts.str.contains(NOT_COMPOSED)
+    passed_by = texts.filter(~odd).to_list()
+    assert [text for text in passed_by if unicodedata.normalize("NFC", text) != text] == []
+    assert one(some := "".join(texts.filter(odd)), normalize="NFC") == unicodedata.normalize("NFC", some)
+
+
+# What the rules look for, whole and in pieces, so that one rule's work may make another's.
+PIECES = (
+    *("a", "B", "e", " ", "  ", "\n", "\r", "\x00", "\x1e", "\t", "\ufeff", "\u200b", "\u00a0", "\u2581", "\u0301", "\u0323"),
+    *("\u212b", "&", "#", "x", ";", "amp;", "&#13;", "&#x200B;", "&#769;", "&nbsp;", "&#9601;", "&lt;"),
+    *("https://", "www.", "a.b"),
+    *("@", "u/", "/", "me", ".", ",", "(", ")", "==", "===", "=", "Category:", "References", "{|", "|}", "|", "File:", ".jpg"),
+    *("thumb|", "{{", "}}", "*", "* ", "\\", "_", "[", "](", "![", ">", "!<", "~~", "…", "https://t.co/x", "Q", ">>", "1"),
+)  # fmt: skip
+texts_of_pieces = st.lists(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), min_size=1, max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts_of_pieces, st.sampled_from(["own", *WITH_RULES]), st.booleans())
+def test_looking_only_where_it_may_matter_changes_nothing(texts, corpus, everything):
+    """`apply` skips texts by `only` and `rare`: the same comes out of every rule on every text, one after another."""
+    module, rules = WITH_RULES.get(corpus, PLAIN), ALL_ON if everything else Rules()
+    whole, counts = pl.Series("text", texts), {}
+    for rule in text_rules(getattr(module, "RULES", ()), rules):
+        new = whole.to_frame().select(rule.change(pl.col("text"), rules)).to_series()
+        counts[rule.name] = (new != whole).sum()
+        whole = new
+    after, changed = apply(pl.Series(texts), module, rules)
+    assert after.to_list() == whole.to_list()
+    assert changed == counts
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_cleaning_twice_changes_nothing_more(text):
     assert one(one(text)) == one(text)
-
-
-def test_the_first_rule_that_holds_is_the_reason(folder, tmp_path):
-    kept = [f"A text of fair length, number {number}" for number in range(60)]
-    raw = folder({"a.jsonl": lines(" \n\t", "short", "x" * 101, kept[0], kept[0] + " \r\n", *kept[1:])})
-    figures = clean("mine", raw, tmp_path / "out", Rules(min_chars=10, max_chars=100))
-    rejects = pl.read_parquet(tmp_path / "out" / "rejects.parquet")
-    assert rejects.select("source_row", "reason").rows() == [
-        (0, "empty"),
-        (1, "too_short"),
-        (2, "too_long"),
-        (4, "duplicate"),
-    ]
-    assert figures["rejected"] == {"empty": 1, "too_short": 1, "too_long": 1, "duplicate": 1}
-    documents = pl.read_parquet(tmp_path / "out" / "documents.parquet")
-    assert documents["text"].to_list() == kept
-    assert documents["source_row"].to_list() == [3, *range(5, 64)]
-
-
-def test_copies_can_be_kept_with_ids_of_their_own_on_one_side(folder, tmp_path):
-    raw = folder({"a.jsonl": lines(*[f"text {number % 50}" for number in range(150)])})
-    figures = clean("mine", raw, tmp_path, Rules(deduplicate=False, val_fraction=0.3))
-    documents = pl.read_parquet(tmp_path / "documents.parquet")
-    assert figures["documents"] == documents["doc_id"].n_unique() == 150
-    assert documents.group_by("text").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 50
-
-
-def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path):
-    texts = [f"text {number}" for number in range(400)]
-    small = folder({"b.jsonl": lines(*texts[:200])}, "small")
-    large = folder({"a.jsonl": lines(*reversed(texts[200:])), "b.jsonl": lines(*texts[:200])}, "large")
-    frames = []
-    for raw in (small, large):
-        clean("mine", raw, tmp_path / raw.name, Rules())
-        frames.append(pl.read_parquet(tmp_path / raw.name / "documents.parquet", columns=["doc_id", "split"]))
-    joined = frames[0].join(frames[1], on="doc_id", how="left", validate="1:1")
-    assert joined["split"].equals(joined["split_right"], check_names=False)
-
-
-def test_val_fraction_is_the_share_and_the_seed_the_choice():
-    ids = pl.DataFrame({"text": [f"text {number}" for number in range(20_000)]}).select(id=short_sha256(pl.col("text")))
-    val = ids.select(
-        half=held_out(pl.col("id"), Rules(val_fraction=0.5)),
-        few=held_out(pl.col("id"), Rules(val_fraction=0.05)),
-        other=held_out(pl.col("id"), Rules(val_fraction=0.05, seed=1)),
+    assert one(one(text, spaces=True, normalize="NFC"), spaces=True, normalize="NFC") == one(
+        text, spaces=True, normalize="NFC"
     )
-    assert abs(val["half"].mean() - 0.5) < 0.02
-    assert abs(val["few"].mean() - 0.05) < 0.01
-    assert (val["few"] & ~val["half"]).sum() == 0  # a larger share holds the smaller one
-    assert (val["few"] & val["other"]).mean() < 0.01
 
 
-def test_ids_never_change():
-    assert pl.select(short_sha256(pl.lit("hello"))).item() == "2cf24dba5fb0a30e26e83b2ac5b9e29e"
+PROSE = """The miller of the old town had a mill by the river, and he worked there with his two sons.
+When the water was high they ground barley for people of the hills, who came down to the market on Friday.
+In dry summers the wheel stood still; then the sons mended sacks, and their father sat in the shade to count coins."""
 
 
-@pytest.mark.parametrize(
-    ("texts", "rules", "said"),
-    [
-        (
-            ["one book. " * 300],
-            Rules(),
-            "1 documents are too few for val_fraction 0.1: none fell to val\n.*split_chars 100 ",
-        ),
-        (["a", "b"], Rules(min_chars=5), r"no document is left of 2 rows \(too_short 2\)"),
-    ],
-)
-def test_too_few_documents(folder, tmp_path, texts, rules, said):
-    with pytest.raises(DataError, match=said):
-        clean("mine", folder({"a.jsonl": lines(*texts)}), tmp_path / "out", rules)
+class TestDropRules:
+    @pytest.mark.parametrize(
+        ("name", "held", "kept", "rules"),
+        [
+            ("empty", "", "a", {}),
+            ("empty", " \n ", "ab", {"min_chars": 2}),  # first of the rules
+            ("too_short", "éé", "ééé", {"min_chars": 3}),
+            ("too_long", "éééé", "ééé", {"max_chars": 3}),
+            ("few_words", "one two", "one two three", {"min_words": 3}),
+            ("word_length", "a bb", "bb bb", {"min_word_chars": 2}),
+            ("word_length", "üüü üüüü", "üüü üüü", {"max_word_chars": 3}),
+            ("symbols", "# a b", "# a b c", {"max_symbols": 0.25}),
+            ("symbols", "so... it", "so.. it", {"max_symbols": 0.4}),
+            ("symbols", "so… it", "so it", {"max_symbols": 0.4}),
+            ("letters", "a 1 2", "a 1", {"min_letter_words": 0.5}),
+            ("stop_words", "it is the end", "it is the end of all", {"min_stop_words": 2}),
+            ("repeated_lines", "a\na\nb", "a\nb\n\n\nb\nc", {"max_repeated_lines": 0.25}),
+            ("repeated_ngrams", "a b c d e " * 2, "a b c d e " * 2 + "f g", {"max_repeated_ngrams": 0.125}),
+            ("language", "Der Fluss biegt sich, und die alte Brücke wartet auf den Regen.",
+             "The river bends, and the old bridge waits for the rain.", {"languages": ("en",)}),
+        ],
+    )  # fmt: skip
+    def test_each_at_its_limit(self, name, held, kept, rules):
+        assert reasons(held, kept, **rules) == [name, None]
+        assert reasons(held) == [None] if name != "empty" else ["empty"]  # off by default
 
+    def test_the_first_that_holds_is_the_reason(self):
+        names = [rule.name for rule in DROP_RULES]
+        assert reasons("", "# #", "a 1 # #", min_chars=4, min_words=5, max_symbols=0.1) == [
+            "empty",
+            "too_short",
+            "few_words",
+        ]
+        assert names.index("too_short") < names.index("few_words") < names.index("symbols")
 
-def test_one_book_can_be_split_when_it_is_cut(folder, tmp_path):
-    book = "".join(f"Line {number} of a long book.\n" for number in range(2000))
-    figures = clean("mine", folder({"book.txt": book}), tmp_path, Rules(split_chars=500))
-    assert (figures["rows"], figures["texts"]) == (1, 1)
-    assert figures["documents"] == figures["pieces"] > 100
-    assert figures["bytes"] == len(book) - 1  # the last line end is an edge
-    assert pl.read_parquet(tmp_path / "documents.parquet")["text"].str.join().item() + "\n" == book
+    def test_published_values_keep_prose_and_reject_the_rest(self):
+        found = judge(pl.DataFrame({"text": [PROSE, "#market #friday " * 40, "1 2 3 4 5 6 7 8 " * 10]}), PUBLISHED)[
+            "reason"
+        ]
+        assert found.to_list() == [None, "symbols", "word_length"]
 
-
-def test_an_option_that_a_corpus_does_not_take(folder, tmp_path):
-    with pytest.raises(DataError, match="corpus 'shakespeare' takes no option text_column; it takes none"):
-        clean("shakespeare", folder({"a.txt": "A:\nb"}), tmp_path, Rules(), text_column="x")
-
-
-def test_the_report_is_what_clean_returns_and_adds_up(folder, tmp_path):
-    raw = folder({"a.jsonl": lines(*[f"Grüße {number % 90}\nline two" for number in range(100)])})
-    figures = clean("mine", raw, tmp_path, Rules())
-    documents, rejects = (pl.read_parquet(tmp_path / name) for name in OUTPUTS[:2])
-    assert json.loads((tmp_path / "report.json").read_text()) == figures
-    assert figures["rows"] == 100 == documents.height + rejects.height
-    assert figures["bytes"] == sum(len(text.encode()) for text in documents["text"])
-    assert figures["train_bytes"] + figures["val_bytes"] == figures["bytes"]
-    assert figures["chars"]["total"] == sum(map(len, documents["text"]))
-
-
-def test_a_broken_law_stops_the_pipeline(folder, tmp_path, monkeypatch):
-    raw = folder({"a.jsonl": lines(*[f"text {number}" for number in range(100)])})
-    monkeypatch.setattr(cleaning.parts, "cut", lambda pieces, limit: pieces.head(99))
-    with pytest.raises(AssertionError, match="bytes of texts = bytes of pieces"):
-        clean("mine", raw, tmp_path / "out", Rules())
-    monkeypatch.undo()
-    monkeypatch.setattr(
-        cleaning.corpora.find("mine"), "documents", lambda raw: raw.head(99).with_columns(metadata=pl.lit("{}"))
-    )
-    with pytest.raises(AssertionError, match="rows = sum of the rows of texts"):
-        clean("mine", raw, tmp_path / "out", Rules())
-    with pytest.raises(AssertionError, match="'a': 1 is not 2"):
-        report._hold("a", 1, 2)
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_same_bytes_whatever_the_number_of_threads(folder, tmp_path):
-    texts = [f"text {number % 9000}\n" + "line of it\n" * (number % 50) for number in range(10_000)]
-    raw = folder({"a.jsonl": lines(*texts[:5000]), "b.csv": "text\n" + "".join(f'"{text}"\n' for text in texts[5000:])})
-    code = "import sys; from pathlib import Path; from data_contracts.cleaning import Rules, clean; "
-    code += "clean('mine', Path(sys.argv[1]), Path(sys.argv[2]), Rules(split_chars=200))"
-    for threads in ("1", "2"):
-        environment = os.environ | {"POLARS_MAX_THREADS": threads}
-        subprocess.run(
-            [sys.executable, "-c", code, str(raw), str(tmp_path / threads)], env=environment, cwd=ROOT, check=True
+    def test_what_was_not_measured_never_holds(self):
+        nothing = pl.DataFrame(
+            {name: [None] for name in COLUMNS} | {"language": [None]}, schema=COLUMNS | {"language": pl.String}
         )
-    for name in OUTPUTS:
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+        rules = Rules(
+            **{field.name: getattr(PUBLISHED, field.name) for field in fields(Rules)} | {"languages": ("en",)}
+        )
+        assert nothing.select(reason(rules)).item() is None
+
+    def test_measures_stay_beside_kept_and_rejected(self):
+        judged = judge(pl.DataFrame({"text": ["two words", ""], "source_row": [4, 5]}), Rules(languages=("en",)))
+        assert judged.columns == ["text", "source_row", *COLUMNS, "reason"]
+        assert judged["n_words"].to_list() == [2, 0]
+
+    def test_published_thresholds_are_sourced(self):
+        known = [rule.name for rule in DROP_RULES if rule.source]
+        assert [rule.name for rule in DROP_RULES if rule.on(PUBLISHED) and not rule.on(Rules())] == known
+
+
+def test_names_and_reasons_of_rules_are_told_apart():
+    for rules in ((*FIRST_RULES, *LAST_RULES), DROP_RULES):
+        assert len({rule.name for rule in rules}) == len(rules)
+        assert all(rule.reason for rule in rules)
+
+
+class TestRules:
+    def test_every_problem_is_said_at_once(self):
+        wrong = {
+            "min_chars": 0, "max_chars": -1, "min_word_chars": 4.0, "max_word_chars": 3.0, "normalize": "NFD",
+            "urls": "hide", "emails": "hide", "mentions": "hide", "near_duplicates": "merge", "min_words": -1,
+            "min_stop_words": -1, "max_symbols": -0.1, "min_letter_words": 1.1, "max_repeated_lines": 2.0,
+            "max_repeated_ngrams": -1.0, "max_malformed": 1.5, "languages": ("en", "English"), "split_chars": 5,
+            "val_fraction": 1.0,
+        }  # fmt: skip
+        with pytest.raises(DataError) as error:
+            Rules(**wrong)
+        message = str(error.value)
+        assert message.startswith("rules: ")
+        for name in wrong:
+            assert name in message, name
+        for value in ("'NFD' is not one of none, NFC", "'English'", "3.0 is less than min_word_chars 4.0", "below 0"):
+            assert value in message
+        assert "'en'," not in message
+
+    def test_limits_that_are_off_do_not_quarrel(self):
+        Rules(min_chars=500, max_chars=0, min_word_chars=3, max_word_chars=0, split_chars=0)
+        with pytest.raises(DataError, match="max_chars 400 is less than min_chars 500"):
+            Rules(min_chars=500, max_chars=400)
+        with pytest.raises(DataError, match="split_chars 400 is less than 500"):
+            Rules(min_chars=500, split_chars=400)
+
+
+class TestSplit:
+    def test_val_fraction_is_the_share_and_the_seed_the_choice(self):
+        ids = short_sha256(pl.Series([f"text {number}" for number in range(20_000)]))
+        val = pl.DataFrame(
+            {
+                "half": held_out(ids, Rules(val_fraction=0.5)),
+                "few": held_out(ids, Rules(val_fraction=0.05)),
+                "other": held_out(ids, Rules(val_fraction=0.05, seed=1)),
+            }
+        )
+        assert abs(val["half"].mean() - 0.5) < 0.02
+        assert abs(val["few"].mean() - 0.05) < 0.01
+        assert (val["few"] & ~val["half"]).sum() == 0  # a larger share holds the smaller one
+        assert (val["few"] & val["other"]).mean() < 0.01
+
+    def test_ids_never_change(self):
+        ids = short_sha256(pl.Series(["hello", "Grüße"]))
+        assert ids.to_list() == ["2cf24dba5fb0a30e26e83b2ac5b9e29e", "f83e039796c6453a10f5519e39fd1139"]
+        assert pl.DataFrame({"id": ids}).select(key(pl.col("id"))).to_series().to_list() == [
+            int("2cf24dba5fb0a30", 16),
+            int("f83e039796c6453", 16),
+        ]
+        assert held_out(ids, Rules(val_fraction=0.4)).to_list() == [False, True]
+        assert held_out(ids, Rules(val_fraction=0.3, seed=3)).to_list() == [True, False]

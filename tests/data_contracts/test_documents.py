@@ -1,11 +1,13 @@
 """The contracts: a bad frame fails, a lazy one too."""
 
+import pickle
+
 import polars as pl
 import pytest
 
 from data_contracts import DataError
 from data_contracts.cleaning import DROP_RULES
-from data_contracts.documents import REASONS, Documents, Rejects, check
+from data_contracts.documents import REASONS, Documents, RawRows, Rejects, check
 
 GOOD = {
     "doc_id": ["0" * 32, "1" * 32],
@@ -70,3 +72,14 @@ def test_a_reject_needs_a_known_reason():
 
 def test_the_contract_knows_every_rule_in_its_order():
     assert tuple(rule.name for rule in DROP_RULES) == REASONS
+
+
+def test_the_error_carries_the_rows_also_from_another_process():
+    rows = [n if n % 2 else -n for n in range(1, 121)]
+    with pytest.raises(DataError) as error:
+        check(pl.LazyFrame({"source_file": ["b.csv"] * 120, "source_row": rows}), RawRows, "rows")
+    carried = pickle.loads(pickle.dumps(error.value)).rows
+    assert len(carried) == 60
+    where = {"file": "b.csv", "row": -2, "column": "source_row", "value": "'-2'"}
+    assert carried[0] == where | {"check": "greater_than_or_equal_to(0)"}
+    assert str(error.value).count("\n  b.csv row -") == 5

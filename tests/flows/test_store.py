@@ -184,6 +184,8 @@ def test_differences_name_the_setting():
 
 
 def test_digest_is_of_names_and_contents():
-    one = {"a": {"bytes": 1, "sha256": "x"}, "log/t": {"bytes": 1, "sha256": "y"}}
-    assert digest_of(one) == digest_of({"a": {"bytes": 1, "sha256": "x"}})
-    assert digest_of(one) != digest_of({"b": {"bytes": 1, "sha256": "x"}})
+    one = {"a": {"bytes": 1, "sha256": "x"}}
+    beside = {name: {"bytes": 1, "sha256": "y"} for name in ("log/t", "card/card.html")}
+    assert digest_of(one | beside) == digest_of(one)
+    assert digest_of(one | {"cards": beside["log/t"]}) != digest_of(one)
+    assert digest_of(one | beside) != digest_of({"b": {"bytes": 1, "sha256": "x"}})

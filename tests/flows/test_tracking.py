@@ -89,7 +89,8 @@ def test_reports_and_samples_are_artifacts(runs):
         for folder in ("clean", "pack", "train", "samples")
         for item in mlflow.artifacts.list_artifacts(run_id=runs[0].info.run_id, artifact_path=folder)
     }
-    assert {"clean/report.json", "pack/baselines.json", "train/evaluations.json", "samples/step-000020.txt"} <= files
+    assert {"clean/report.json", "clean/card.html", "clean/card.md", "clean/lengths.png"} <= files
+    assert {"pack/baselines.json", "train/evaluations.json", "samples/step-000020.txt"} <= files
     assert mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/samples/step-000020.txt").strip()
 
 
