@@ -5,20 +5,20 @@ import pickle
 import polars as pl
 import pytest
 
-from data_contracts import DataError
-from data_contracts.cleaning import DROP_RULES
-from data_contracts.documents import REASONS, Documents, RawRows, Rejects, check
+from data_contracts import DataError, corpora
+from data_contracts.cleaning import DROP_RULES, OTHER_REASONS
+from data_contracts.documents import Documents, RawRows, Rejects, check
+from data_contracts.measures import COLUMNS, measure
 
 GOOD = {
     "doc_id": ["0" * 32, "1" * 32],
     "text": ["é", "ab"],
-    "n_chars": [1, 2],
-    "n_bytes": [2, 2],
     "split": ["train", "val"],
     "source_file": ["a.txt", "b.csv"],
     "source_row": [0, 7],
     "metadata": ["{}", "{}"],
-}
+} | measure(pl.Series(["é", "ab"])).to_dict()
+REJECT = {"text": ["x"], "source_file": ["a"], "source_row": [0], "metadata": ["{}"], "reason": ["empty"]}
 BAD = {
     "an id twice": ({"doc_id": ["0" * 32] * 2}, "doc_id: field_uniqueness"),
     "an id of another kind": ({"doc_id": ["0" * 32, "x"]}, "doc_id"),
@@ -29,6 +29,8 @@ BAD = {
     "a third split": ({"split": ["train", "test"]}, "split"),
     "a negative row": ({"source_row": [0, -1]}, "source_row"),
     "a wrong type": ({"source_row": ["0", "1"]}, "source_row: dtype"),
+    "a share above one": ({"letter_words": pl.Series([0.5, 1.5], dtype=pl.Float32)}, "letter_words"),
+    "no measure": ({"stop_words": [0, None]}, "stop_words: not_nullable"),
     "one column more": ({"label": [1, 2]}, "column_in_schema"),
 }
 
@@ -63,15 +65,24 @@ def test_a_missing_column_lists_those_found():
         check(pl.LazyFrame(GOOD).drop("split"), Documents)
 
 
-def test_a_reject_needs_a_known_reason():
-    row = {"text": ["x"], "source_file": ["a"], "source_row": [0], "metadata": ["{}"]}
-    check(pl.LazyFrame(row | {"reason": ["empty"]}), Rejects)
-    with pytest.raises(DataError, match="reason"):
-        check(pl.LazyFrame(row | {"reason": ["ugly"]}), Rejects)
+def test_a_reject_needs_a_reason_and_may_lack_measures():
+    unmeasured = pl.DataFrame({name: [None] for name in COLUMNS}, schema=COLUMNS)
+    for measures in (unmeasured, measure(pl.Series(["x"]))):
+        row = pl.DataFrame(REJECT).hstack(measures)
+        check(row.lazy(), Rejects)
+        for reason in (None, "", "Too short"):
+            with pytest.raises(DataError, match="reason"):
+                check(row.with_columns(reason=pl.lit(reason, pl.String)).lazy(), Rejects)
 
 
-def test_the_contract_knows_every_rule_in_its_order():
-    assert tuple(rule.name for rule in DROP_RULES) == REASONS
+def test_every_reason_that_there_is_fits_the_contract():
+    modules = [corpora.find(name) for name in [*corpora.names(), "my own"]]
+    own = {name for module in modules for name in getattr(module, "REASONS", ())}
+    known = [rule.name for rule in DROP_RULES] + list(OTHER_REASONS)
+    assert len(set(known)) == len(known)
+    assert not own & set(known)
+    rows = pl.DataFrame({"reason": [*known, *sorted(own)]}).join(pl.DataFrame(REJECT).drop("reason"), how="cross")
+    check(rows.hstack(measure(rows["text"])).lazy(), Rejects)
 
 
 def test_the_error_carries_the_rows_also_from_another_process():

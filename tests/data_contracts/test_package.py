@@ -9,12 +9,13 @@ import pytest
 
 import data_contracts
 from data_contracts import DataError, corpora
+from data_contracts.cleaning import FIRST_RULES, LAST_RULES
 
 PACKAGE = Path(data_contracts.__file__).parent
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    heavy = "{'polars', 'pandera', 'pandas', 'kagglehub', 'requests', 'numpy'}"
+    heavy = "{'polars', 'pandera', 'pandas', 'kagglehub', 'requests', 'numpy', 'rensa', 'matplotlib'}"
     code = f"import sys, data_contracts; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
@@ -29,11 +30,26 @@ def test_it_imports_no_other_part_of_the_project():
 
 
 def test_every_corpus_has_all_its_parts():
-    assert {"python-docs", "rick-and-morty", "shakespeare"} <= set(corpora.names())
+    assert corpora.names() == sorted(
+        [
+            "covid-tweets",
+            "python-docs",
+            "qanon",
+            "rick-and-morty",
+            "shakespeare",
+            "trump",
+            "vaccine-myths",
+            "wiki",
+            "wsb",
+        ]
+    )
     for name in [*corpora.names(), "my own"]:
         module = corpora.find(name)
         assert all(hasattr(module, part) for part in ("TITLE", "LICENCE", "FILES", "Raw", "read", "documents")), name
         assert "\n" not in module.TITLE + module.LICENCE
+        rules = getattr(module, "RULES", ())
+        common = {rule.name for rule in (*FIRST_RULES, *LAST_RULES)}
+        assert len(common | {rule.name for rule in rules}) == len(common) + len(rules), name
 
 
 @pytest.mark.parametrize(
@@ -41,7 +57,7 @@ def test_every_corpus_has_all_its_parts():
     [
         ("shakespear", "did you mean 'shakespeare'"),
         ("rick_and_morty", "did you mean 'rick-and-morty'"),
-        ("xyz", "known are python-docs"),
+        ("xyz", "known are covid-tweets, python-docs"),
     ],
 )
 def test_an_unknown_corpus_gets_the_nearest_known(name, said):

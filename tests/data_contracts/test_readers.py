@@ -1,7 +1,6 @@
 """Readers: which rows come out of which bytes, and what each kind of bad file or record is told."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -243,11 +242,11 @@ def test_an_array_that_is_not_where_it_should_be(folder):
 
 
 LONG = """
-import resource, sys, time
+import resource, sys
 from pathlib import Path
 from data_contracts import DataError, files, readers
 from data_contracts.corpora import own
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = files.require(Path(sys.argv[1]), ("*.*",))
 [(name, path)] = found.items()
 try:
@@ -255,7 +254,7 @@ try:
     said = said["malformed"].drop_nulls().to_list() if "malformed" in said.columns else said["text"].str.len_chars().to_list()
 except DataError as error:
     said = str(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.monotonic() - start, said)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
 """
 
 
@@ -276,19 +275,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.monotoni
 def test_a_line_of_50_MB_neither_hangs_nor_explodes(folder, name, begin, middle, end, said):
     here = folder({name: begin + middle * 10_000_000 + end})
     child = subprocess.run([sys.executable, "-c", LONG, here], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    kilobytes, seconds, told = child.stdout.split(" ", 2)
+    kilobytes, told = child.stdout.split(" ", 1)
     assert said in told, child.stderr
     assert int(kilobytes) < 600_000
-    assert float(seconds) < 20
 
 
 @pytest.mark.slow
-def test_the_reader_keeps_up_with_68_MB_of_tweets(shared_data, tmp_path):
+def test_68_MB_of_tweets(shared_data, tmp_path):
     head, _, tweets = (shared_data / "kaggle/gpreda/covid19-tweets/covid19_tweets.csv").read_bytes().partition(b"\n")
     (tmp_path / "big.csv").write_bytes(head + b"\n" + tweets * 20)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     frame = readers.csv_rows(tmp_path / "big.csv", "big.csv", ("text",))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 6  # 1.2 s on an idle core
     assert (frame.height, frame["malformed"].null_count()) == (180_620, 180_620)
 
 

@@ -116,6 +116,38 @@ def test_dask_gives_the_bytes_of_one_process_and_says_what_is_wrong(run, alone):
     assert_said_as_it_was_raised(said)
 
 
+KILLED = """
+import os, signal, sys
+from prefect import flow
+from flows import UserError
+from flows.fan_out import spread
+from flows.recipes import Workers
+
+@flow
+def killed():
+    with spread(Workers(count=2)) as over:
+        list(over(lambda shard: os.kill(os.getpid(), signal.SIGKILL) if shard else None, [0, 1, 0]))
+
+if __name__ == "__main__":
+    try:
+        killed()
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_told_in_a_line(tmp_path, prefect_server):
+    (tmp_path / "killed.py").write_text(KILLED)
+    more = environment(tmp_path / "home", PREFECT_API_URL=prefect_server, PYTHONPATH=str(ROOT))
+    command = [sys.executable, str(tmp_path / "killed.py")]
+    ended = subprocess.run(command, cwd=tmp_path, env=more, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    [line] = ended.stdout.splitlines()
+    assert line.startswith("one of 2 workers was killed")
+    assert "workers.count" in line
+
+
 def test_one_worker_or_one_shard_stays_in_this_process():
     with spread(Workers(count=1)) as over:
         assert list(over(lambda shard: (shard, os.getpid()), [3, 1, 2])) == [(n, os.getpid()) for n in (3, 1, 2)]
