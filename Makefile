@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPUS ?= python-docs
 
-.PHONY: train test lint ui clean
+.PHONY: train test lint bench ui clean
 train: .venv/installed
 	@$(BIN)/gpt train $(CORPUS)
 
@@ -14,6 +14,10 @@ test: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# What else it can do: make bench BENCH="--help". The figures stay in .bench, the peer's packages in a venv of their own.
+bench: .venv/installed .venv-bench/installed
+	@$(BIN)/python -m benchmarks.cleaning $(BENCH)
 
 ui: .venv/installed
 	@$(BIN)/gpt ui
@@ -27,5 +31,11 @@ ui: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# Without it (no network) the benchmark says so and does the rest.
+.venv-bench/installed: benchmarks/requirements.lock requirements.lock
+	@echo "making .venv-bench from benchmarks/requirements.lock (once)"
+	@rm -rf .venv-bench && $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock && touch $@ || true
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-bench .bench .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -2,7 +2,7 @@
 
     sources.resolve(source, corpus)             which bytes are meant (the identity an artifact's key is made of)
     sources.fetch(source, corpus, folder)       those bytes, as files in a folder
-    cleaning.clean(corpus, folder, out, rules)  documents.parquet, rejects.parquet, report.json
+    shards.clean(corpus, folder, out, rules)    documents, rejects and report.json, by the rules of cleaning.py
 
 Importing this package costs nothing: polars, pandera and kagglehub are loaded by the modules that need them.
 """

@@ -15,7 +15,8 @@ from rensa import RMinHash
 from data_contracts.measures import MIX, NGRAM, blocks, ngrams, scramble, words
 
 BUCKETS, HASHES, SEED = 14, 8, 1
-SIGNED_CHARS = 5_000  # copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time
+# Copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time.
+SIGNED_CHARS = 5_000
 BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
 
 

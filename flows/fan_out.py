@@ -6,6 +6,7 @@ Processes, not threads: much of cleaning holds Python's lock. The runner is Pref
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 
 from prefect import task
@@ -47,7 +48,16 @@ def spread(workers: Workers) -> Iterator[Map]:
             # A future keeps its result, and its arguments, for as long as it lives.
             waiting = [runner[0].submit(step, {"function": function, "shard": shard}) for shard in shards]
             while waiting:
-                yield waiting.pop(0).result()
+                try:
+                    yield waiting.pop(0).result()
+                except Exception as error:
+                    # The second is distributed's, which may not be here.
+                    if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":
+                        raise
+                    raise UserError(
+                        f"one of {count} workers was killed, as a rule by the system when memory is short: "
+                        "set workers.count to fewer; shards that are done are not done again"
+                    ) from None
 
         yield over
 

@@ -1,0 +1,187 @@
+"""How fast the clean stage is: raw Wikipedia JSON to validated Parquet, beside its floor and its peers, in one run.
+
+    make bench                                        # some eight minutes on two cores
+    make bench BENCH="--memory 4000,8000"             # memory and growth as well
+    python -m benchmarks.cleaning --megabytes 40 --runs 1 --only floor,ours
+
+Every figure comes from a process of its own (systems.py). The systems take turns, so that what else the machine does falls on
+all alike; the shares of CPU time that the hypervisor (steal) and other programs (others) took stand beside each figure.
+README.md says what the figures mean.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+import psutil
+
+from benchmarks import dump, report
+from flows.fan_out import SETTINGS
+
+ROOT = Path(__file__).resolve().parents[1]
+DATATROVE = ROOT / ".venv-bench"
+PARTS = ("floor", "ours", "plain", "datatrove", "steps")
+# What takes its turn in a round: system, workers, bytes of the dump at most.
+TURNS = (
+    ("floor", 1, 1e12),
+    ("ours", 2, 1e12),
+    ("floor", 2, 1e12),
+    ("ours", 1, 5e8),
+    ("plain", 2, 1.7e8),
+    ("plain", 1, 8e7),
+)
+DATATROVE_BYTES = 20e6
+
+
+def main() -> None:
+    given = _arguments()
+    cache, n_bytes = given.cache, given.megabytes * 1e6
+    files = _dump(cache, max([n_bytes, *given.memory]))
+    found = {"machine": machine(), "runs": [], "memory": [], "steps": None, "equal": None}
+    for _ in range(given.runs):
+        for system, workers, most in TURNS:
+            if system in given.only:
+                found["runs"].append(measure(cache, system, workers, subset(cache, files, min(n_bytes, most))))
+    if {"plain", "ours"} <= set(given.only):
+        found["equal"] = equal(cache, subset(cache, files, min(n_bytes, 8e7)))
+    if "datatrove" in given.only:
+        found["runs"] += datatrove(cache, files[0])
+    if "steps" in given.only:
+        command = [sys.executable, "-m", "benchmarks.steps", files[0], str(given.runs)]
+        output = subprocess.run(command, cwd=ROOT, env=os.environ | SETTINGS, stdout=subprocess.PIPE, check=True).stdout
+        found["steps"] = json.loads(output)
+    for size in given.memory:
+        found["memory"].append(measure(cache, "ours", 2, subset(cache, files, size), every=0.05))
+    for path in cache.glob("out-*"):
+        shutil.rmtree(path)
+    (given.json or cache / "cleaning.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (cache / "cleaning.md").write_text(report.show(found), encoding="utf-8")
+
+
+def measure(cache: Path, system: str, workers: int, files: list[Path], every: float = 0.5) -> dict:
+    """One run of a system over files, its memory looked at `every` so many seconds; its results stay in out-<system>."""
+    command = [sys.executable, "-m", "benchmarks.systems", system, workers, _empty(cache / f"out-{system}"), *files]
+    return _watch(system, workers, command, sum(path.stat().st_size for path in files), every)
+
+
+def datatrove(cache: Path, path: Path) -> list[dict]:
+    """As `measure`, over the first articles of one file, made JSON Lines before the clock starts; none when not installed."""
+    if not (DATATROVE / "installed").exists():
+        print("datatrove is not installed and left out: `make bench` makes .venv-bench for it")
+        return []
+    lines = [json.dumps(article, ensure_ascii=False) + "\n" for article in json.loads(path.read_text(encoding="utf-8"))]
+    lines = lines[: int(len(lines) * DATATROVE_BYTES / path.stat().st_size)]
+    folder = _empty(cache / "jsonl")
+    for worker in range(2):
+        (folder / f"{worker}.jsonl").write_text("".join(lines[worker::2]), encoding="utf-8")
+    command = [DATATROVE / "bin" / "python", ROOT / "benchmarks" / "datatrove_peer.py", folder, _empty(cache / "out-datatrove")]
+    return [_watch("datatrove", 2, command, sum(len(line.encode()) for line in lines), 0.5)]
+
+
+def equal(cache: Path, files: list[Path]) -> bool:
+    """Whether plain Python and ours keep the same texts under the same ids, and reject the same for the same reasons."""
+    for system in ("plain", "ours"):
+        measure(cache, system, 2, files)
+    place = ["source_file", "source_row"]
+    for kind, column in (("documents", "doc_id"), ("rejects", "reason")):
+        paths = [cache / f"out-{system}" / kind / "*.parquet" for system in ("plain", "ours")]
+        one, other = (pl.read_parquet(path).select(*place, column, "text", "metadata").sort(place) for path in paths)
+        if not one.equals(other):
+            raise AssertionError(f"plain Python and ours differ in {kind}: compare {paths[0]} with {paths[1]}")
+    return True
+
+
+def subset(cache: Path, files: list[Path], n_bytes: float) -> list[Path]:
+    """The first files that make about n_bytes, one at least: links in a folder of their own, read once for the page cache."""
+    folder = _empty(cache / "subset" / files[0].parent.name)
+    for path in files[: max(1, round(n_bytes / files[0].stat().st_size))]:
+        os.link(path, folder / path.name)
+        path.read_bytes()
+    return sorted(folder.iterdir())
+
+
+def machine() -> dict[str, str]:
+    cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    versions = {"python": platform.python_version(), "polars": pl.__version__, "commit": commit.strip()}
+    return {"date": time.strftime("%Y-%m-%d"), "cpu": cpu, "cores": str(os.cpu_count()), "memory": memory} | versions
+
+
+def _watch(system: str, workers: int, command: list, n_bytes: int, every: float) -> dict:
+    """What a command prints last, as JSON, with its rate, the memory of all its processes, and who else was at work."""
+    before, own, peak = psutil.cpu_times(), _seconds_of_children(), 0
+    with subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+                root = psutil.Process(process.pid)
+                peak = max(peak, sum(one.memory_info().rss for one in [root, *root.children(recursive=True)]))
+            time.sleep(every)
+        output = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{system} with {workers} workers ended with code {process.returncode}: see its out-{system}")
+    after, own = psutil.cpu_times(), _seconds_of_children() - own
+    spent = {name: getattr(after, name) - getattr(before, name) for name in before._fields if "guest" not in name}
+    others = sum(spent.values()) - spent["idle"] - spent["iowait"] - spent["steal"] - own
+    run = {"system": system, "workers": workers, "bytes": n_bytes, "cpu_seconds": own, "peak": peak}
+    run |= {"steal": spent["steal"] / sum(spent.values()), "others": max(0.0, others) / sum(spent.values())}
+    run |= json.loads(output.splitlines()[-1])
+    run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
+    print(report.line(run), flush=True)
+    return run
+
+
+def _seconds_of_children() -> float:
+    """CPU time of all processes under this one that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _dump(cache: Path, n_bytes: float) -> list[Path]:
+    """The dump's files, made unless they are there. SystemExit when the disk has no room for them and what follows."""
+    cache.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in (cache / "dump").rglob("*.json"))
+    needed = max(0, n_bytes - there) + 1.5 * n_bytes  # with results, and what the passes leave for each other
+    if (free := shutil.disk_usage(cache).free) < needed:
+        raise SystemExit(
+            f"{cache} has {free / 1e6:,.0f} MB free; a dump of {n_bytes / 1e6:,.0f} MB and what is made of it need "
+            f"{needed / 1e6:,.0f}: give a smaller --megabytes or --memory, or another --cache"
+        )
+    print(f"a dump of {n_bytes / 1e6:,.0f} MB in {cache / 'dump'}, made once", flush=True)
+    return dump.write(cache / "dump", int(n_bytes))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cleaning", description="The clean stage and its peers.")
+    parser.add_argument("--megabytes", type=float, default=2000, help="of JSON, for the floor and ours (2000)")
+    parser.add_argument("--runs", type=int, default=3, help="rounds, of which medians are taken (3)")
+    parser.add_argument("--memory", default="", help="sizes in MB to measure memory and growth at, such as 4000,8000")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}; none: just --memory")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for the dump and the results (.bench)")
+    parser.add_argument("--json", type=Path, help="where the figures go (.bench/cleaning.json)")
+    given = parser.parse_args()
+    given.cache = given.cache.resolve()
+    given.memory = [float(size) * 1e6 for size in given.memory.split(",") if size]
+    given.only = [part for part in given.only.split(",") if part != "none"]
+    if unknown := set(given.only) - set(PARTS):
+        parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(PARTS)}, none")
+    return given
+
+
+if __name__ == "__main__":
+    main()

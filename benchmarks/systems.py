@@ -1,0 +1,65 @@
+"""One system, once, in a process of its own: JSON files in, clean texts out, the seconds printed as JSON.
+
+    python -m benchmarks.systems ours 2 OUT FILE...
+
+floor    polars reads the JSON and writes zstd Parquet, no rule. Threads will do: polars lets go of Python's lock
+ours     shards.clean by the recipe `wiki`: documents, rejects, report, card
+plain    the same rules in plain Python (plain.py)
+The seconds are wall-clock, from before the workers start until after they ended.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+import tomllib
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks import plain as plain_python
+from data_contracts import card, shards
+from data_contracts.cleaning import Rules, text_rules
+from data_contracts.corpora import wiki
+
+RECIPE = Path(__file__).resolve().parents[1] / "flows" / "recipes" / "wiki.toml"
+RULES = Rules(**tomllib.loads(RECIPE.read_text(encoding="utf-8"))["clean"])
+
+
+def floor(files: list[Path], out: Path, workers: int) -> None:
+    def one(path: Path) -> None:
+        frame = pl.read_json(path, schema=dict.fromkeys(("id", "title", "text"), pl.String))
+        frame.write_parquet(out / f"{path.stem}.parquet", **shards.PARQUET)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, files))
+
+
+def ours(files: list[Path], out: Path, workers: int) -> None:
+    describe = partial(card.write, out, rules=RULES, about={"corpus": "wiki"})
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        shards.clean("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
+
+
+def plain(files: list[Path], out: Path, workers: int) -> None:
+    names = [rule.name for rule in text_rules(wiki.RULES, RULES)]
+    if names != list(plain_python.TEXT_RULES):
+        raise SystemExit(f"plain.py and the recipe do not have the same rules in the same order: {names}")
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        plain_python.write(pool.map(partial(plain_python.clean_file, RULES), files), out)
+
+
+if __name__ == "__main__":
+    # Here, for the workers import this file again and have no use for Prefect.
+    from flows.fan_out import SETTINGS
+
+    os.environ.update(SETTINGS)  # what workers inherit; polars in this process has its own by now
+    system, workers, out, *files = sys.argv[1:]
+    start = time.perf_counter()
+    {"floor": floor, "ours": ours, "plain": plain}[system](sorted(map(Path, files)), Path(out), int(workers))
+    seconds = time.perf_counter() - start
+    peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+    print(json.dumps({"seconds": seconds, "main_peak": int(peak) * 1024}))
