@@ -152,9 +152,9 @@ PUBLISHED = Rules(
     max_repeated_ngrams=0.15,
 )
 
-# Characters that look like a space, or like nothing.
+# Characters that look like a space, or like nothing. Not the joiners U+200C and U+200D, of which emoji and words are made.
 SPACES = dict.fromkeys(["\t", "\u00a0", "\u1680", *map(chr, range(0x2000, 0x200B)), "\u202f", "\u205f", "\u3000"], " ")
-SPACES |= dict.fromkeys(["\u00ad", "\u200b", "\u200c", "\u200d", "\u200e", "\u200f", "\u2060"], "")
+SPACES |= dict.fromkeys(["\u00ad", "\u200b", "\u200e", "\u200f", "\u2060"], "")
 CONTROL = r"[\x{00}-\x{08}\x{0B}-\x{1F}\x{7F}-\x{9F}\x{FEFF}]"
 # Every character that NFC may change, join to the one before it or put in another order, in ranges a little too wide. A test
 # asks unicodedata.

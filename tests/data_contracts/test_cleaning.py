@@ -122,7 +122,10 @@ class TestTextRules:
     def test_spaces(self):
         wide = "\t\u00a0\u1680\u2000\u2003\u200a\u202f\u205f\u3000"
         assert one(f"a{wide}b", spaces=True) == "a b"
-        assert one("so\u00ad\u200b\u200c\u200d\u200e\u200f\u2060ft", spaces=True) == "soft"
+        assert one("so\u00ad\u200b\u200e\u200f\u2060ft", spaces=True) == "soft"
+        assert (
+            one("\U0001f575\u200d\u2642 \u0645\u06cc\u200c", spaces=True) == "\U0001f575\u200d\u2642 \u0645\u06cc\u200c"
+        )
         assert one("a \n \n\t\n\n b  c \nd", spaces=True) == "a\n\n b c\nd"
 
     def test_each_rule_says_what_it_changed(self):
