@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -83,7 +82,8 @@ def datatrove(cache: Path, path: Path) -> list[dict]:
     folder = _empty(cache / "jsonl")
     for worker in range(2):
         (folder / f"{worker}.jsonl").write_text("".join(lines[worker::2]), encoding="utf-8")
-    command = [DATATROVE / "bin" / "python", ROOT / "benchmarks" / "datatrove_peer.py", folder, _empty(cache / "out-datatrove")]
+    python, out = DATATROVE / "bin" / "python", _empty(cache / "out-datatrove")
+    command = [python, ROOT / "benchmarks" / "datatrove_peer.py", folder, out]
     return [_watch("datatrove", 2, command, sum(len(line.encode()) for line in lines), 0.5)]
 
 
@@ -119,7 +119,7 @@ def machine() -> dict[str, str]:
 
 def _watch(system: str, workers: int, command: list, n_bytes: int, every: float) -> dict:
     """What a command prints last, as JSON, with its rate, the memory of all its processes, and who else was at work."""
-    before, own, peak = psutil.cpu_times(), _seconds_of_children(), 0
+    before, own, peak = psutil.cpu_times(), os.times(), 0
     with subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
@@ -129,21 +129,15 @@ def _watch(system: str, workers: int, command: list, n_bytes: int, every: float)
         output = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"{system} with {workers} workers ended with code {process.returncode}: see its out-{system}")
-    after, own = psutil.cpu_times(), _seconds_of_children() - own
+    after, own = psutil.cpu_times(), sum(os.times()[2:4]) - sum(own[2:4])  # of the process and all its own
     spent = {name: getattr(after, name) - getattr(before, name) for name in before._fields if "guest" not in name}
     others = sum(spent.values()) - spent["idle"] - spent["iowait"] - spent["steal"] - own
     run = {"system": system, "workers": workers, "bytes": n_bytes, "cpu_seconds": own, "peak": peak}
     run |= {"steal": spent["steal"] / sum(spent.values()), "others": max(0.0, others) / sum(spent.values())}
-    run |= json.loads(output.splitlines()[-1])
+    run |= json.loads(output.splitlines()[-1])  # cpu_seconds without the start of the process, where a system says it
     run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
     print(report.line(run), flush=True)
     return run
-
-
-def _seconds_of_children() -> float:
-    """CPU time of all processes under this one that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _empty(folder: Path) -> Path:
