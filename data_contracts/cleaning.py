@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from html.entities import html5
 from typing import Literal, NamedTuple, get_args
 
 import polars as pl
@@ -163,6 +164,8 @@ NOT_COMPOSED = (
     r"\x{1FDB}\x{1FE3}\x{1FEB}-\x{1FEF}\x{1FF9}-\x{1FFD}\x{2000}\x{2001}\x{2126}\x{212A}\x{212B}\x{2329}\x{232A}\x{2ADC}"
     r"\x{F900}-\x{FAD9}\x{FB1D}-\x{FB4E}\x{1D15E}-\x{1D1C0}\x{2F800}-\x{2FA1D}]"
 )
+# What html.unescape may change: a number, or a name that it knows. The & of R&D; is none.
+ENTITY = f"&(?:#|{'|'.join(sorted(html5))})"
 # Without the punctuation after it; a parenthesis belongs to it when it is closed there: https://en.wikipedia.org/wiki/C_(x)
 URL = r"(?:https?://|www\.)(?:[^\s<>\"()]|\([^\s<>\"()]*\))*(?:[^\s<>\"'.,;:!?()\]]|\([^\s<>\"()]*\))"
 EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+"
@@ -185,7 +188,7 @@ FIRST_RULES = (
         "entities",
         "&amp; is how a web page writes &",
         lambda text, _: by_python(text, html.unescape),
-        only=r"&(?:#\d|#[xX]|[A-Za-z])",
+        only=ENTITY,
         rare=True,
         on=lambda rules: rules.entities,
     ),
