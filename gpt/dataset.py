@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -150,6 +150,17 @@ class _GrowingArray:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
+class Batch(NamedTuple):
+    """Sequences to train on or to score, int64."""
+
+    ids_BT: np.ndarray
+    """inputs"""
+    targets_BT: np.ndarray
+    """the token after each; PAD_TARGET where there is none"""
+    documents_BT: np.ndarray | None
+    """the document that each target is of, where attention is to keep to it (`GPT.forward`); else None"""
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of the documents: memory-mapped ids and index, and their counts."""
@@ -216,17 +227,16 @@ class Dataset:
             )
         return ids_BT, targets_BT
 
-    def batch(self, step: int, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The training batch of a step: a pure function of its arguments, so the step is the whole data cursor.
+    def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
+        """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
 
+        A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
         Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle two epochs.
-        Returns ids_BT and targets_BT, int64 (see `sequences`).
         """
-        n = self.n_sequences("train")
-        positions = range(step * batch_size, (step + 1) * batch_size)
-        return self.sequences(
-            "train", [int(self._permutation(seed, position // n)[position % n]) for position in positions]
-        )
+        n, size = self.n_sequences("train"), batch_size // parts
+        positions = range(step * batch_size + part * size, step * batch_size + (part + 1) * size)
+        numbers = [int(self._permutation(seed, position // n)[position % n]) for position in positions]
+        return Batch(*self.sequences("train", numbers), None)
 
     def _permutation(self, seed: int, epoch: int) -> np.ndarray:
         if self._order[0] != (seed, epoch):  # keep one: a step asks for the same epoch, or for two in turn

@@ -10,7 +10,6 @@ from torch import nn
 from gpt import GPTError
 from gpt.baselines import bits_per_byte
 from gpt.dataset import PAD_TARGET, Dataset
-from gpt.model import token_losses
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def evaluate(
 ) -> Evaluation:
     """Score every token of a split once, in windows of T that do not overlap.
 
-    model: ids_BT -> logits_BTV, on `device`; it is put in eval mode and back.
+    model: a `gpt.model.GPT`, on `device`; it is put in eval mode and back.
     batch_size: windows at a time: a matter of speed and memory, not of the result (up to float rounding).
     dtype: bfloat16 computes matrix products in it. Sums are float64. on_batch(done, total): after each batch of windows.
     Raises GPTError for a split without text, or a vocabulary that is not the model's.
@@ -66,12 +65,9 @@ def evaluate(
             targets_BT[targets_BT == dataset.eos_id] = PAD_TARGET
             n_tokens += int((targets_BT != PAD_TARGET).sum())
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                logits_BTV = model(torch.from_numpy(ids_BT).to(device))
-            if logits_BTV.shape[-1] != dataset.vocab_size:
-                raise GPTError(
-                    f"the model has {logits_BTV.shape[-1]} tokens, {dataset.folder} has {dataset.vocab_size}"
+                losses = model.loss(
+                    torch.from_numpy(ids_BT).to(device), torch.from_numpy(targets_BT).to(device), None, "none"
                 )
-            losses = token_losses(logits_BTV, torch.from_numpy(targets_BT).to(device))
             nats += losses.to("cpu", torch.float64).sum().item()
             on_batch(min(first + batch_size, n_windows), n_windows)
     finally:

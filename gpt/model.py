@@ -87,40 +87,54 @@ class GPT(nn.Module):
                 if linear.bias is not None:
                     nn.init.zeros_(linear.bias)
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         """Logits of the token after each position.
 
-        ids_BT: int64 in 0..V-1, T at most block_size. Returns logits_BTV in the dtype of computation.
-        Raises GPTError when T is over block_size.
+        ids_BT: int64 in 0..V-1, T at most block_size. documents_BT: a number for each position, equal within a document; then
+        positions see their own document only and count from its beginning, as if each document stood in a row of its own.
+        Returns logits_BTV in the dtype of computation. Raises GPTError when T is over block_size.
         """
         T = ids_BT.shape[1]
         if self.config.block_size < T:
             raise GPTError(f"{T} tokens of context are more than this model's block size {self.config.block_size}")
         x_BTC = self.tokens(ids_BT)
-        rotary = None
+        rotary, mask_B1TT, place_T = None, None, slice(T)
+        if documents_BT is not None:
+            mask_B1TT, place_T = document_mask(documents_BT)
         if self.config.positions == "learned":
-            x_BTC = x_BTC + self.positions.weight[:T]
+            x_BTC = x_BTC + self.positions.weight[place_T]
         elif self.config.positions == "sinusoidal":
-            x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[:T]  # Vaswani 2017, sections 3.4 and 3.5
-        else:
+            x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[place_T]  # Vaswani 2017, sections 3.4 and 3.5
+        else:  # tells distances only, so it needs no counting from a document's beginning
             rotary = (self.cos_TD[:T], self.sin_TD[:T])
         if self.config.embedding_norm:
             x_BTC = F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=1e-6)
         x_BTC = self.dropout(x_BTC)
         for block in self.blocks:
-            x_BTC = block(x_BTC, rotary)
+            x_BTC = block(x_BTC, rotary, mask_B1TT)
         return F.linear(self.norm(x_BTC), self.head_weight_VC)
 
-    def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats over the targets that are not IGNORE; a scalar float32."""
-        return token_losses(self(ids_BT), targets_BT, reduction="mean")
+    def loss(
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean"
+    ) -> Tensor:
+        """Cross-entropy in nats, float32, of the targets that are not IGNORE (documents_BT: see `forward`).
+
+        reduction: "mean", "sum", or "none" for one of each target: flat (B*T,), 0 where IGNORE.
+        """
+        logits_BTV = self(ids_BT, documents_BT)
+        return F.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORE, reduction=reduction
+        )
 
 
-def token_losses(logits_BTV: Tensor, targets_BT: Tensor, reduction: str = "none") -> Tensor:
-    """Cross-entropy in nats, computed in float32: of each target (flat, 0 where IGNORE), or their mean."""
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORE, reduction=reduction
-    )
+def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Which positions each may see, bool (B, 1, T, T): those before it in its own document; and its place there, int64 (B, T)."""
+    T = documents_BT.shape[1]
+    index_T = torch.arange(T, device=documents_BT.device)
+    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    mask_BTT = same_BTT & (index_T[:, None] >= index_T)
+    first_BT = torch.where(documents_BT != documents_BT.roll(1, dims=1), index_T, 0).cummax(dim=1).values
+    return mask_BTT[:, None], index_T - first_BT
 
 
 class Block(nn.Module):
@@ -134,8 +148,10 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), rotary))
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None = None, mask_B1TT: Tensor | None = None
+    ) -> Tensor:
+        x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), rotary, mask_B1TT))
         return x_BTC + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTC)))
 
 
@@ -154,14 +170,16 @@ class SelfAttention(nn.Module):
         self.q_norm = nn.RMSNorm(config.head_size, eps=1e-6) if config.qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(config.head_size, eps=1e-6) if config.qk_norm else nn.Identity()
 
-    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None = None, mask_B1TT: Tensor | None = None
+    ) -> Tensor:
         B, T, C = x_BTC.shape
         qkv_BTSHD = self.qkv(x_BTC).view(B, T, 3, self.n_head, C // self.n_head)
         q_BHTD, k_BHTD, v_BHTD = qkv_BTSHD.permute(2, 0, 3, 1, 4)
         q_BHTD, k_BHTD = self.q_norm(q_BHTD), self.k_norm(k_BHTD)
         if rotary is not None:
             q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
-        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
+        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, mask_B1TT, is_causal=mask_B1TT is None)
         return self.out(y_BHTD.transpose(1, 2).reshape(B, T, C))
 
 
