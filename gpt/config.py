@@ -8,7 +8,7 @@ does not (so it is no part of a model's identity).
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from gpt import GPTError
@@ -53,7 +53,7 @@ class ModelConfig:
     """RMS-normalize what enters the first block: small initial embeddings are not drowned by the first branches."""
 
     def __post_init__(self) -> None:
-        problems = _coerce(self)
+        problems = check_types(self)
         if not problems:
             problems += _out_of_range(
                 self,
@@ -119,7 +119,7 @@ class TrainConfig:
     """Of initial weights, order of data and dropout."""
 
     def __post_init__(self) -> None:
-        problems = _coerce(self)
+        problems = check_types(self)
         if not problems:
             most = 2**31
             problems += _out_of_range(
@@ -147,7 +147,7 @@ class Runtime:
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
-        problems = _coerce(self)
+        problems = check_types(self)
         if not problems:
             problems += _out_of_range(self, threads=(0, 4096), log_every=(1, 2**31))
             if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
@@ -197,7 +197,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     problems = [f"unknown setting {key!r}{_nearest(key, known)}" for key in values if key not in known]
     try:
-        required = [name for name in ("vocab_size", "block_size") if name in known and name not in values]
+        required = [name for name, field in known.items() if field.default is MISSING and name not in values]
         problems += [f"{name} is missing" for name in required]
         if not required:
             return_value = kind(**{key: value for key, value in values.items() if key in known})
@@ -213,7 +213,7 @@ def _nearest(name: str, known: Any) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _coerce(config: Any) -> list[str]:
+def check_types(config: Any) -> list[str]:
     """Check each value against its annotation; a whole number given for a float becomes one. Returns the problems."""
     problems = []
     for name, kind in get_type_hints(type(config)).items():

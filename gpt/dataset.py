@@ -1,318 +1,282 @@
-"""The packed dataset: token ids on disk, and the batches drawn from them.
+"""The packed dataset: documents as token shards, and the batches drawn from them.
 
-    dataset.json                       format, vocab_size, eos_id, block_size, tokenizer fingerprint, counts by split
-    train.npy        val.npy           one stream of ids (uint16, or uint32 over 65,536): each document's tokens, then eos
-    train.index.npy  val.index.npy     a row a document: id, offset into the stream, tokens (without eos), raw UTF-8 bytes
+    dataset.json                      what this module's `Description` says, and the shards of each split
+    sources.json                      the files that the documents come from; the index of a shard names them by number
+    train-00000.shard ...  val-...    tokens and document index (gpt.shards)
+    tokenizer.model                   the SentencePiece model that made the tokens, where the packer put it there
 
-Plain .npy, so that anything can read it. Law: tokens in a stream = sum over documents of (length + 1).
-
-Every token is the target of exactly one position of one sequence: sequence i has targets i*T..(i+1)*T and as inputs the
-tokens before them, where an eos stands before the first. Nothing is cropped; only the last sequence is padded.
+Every token is the target of exactly one position of one sequence, an epoch (gpt.layout): the inputs are the tokens before the
+targets, and before a document's first token stands an eos. So does the loader: a batch is a pure function of (seed, step), and a
+part of it of (seed, step, part), on any number of devices.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpt import GPTError
+from gpt.config import check_types, from_dict
+from gpt.layout import PADDING, Layout, Strategy, lay_out
+from gpt.shards import SOURCES, Documents, Kind, Shard, Writer, read_sources, write_json
 
 FORMAT = "gpt-from-scratch/dataset"
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "val")
-INDEX_DTYPE = np.dtype([("doc_id", "S32"), ("offset", "<i8"), ("length", "<i8"), ("bytes", "<i8")])
 PAD_TARGET = -1
-SPOT_CHECKS = 10_000  # document ends looked at on opening: enough to notice a shifted stream, without reading it all
-
-Documents = Iterable[tuple[str, np.ndarray, int]]
+AGAIN = "pack the corpus again"
 
 
-def write(
-    folder: Path,
-    splits: dict[str, Documents],
-    *,
-    vocab_size: int,
-    eos_id: int,
-    block_size: int,
-    tokenizer_fingerprint: str,
-) -> dict[str, dict[str, int]]:
-    """Write a dataset, a document at a time; the same documents give the same bytes.
+@dataclass(frozen=True)
+class Description:
+    """What a dataset is, apart from its documents. Raises GPTError that lists every problem."""
 
-    folder: made if missing; files of a dataset in it are overwritten.
-    splits: for "train" and "val", an iterable of (document id, ids as 1-D integers without eos, raw UTF-8 bytes).
-    block_size: T. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
-    Raises GPTError for an id outside 0..vocab_size-1, an eos inside a document, an empty split, or too large a T.
-    """
-    if set(splits) != set(SPLITS):
-        raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
-    if not 0 <= eos_id < vocab_size:
-        raise GPTError(f"eos_id {eos_id} is not a token: vocab_size is {vocab_size}")
-    if block_size < 1:
-        raise GPTError(f"block_size (T) is {block_size}; it must be at least 1")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
-    counts = {}
-    for split in SPLITS:
-        with Writer(folder, split, vocab_size=vocab_size, eos_id=eos_id) as writer:
-            for doc_id, ids, n_bytes in splits[split]:
-                writer.add(doc_id, ids, n_bytes)
-        counts[split] = writer.counts
-        if not writer.counts["documents"]:
-            raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
-    fewest, split = min((counts[split]["tokens"], split) for split in SPLITS)
-    if block_size > fewest:
-        raise GPTError(
-            f"block_size (T) {block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
-        )
-    description = {
-        "format": FORMAT, "version": VERSION, "vocab_size": vocab_size, "eos_id": eos_id, "block_size": block_size,
-        "dtype": token_dtype(vocab_size).name, "tokenizer_fingerprint": tokenizer_fingerprint, "splits": counts,
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return counts
+    vocab_size: int
+    """V: ids are 0..V-1"""
+    block_size: int
+    """T: targets in a sequence"""
+    eos_id: int
+    """the token that ends a document"""
+    pad_id: int
+    """the input where there is no target; eos_id does as well"""
+    tokenizer_fingerprint: str
+    """of the tokenizer that made the ids: equal means equal ids"""
+    strategy: Strategy = "concat"
+    """how documents become sequences: gpt.layout"""
+    document_mask: bool = False
+    """attention keeps to the document that a position is in"""
 
+    def __post_init__(self) -> None:
+        if problems := check_types(self):
+            raise GPTError("dataset: " + "; ".join(problems))
+        if not 2 <= self.vocab_size < 2**31:
+            problems.append(f"vocab_size is {self.vocab_size}; it must be at least 2")
+        if not 2 <= self.block_size <= 2**20:
+            problems.append(f"block_size (T) is {self.block_size}; it must be from 2 to {2**20}")
+        problems += [
+            f"{name} {value} is not a token: vocab_size is {self.vocab_size}"
+            for name, value in (("eos_id", self.eos_id), ("pad_id", self.pad_id))
+            if not 0 <= value < self.vocab_size
+        ]
+        if len(self.tokenizer_fingerprint.encode()) > 64:
+            problems.append("tokenizer_fingerprint is over 64 bytes")
+        if problems:
+            raise GPTError("dataset: " + "; ".join(problems))
 
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest of uint16 and uint32 that holds every id."""
-    return np.dtype("<u2") if vocab_size <= 65_536 else np.dtype("<u4")
-
-
-class Writer:
-    """Streams one split to disk: `add` document by document inside `with`; `counts` afterwards."""
-
-    def __init__(self, folder: Path, split: str, *, vocab_size: int, eos_id: int):
-        self.counts = {"tokens": 0, "documents": 0, "bytes": 0}
-        self._vocab_size, self._eos_id = vocab_size, eos_id
-        self._tokens = _GrowingArray(Path(folder) / f"{split}.npy", token_dtype(vocab_size))
-        self._index = _GrowingArray(Path(folder) / f"{split}.index.npy", INDEX_DTYPE)
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tokens.close()
-        self._index.close()
-
-    def add(self, doc_id: str, ids: np.ndarray, n_bytes: int) -> None:
-        """Append a document: ids without eos, and the raw UTF-8 bytes they stand for. Raises GPTError (see `write`)."""
-        ids = np.asarray(ids)
-        name = doc_id.encode()
-        if len(name) > 32 or name.endswith(b"\0"):
-            raise GPTError(f"document id {doc_id!r} does not fit 32 bytes")
-        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise GPTError(f"document {doc_id!r}: ids must be a 1-D array of integers, got {ids.ndim}-D {ids.dtype}")
-        if n_bytes < 0:
-            raise GPTError(f"document {doc_id!r}: {n_bytes} bytes")
-        if ids.size and not (ids.min() >= 0 and ids.max() < self._vocab_size):
-            bad = ids[(ids < 0) | (ids >= self._vocab_size)][0]
-            raise GPTError(f"document {doc_id!r} has token {bad}, but vocab_size is {self._vocab_size}")
-        if (ids == self._eos_id).any():
-            raise GPTError(f"document {doc_id!r} contains the end-of-document token {self._eos_id}; encode it without")
-        row = np.array([(name, self.counts["tokens"], ids.size, n_bytes)], INDEX_DTYPE)
-        self._tokens.append(ids)
-        self._tokens.append(np.array([self._eos_id]))
-        self._index.append(row)
-        self.counts["tokens"] += ids.size + 1
-        self.counts["documents"] += 1
-        self.counts["bytes"] += int(n_bytes)
-
-
-class _GrowingArray:
-    """A 1-D .npy whose length is known only at the end: numpy's header keeps room for it, so it is rewritten in place."""
-
-    def __init__(self, path: Path, dtype: np.dtype):
-        self._dtype, self._length = dtype, 0
-        self._file: BinaryIO = path.open("wb")
-        self._header()
-
-    def append(self, values: np.ndarray) -> None:
-        self._file.write(values.astype(self._dtype, copy=False).tobytes())
-        self._length += values.size
-
-    def close(self) -> None:
-        end = self._file.tell()
-        self._file.seek(0)
-        self._header()
-        assert (end - self._file.tell()) == self._length * self._dtype.itemsize, "the header's length changed"
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def _header(self) -> None:
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": (self._length,)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+    @property
+    def kind(self) -> Kind:
+        """What its shards have in common."""
+        return Kind(self.vocab_size, self.eos_id, self.tokenizer_fingerprint)
 
 
 class Batch(NamedTuple):
-    """Sequences to train on or to score, int64."""
+    """Sequences to train on or to score: B of them, int64."""
 
     ids_BT: np.ndarray
     """inputs"""
     targets_BT: np.ndarray
     """the token after each; PAD_TARGET where there is none"""
-    documents_BT: np.ndarray | None
-    """the document that each target is of, where attention is to keep to it (`GPT.forward`); else None"""
+    documents_BT: np.ndarray
+    """the document of the split that each target is of; -1 where there is none"""
 
 
-@dataclass(frozen=True)
+def write(folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description) -> dict[str, dict[str, int]]:
+    """Write a dataset, some documents at a time. Shards that a killed call left are kept, and it goes on after them.
+
+    folder: made if missing. splits: for "train" and "val", a function that gives its documents from the n-th on (from 0),
+    always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
+    Raises GPTError for ids that are no ids (`Writer.add`), an empty split, or too large a T.
+    """
+    if set(splits) != set(SPLITS):
+        raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
+    shards: dict[str, list[Shard]] = {}
+    if not (folder / "train-00000.shard").exists():
+        (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
+    for split in SPLITS:
+        with Writer(folder, split, about.kind) as writer:
+            for documents in splits[split](writer.done):
+                writer.add(documents)
+        shards[split] = writer.shards
+    counts = {split: _counts(found) for split, found in shards.items()}
+    for split, counted in counts.items():
+        if not counted["documents"]:
+            raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
+    fewest, split = min((counts[split]["tokens"], split) for split in SPLITS)
+    if about.block_size > fewest:
+        raise GPTError(
+            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
+        )
+    files = {split: [shard.path.name for shard in found] for split, found in shards.items()}
+    description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
+    write_json(folder / "dataset.json", description)
+    return counts
+
+
 class Split:
-    """One part of the documents: memory-mapped ids and index, and their counts."""
+    """One part of the documents: its shards, and their indexes as one."""
 
-    tokens: np.ndarray
-    index: np.ndarray
-    n_tokens: int
-    n_documents: int
-    n_bytes: int
+    def __init__(self, shards: list[Shard]):
+        self.shards = shards
+        self.index = shards[0].index if len(shards) == 1 else np.concatenate([shard.index for shard in shards])
+        self.n_tokens, self.n_documents, self.n_bytes = _counts(shards).values()
+        self._firsts = np.cumsum([0, *(shard.n_tokens for shard in shards)])
+
+    def tokens(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at these places of the split, int64; at -1 stands the eos before the first document."""
+        if len(self.shards) == 1:
+            return self.shards[0].tokens[places + 1].astype(np.int64)
+        found = np.empty(len(places), np.int64)
+        of = np.searchsorted(self._firsts, places, "right") - 1
+        for number in np.unique(of):
+            mine = of == number
+            shard = self.shards[max(number, 0)]
+            found[mine] = shard.tokens[places[mine] - self._firsts[max(number, 0)] + 1]
+        return found
+
+    def stream(self, first: int, last: int) -> np.ndarray:
+        """Tokens first..last of the split, as they are stored."""
+        parts = [
+            shard.tokens[1:][max(0, first - start) : max(0, last - start)]
+            for shard, start in zip(self.shards, self._firsts, strict=False)
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 class Dataset:
     """A packed dataset, memory-mapped and checked. Open with `Dataset.open(folder)`."""
 
-    def __init__(self, folder: Path, description: dict[str, Any], splits: dict[str, Split]):
-        self.folder = folder
-        self.vocab_size: int = description["vocab_size"]
-        self.eos_id: int = description["eos_id"]
-        self.block_size: int = description["block_size"]
-        self.tokenizer_fingerprint: str = description["tokenizer_fingerprint"]
-        self.splits = splits
-        self._order: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, np.int64))
+    def __init__(self, folder: Path, about: Description, splits: dict[str, Split]):
+        self.folder, self.about, self.splits = folder, about, splits
+        self.vocab_size, self.block_size, self.eos_id = about.vocab_size, about.block_size, about.eos_id
+        self.tokenizer_fingerprint, self.document_mask = about.tokenizer_fingerprint, about.document_mask
+        self._layouts: dict[tuple[str, int, int], Layout] = {}
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
         """Map the files of a dataset and check that they belong together.
 
-        Raises GPTError that names the file: missing, cut, foreign, of another version, or not what dataset.json counted.
+        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or not what was counted.
         """
         folder = Path(folder)
-        description = _read_description(folder / "dataset.json")
-        return cls(folder, description, {split: _open_split(folder, split, description) for split in SPLITS})
+        path = folder / "dataset.json"
+        document = _read(path)
+        about = from_dict(Description, {k: document[k] for k in document.keys() & Description.__annotations__.keys()}, str(path))
+        splits = {}
+        for split in SPLITS:
+            try:
+                names, counted = list(document["shards"][split]), document["splits"][split]
+                paths = [folder / Path(name).name for name in names]
+            except (KeyError, TypeError):
+                raise GPTError(f"{path}: the shards of {split} are missing: {AGAIN}") from None
+            shards = [Shard.open(shard, about.kind) for shard in paths]
+            if not shards or _counts(shards) != counted:
+                found = shards and _counts(shards)
+                raise GPTError(f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {AGAIN}")
+            splits[split] = Split(shards)
+        return cls(folder, about, splits)
+
+    def sources(self) -> list[str]:
+        """The files that the documents come from, by their number in the index."""
+        return read_sources(self.folder)
 
     def digest(self) -> str:
-        """sha256 over dataset.json and both indexes: names the data without reading every token."""
+        """sha256 over dataset.json and the indexes: names the data without reading every token."""
         sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
         for split in SPLITS:
-            sha256.update(self.splits[split].index)
+            sha256.update(np.ascontiguousarray(self.splits[split].index).data)
         return sha256.hexdigest()
 
     def n_sequences(self, split: str = "train") -> int:
-        """Sequences of T targets that hold every token of the split once; the last may be padded."""
-        return -(-self.splits[split].n_tokens // self.block_size)
+        """Sequences of T targets that hold every token of the split once: an epoch."""
+        if self.about.strategy == "concat":
+            return -(-self.splits[split].n_tokens // self.block_size)
+        return len(self.layout(split).order)
 
-    def sequences(self, split: str, numbers: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of the sequences with these numbers (0..n_sequences-1).
-
-        Returns ids_BT and targets_BT, int64: targets are the tokens i*T..(i+1)*T, inputs the tokens one earlier (eos before
-        the first). Past the end, inputs are eos and targets -1. Raises GPTError for an id that is not in the vocabulary.
-        """
-        tokens, T = self.splits[split].tokens, self.block_size
-        numbers = list(numbers)
-        ids_BT = np.full((len(numbers), T), self.eos_id, np.int64)
-        targets_BT = np.full((len(numbers), T), PAD_TARGET, np.int64)
-        for row, number in enumerate(numbers):
-            targets = tokens[number * T : (number + 1) * T].astype(np.int64)
-            targets_BT[row, : targets.size] = targets
-            ids_BT[row, 1 : targets.size] = targets[:-1]
-            if number:
-                ids_BT[row, 0] = tokens[number * T - 1]
-        if max(targets_BT.max(initial=0), ids_BT.max(initial=0)) >= self.vocab_size:
-            raise GPTError(
-                f"{self.folder / split}.npy holds a token over vocab_size {self.vocab_size}: pack the corpus again"
-            )
-        return ids_BT, targets_BT
+    def layout(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
+        """Where the documents of a split lie: in the split's own order, or with a seed (from 0) in that of an epoch."""
+        key = (split, seed, epoch)
+        if key not in self._layouts:
+            generator = None if seed < 0 else np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            lengths = self.splits[split].index["length"].astype(np.int64) + 1
+            made = lay_out(lengths, self.block_size, self.about.strategy, generator)
+            # One shuffled layout is kept, or two while a batch straddles epochs; those in the split's own order are few.
+            kept = [k for k in self._layouts if k[1] < 0 or k == (split, seed, epoch - 1)]
+            self._layouts = {k: self._layouts[k] for k in kept} | {key: made}
+        return self._layouts[key]
 
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
 
         A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
-        Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle two epochs.
+        Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle epochs.
+        Raises GPTError when parts do not divide the batch.
         """
+        if batch_size % parts:
+            raise GPTError(f"a batch of {batch_size} sequences does not divide into {parts} equal parts")
         n, size = self.n_sequences("train"), batch_size // parts
-        positions = range(step * batch_size + part * size, step * batch_size + (part + 1) * size)
-        numbers = [int(self._permutation(seed, position // n)[position % n]) for position in positions]
-        return Batch(*self.sequences("train", numbers), None)
+        places = step * batch_size + part * size + np.arange(size)
+        epochs = places // n
+        found = [
+            self._gather("train", layout, layout.order[places[epochs == epoch] % n])
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+            for layout in [self.layout("train", seed, epoch)]
+        ]
+        return found[0] if len(found) == 1 else Batch(*map(np.concatenate, zip(*found, strict=True)))
 
-    def _permutation(self, seed: int, epoch: int) -> np.ndarray:
-        if self._order[0] != (seed, epoch):  # keep one: a step asks for the same epoch, or for two in turn
-            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
-            self._order = ((seed, epoch), generator.permutation(self.n_sequences("train")))
-        return self._order[1]
+    def sequences(self, split: str, numbers: Iterable[int]) -> Batch:
+        """The sequences with these numbers (0..n_sequences-1), documents in the split's own order."""
+        return self._gather(split, self.layout(split), np.asarray(list(numbers), np.int64))
+
+    def _gather(self, split: str, layout: Layout, numbers: np.ndarray) -> Batch:
+        """Cut sequences out of a layout. Raises GPTError for an id that is not in the vocabulary."""
+        B, T = len(numbers), self.block_size
+        firsts_B = numbers * T
+        low_B = np.searchsorted(layout.starts, firsts_B, "right") - 1
+        pieces_B = np.searchsorted(layout.starts, firsts_B + T) - low_B
+        row = np.repeat(np.arange(B), pieces_B)
+        piece = np.arange(len(row)) + np.repeat(low_B - np.cumsum(pieces_B) + pieces_B, pieces_B)
+        begin = np.maximum(layout.starts[piece], firsts_B[row])
+        sizes = np.minimum(layout.starts[piece + 1], firsts_B[row] + T) - begin
+        # Where a target's place in the split is, less its place in the batch: the same all along a piece.
+        shift = layout.offsets[piece] + begin - layout.starts[piece] - (np.cumsum(sizes) - sizes)
+        places = np.arange(B * T) + np.repeat(shift, sizes)
+        documents = np.repeat(layout.documents[piece], sizes)
+        part = self.splits[split]
+        targets, ids = part.tokens(places), part.tokens(places - 1)
+        if (padding := layout.documents[piece] == PADDING).any():
+            hole = np.repeat(padding, sizes)
+            targets[hole], ids[hole] = PAD_TARGET, self.about.pad_id
+        if max(targets.max(initial=0), ids.max(initial=0)) >= self.vocab_size:
+            raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {AGAIN}")
+        return Batch(ids.reshape(B, T), targets.reshape(B, T), documents.reshape(B, T))
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _counts(shards: list[Shard]) -> dict[str, int]:
+    return {
+        "tokens": sum(shard.n_tokens for shard in shards),
+        "documents": sum(shard.n_documents for shard in shards),
+        "bytes": sum(shard.n_bytes for shard in shards),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GPTError(
             f"{path} is missing: {path.parent} is no packed dataset, or one whose writing was cut off"
         ) from None
     except (OSError, ValueError) as error:
-        raise GPTError(f"{path} cannot be read ({error}): pack the corpus again") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise GPTError(f"{path} cannot be read ({error}): {AGAIN}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise GPTError(f"{path} does not describe a packed dataset (format {FORMAT})")
-    if description.get("version") != VERSION:
-        raise GPTError(f"{path} has version {description.get('version')}; this program reads version {VERSION}")
-    wanted = {
-        "vocab_size": int,
-        "eos_id": int,
-        "block_size": int,
-        "dtype": str,
-        "tokenizer_fingerprint": str,
-        "splits": dict,
-    }
-    for key, kind in wanted.items():
-        if type(description.get(key)) is not kind:
-            raise GPTError(f"{path}: {key} is {description.get(key)!r}; it was edited or cut: pack the corpus again")
-    if not 0 <= description["eos_id"] < description["vocab_size"] or description["block_size"] < 1:
-        raise GPTError(f"{path}: eos_id, vocab_size or block_size is out of range: pack the corpus again")
-    return description
-
-
-def _open_split(folder: Path, split: str, description: dict[str, Any]) -> Split:
-    counted = description["splits"].get(split)
-    if not isinstance(counted, dict) or any(type(counted.get(k)) is not int for k in ("tokens", "documents", "bytes")):
-        raise GPTError(
-            f"{folder / 'dataset.json'}: the counts of {split} are missing or not numbers: pack the corpus again"
-        )
-    tokens = _map(folder / f"{split}.npy", token_dtype(description["vocab_size"]), counted["tokens"], "tokens")
-    index = _map(folder / f"{split}.index.npy", INDEX_DTYPE, counted["documents"], "documents")
-    if not counted["documents"]:
-        raise GPTError(f"{folder / f'{split}.index.npy'}: no document in the {split} split")
-    lengths, ends = index["length"], index["offset"] + index["length"]
-    if (lengths < 0).any() or index["offset"][0] != 0 or (index["offset"][1:] != ends[:-1] + 1).any():
-        raise GPTError(f"{folder / f'{split}.index.npy'}: documents do not follow one another: pack the corpus again")
-    if int(lengths.sum()) + len(index) != len(tokens):
-        raise GPTError(
-            f"{folder / f'{split}.index.npy'}: lengths do not add up to {len(tokens)} tokens: pack the corpus again"
-        )
-    if int(index["bytes"].sum()) != counted["bytes"]:
-        raise GPTError(
-            f"{folder / f'{split}.index.npy'}: bytes do not add up to {counted['bytes']}: pack the corpus again"
-        )
-    some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
-    if (tokens[some] != description["eos_id"]).any():
-        raise GPTError(
-            f"{folder / f'{split}.npy'}: a document does not end in eos {description['eos_id']}: pack the corpus again"
-        )
-    return Split(tokens, index, len(tokens), len(index), counted["bytes"])
-
-
-def _map(path: Path, dtype: np.dtype, length: int, what: str) -> np.ndarray:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # unlike np.load, this reads nothing but .npy
-        surplus = path.stat().st_size - array.offset - array.nbytes
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing: pack the corpus again") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise GPTError(f"{path} is cut or no .npy file ({error}): pack the corpus again") from None
-    if array.ndim != 1 or array.dtype != dtype:
-        raise GPTError(f"{path} is not a 1-D array of {dtype}: pack the corpus again")
-    if len(array) != length or surplus:
-        raise GPTError(f"{path} has {len(array)} {what}, dataset.json counts {length}: pack the corpus again")
-    return array
+    if document.get("version") != VERSION:
+        raise GPTError(f"{path} has version {document.get('version')}; this program reads version {VERSION}: {AGAIN}")
+    return document

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +23,8 @@ class Evaluation:
     """Tokens scored."""
     n_bytes: int
     """Raw UTF-8 bytes of the same documents."""
+    document_nats: np.ndarray
+    """Float64, one a document of the split, in its order: nats add up over them, so an interval can be drawn over documents."""
     seconds: float
     """Wall time."""
 
@@ -46,7 +49,7 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Score every token of a split once, in windows of T that do not overlap.
+    """Score every token of a split once, in its sequences of T: those of the dataset's strategy, in the split's order.
 
     model: a `gpt.model.GPT`, on `device`; it is put in eval mode and back.
     batch_size: windows at a time: a matter of speed and memory, not of the result (up to float rounding).
@@ -56,20 +59,24 @@ def evaluate(
     part, device = dataset.splits[split], torch.device(device)
     if part.n_bytes <= 0 or part.n_tokens <= part.n_documents:
         raise GPTError(f"{dataset.folder}: the {split} split has no text to evaluate on")
+    if (found := getattr(model, "config", dataset).vocab_size) != dataset.vocab_size:
+        raise GPTError(f"the model has {found} tokens, {dataset.folder} has {dataset.vocab_size}")
     started, was_training = time.perf_counter(), model.training
     model.eval()
-    nats, n_tokens, n_windows = 0.0, 0, dataset.n_sequences(split)
+    nats, n_tokens, n_sequences = np.zeros(part.n_documents), 0, dataset.n_sequences(split)
     try:
-        for first in range(0, n_windows, batch_size):
-            ids_BT, targets_BT = dataset.sequences(split, range(first, min(first + batch_size, n_windows)))
-            targets_BT[targets_BT == dataset.eos_id] = PAD_TARGET
-            n_tokens += int((targets_BT != PAD_TARGET).sum())
+        for first in range(0, n_sequences, batch_size):
+            last = min(first + batch_size, n_sequences)
+            batch = dataset.sequences(split, range(first, last))
+            batch.targets_BT[batch.targets_BT == dataset.eos_id] = PAD_TARGET
+            scored = batch.targets_BT != PAD_TARGET
+            ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device) for array in batch)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                losses = model.loss(
-                    torch.from_numpy(ids_BT).to(device), torch.from_numpy(targets_BT).to(device), None, "none"
-                )
-            nats += losses.to("cpu", torch.float64).sum().item()
-            on_batch(min(first + batch_size, n_windows), n_windows)
+                losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")
+            losses = losses.to("cpu", torch.float64).numpy()[scored.flatten()]
+            np.add.at(nats, batch.documents_BT[scored], losses)
+            n_tokens += len(losses)
+            on_batch(last, n_sequences)
     finally:
         model.train(was_training)
-    return Evaluation(nats, n_tokens, part.n_bytes, time.perf_counter() - started)
+    return Evaluation(float(nats.sum()), n_tokens, part.n_bytes, nats, time.perf_counter() - started)

@@ -175,12 +175,10 @@ class _Run:
         """One update of the weights. Returns loss and gradient norm, on the device."""
         device = self.machine.device
         batch = self.dataset.batch(self.step, self.config.batch_size, self.config.seed)
-        ids_BT, targets_BT, documents_BT = (
-            None if array is None else torch.from_numpy(array).to(device, non_blocking=True) for array in batch
-        )
+        ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device, non_blocking=True) for array in batch)
         set_learning_rate(self.optimizers, self.step, self.config)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.machine.dtype == torch.bfloat16):
-            loss = self.model.loss(ids_BT, targets_BT, documents_BT)
+            loss = self.model.loss(ids_BT, targets_BT, documents_BT if self.dataset.document_mask else None)
         loss.backward()
         limit = self.config.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)

@@ -1,37 +1,45 @@
 """Train a SentencePiece model on a sample of documents: lossless settings, the same pieces on every machine.
 
-Notable: documents are handed over line by line, because SentencePiece silently skips what is longer than
-`max_sentence_length`; a newline is a piece of its own, so nothing is lost by that. The thread count is a constant, since
-unigram's pieces depend on it. The sample is drawn here, seeded, since the library's own sampling takes no seed.
+Notable: the library takes some twenty times the memory of its text and silently skips what is longer than `max_sentence_length`.
+So a sample is drawn here, seeded, of documents in parts, and handed over line by line; a newline is a piece of its own, so
+nothing is lost by that. The thread count is a constant, since unigram's pieces depend on it.
 """
 
 import io
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import log2
 from pathlib import Path
 from typing import Literal
 
 import sentencepiece
 
 from tokenizers import TokenizerError
-from tokenizers.tokenizer import END_OF_DOCUMENT, NASTY, Tokenizer
+from tokenizers.tokenizer import END_OF_DOCUMENT, META, NASTY, PADDING, Tokenizer
 
 THREADS = 4  # a constant, not the machine's cores: see above
 LINE_BYTES = 8192  # SentencePiece's limit on one "sentence"; longer lines are cut into several
+PART = 65_536  # characters of a document that are drawn or left together
+CHECKED = 1000  # documents that must decode to themselves, of the first
+CHECKED_CHARS = 20_000  # of each
+LEAST, MOST = 512, 32_768  # of an automatic vocabulary
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
     """What determines the pieces, apart from the text."""
 
-    model_type: Literal["bpe", "unigram"] = "bpe"
-    """`bpe` merges by frequency (quick to train); `unigram` prunes by likelihood (quick to encode, slow to train)"""
-    vocab_size: int = 4096
-    """number of pieces, 256 byte pieces and the special ones included"""
+    model_type: Literal["bpe", "unigram", "char", "word"] = "bpe"
+    """`bpe` merges by frequency (quick to train); `unigram` prunes by likelihood (quick to encode, slow to train); `char` and
+    `word` are what they say, words between spaces; whatever has no piece is spelled in bytes"""
+    vocab_size: int | Literal["auto"] = "auto"
+    """number of pieces, 256 bytes and the special ones included; auto: from the size of the text, at most what it supports"""
     character_coverage: float = 0.9995
     """share of the characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost"""
+    user_defined_symbols: tuple[str, ...] = ()
+    """always one piece each, wherever they stand in the text"""
     sample_bytes: int = 64_000_000
     """training reads about this many bytes of the training documents, drawn evenly"""
     seed: int = 0
@@ -39,99 +47,149 @@ class TokenizerConfig:
 
     def __post_init__(self):
         problems = []
-        if not 260 <= self.vocab_size <= 1_000_000:
-            problems.append(f"vocab_size {self.vocab_size} is not within 260 (all bytes and the specials) and 1000000")
+        if self.vocab_size != "auto" and not 261 <= self.vocab_size <= 1_000_000:
+            problems.append(
+                f"vocab_size {self.vocab_size} is not auto, nor within 261 (all bytes, newline and the specials) and 1000000"
+            )
         if not 0.9 <= self.character_coverage <= 1:
             problems.append(f"character_coverage {self.character_coverage} is not within 0.9 and 1")
         if self.sample_bytes < 1000:
             problems.append(f"sample_bytes {self.sample_bytes} is below 1000")
+        symbols = self.user_defined_symbols
+        if len(set(symbols)) < len(symbols):
+            problems.append(f"user_defined_symbols {', '.join(symbols)} holds one twice")
+        for symbol in symbols:
+            if not symbol or re.search(rf"[\s\0{META}]", symbol) or symbol in (END_OF_DOCUMENT, PADDING, "<unk>"):
+                problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))
 
 
 @dataclass
 class Sample:
-    """The drawn lines of the documents, counted while SentencePiece reads them."""
+    """What is drawn from the documents, and what is counted on the way."""
 
-    texts: Iterable[str]
-    share: float
-    seed: int
+    lines: list[str] = field(default_factory=list)
+    """for SentencePiece"""
+    checked: list[str] = field(default_factory=list)
+    """the beginnings of some documents, drawn evenly: for the round trip, and for figures"""
     documents: int = 0
-    n_bytes: int = 0
-    kept: list[str] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[str]:
-        draw = random.Random(self.seed)
-        for text in self.texts:
-            if draw.random() >= self.share:
-                continue
-            self.documents += 1
-            self.n_bytes += len(text.encode())
-            if len(self.kept) < 1000:
-                self.kept.append(text)
-            yield from (piece for line in text.split("\n") if line for piece in cut(line))
+    """seen"""
+    seen: int = 0
+    """bytes of them"""
+    sampled: int = 0
+    """bytes handed to SentencePiece"""
 
 
-def train(texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig) -> dict:
-    """Write `folder/tokenizer.model`, prove that it loses nothing, and return its counts.
+def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
+    """Draw parts of documents with the probability `share`. The same texts and seed draw the same."""
+    sample, parts, places = Sample(), random.Random(seed), random.Random(seed)
+    for text in texts:
+        sample.documents += 1
+        sample.seen += len(text.encode())
+        if len(sample.checked) < CHECKED:
+            sample.checked.append(text[:CHECKED_CHARS])
+        elif (place := places.randrange(sample.documents)) < CHECKED:
+            sample.checked[place] = text[:CHECKED_CHARS]
+        for start in range(0, len(text), PART):
+            if share >= 1 or parts.random() < share:
+                for line in text[start : start + PART].split("\n"):
+                    width = LINE_BYTES // 4  # a character has at most four bytes
+                    sample.lines += (line[at : at + width] for at in range(0, len(line), width))
+                    sample.sampled += len(line.encode())
+    return sample
+
+
+def train(texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig) -> tuple[dict, list[str]]:
+    """Write `folder/tokenizer.model`, prove that it loses nothing, and return its counts, and the texts that proved it.
 
     texts: the training documents, read once. n_bytes: their UTF-8 bytes together, from which the sampled share follows.
     Raises TokenizerError when the vocabulary is larger than the text supports or smaller than its characters need.
     """
-    sample = Sample(texts, min(1.0, config.sample_bytes / max(n_bytes, 1)), config.seed)
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sample),
-            model_writer=model,
-            model_type=config.model_type,
-            vocab_size=config.vocab_size,
-            character_coverage=config.character_coverage,
-            byte_fallback=True,
-            split_digits=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            add_dummy_prefix=False,
-            allow_whitespace_only_pieces=True,
-            user_defined_symbols=["\n"],
-            unk_id=0,
-            eos_id=1,
-            eos_piece=END_OF_DOCUMENT,
-            bos_id=-1,
-            pad_id=-1,
-            max_sentence_length=LINE_BYTES,
-            num_threads=THREADS,
-            minloglevel=2,
-        )
-    except (RuntimeError, OSError) as error:
-        raise TokenizerError(explain(str(error), config, sample)) from error
+    sample = draw(texts, config.sample_bytes / max(n_bytes, 1), config.seed)
+    model = fit(sample, config)
     path = folder / "tokenizer.model"
-    path.write_bytes(model.getvalue())
+    path.write_bytes(model)
     tokenizer = Tokenizer(path)
-    checked = tokenizer.check_round_trip([*NASTY, *sample.kept])
-    return {
+    if config.vocab_size not in ("auto", tokenizer.vocab_size):
+        raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
+    checked = tokenizer.check([*NASTY, *sample.checked])
+    counts = {
         "vocab_size": tokenizer.vocab_size,
         "fingerprint": tokenizer.fingerprint,
-        "sampled_documents": sample.documents,
-        "sampled_bytes": sample.n_bytes,
+        "seen_documents": sample.documents,
+        "seen_bytes": sample.seen,
+        "sampled_bytes": sample.sampled,
+        "skipped_bytes": sample.seen - sample.sampled,
         "round_trips": checked,
     }
+    return counts, sample.checked
 
 
-def cut(line: str) -> Iterator[str]:
-    """Parts of a line that SentencePiece will not skip for their length."""
-    width = LINE_BYTES // 4  # a character has at most four bytes
-    for start in range(0, len(line), width):
-        yield line[start : start + width]
+def fit(sample: Sample, config: TokenizerConfig) -> bytes:
+    """The trained model, serialized. Raises TokenizerError (see `train`)."""
+    wanted = automatic(sample.seen) if config.vocab_size == "auto" else config.vocab_size
+    while True:
+        try:
+            return _fit(sample, config, wanted)
+        except (RuntimeError, OSError) as error:
+            message = str(error)
+        needed = re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message)
+        if not needed or config.vocab_size != "auto":
+            raise TokenizerError(_explain(message, wanted, sample))
+        wanted = 2 * int(needed[1])  # Chinese, say: half for characters, half for what they make up
 
 
-def explain(message: str, config: TokenizerConfig, sample: Sample) -> str:
+def automatic(n_bytes: int) -> int:
+    """A vocabulary for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
+
+    Each piece needs text to learn its embedding from, and each is a row of it: llama2.c takes 512 to 4,096 for a small corpus,
+    and GPT-2's 50,257 go with 40 GB.
+    """
+    return max(LEAST, min(MOST, 2 ** round(log2(max(1, 640 * (n_bytes / 100_000) ** 0.5)))))
+
+
+def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=filter(None, sample.lines),
+        model_writer=model,
+        model_type=config.model_type,
+        vocab_size=vocab_size,
+        hard_vocab_limit=config.vocab_size != "auto",
+        character_coverage=config.character_coverage,
+        required_chars=META,  # or else a text without spaces makes a tokenizer that spells them as the bytes of META
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        allow_whitespace_only_pieces=True,
+        user_defined_symbols=["\n", *config.user_defined_symbols],
+        unk_id=0,
+        eos_id=1,
+        eos_piece=END_OF_DOCUMENT,
+        pad_id=2,
+        pad_piece=PADDING,
+        bos_id=-1,
+        max_sentence_length=LINE_BYTES,
+        num_threads=THREADS,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def _explain(message: str, vocab_size: int, sample: Sample) -> str:
     """SentencePiece's refusal in the words of the recipe."""
-    asked = f"tokenizer.vocab_size {config.vocab_size}"
+    asked = f"tokenizer.vocab_size {vocab_size}"
     if found := re.search(r"[Vv]ocabulary size(?: is)? too high.*?<= *(\d+)", message):
-        return f"{asked} is larger than the text supports; the largest possible is {found[1]}"
+        return _too_large(vocab_size, int(found[1]))
     if found := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
         return f"{asked} is smaller than the text's characters need; the smallest possible is {found[1]}"
-    if "sentences_.empty" in message or not sample.documents:
-        return f"there is no text to train a tokenizer on ({sample.documents} documents, {sample.n_bytes} bytes)"
-    return f"SentencePiece could not train ({asked}, {sample.n_bytes} bytes of text): {message.strip()}"
+    if "sentences_.empty" in message or not sample.sampled:
+        return f"there is no text to train a tokenizer on ({sample.documents} documents, {sample.seen} bytes)"
+    return f"SentencePiece could not train ({asked}, {sample.sampled} bytes of text): {message.strip()}"
+
+
+def _too_large(asked: int, possible: int) -> str:
+    return f"tokenizer.vocab_size {asked} is larger than the text supports; the largest possible is {possible} (auto takes that)"

@@ -5,6 +5,8 @@ import pytest
 
 from gpt import dataset
 from gpt.config import ModelConfig, TrainConfig
+from gpt.dataset import Description
+from gpt.shards import Documents
 
 VOCAB, EOS, T = 32, 0, 16
 
@@ -18,9 +20,30 @@ def documents(seed: int, n: int):
         yield f"{seed}-{number}", ids.astype(np.int32), int(length) * 2
 
 
+def splits(size=7, **found):
+    """`dataset.write`'s splits of lists of (id, tokens, bytes), `size` documents at a time."""
+
+    def reader(some):
+        def read(start):
+            for first in range(start, len(some), size):
+                names, ids, n_bytes = zip(*some[first : first + size], strict=True)
+                lengths = np.array([len(one) for one in ids])
+                files = [f"file-{len(name) % 3}" for name in names]
+                rows = np.arange(first, first + len(names))
+                yield Documents(list(names), np.concatenate(ids), lengths, np.array(n_bytes), files, rows)
+
+        return read
+
+    return {name: reader(list(some)) for name, some in found.items()}
+
+
+def about(**changes):
+    return Description(**{"vocab_size": VOCAB, "block_size": T, "eos_id": EOS, "pad_id": EOS, "tokenizer_fingerprint": ""} | changes)
+
+
 def pack(folder, n_train=60, n_val=12, **changes):
-    settings = {"vocab_size": VOCAB, "eos_id": EOS, "block_size": T, "tokenizer_fingerprint": "rule of three"} | changes
-    return dataset.write(folder, {"train": documents(1, n_train), "val": documents(2, n_val)}, **settings)
+    settings = about(**{"tokenizer_fingerprint": "rule of three"} | changes)
+    return dataset.write(folder, splits(train=documents(1, n_train), val=documents(2, n_val)), settings)
 
 
 @pytest.fixture

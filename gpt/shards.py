@@ -1,0 +1,275 @@
+"""Token shards: the files that a packed dataset is made of.
+
+A shard holds whole documents, one after another, each followed by an end-of-document token (eos):
+
+    header    256 bytes: magic, version, bytes a token, counts, vocabulary, tokenizer fingerprint
+    tokens    eos, then every document's tokens and its eos: little-endian, 2 bytes each up to a vocabulary of 65,536, else 4
+    index     a row a document (INDEX): its id, place, length, raw UTF-8 bytes, source file and row
+
+So the token before a document's first is always an eos. A shard is written under another name and renamed when it is whole;
+`Shard.open` maps it, and refuses what is cut, foreign, of another version or of another tokenizer, by its name.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gpt import GPTError
+
+MAGIC = b"gpt-shard\r\n\x1a"  # as PNG has it: a copy that mends line ends breaks it
+VERSION = 2
+SHARD_TOKENS = 1 << 28  # a shard is closed after the document that reaches this: half a gigabyte
+INDEX = np.dtype(
+    [
+        ("doc_id", "S32"),
+        ("offset", "<i8"),  # of its first token, counted over the shards of the split, eos included
+        ("length", "<u4"),  # tokens, without eos
+        ("bytes", "<u4"),  # raw UTF-8, counted before tokenization
+        ("source", "<u4"),  # number of its source file, in sources.json
+        ("row", "<i8"),  # in that file
+    ]
+)
+HEADER = np.dtype(
+    [
+        ("magic", "S12"),
+        ("version", "<u4"),
+        ("token_bytes", "<u4"),
+        ("vocab_size", "<u4"),
+        ("eos_id", "<u4"),
+        ("split", "S12"),
+        ("number", "<u8"),
+        ("tokens", "<u8"),  # eos included, but for the one that stands first
+        ("documents", "<u8"),
+        ("bytes", "<u8"),
+        ("tokenizer", "S64"),
+        ("", "V120"),
+    ]
+)
+assert HEADER.itemsize == 256
+LIMIT = 2**32
+SOURCES = "sources.json"
+SPOT_CHECKS = 10_000  # document ends looked at on opening: enough to notice a shifted stream, without reading it all
+
+
+class Documents(NamedTuple):
+    """Some documents, encoded: what `Writer.add` takes. n documents, N tokens together."""
+
+    doc_ids: list[str]
+    """at most 32 bytes each"""
+    ids: np.ndarray
+    """(N,) integers: the documents' tokens one after another, without eos"""
+    lengths: np.ndarray
+    """(n,) tokens of each"""
+    n_bytes: np.ndarray
+    """(n,) raw UTF-8 bytes of each"""
+    sources: list[str]
+    """(n,) file that each comes from"""
+    rows: np.ndarray
+    """(n,) row in that file"""
+
+
+class Kind(NamedTuple):
+    """What the shards of one dataset have in common."""
+
+    vocab_size: int
+    eos_id: int
+    tokenizer: str
+    """fingerprint, at most 64 bytes"""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest of uint16 and uint32 that holds every id."""
+        return np.dtype("<u2") if self.vocab_size <= 65_536 else np.dtype("<u4")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file, mapped."""
+
+    path: Path
+    tokens: np.ndarray
+    """(n_tokens + 1,): an eos stands first"""
+    index: np.ndarray
+    n_tokens: int
+    n_documents: int
+    n_bytes: int
+
+    @classmethod
+    def open(cls, path: Path, kind: Kind) -> "Shard":
+        """Map a shard and check that it is whole and of this kind. Raises GPTError that names the file."""
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                raw = file.read(HEADER.itemsize)
+        except OSError as error:
+            raise GPTError(f"{path} cannot be read ({error.strerror}): pack the corpus again") from None
+        if not raw.startswith(MAGIC):
+            raise GPTError(f"{path} is no token shard: another program wrote it, or it was changed on the way")
+        if len(raw) < HEADER.itemsize:
+            raise GPTError(f"{path} is cut: it has {size} bytes, less than its header")
+        header = np.frombuffer(raw, HEADER)[0]
+        if header["version"] != VERSION:
+            raise GPTError(f"{path} has version {header['version']}; this program reads version {VERSION}")
+        if header["tokenizer"].decode("utf-8", "replace") != kind.tokenizer:
+            raise GPTError(f"{path} is of another tokenizer than its dataset: pack the corpus again")
+        if (header["vocab_size"], header["eos_id"], header["token_bytes"]) != (*kind[:2], kind.dtype.itemsize):
+            raise GPTError(f"{path} has another vocabulary than its dataset: pack the corpus again")
+        n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
+        start, end = _index_place(n_tokens, kind.dtype), _index_place(n_tokens, kind.dtype) + n_documents * INDEX.itemsize
+        if size != end:
+            raise GPTError(f"{path} is {'cut' if size < end else 'too long'}: it has {size} bytes instead of {end}")
+        tokens = np.memmap(path, kind.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
+        index = np.memmap(path, INDEX, "r", start, (n_documents,)) if n_documents else np.empty(0, INDEX)
+        shard = cls(path, tokens, index, n_tokens, n_documents, n_bytes)
+        shard._check(kind.eos_id)
+        return shard
+
+    def _check(self, eos_id: int) -> None:
+        lengths = self.index["length"].astype(np.int64)
+        ends = np.cumsum(lengths + 1)
+        if (self.index["offset"] - self.index["offset"][:1] != ends - lengths - 1).any():
+            raise GPTError(f"{self.path}: documents do not follow one another: pack the corpus again")
+        counted = (int(ends[-1]) if len(ends) else 0, int(self.index["bytes"].sum(dtype=np.int64)))
+        if counted != (self.n_tokens, self.n_bytes):
+            raise GPTError(f"{self.path}: its documents do not add up to what its header counts: pack the corpus again")
+        some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
+        if self.tokens[0] != eos_id or (self.tokens[some] != eos_id).any():
+            raise GPTError(f"{self.path}: a document does not end in eos {eos_id}: pack the corpus again")
+
+
+class Writer:
+    """Writes the shards of one split: `add` inside `with`; `shards` afterwards.
+
+    Shards that an interrupted writer of the same documents left are kept: `done` says how many documents they hold, and `add`
+    expects those after them. Equal documents give equal bytes, in whatever batches they come.
+    """
+
+    def __init__(self, folder: Path, split: str, kind: Kind):
+        self._folder, self._split, self._kind = folder, split, kind
+        self.shards = list(self._finished())
+        self.done = sum(shard.n_documents for shard in self.shards)
+        self._sources = {name: number for number, name in enumerate(read_sources(folder))}
+        self._offset = sum(shard.n_tokens for shard in self.shards)
+        self._rows: list[np.ndarray] = []
+        self._tokens = 0  # in the open shard
+        self._file = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._close()
+        elif self._file:
+            self._file.close()
+
+    def add(self, documents: Documents) -> None:
+        """Append documents. Raises GPTError for an id outside the vocabulary, an eos inside a document, or a bad count."""
+        lengths = np.asarray(documents.lengths, np.int64)
+        self._check(documents, lengths)
+        rows = np.zeros(len(lengths), INDEX)
+        rows["doc_id"] = [name.encode() for name in documents.doc_ids]
+        rows["length"], rows["bytes"], rows["row"] = lengths, documents.n_bytes, documents.rows
+        rows["source"] = [self._sources.setdefault(name, len(self._sources)) for name in documents.sources]
+        ends = np.cumsum(lengths + 1)
+        stream = np.full(int(ends[-1]) if len(ends) else 0, self._kind.eos_id, self._kind.dtype)
+        is_text = np.ones(len(stream), bool)
+        is_text[ends - 1] = False
+        stream[is_text] = documents.ids
+        first = 0
+        while first < len(rows):  # a shard ends after the document that fills it, wherever the batch does
+            start = int(ends[first - 1]) if first else 0
+            last = int(np.searchsorted(ends, start + SHARD_TOKENS - self._tokens))
+            last = min(last + 1, len(rows))
+            part = rows[first:last]
+            part["offset"] = self._offset + self._tokens + ends[first:last] - start - lengths[first:last] - 1
+            self._open()
+            self._file.write(stream[start : ends[last - 1]].data)
+            self._rows.append(part)
+            self._tokens += int(ends[last - 1]) - start
+            first = last
+            if self._tokens >= SHARD_TOKENS:
+                self._close()
+
+    def _check(self, documents: Documents, lengths: np.ndarray) -> None:
+        ids, eos_id = np.asarray(documents.ids), self._kind.eos_id
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise GPTError(f"tokens must be a 1-D array of integers, got {ids.ndim}-D {ids.dtype}")
+        if lengths.sum() != ids.size:
+            raise GPTError(f"{ids.size} tokens, but the lengths of the documents add up to {lengths.sum()}")
+        wrong = (ids < 0) | (ids >= self._kind.vocab_size) | (ids == eos_id)
+        if wrong.any():
+            at = int(wrong.argmax())
+            name = documents.doc_ids[int(np.searchsorted(np.cumsum(lengths), at, "right"))]
+            what = f"the end-of-document token {eos_id} inside" if ids[at] == eos_id else f"token {ids[at]}"
+            raise GPTError(f"document {name!r} has {what}; ids are 0 to {self._kind.vocab_size - 1} without eos")
+        n_bytes = np.asarray(documents.n_bytes)
+        if ((n_bytes < 0) | (n_bytes >= LIMIT) | (lengths >= LIMIT)).any():
+            raise GPTError(f"a document of {n_bytes.max()} bytes: one has at least 0 and less than {LIMIT}")
+        for name in documents.doc_ids:
+            if len(name.encode()) > 32 or name.endswith("\0"):
+                raise GPTError(f"document id {name!r} does not fit 32 bytes")
+
+    def _finished(self) -> Iterator[Shard]:
+        for number in itertools.count():
+            path = self._folder / f"{self._split}-{number:05}.shard"
+            try:
+                yield Shard.open(path, self._kind)
+            except GPTError:
+                return  # this one and all after it are written
+
+    def _open(self) -> None:
+        if self._file is None:
+            self._file = self._path(".partial").open("wb")
+            self._file.write(bytes(HEADER.itemsize) + np.array(self._kind.eos_id, self._kind.dtype).tobytes())
+
+    def _close(self) -> None:
+        """Finish the open shard, if there is one."""
+        if self._file is None:
+            return
+        index = np.concatenate(self._rows)
+        header = np.zeros(1, HEADER)
+        header["magic"], header["version"], header["tokenizer"] = MAGIC, VERSION, self._kind.tokenizer.encode()
+        header["vocab_size"], header["eos_id"] = self._kind[:2]
+        header["token_bytes"], header["split"], header["number"] = self._kind.dtype.itemsize, self._split, len(self.shards)
+        header["tokens"], header["documents"], header["bytes"] = self._tokens, len(index), index["bytes"].sum(dtype=np.int64)
+        with self._file as file:
+            file.write(bytes(_index_place(self._tokens, self._kind.dtype) - file.tell()))
+            file.write(index.data)
+            file.seek(0)
+            file.write(header.data)
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(self._folder / SOURCES, list(self._sources))  # first: the shard's index is of no use without
+        path = self._path("")
+        self._path(".partial").replace(path)
+        self.shards.append(Shard.open(path, self._kind))
+        self._offset += self._tokens
+        self._file, self._rows, self._tokens = None, [], 0
+
+    def _path(self, suffix: str) -> Path:
+        return self._folder / f"{self._split}-{len(self.shards):05}.shard{suffix}"
+
+
+def read_sources(folder: Path) -> list[str]:
+    """The source files that the indexes of a folder's shards name by number; none when nothing was written."""
+    path = folder / SOURCES
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file: it is there whole, or as it was."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _index_place(n_tokens: int, dtype: np.dtype) -> int:
+    """Where the index begins: after the tokens, at a multiple of 8."""
+    return -(-(HEADER.itemsize + (n_tokens + 1) * dtype.itemsize) // 8) * 8
