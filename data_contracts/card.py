@@ -8,7 +8,6 @@ Texts are looked at in a sample of a few thousand, numbers are read from columns
 more than that of a small one. Equal documents give equal bytes.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import polars as pl
 
 from data_contracts import corpora, samples, thresholds
 from data_contracts.cleaning import DROP_RULES, OTHER_REASONS, Rules, text_rules
-from data_contracts.pages import Figure, Quote, Sections, Table, markdown, page
+from data_contracts.pages import Figure, Quote, Sections, Table, publish, table
 
 COUNTED = (
     "rows",
@@ -83,16 +82,13 @@ def write(
     }
     folder = folder / "card"
     folder.mkdir(exist_ok=True)
-    (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     steps = [(row["reason"], row["texts"]) for row in facts["funnel"] if row["texts"]]
     plots = {
         "funnel": drawing.draw(folder / "funnel", drawing.funnel, steps, figures["documents"]),
-        "lengths": drawing.draw(folder / "lengths", drawing.lengths, *facts["lengths"].values(), BINS),
+        "lengths": drawing.draw(folder / "lengths", drawing.lengths, facts["lengths"], BINS, "characters", "texts"),
         "characters": drawing.draw(folder / "characters", drawing.characters, facts["characters"]["frequent"]),
     }
-    title, sections = f"Data card: {facts['corpus']}", _sections(facts, plots)
-    (folder / "card.md").write_text(markdown(title, sections), encoding="utf-8")
-    (folder / "card.html").write_text(page(title, sections), encoding="utf-8")
+    publish(folder, f"Data card: {facts['corpus']}", _sections(facts, plots), facts)
 
 
 def _funnel(figures: dict, own: dict[str, str], rules: Rules) -> list[dict]:
@@ -124,7 +120,7 @@ def _sections(facts: dict, plots: dict[str, str]) -> Sections:
         (
             "In numbers",
             [
-                _table([figures], *COUNTED),
+                table([figures], *COUNTED),
                 f"Rules that are not the default: {settings}.",
             ],
         ),
@@ -132,11 +128,11 @@ def _sections(facts: dict, plots: dict[str, str]) -> Sections:
             "What became of the texts",
             [
                 Figure("funnel", "texts turned away, by reason, and kept", plots["funnel"]),
-                _table(facts["funnel"], "reason", "texts", "share", "limit", "why"),
+                table(facts["funnel"], "reason", "texts", "share", "limit", "why"),
                 COPIES,
             ],
         ),
-        ("What was changed in them", [_table(facts["changed"], "rule", "texts", "example", "why")]),
+        ("What was changed in them", [table(facts["changed"], "rule", "texts", "example", "why")]),
         (
             "Lengths",
             [
@@ -148,9 +144,9 @@ def _sections(facts: dict, plots: dict[str, str]) -> Sections:
             "Measures and thresholds",
             [
                 "Quantiles over all texts that were measured, kept or not, and the limits that are set.",
-                _table(facts["measures"], "measure", *thresholds.SHARES, "limit", "what"),
+                table(facts["measures"], "measure", *thresholds.SHARES, "limit", "what"),
                 ALONE,
-                _table(facts["published"], "rule", "texts", "share", "kept_today", "published", "set"),
+                table(facts["published"], "rule", "texts", "share", "kept_today", "published", "set"),
                 "; ".join(sorted({row["source"] for row in facts["published"]})),
             ],
         ),
@@ -158,14 +154,14 @@ def _sections(facts: dict, plots: dict[str, str]) -> Sections:
             "Characters",
             [
                 Figure("characters", "the most frequent characters", plots["characters"]),
-                _table(facts["characters"]["groups"], "group", "share", "most_frequent"),
+                table(facts["characters"]["groups"], "group", "share", "most_frequent"),
             ],
         ),
         (
             "Languages",
             [
                 "By py3langid, of up to 500 sampled texts; a text of a few words is a guess.",
-                _table(facts["languages"][:8], "language", "texts", "share"),
+                table(facts["languages"][:8], "language", "texts", "share"),
             ],
         ),
         ("Most frequent words", [", ".join(f"{word} {count:,}" for word, count in facts["words"])]),
@@ -179,12 +175,6 @@ def _sections(facts: dict, plots: dict[str, str]) -> Sections:
             or ["Nothing was rejected."],
         ),
     ]
-
-
-def _table(rows: list[dict], *columns: str) -> Table:
-    return Table(
-        tuple(name.replace("_", " ") for name in columns), [tuple(row[name] for name in columns) for row in rows]
-    )
 
 
 def _source(source: dict) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
         left -= texts
         rows.append((name, left, texts, REJECTED))
     rows.append(("kept", 0, kept, KEPT))
-    figure, axes = _figure(0.5 + 0.28 * len(rows), left=1.3, right=1.4)
+    figure, axes = canvas(0.5 + 0.28 * len(rows), left=1.3, right=1.4)
     for place, (_, start, texts, color) in enumerate(rows):
         axes.barh(place, total, color=PALE, height=0.7)
         axes.barh(place, texts, left=start, color=color, height=0.7)
@@ -60,19 +60,20 @@ def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
     return figure
 
 
-def lengths(kept: dict[int, int], rejected: dict[int, int], per_ten: int) -> Figure:
-    """kept, rejected: how many texts by floor(per_ten * log10(characters))."""
-    figure, axes = _figure(2.6, left=0.8, bottom=0.5)
-    bins = range(min([*kept, *rejected]), max([*kept, *rejected]) + 1)
+def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: str) -> Figure:
+    """groups: two of them, by name; how many things by floor(per_ten * log10(length in units))."""
+    figure, axes = canvas(2.6, left=0.8, bottom=0.5)
+    places = [place for counts in groups.values() for place in counts]
+    bins = range(min(places), max(places) + 1)
     edges = [10 ** (place / per_ten) for place in [*bins, bins[-1] + 1]]
-    for counts, color, label in ((kept, KEPT, "kept"), (rejected, REJECTED, "rejected")):
+    for (label, counts), color in zip(groups.items(), (KEPT, REJECTED), strict=True):
         if counts:
             axes.stairs(
                 [counts.get(place, 0) for place in bins], edges, fill=True, color=color, alpha=0.75, label=label
             )
     # The ticks are set by hand: those of a log scale have exponents, and differ from font to font.
     powers = range(math.ceil(math.log10(edges[0])), math.floor(math.log10(edges[-1])) + 1)
-    axes.set(xscale="log", xlabel="characters", ylabel="texts", xlim=(edges[0], edges[-1]))
+    axes.set(xscale="log", xlabel=unit, ylabel=things, xlim=(edges[0], edges[-1]))
     axes.set_xticks([10**power for power in powers], [f"{10**power:,}" for power in powers])
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
@@ -82,7 +83,7 @@ def lengths(kept: dict[int, int], rejected: dict[int, int], per_ten: int) -> Fig
 
 def characters(frequent: list[tuple[str, str, float]]) -> Figure:
     """frequent: (character, group, share of all characters), the most frequent first."""
-    figure, axes = _figure(2.4, left=0.6, bottom=0.35)
+    figure, axes = canvas(2.4, left=0.6, bottom=0.35)
     places = range(len(frequent))
     colors = [GROUPS.get(group, REJECTED) for _, group, _ in frequent]
     axes.bar(places, [100 * share for *_, share in frequent], color=colors)
@@ -103,7 +104,7 @@ def label(char: str) -> str:
     return char if known else f"{ord(char):X}"
 
 
-def _figure(height: float, *, left: float, right: float = 0.3, bottom: float = 0.1) -> tuple:
+def canvas(height: float, *, left: float, right: float = 0.3, bottom: float = 0.1) -> tuple:
     """Margins in inches: a tenth of the time that an automatic layout takes."""
     figure = Figure(figsize=(WIDTH, height))
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + 0.1) / height)

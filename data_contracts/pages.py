@@ -5,7 +5,9 @@ escaped, and in Markdown it stands in an indented block, or in a table cell with
 """
 
 import html
+import json
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): what became of a text
@@ -49,6 +51,20 @@ class Quote(NamedTuple):
 
 
 Sections = list[tuple[str, list[str | Table | Figure | Quote]]]
+
+
+def publish(folder: Path, title: str, sections: Sections, facts: dict) -> None:
+    """Write card.md and card.html, and as card.json the facts that they were made from."""
+    (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "card.md").write_text(markdown(title, sections), encoding="utf-8")
+    (folder / "card.html").write_text(page(title, sections), encoding="utf-8")
+
+
+def table(rows: list[dict], *columns: str) -> Table:
+    """Some columns of rows, their names as the head."""
+    return Table(
+        tuple(name.replace("_", " ") for name in columns), [tuple(row[name] for name in columns) for row in rows]
+    )
 
 
 def plain(cell: str | int | float | Parts) -> str:

@@ -110,6 +110,22 @@ def generate(
 
 
 @app.command()
+def explain(
+    run: Annotated[str, typer.Argument(help="run id, corpus (its newest model), or gpt-<corpus>@champion")],
+    step: Annotated[int, typer.Option(help="training step, from 1, as MLflow counts them")],
+    as_json: Json = False,
+):
+    """Show the documents that the batch of a training step came from, with the file and row of each."""
+    prepare()
+    from flows import explain as batches
+
+    found = batches.explain(run, step)
+    if not as_json:
+        print(found.says, file=sys.stderr)
+    _table(found.rows, as_json)
+
+
+@app.command()
 def corpora(as_json: Json = False):
     """List the corpora that have a recipe."""
     from flows import recipes

@@ -1,17 +1,31 @@
-"""The clean documents, as the stages after them read them: in order, a few thousand in memory at a time."""
+"""The clean documents, as the stages after them read them: in order, a few megabytes in memory at a time."""
 
 import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 
-def read_documents(folder: Path, split: str) -> Iterator:
-    """The documents of a split as polars frames (doc_id, text, n_bytes). folder: of the clean stage's artifact."""
+COLUMNS = ("doc_id", "text", "n_bytes", "source_file", "source_row")
+BATCH_BYTES = 8_000_000  # of text, or one document
+
+
+def read_documents(folder: Path, split: str, start: int = 0) -> Iterator:
+    """The documents of a split from the `start`-th on, as polars frames of COLUMNS. folder: of the clean stage's artifact."""
     import polars as pl
 
-    plan = pl.scan_parquet(folder / "documents" / "*.parquet").filter(pl.col("split") == split)
-    return plan.select("doc_id", "text", "n_bytes").collect_batches(chunk_size=4096, maintain_order=True)
+    for path in sorted((folder / "documents").glob("*.parquet")):
+        plan = pl.scan_parquet(path).filter(pl.col("split") == split).select(COLUMNS)
+        for frame in plan.collect_batches(chunk_size=4096, maintain_order=True):
+            skipped = min(start, frame.height)
+            start -= skipped
+            frame = frame[skipped:]
+            full = np.cumsum(frame["n_bytes"].to_numpy(), dtype=np.int64) // BATCH_BYTES
+            ends = [*(np.flatnonzero(np.diff(full)) + 1).tolist(), frame.height]
+            for first, end in zip([0, *ends], ends, strict=False):
+                if first < end:
+                    yield frame[first:end]
 
 
 def read_texts(folder: Path, split: str) -> Iterator[str]:

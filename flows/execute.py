@@ -17,6 +17,8 @@ from flows.recipes import Recipe
 from flows.stages import STAGES, Job
 from flows.store import Artifact, Store
 
+CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
+
 
 def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool):
     """The stage's artifact; a reused one as a `Reused` state, which Prefect shows and the caller receives as the artifact."""
@@ -42,8 +44,8 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
             _tell(create_table_artifact, f"contract-{recipe.corpus}", table=error.rows, description=what)
         raise
     tracker.stage(artifact)
-    if name == "clean":
-        _tell(create_markdown_artifact, f"data-card-{recipe.corpus}", markdown=_card(artifact.folder / "card"))
+    if name in CARDS:
+        _tell(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=_card(artifact.folder / "card"))
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     progress.say(f"{name:<9} {took:<8} {summary(artifact)}")
     if artifact.reused:
@@ -59,7 +61,7 @@ def _tell(create: Callable, key: str, **what: object) -> None:
 
 
 def _card(folder: Path) -> str:
-    """The data card with its figures inside, since Prefect's page has no files beside it."""
+    """A card with its figures inside, since Prefect's page has no files beside it."""
     text = (folder / "card.md").read_text(encoding="utf-8")
     return re.sub(
         r"(?m)^(!\[[^\]\n]*\])\((\w+\.png)\)$",

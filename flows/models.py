@@ -8,6 +8,8 @@ from flows.environment import home
 from flows.recipes import names
 from flows.store import Store
 
+REGISTERED = r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))"
+
 
 def find(model: str) -> Path:
     """The model folder that a user means: a corpus, `gpt-<corpus>@champion`, `gpt-<corpus>/3`, a run id, or a folder.
@@ -19,19 +21,10 @@ def find(model: str) -> Path:
             return folder
     if trained := Store(home()).manifests(model, "train") if re.fullmatch(r"[a-z0-9-]+", model) else []:
         return Path(trained[-1]["path"]) / "model"
-    if found := re.fullmatch(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))", model):
+    if found := re.fullmatch(REGISTERED, model):
         return _download(f"models:/{found[1]}" + (f"@{found[2]}" if found[2] else f"/{found[3]}"), model)
     if re.fullmatch(r"[0-9a-f]{32}", model):
-        import mlflow
-
-        from flows.tracking import without_password
-
-        try:
-            tags = mlflow.get_run(model).data.tags
-        except mlflow.MlflowException as error:
-            raise UserError(
-                f"run {model} is not known to MLflow at {without_password(mlflow.get_tracking_uri())}"
-            ) from error
+        tags = mlflow_run(model).data.tags
         if "model" not in tags:
             raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
         return _download(tags["model"], model)
@@ -41,6 +34,19 @@ def find(model: str) -> Path:
         f"model {model!r} is not known; give a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder "
         "(gpt artifacts lists what is trained)"
     )
+
+
+def mlflow_run(run: str):
+    """MLflow's record of a run. Raises UserError when it knows none of this id."""
+    import mlflow
+
+    from flows.tracking import without_password
+
+    try:
+        return mlflow.get_run(run)
+    except mlflow.MlflowException as error:
+        uri = without_password(mlflow.get_tracking_uri())
+        raise UserError(f"run {run} is not known to MLflow at {uri}") from error
 
 
 def _download(uri: str, asked: str) -> Path:

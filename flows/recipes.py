@@ -22,7 +22,7 @@ from data_contracts.sources import Source
 from flows import UserError
 from flows.environment import ROOT
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
-from tokenizers.training import TokenizerConfig
+from tokenizers.training import MOST, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
 SIZES = ("nano", "tiny", "small", "medium", "large", "xl")
@@ -33,14 +33,18 @@ OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 
 @dataclass(frozen=True)
 class Pack:
-    """How token sequences are cut."""
+    """How documents become sequences of tokens (gpt.dataset)."""
 
     block_size: int = 256
     """T: tokens in a training sequence, and the most that the decoder looks back"""
+    strategy: Literal["concat", "best_fit"] = "concat"
+    """concat: one document after another, no token lost. best_fit: documents of up to T tokens are never cut, with padding"""
+    document_mask: bool = False
+    """attention keeps to the document that a position is in"""
 
     def __post_init__(self):
-        if self.block_size < 2:
-            raise ValueError(f"block_size {self.block_size} is below 2")
+        if not 2 <= self.block_size <= 2**20:
+            raise ValueError(f"block_size {self.block_size} is not within 2 and {2**20}")
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who cleans the shards of a corpus of many files. The bytes that come out are the same."""
+    """Who cleans the shards of a corpus of many files, and encodes documents. The bytes that come out are the same."""
 
     count: int = 0
-    """processes; 0 means one a core"""
+    """processes that clean, and threads that encode; 0 means one a core"""
     dask: str = ""
     """`local` starts a Dask cluster of that many processes; an address such as tcp://host:8786 uses the one there"""
 
@@ -104,6 +108,8 @@ class Recipe(BaseModel):
         values = json.loads(self.model_dump_json())
         if values["source"]["url"]:
             values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token
+        for elsewhere in ("vocab_size", "block_size"):  # asked for by tokenizer and pack
+            del values["model"][elsewhere]
         return dict(sorted(_flatten(values)))
 
 
@@ -195,10 +201,10 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     except ValueError as error:
         problems.append(str(error))
         model = preset("modern-nano") | model
-    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", TokenizerConfig.vocab_size)
+    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MOST)
     block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
     # A wrong type here is told by its own section; the model only needs some number to be checked with.
-    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else TokenizerConfig.vocab_size
+    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MOST
     model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
     values["model"] = model
 

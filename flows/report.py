@@ -28,6 +28,7 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
+        "epochs": recipe.train.steps * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
         "model": model,
         "mlflow_run": tracker.run_id,
@@ -38,7 +39,8 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
         },
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.step(0, {"val/best_bpb": summary["val_bpb"], "peak_memory_bytes": summary["peak_memory_bytes"]})
+    once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
+    tracker.step(0, once | {"peak_memory_bytes": summary["peak_memory_bytes"]})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
     if FlowRunContext.get():
         with suppress(Exception):  # a Prefect page without its table is no reason to lose a trained model
@@ -102,7 +104,8 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
     rows = {
         "documents": f"{cleaned['documents']:,} kept, {cleaned['rejects']:,} dropped",
         "vocabulary": f"{stages['tokenize'].counts['vocab_size']:,} pieces",
-        "tokens": f"{packed['train_tokens']:,} to train on, {packed['val_tokens']:,} held out",
+        "tokens": f"{packed['train_tokens']:,} to train on, {packed['val_tokens']:,} held out; "
+        f"{recipe.train.steps:,} steps see them {summary['epochs']:.1f} times",
         "parameters": f"{summary['parameters']:,}",
         "bits per byte": "   ".join(
             f"{name} {value:.3f}" for name, value in sorted(bits.items(), key=lambda item: item[1])

@@ -10,7 +10,8 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from flows.documents import compressed_bits_per_byte, read_documents, read_texts
@@ -19,6 +20,7 @@ from flows.progress import Report, say
 from flows.recipes import OWN, Recipe
 from flows.store import Artifact, Store, code_files, code_version, read_manifest
 
+MODEL = "tokenizer.model"
 RAW = "raw"  # the downloaded files, in a folder of their own: a manifest beside them could be taken for one
 
 
@@ -84,38 +86,50 @@ def clean(job: Job) -> dict:
 
 
 def tokenize(job: Job) -> dict:
-    from tokenizers.training import train
+    from flows import cards
+    from tokenizers import report, training
+    from tokenizers.tokenizer import Tokenizer
 
-    documents = job.inputs["clean"]
-    counts = train(
-        read_texts(documents.folder, "train"), documents.counts["train_bytes"], job.folder, job.recipe.tokenizer
-    )
+    documents, settings = job.inputs["clean"], job.recipe.tokenizer
+    texts = read_texts(documents.folder, "train")
+    counts, checked = training.train(texts, documents.counts["train_bytes"], job.folder, settings)
+    held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
+    facts = report.facts(Tokenizer(job.folder / MODEL), checked, held_out)
+    counts |= {
+        row["split"].replace(" ", "_") + "_bytes_per_token": round(row["bytes_per_token"], 4) for row in facts["splits"]
+    }
+    counts |= {"byte_fallback": round(facts["splits"][1]["byte_fallback"], 6)}
     (job.folder / "report.json").write_text(json.dumps(counts, indent=1) + "\n")
+    cards.tokenizer_card(job.folder, job.recipe.corpus, job.parameters["tokenizer"], counts, facts)
     return counts
 
 
 def pack(job: Job) -> dict:
-    from gpt import baselines, dataset
+    from flows import cards
+    from gpt import baselines, dataset, report
+    from gpt.shards import Documents
     from tokenizers.tokenizer import Tokenizer
 
-    documents, tokenizer = job.inputs["clean"], Tokenizer(job.inputs["tokenize"].folder / "tokenizer.model")
-    done = 0
+    documents, tokenizer = job.inputs["clean"], Tokenizer(job.inputs["tokenize"].folder / MODEL)
+    asked, total = job.recipe.pack, documents.counts["documents"]
 
-    def encoded(split: str) -> Iterator[tuple]:
-        nonlocal done
-        for batch in read_documents(documents.folder, split):
-            yield from zip(batch["doc_id"], tokenizer.encode(batch["text"].to_list()), batch["n_bytes"], strict=True)
+    def encoded(split: str, start: int) -> Iterator[Documents]:
+        done = start + (documents.counts["train_documents"] if split == "val" else 0)
+        for batch in read_documents(documents.folder, split, start):
+            ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
+            names, sources = batch["doc_id"].to_list(), batch["source_file"].to_list()
+            yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), sources, batch["source_row"].to_numpy())
             done += len(batch)
-            job.report(done / documents.counts["documents"], f"{done} documents")
+            job.report(done / total, f"{done} documents")
 
-    splits = dataset.write(
-        job.folder,
-        {"train": encoded("train"), "val": encoded("val")},
+    about = dataset.Description(
         vocab_size=tokenizer.vocab_size,
         eos_id=tokenizer.eos_id,
-        block_size=job.recipe.pack.block_size,
+        pad_id=tokenizer.pad_id,
         tokenizer_fingerprint=tokenizer.fingerprint,
+        **asdict(asked),
     )
+    splits = dataset.write(job.folder, {split: partial(encoded, split) for split in dataset.SPLITS}, about)
     counts = {f"{split}_{what}": number for split, numbers in splits.items() for what, number in numbers.items()}
     for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
@@ -126,9 +140,13 @@ def pack(job: Job) -> dict:
         "bigram": baselines.bigram_bits_per_byte(packed),
     } | compressed_bits_per_byte(read_texts(documents.folder, "val"))
     (job.folder / "baselines.json").write_text(json.dumps(bits, indent=1) + "\n")
-    ids = sorted(doc_id for batch in read_documents(documents.folder, "val") for doc_id in batch["doc_id"])
+    figures = report.figures(packed)
+    cards.packing_report(job.folder, job.recipe.corpus, asdict(asked), figures, bits)
+    held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
     return counts | {
-        "held_out": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32],
+        "train_sequences": figures["splits"][0]["sequences"],
+        "utilisation": round(figures["splits"][0]["utilisation"], 6),
+        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
         "baselines": {name: round(value, 4) for name, value in bits.items()},
     }
 
@@ -155,7 +173,7 @@ def fit(job: Job) -> dict:
         on_step=on_step,
         on_evaluation=job.on_evaluation,
     )
-    shutil.copy(tokenizer.folder / "tokenizer.model", job.folder / "model" / "tokenizer.model")
+    shutil.copy(tokenizer.folder / MODEL, job.folder / "model" / MODEL)
     return {
         "parameters": result.n_parameters,
         "tokens_seen": result.tokens,
@@ -238,14 +256,19 @@ STAGES = {
             resumable=True,
         ),
         Stage(
-            "tokenize", ("clean",), _parameters("tokenizer"), ("tokenizers/training.py", "flows/documents.py"), tokenize
+            "tokenize",
+            ("clean",),
+            _parameters("tokenizer"),
+            ("tokenizers/training.py", "tokenizers/report.py", "flows/documents.py"),
+            tokenize,
         ),
         Stage(
             "pack",
             ("clean", "tokenize"),
             _parameters("pack"),
-            ("gpt/baselines.py", "tokenizers/tokenizer.py", "flows/documents.py"),
+            ("gpt/baselines.py", "gpt/report.py", "tokenizers/tokenizer.py", "flows/documents.py"),
             pack,
+            resumable=True,
         ),
         Stage("train", ("tokenize", "pack"), _model_parameters, ("gpt/trainer.py",), fit, resumable=True),
     )

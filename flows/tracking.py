@@ -188,11 +188,10 @@ class Tracker:
             0,
             {(k if "/" in k else f"{name}/{k}"): v for k, v in numbers.items()} | {f"{name}/seconds": artifact.seconds},
         )
-        self.files(sorted(artifact.folder.glob("*.json")), name)
+        self.files(sorted([*artifact.folder.glob("*.json"), *artifact.folder.glob("card/*")]), name)
         if name == "download":
             self._input(artifact, "raw")
         elif name == "clean":
-            self.files(sorted(artifact.folder.glob("card/*")), name)
             self._input(artifact, "clean")
         elif name == "pack":
             self._input(artifact, "tokens/train")

@@ -6,8 +6,8 @@
     tokenizer.model                   the SentencePiece model that made the tokens, where the packer put it there
 
 Every token is the target of exactly one position of one sequence, an epoch (gpt.layout): the inputs are the tokens before the
-targets, and before a document's first token stands an eos. So does the loader: a batch is a pure function of (seed, step), and a
-part of it of (seed, step, part), on any number of devices.
+targets, and before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it of
+(seed, step, part): training can stop and go on anywhere, on any number of devices, and sees the same batches.
 """
 
 import hashlib
@@ -84,7 +84,9 @@ class Batch(NamedTuple):
     """the document of the split that each target is of; -1 where there is none"""
 
 
-def write(folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description) -> dict[str, dict[str, int]]:
+def write(
+    folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description
+) -> dict[str, dict[str, int]]:
     """Write a dataset, some documents at a time. Shards that a killed call left are kept, and it goes on after them.
 
     folder: made if missing. splits: for "train" and "val", a function that gives its documents from the n-th on (from 0),
@@ -167,7 +169,9 @@ class Dataset:
         folder = Path(folder)
         path = folder / "dataset.json"
         document = _read(path)
-        about = from_dict(Description, {k: document[k] for k in document.keys() & Description.__annotations__.keys()}, str(path))
+        about = from_dict(
+            Description, {k: document[k] for k in document.keys() & Description.__annotations__.keys()}, str(path)
+        )
         splits = {}
         for split in SPLITS:
             try:
@@ -203,7 +207,9 @@ class Dataset:
         """Where the documents of a split lie: in the split's own order, or with a seed (from 0) in that of an epoch."""
         key = (split, seed, epoch)
         if key not in self._layouts:
-            generator = None if seed < 0 else np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            generator = (
+                None if seed < 0 else np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            )
             lengths = self.splits[split].index["length"].astype(np.int64) + 1
             made = lay_out(lengths, self.block_size, self.about.strategy, generator)
             # One shuffled layout is kept, or two while a batch straddles epochs; those in the split's own order are few.

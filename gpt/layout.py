@@ -3,9 +3,9 @@
 A layout is a list of pieces of documents on a line; sequence i is what lies at i*T..(i+1)*T. Two strategies:
 
 concat      documents one after another, cut wherever a sequence ends. Nothing is lost, nothing padded but the very end.
-best_fit    a document of up to T tokens is never cut, a longer one into pieces of T; pieces are put where the least room is left,
-            longest first, and what stays free is padding. Worked out on the histogram of lengths (Krell 2021, "Efficient sequence
-            packing without cross-contamination"), so millions of documents take as long as a thousand.
+best_fit    a document of up to T tokens is never cut, a longer one into pieces of T; pieces are put where the least room is
+            left, longest first, and what stays free is padding. Worked out on the histogram of lengths (Krell 2021, "Efficient
+            sequence packing without cross-contamination"), so millions of documents take as long as a thousand.
 
 Each epoch lays the documents out anew, in an order that is a pure function of (seed, epoch); every token is a target of exactly
 one position of exactly one sequence, and the number of sequences is the same in every epoch.
@@ -49,7 +49,9 @@ def lay_out(lengths: np.ndarray, T: int, strategy: Strategy, generator: np.rando
     if strategy == "best_fit":
         slots = _slots(lengths, T)
         place = np.empty(len(slots), np.int64)
-        place[np.flatnonzero(slots > 0)[np.argsort(-slots[slots > 0], kind="stable")]] = np.argsort(-lengths, kind="stable")
+        place[np.flatnonzero(slots > 0)[np.argsort(-slots[slots > 0], kind="stable")]] = np.argsort(
+            -lengths, kind="stable"
+        )
         padding = slots < 0
         offsets = np.where(padding, 0, offsets[np.where(padding, 0, place)])
         documents = np.where(padding, PADDING, documents[np.where(padding, 0, place)])
@@ -80,7 +82,9 @@ def _slots(lengths: np.ndarray, T: int) -> np.ndarray:
                 insort(lefts, left)
             room[left].append((count, pieces))
 
-    for length, waiting in reversed(list(zip(*map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True))):
+    for length, waiting in reversed(
+        list(zip(*map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True))
+    ):
         while waiting:
             at = bisect_left(lefts, length)
             left = lefts[at] if at < len(lefts) else T

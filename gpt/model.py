@@ -128,7 +128,7 @@ class GPT(nn.Module):
 
 
 def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Which positions each may see, bool (B, 1, T, T): those before it in its own document; and its place there, int64 (B, T)."""
+    """Which positions each may see, bool (B, 1, T, T): those of its own document so far; and its place there, int64 (B, T)."""
     T = documents_BT.shape[1]
     index_T = torch.arange(T, device=documents_BT.device)
     same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]

@@ -121,7 +121,10 @@ class Shard:
         if (header["vocab_size"], header["eos_id"], header["token_bytes"]) != (*kind[:2], kind.dtype.itemsize):
             raise GPTError(f"{path} has another vocabulary than its dataset: pack the corpus again")
         n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
-        start, end = _index_place(n_tokens, kind.dtype), _index_place(n_tokens, kind.dtype) + n_documents * INDEX.itemsize
+        start, end = (
+            _index_place(n_tokens, kind.dtype),
+            _index_place(n_tokens, kind.dtype) + n_documents * INDEX.itemsize,
+        )
         if size != end:
             raise GPTError(f"{path} is {'cut' if size < end else 'too long'}: it has {size} bytes instead of {end}")
         tokens = np.memmap(path, kind.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
@@ -237,8 +240,16 @@ class Writer:
         header = np.zeros(1, HEADER)
         header["magic"], header["version"], header["tokenizer"] = MAGIC, VERSION, self._kind.tokenizer.encode()
         header["vocab_size"], header["eos_id"] = self._kind[:2]
-        header["token_bytes"], header["split"], header["number"] = self._kind.dtype.itemsize, self._split, len(self.shards)
-        header["tokens"], header["documents"], header["bytes"] = self._tokens, len(index), index["bytes"].sum(dtype=np.int64)
+        header["token_bytes"], header["split"], header["number"] = (
+            self._kind.dtype.itemsize,
+            self._split,
+            len(self.shards),
+        )
+        header["tokens"], header["documents"], header["bytes"] = (
+            self._tokens,
+            len(index),
+            index["bytes"].sum(dtype=np.int64),
+        )
         with self._file as file:
             file.write(bytes(_index_place(self._tokens, self._kind.dtype) - file.tell()))
             file.write(index.data)

@@ -13,8 +13,8 @@ EXAMPLES, EXAMPLE_CHARS = 3, 160
 def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict:
     """train, val: samples of the documents of each split, as drawn by `tokenizers.training.draw`.
 
-    Returns {"splits": a row a split, "frequent": [(piece, share of tokens)], "longest": [piece], "lengths": {characters of a
-    piece: pieces}, "examples": [pieces of a text]}. Bytes are raw UTF-8, never derived from tokens.
+    Returns {"splits": a row a split, "frequent": [(piece, share of tokens)], "longest": [piece], "lengths": [(characters
+    of a piece, how many pieces, share of tokens)], "examples": [pieces of a text]}. Bytes are raw UTF-8.
     """
     splits, processor = [], tokenizer.processor
     counts_V = np.zeros(tokenizer.vocab_size, np.int64)
@@ -39,12 +39,15 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict:
     real = [number for number in range(tokenizer.vocab_size) if not processor.is_control(number)]
     real = [number for number in real if not processor.is_byte(number) and not processor.is_unknown(number)]
     shown = {number: show(processor.id_to_piece(number)) for number in real}
+    of_length, tokens = Counter(map(len, shown.values())), Counter()
+    for number, piece in shown.items():
+        tokens[len(piece)] += int(counts_V[number])
     frequent = sorted(range(tokenizer.vocab_size), key=lambda number: (-counts_V[number], number))[:SHOWN_PIECES]
     return {
         "splits": splits,
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / max(1, counts_V.sum()))) for n in frequent],
         "longest": sorted(shown.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
-        "lengths": dict(sorted(Counter(map(len, shown.values())).items())),
+        "lengths": [(n, of_length[n], float(tokens[n] / max(1, counts_V.sum()))) for n in sorted(of_length)],
         "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in val[:EXAMPLES]],
     }
 
@@ -57,4 +60,3 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
 def show(piece: str) -> str:
     """A piece with its spaces and newlines as signs."""
     return piece.replace(META, "␣").replace("\n", "⏎")
-

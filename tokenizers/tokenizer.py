@@ -1,8 +1,8 @@
 """A trained tokenizer: text to ids and back without loss, in parallel, with a fingerprint of its pieces.
 
 Notable: the fingerprint is taken from the pieces and the normaliser, not from the `.model` file, whose bytes also hold training
-settings that change nothing. Documents are encoded a few thousand characters at a time, cut where no piece can cross: SentencePiece
-slows down with length, cores stay evenly busy, and a document of any size needs memory for its ids only.
+settings that change nothing. Documents are encoded a few thousand characters at a time, cut where no piece can cross, since
+SentencePiece slows down with length: cores stay evenly busy, and a document of any size needs memory for its ids only.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Train a SentencePiece model on a sample of documents: lossless settings, the same pieces on every machine.
 
-Notable: the library takes some twenty times the memory of its text and silently skips what is longer than `max_sentence_length`.
+Notable: the library takes many times the memory of its text, and silently skips what is longer than `max_sentence_length`.
 So a sample is drawn here, seeded, of documents in parts, and handed over line by line; a newline is a piece of its own, so
 nothing is lost by that. The thread count is a constant, since unigram's pieces depend on it.
 """
@@ -192,4 +192,4 @@ def _explain(message: str, vocab_size: int, sample: Sample) -> str:
 
 
 def _too_large(asked: int, possible: int) -> str:
-    return f"tokenizer.vocab_size {asked} is larger than the text supports; the largest possible is {possible} (auto takes that)"
+    return f"tokenizer.vocab_size {asked} is larger than the text supports; the largest possible is {possible}, as auto has it"

@@ -38,7 +38,9 @@ def splits(size=7, **found):
 
 
 def about(**changes):
-    return Description(**{"vocab_size": VOCAB, "block_size": T, "eos_id": EOS, "pad_id": EOS, "tokenizer_fingerprint": ""} | changes)
+    return Description(
+        **{"vocab_size": VOCAB, "block_size": T, "eos_id": EOS, "pad_id": EOS, "tokenizer_fingerprint": ""} | changes
+    )
 
 
 def pack(folder, n_train=60, n_val=12, **changes):

@@ -1,5 +1,6 @@
 """The packed dataset: what goes in comes out, once an epoch, in an order that only the seed decides."""
 
+import itertools
 import json
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_every_token_is_a_target_exactly_once_an_epoch(
         (number, before, target)
         for number, length in enumerate(lengths)
         for tokens in [[EOS, *(100 * number + np.arange(length) + 2).tolist(), EOS]]
-        for before, target in zip(tokens, tokens[1:], strict=False)
+        for before, target in itertools.pairwise(tokens)
     )
     for epoch in (0, 1):
         seen, padding = [], 0
@@ -138,7 +139,7 @@ def test_best_fit_puts_pieces_where_the_least_room_is_left(lengths, T, seed):
             rows[start // T].append(int(end - start))
     pieces = [size for length in lengths for size in [T] * (length // T) + [length % T] * (length % T > 0)]
     assert sorted(map(sum, rows)) == best_fit_decreasing(pieces, T)
-    assert sorted(sum(rows, [])) == sorted(pieces)
+    assert sorted(itertools.chain(*rows)) == sorted(pieces)
     assert sorted(layout.order) == list(range(len(rows)))
 
 

@@ -68,7 +68,10 @@ def test_a_uniform_model_of_bytes_gets_eight_bits_per_byte(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    T=st.integers(2, 90), batch_size=st.integers(1, 40), strategy=st.sampled_from(["concat", "best_fit"]), mask=st.booleans()
+    T=st.integers(2, 90),
+    batch_size=st.integers(1, 40),
+    strategy=st.sampled_from(["concat", "best_fit"]),
+    mask=st.booleans(),
 )
 def test_only_context_can_change_the_score(tmp_path_factory, T, batch_size, strategy, mask):
     """A model that looks at one token gets the same from every T, batch and strategy: each pair is scored exactly once."""

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tokenizers import TokenizerError
+from tokenizers import TokenizerError, training
 from tokenizers import tokenizer as module
-from tokenizers import training
 from tokenizers.tokenizer import END_OF_DOCUMENT, META, NASTY, PADDING, Tokenizer
 from tokenizers.training import TokenizerConfig, automatic, train
 
@@ -32,7 +31,9 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 
 TYPES = ["bpe", "unigram", "char", "word"]
 HOSTILE = st.lists(
-    st.sampled_from([*"ab z09.\t\n\r\0\u2581\u0301\u200d\ufeff\u00e9世🙂", "<0x0A>", "  ", "\n\n", META * 2, END_OF_DOCUMENT])
+    st.sampled_from(
+        [*"ab z09.\t\n\r\0\u2581\u0301\u200d\ufeff\u00e9世🙂", "<0x0A>", "  ", "\n\n", META * 2, END_OF_DOCUMENT]
+    )
     | st.characters(exclude_categories=["Cs"])
 ).map("".join)
 
@@ -56,8 +57,12 @@ def test_round_trip_of_known_texts_is_exact(any_type, text):
 def test_what_the_four_types_make_of_a_sentence(tmp_path):
     made = {}
     for model_type in TYPES:
-        made[model_type], _ = fit(tmp_path / model_type, ["the cat sat on the mat\n"] * 9, model_type=model_type, vocab_size="auto")
-    pieces = {name: [t.processor.id_to_piece(int(i)) for i in t.encode(["the cat\nsat"])[0]] for name, t in made.items()}
+        made[model_type], _ = fit(
+            tmp_path / model_type, ["the cat sat on the mat\n"] * 9, model_type=model_type, vocab_size="auto"
+        )
+    pieces = {
+        name: [t.processor.id_to_piece(int(i)) for i in t.encode(["the cat\nsat"])[0]] for name, t in made.items()
+    }
     assert pieces["char"] == [*"the", META, *"cat", "\n", *"sat"]
     assert pieces["word"][:3] == ["the", META + "cat", "\n"]
     assert len(pieces["bpe"]) < len(pieces["char"]) > len(pieces["unigram"])
@@ -152,7 +157,14 @@ def test_the_checked_documents_are_drawn_from_all(monkeypatch):
 
 
 def test_an_automatic_vocabulary_grows_with_the_text_and_takes_what_there_is(tmp_path):
-    assert [automatic(size) for size in (0, 1000, 200_000, 3_000_000, 10**8, 10**12)] == [512, 512, 1024, 4096, 16384, 32768]
+    assert [automatic(size) for size in (0, 1000, 200_000, 3_000_000, 10**8, 10**12)] == [
+        512,
+        512,
+        1024,
+        4096,
+        16384,
+        32768,
+    ]
     assert fit(tmp_path / "small", ["to be or not to be"], vocab_size="auto")[0].vocab_size < 300
     chinese = ["".join(chr(0x4E00 + n) for n in range(2000))]
     assert fit(tmp_path / "many", chinese, vocab_size="auto", character_coverage=1.0)[0].vocab_size > 2000

@@ -1,0 +1,110 @@
+"""Where the batch of a training step came from: its documents, and the file and row of the raw data that each was."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from flows import UserError
+from flows.environment import home
+from flows.models import REGISTERED, mlflow_run
+from flows.store import Store
+
+TEXT_CHARS = 60  # of each piece, to be recognised by
+
+
+@dataclass(frozen=True)
+class Explanation:
+    says: str
+    """which step of what, in a line"""
+    rows: list[dict]
+    """a row a piece of a document in the batch, in order"""
+
+
+def explain(run: str, step: int) -> Explanation:
+    """The documents of the batch that update number `step` (from 1, as MLflow counts) learned from.
+
+    run: a run id, a corpus (its newest model), or a registered model. Raises UserError when the run, its data or the step is
+    not there.
+    """
+    store = Store(home())
+    decoder = _decoder(store, run)
+    train, corpus = decoder["parameters"]["train"], decoder["corpus"]
+    if not 1 <= step <= train["steps"]:
+        raise UserError(f"--step {step} is not within 1 and {train['steps']}, the steps of this run")
+    packed = _made_from(store, decoder, "pack")
+    documents = _made_from(store, packed, "clean")
+    raw = _made_from(store, documents, "download")["parameters"]
+    where = (
+        " ".join(str(raw[name]) for name in ("handle", "version", "url") if raw.get(name)) or "files of this machine"
+    )
+
+    from gpt.dataset import PAD_TARGET, Dataset
+    from tokenizers.tokenizer import Tokenizer
+
+    dataset = Dataset.open(packed["path"])
+    tokenizer = Tokenizer(f"{_made_from(store, packed, 'tokenize')['path']}/tokenizer.model")
+    index, sources = dataset.splits["train"].index, dataset.sources()
+    batch = dataset.batch(step - 1, train["batch_size"], train["seed"])
+    rows = []
+    for sequence, (targets, of) in enumerate(zip(batch.targets_BT, batch.documents_BT, strict=True)):
+        starts = np.flatnonzero(np.diff(of, prepend=-2))
+        for start, end in zip(starts, [*starts[1:], len(of)], strict=True):
+            if targets[start] == PAD_TARGET:
+                continue
+            known, text = index[of[start]], tokenizer.decode(t for t in targets[start:end] if t != dataset.eos_id)
+            rows.append(
+                {
+                    "sequence": sequence,
+                    "tokens": int(end - start),
+                    "of": int(known["length"]) + 1,
+                    "document": known["doc_id"].decode(),
+                    "file": sources[known["source"]],
+                    "row": int(known["row"]),
+                    "text": " ".join(text.split())[:TEXT_CHARS],
+                }
+            )
+    shape = f"{train['batch_size']} sequences of {dataset.block_size} tokens"
+    return Explanation(f"step {step} of {train['steps']}, {corpus} from {where}: {shape}", rows)
+
+
+def _decoder(store: Store, run: str) -> dict:
+    """The manifest of the training artifact that a run made or reused."""
+    if re.fullmatch(r"[a-z0-9-]+", run) and (found := store.manifests(run, "train")):
+        return found[-1]
+    if found := re.fullmatch(REGISTERED, run):
+        wanted = {"digest": _version(run, *found.groups()).tags.get("digest")}
+    elif re.fullmatch(r"[0-9a-f]{32}", run):
+        tags = mlflow_run(run).data.tags
+        wanted = {"corpus": tags.get("corpus"), "key": tags.get("train.key")}
+        if not wanted["key"]:
+            raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
+    else:
+        raise UserError(
+            f"run {run!r} is not known; give a run id, a corpus, or gpt-<corpus>@champion (gpt artifacts lists what is)"
+        )
+    for manifest in store.manifests(wanted.get("corpus", "*"), "train"):
+        if all(manifest[name] == value for name, value in wanted.items()):
+            return manifest
+    raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
+
+
+def _made_from(store: Store, manifest: dict, stage: str) -> dict:
+    """The manifest of an input."""
+    digest = manifest["inputs"][stage]
+    for found in reversed(store.manifests(manifest["corpus"], stage)):
+        if found["digest"] == digest:
+            return found
+    raise UserError(
+        f"{manifest['corpus']}/{stage} with digest {digest[:12]}, which the run was made from, is gone (pruned?)"
+    )
+
+
+def _version(asked: str, name: str, alias: str | None, version: str | None):
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    try:
+        return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+    except mlflow.MlflowException as error:
+        raise UserError(f"model {asked!r} is not known to MLflow") from error
