@@ -15,9 +15,10 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# What else it can do: make bench BENCH="--help". The figures stay in .bench, the peer's packages in a venv of their own.
+# What else it can do: make bench BENCHES=encoding BENCH="--help". The figures stay in .bench, peers in a venv of their own.
+BENCHES ?= cleaning encoding
 bench: .venv/installed .venv-bench/installed
-	@$(BIN)/python -m benchmarks.cleaning $(BENCH)
+	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done
 
 ui: .venv/installed
 	@$(BIN)/gpt ui

@@ -12,21 +12,17 @@ README.md says what the figures mean.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
-import psutil
 
 from benchmarks import dump, report
+from benchmarks.watching import ROOT, empty, machine, watch
 from flows.fan_out import SETTINGS
 
-ROOT = Path(__file__).resolve().parents[1]
 DATATROVE = ROOT / ".venv-bench"
 PARTS = ("floor", "ours", "plain", "datatrove", "steps")
 # What takes its turn in a round: system, workers, bytes of the dump at most.
@@ -68,8 +64,8 @@ def main() -> None:
 
 def measure(cache: Path, system: str, workers: int, files: list[Path], every: float = 0.5) -> dict:
     """One run of a system over files, its memory looked at `every` so many seconds; its results stay in out-<system>."""
-    command = [sys.executable, "-m", "benchmarks.systems", system, workers, _empty(cache / f"out-{system}"), *files]
-    return _watch(system, workers, command, sum(path.stat().st_size for path in files), every)
+    command = [sys.executable, "-m", "benchmarks.systems", system, workers, empty(cache / f"out-{system}"), *files]
+    return watch(system, workers, command, sum(path.stat().st_size for path in files), every)
 
 
 def datatrove(cache: Path, path: Path) -> list[dict]:
@@ -79,12 +75,12 @@ def datatrove(cache: Path, path: Path) -> list[dict]:
         return []
     lines = [json.dumps(article, ensure_ascii=False) + "\n" for article in json.loads(path.read_text(encoding="utf-8"))]
     lines = lines[: int(len(lines) * DATATROVE_BYTES / path.stat().st_size)]
-    folder = _empty(cache / "jsonl")
+    folder = empty(cache / "jsonl")
     for worker in range(2):
         (folder / f"{worker}.jsonl").write_text("".join(lines[worker::2]), encoding="utf-8")
-    python, out = DATATROVE / "bin" / "python", _empty(cache / "out-datatrove")
+    python, out = DATATROVE / "bin" / "python", empty(cache / "out-datatrove")
     command = [python, ROOT / "benchmarks" / "datatrove_peer.py", folder, out]
-    return [_watch("datatrove", 2, command, sum(len(line.encode()) for line in lines), 0.5)]
+    return [watch("datatrove", 2, command, sum(len(line.encode()) for line in lines), 0.5)]
 
 
 def equal(cache: Path, files: list[Path]) -> bool:
@@ -102,48 +98,11 @@ def equal(cache: Path, files: list[Path]) -> bool:
 
 def subset(cache: Path, files: list[Path], n_bytes: float) -> list[Path]:
     """The first files that make about n_bytes, one at least: links in a folder of their own, read once for the page cache."""
-    folder = _empty(cache / "subset" / files[0].parent.name)
+    folder = empty(cache / "subset" / files[0].parent.name)
     for path in files[: max(1, round(n_bytes / files[0].stat().st_size))]:
         os.link(path, folder / path.name)
         path.read_bytes()
     return sorted(folder.iterdir())
-
-
-def machine() -> dict[str, str]:
-    cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
-    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
-    versions = {"python": platform.python_version(), "polars": pl.__version__, "commit": commit.strip()}
-    return {"date": time.strftime("%Y-%m-%d"), "cpu": cpu, "cores": str(os.cpu_count()), "memory": memory} | versions
-
-
-def _watch(system: str, workers: int, command: list, n_bytes: int, every: float) -> dict:
-    """What a command prints last, as JSON, with its rate, the memory of all its processes, and who else was at work."""
-    before, own, peak = psutil.cpu_times(), os.times(), 0
-    with subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while process.poll() is None:
-            with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
-                root = psutil.Process(process.pid)
-                peak = max(peak, sum(one.memory_info().rss for one in [root, *root.children(recursive=True)]))
-            time.sleep(every)
-        output = process.stdout.read()
-    if process.returncode:
-        raise SystemExit(f"{system} with {workers} workers ended with code {process.returncode}: see its out-{system}")
-    after, own = psutil.cpu_times(), sum(os.times()[2:4]) - sum(own[2:4])  # of the process and all its own
-    spent = {name: getattr(after, name) - getattr(before, name) for name in before._fields if "guest" not in name}
-    others = sum(spent.values()) - spent["idle"] - spent["iowait"] - spent["steal"] - own
-    run = {"system": system, "workers": workers, "bytes": n_bytes, "cpu_seconds": own, "peak": peak}
-    run |= {"steal": spent["steal"] / sum(spent.values()), "others": max(0.0, others) / sum(spent.values())}
-    run |= json.loads(output.splitlines()[-1])  # cpu_seconds without the start of the process, where a system says it
-    run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
-    print(report.line(run), flush=True)
-    return run
-
-
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _dump(cache: Path, n_bytes: float) -> list[Path]:

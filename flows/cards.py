@@ -24,14 +24,14 @@ def tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict, fact
     share = counts["sampled_bytes"] / max(1, counts["seen_bytes"])
     sampled = (
         f"Trained on {counts['sampled_bytes']:,} of {counts['seen_bytes']:,} bytes ({share:.1%}) of "
-        f"{counts['seen_documents']:,} training documents; the rest are newlines, a symbol of their own, and what was not drawn. "
-        f"{counts['round_trips']:,} documents and awkward strings came back byte for byte."
+        f"{counts['seen_documents']:,} training documents; the rest are newlines, a symbol of their own, and what was not "
+        f"drawn. {counts['round_trips']:,} documents and awkward strings came back byte for byte."
     )
     rows = [
         row | {name: f"{row[name]:,.2f}" for name in ("bytes_per_token", "tokens_per_document")}
         for row in facts["splits"]
     ]
-    known = [("pieces", counts["vocab_size"]), ("fingerprint", counts["fingerprint"])]
+    known = [("fingerprint", counts["fingerprint"])]
     known += [(name.replace("_", " "), str(value)) for name, value in settings.items() if value not in ([], ())]
     sections = [
         (
@@ -52,7 +52,7 @@ def tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict, fact
             "Pieces",
             [Figure("lengths", "pieces and tokens by length", draw(folder / "lengths", _lengths, facts["lengths"]))],
         ),
-        ("Most frequent", [Table(("piece", "of tokens"), facts["frequent"])]),
+        ("Most frequent", [",  ".join(f"{piece} {share:.1%}" for piece, share in facts["frequent"])]),
         ("Longest", [", ".join(facts["longest"])]),
         (
             "Examples",

@@ -1,0 +1,166 @@
+"""How fast text becomes ids, shards and batches: beside raw SentencePiece, Hugging Face tokenizers and plain memory maps.
+
+    make bench BENCHES=encoding                              # some six minutes on two cores
+    make bench BENCHES=encoding BENCH="--memory 4000"        # and the memory of packing 4 GB
+    python -m benchmarks.encoding --runs 1 --only encode
+
+Every figure comes from a process of its own (encoders.py); the systems take turns. README.md says what the figures mean.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from benchmarks import dump, report
+from benchmarks.watching import ROOT, empty, machine, watch
+from gpt.dataset import Dataset, Description, write
+from gpt.shards import Documents
+from tokenizers.training import TokenizerConfig, train
+
+PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
+VOCABULARY = 8192
+PARTS = ("encode", "pack", "load")
+MODELS = ("bpe", "unigram")
+ENCODERS = [("raw", 1), ("ours", 1), ("raw", 2), ("ours", 2), ("processes", 2)]
+LOADERS = ("sequential", "random windows", "ours concat", "ours best_fit")
+LOADED_TOKENS = 200_000_000
+
+
+def main() -> None:
+    given = _arguments()
+    cache: Path = given.cache
+    cache.mkdir(parents=True, exist_ok=True)
+    texts = documents(cache, given.megabytes * 1e6)
+    models = {name: _model(cache, texts, name) for name in MODELS}
+    found: dict = {"machine": machine(), "encode": [], "pack": [], "load": [], "memory": []}
+    for _ in range(given.runs):
+        for name, model in models.items():
+            if "encode" in given.only:
+                found["encode"] += [_encode(cache, system, threads, name, model, texts) for system, threads in ENCODERS]
+                found["encode"] += [_hugging_face(cache, texts)] if name == "bpe" and PYTHON_OF_PEERS.exists() else []
+            if "pack" in given.only:
+                found["pack"].append(_encode(cache, "pack", 2, name, model, texts))
+        if "load" in given.only:
+            found["load"] += _load(cache)
+    for size in given.memory:
+        found["memory"].append(
+            _encode(cache, "pack", 2, "unigram", models["unigram"], documents(cache, size), every=0.05)
+        )
+    (cache / "encoding.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (cache / "encoding.md").write_text(report.show_encoding(found), encoding="utf-8")
+
+
+def documents(cache: Path, n_bytes: float) -> Path:
+    """A folder as the clean stage leaves it, of about n_bytes of article text."""
+    folder = cache / f"texts-{n_bytes / 1e6:.0f}"
+    out = folder / "documents"
+    if (folder / "done").exists():
+        return folder
+    empty(out)
+    for number, path in enumerate(dump.write(cache / "dump", int(n_bytes * 1.06))):
+        row = pl.int_range(pl.len())
+        frame = pl.read_json(path, schema=dict.fromkeys(("id", "title", "text"), pl.String)).select(
+            doc_id=pl.col("id").hash().cast(pl.String).str.zfill(32),
+            text="text",
+            split=pl.when(row % 100 == 0).then(pl.lit("val")).otherwise(pl.lit("train")),
+            source_file=pl.lit(path.name),
+            source_row=row,
+            n_bytes=pl.col("text").str.len_bytes(),
+        )
+        frame.write_parquet(
+            out / f"{number:05}.parquet", compression="zstd", compression_level=3, row_group_size=50_000
+        )
+    (folder / "done").touch()
+    return folder
+
+
+def _model(cache: Path, texts: Path, model_type: str) -> Path:
+    folder = cache / f"tokenizer-{model_type}"
+    if not (folder / "tokenizer.model").exists():
+        frame = pl.read_parquet(sorted((texts / "documents").glob("*.parquet"))[0])
+        folder.mkdir(exist_ok=True)
+        train(
+            frame["text"],
+            int(frame["n_bytes"].sum()),
+            folder,
+            TokenizerConfig(model_type, VOCABULARY, sample_bytes=8_000_000),
+        )
+    return folder / "tokenizer.model"
+
+
+def _encode(cache: Path, system: str, threads: int, name: str, model: Path, texts: Path, every: float = 0.2) -> dict:
+    n_bytes = int(pl.scan_parquet(texts / "documents" / "*.parquet").select(pl.col("n_bytes").sum()).collect().item())
+    out = empty(cache / "out-packed")
+    command = [sys.executable, "-m", "benchmarks.encoders", system, threads, model, texts, out]
+    return watch(system, threads, command, n_bytes, every) | {"model": name}
+
+
+def _hugging_face(cache: Path, texts: Path) -> dict:
+    """The peer: byte-level BPE of an equal vocabulary, trained on the same text, over the same documents."""
+    frame = pl.read_parquet(texts / "documents" / "*.parquet", columns=["text", "n_bytes"])
+    path = cache / "texts.jsonl"
+    frame.select("text").write_ndjson(path)
+    command = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "hugging_face_encoder.py", path, VOCABULARY]
+    return watch("hugging face", 2, command, int(frame["n_bytes"].sum()), 0.2) | {"model": "bpe"}
+
+
+def _load(cache: Path) -> list[dict]:
+    """Batches from a cold memory map, on one core."""
+    found = []
+    for T in (256, 1024):
+        for system in LOADERS:
+            folder = _tokens(cache, T, system.removeprefix("ours ") if system.startswith("ours") else "concat")
+            command = [sys.executable, "-m", "benchmarks.encoders", "load", 1, system.split()[0], folder, T]
+            n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.shard"))
+            found.append(watch(system, 1, command, n_bytes, 0.2) | {"T": T})
+    return found
+
+
+def _tokens(cache: Path, T: int, strategy: str) -> Path:
+    """A packed dataset of random ids: LOADED_TOKENS in documents of 600 tokens on average, as Wikipedia's articles are."""
+    folder = cache / f"loaded-{strategy}-{T}"
+    if not (folder / "dataset.json").exists():
+
+        def made(n_tokens: int, start: int):
+            generator, done = np.random.default_rng(0), 0
+            while done < n_tokens:
+                lengths = np.minimum(generator.geometric(1 / 600, 20_000), 8000)
+                ids = generator.integers(3, VOCABULARY, lengths.sum(), np.int32)
+                names, rows = [f"{done + n}" for n in range(len(lengths))], np.arange(len(lengths))
+                yield Documents(names, ids, lengths, 4 * lengths, ["random"] * len(lengths), rows)
+                done += len(ids)
+
+        about = Description(VOCABULARY, T, 1, 2, "random", strategy)
+        write(folder, {"train": lambda start: made(LOADED_TOKENS, start), "val": lambda start: made(1, start)}, about)
+    Dataset.open(folder)
+    return folder
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.encoding", description="Encoding, packing, loading and peers."
+    )
+    parser.add_argument("--megabytes", type=float, default=70, help="of text (70)")
+    parser.add_argument("--runs", type=int, default=5, help="rounds, of which medians are taken (5)")
+    parser.add_argument(
+        "--memory", default="", help="sizes in MB to measure the memory of packing at, such as 1000,4000"
+    )
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}; none: just --memory")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for texts and results (.bench)")
+    given = parser.parse_args()
+    given.cache = given.cache.resolve()
+    given.memory = [float(size) * 1e6 for size in given.memory.split(",") if size]
+    given.only = [part for part in given.only.split(",") if part != "none"]
+    if unknown := set(given.only) - set(PARTS):
+        parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(PARTS)}, none")
+    return given
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    main()
