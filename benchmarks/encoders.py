@@ -80,7 +80,7 @@ def pack(threads: int, model: Path, texts: Path, out: Path) -> dict:
 
 
 def load(threads: int, system: str, folder: Path, T: str) -> dict:
-    """Open a dataset that is in no cache, and draw 33 M tokens in batches of 16,384 (sequential: all): int64 inputs, targets."""
+    """Open a dataset that is in no cache, and draw 33 M tokens in batches of 16,384 (sequential: all), as int64."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     T = int(T)
     B = 16_384 // T
