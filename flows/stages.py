@@ -129,7 +129,9 @@ def pack(job: Job) -> dict:
         tokenizer_fingerprint=tokenizer.fingerprint,
         **asdict(asked),
     )
-    shutil.copy(job.inputs["tokenize"].folder / MODEL, job.folder / MODEL)  # a machine that only trains has all it needs
+    shutil.copy(
+        job.inputs["tokenize"].folder / MODEL, job.folder / MODEL
+    )  # a machine that only trains has all it needs
     splits = dataset.write(job.folder, {split: partial(encoded, split) for split in dataset.SPLITS}, about)
     counts = {f"{split}_{what}": number for split, numbers in splits.items() for what, number in numbers.items()}
     for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import mlflow
+import polars as pl
 import pytest
 
 from tests.conftest import ROOT, environment, gpt
@@ -86,12 +87,42 @@ def test_datasets_are_inputs_by_digest(runs):
 def test_reports_and_samples_are_artifacts(runs):
     files = {
         item.path
-        for folder in ("clean", "pack", "train", "samples")
+        for folder in ("clean", "tokenize", "pack", "train", "samples")
         for item in mlflow.artifacts.list_artifacts(run_id=runs[0].info.run_id, artifact_path=folder)
     }
     assert {"clean/report.json", "clean/card.html", "clean/card.md", "clean/lengths.png"} <= files
+    assert {"tokenize/card.html", "tokenize/lengths.png", "pack/card.html", "pack/card.json"} <= files
     assert {"pack/baselines.json", "train/evaluations.json", "samples/step-000020.txt"} <= files
     assert mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/samples/step-000020.txt").strip()
+
+
+def test_the_batch_of_a_step_is_explained_down_to_the_raw_rows(trained, runs):
+    """By run id, the registered model and the corpus alike."""
+    raw = " ".join((trained.parent / "notes.txt").read_text().split())
+    first = json.loads(gpt(trained, "explain", runs[0].info.run_id, "--step", "1", "--json").stdout)
+    assert sum(row["tokens"] for row in first) == 4 * 32
+    assert {row["file"] for row in first} == {"notes.txt"}
+    assert [row["sequence"] for row in first] == sorted(row["sequence"] for row in first)
+    for row in first:
+        assert row["tokens"] <= row["of"]
+        assert row["text"] in raw
+    documents = pl.read_parquet(next(trained.glob("artifacts/mine/clean/*/documents/*.parquet")))
+    known = {
+        name: (file, row, split)
+        for name, file, row, split in documents["doc_id", "source_file", "source_row", "split"].iter_rows()
+    }
+    assert {known[row["document"]] for row in first} == {(row["file"], row["row"], "train") for row in first}
+    for name in ("gpt-mine@champion", runs[1].info.run_id):
+        assert json.loads(gpt(trained, "explain", name, "--step", "1", "--json").stdout) == first
+    later = gpt(trained, "explain", "mine", "--step", "20")
+    assert "step 20 of 20, mine from files of this machine: 4 sequences of 32 tokens" in later.stderr
+    for arguments, words in (
+        ((runs[0].info.run_id, "--step", "21"), "not within 1 and 20"),
+        ((runs[3].info.run_id, "--step", "1"), "trained nothing"),
+    ):
+        refused = gpt(trained, "explain", *arguments)
+        assert refused.returncode == 2
+        assert words in refused.stderr
 
 
 def test_checkpoints_are_logged_models_with_their_metrics(runs):
