@@ -142,7 +142,8 @@ def test_a_model_that_knows_nothing_is_at_chance(model, tokenizer):
 def test_the_score_is_that_of_the_sentence_after_what_all_candidates_share(model, tokenizer):
     """By a plain loop, without padding or batches."""
     model.eval()
-    for verdict in score(model, tokenizer, CAPITALS[:4] + FACTS[-4:]):
+    years = [fact for fact in FACTS if fact.name.startswith("year: ")][-4:]  # whose answers begin alike
+    for verdict in score(model, tokenizer, CAPITALS[:4] + years + FACTS[-4:]):
         ids = [tokenizer.encode(text) for text in verdict.fact.candidates(verdict.phrasing)]
         prompt = tokenizer.encode(verdict.fact.sentences[verdict.phrasing][0])
         start = shared([*ids, prompt])
