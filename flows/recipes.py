@@ -57,6 +57,8 @@ class Sample:
     temperature: float = 0.8
     top_k: int = 50
     seed: int = 0
+    facts: bool = False
+    """ask it the simple facts of gpt/facts.toml, in English, as a model of Wikipedia should know them"""
 
     def __post_init__(self):
         problems = [] if self.prompts else ['prompts is empty; the empty prompt is [""]']

@@ -1,28 +1,41 @@
-"""What a finished run leaves for its reader: samples, the table of stages, the link to MLflow, the summary on the terminal."""
+"""What a finished run leaves for its reader: samples, the table of stages, a link to MLflow, the summary on the terminal."""
+
+from __future__ import annotations
 
 import json
 import resource
 import shlex
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from rich.markup import escape
 
-from flows import progress, registry
+from flows import assess, progress, registry
 from flows.recipes import Recipe
 from flows.store import Artifact
 from flows.tracking import Tracker
 
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+    from gpt.model import GPT
+
 
 def finish(recipe: Recipe, tracker: Tracker) -> dict:
-    """Let the model write, register it, tell Prefect and MLflow, and return the summary that the flow ends with."""
+    """Let the model write, and ask it; register it; tell Prefect and MLflow; return the summary that the flow ends with."""
+    from gpt.generate import load
+
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
-    texts = samples(recipe, decoder.folder / "model")
-    tracker.text("\n\n---\n\n".join(texts), f"samples/step-{decoder.counts['best_step']:06d}.txt")
+    step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
+    written = samples(recipe, gpt, tokenizer)
+    texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+    tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+    repeated = assess.repeats(tracker, step, written, stages["clean"].folder)
+    known = assess.knows(tracker, step, gpt, tokenizer, recipe)
     model = register(tracker, recipe, decoder, sequences)
     summary = {
         "corpus": recipe.corpus,
@@ -30,6 +43,8 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
         "baselines": sequences.counts["baselines"],
         "epochs": recipe.train.steps * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
+        "longest_overlap": repeated,
+        "facts": known,
         "model": model,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
@@ -61,11 +76,10 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
         return ""
 
 
-def samples(recipe: Recipe, model_folder: Path) -> list[str]:
+def samples(recipe: Recipe, gpt: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
     """The model's continuation of each of the recipe's prompts."""
-    from gpt.generate import load, stream_text
+    from gpt.generate import stream_text
 
-    model, tokenizer = load(model_folder)
     asked = recipe.sample
     settings = {
         "max_tokens": asked.max_tokens,
@@ -73,7 +87,7 @@ def samples(recipe: Recipe, model_folder: Path) -> list[str]:
         "top_k": asked.top_k,
         "seed": asked.seed,
     }
-    return [prompt + "".join(stream_text(model, tokenizer, prompt, **settings)) for prompt in asked.prompts]
+    return ["".join(stream_text(gpt, tokenizer, prompt, **settings)) for prompt in asked.prompts]
 
 
 def tell_prefect(recipe: Recipe, tracker: Tracker, stages: dict[str, Artifact], texts: list[str]) -> None:
@@ -101,6 +115,10 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
     console, corpus = progress.console, recipe.corpus
     seconds = "  ".join(f"{name} {'reused' if a.reused else f'{a.seconds:.1f}'}" for name, a in stages.items())
     bits = {"this model": summary["val_bpb"]} | summary["baselines"]
+    facts = (known := summary["facts"]) and (
+        f"{known['accuracy']:.1%} of {known['facts']} right, 95 % interval {known['low']:.1%} to {known['high']:.1%}, "
+        f"chance {known['chance']:.0%}"
+    )
     rows = {
         "documents": f"{cleaned['documents']:,} kept, {cleaned['rejects']:,} dropped",
         "vocabulary": f"{stages['tokenize'].counts['vocab_size']:,} pieces",
@@ -112,6 +130,8 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         ),
         "seconds": seconds,
         "peak memory": f"{summary['peak_memory_bytes'] / 1e9:.2f} GB",
+        "repeats": f"at most {summary['longest_overlap']} characters in a row of the training text, in these samples",
+        "facts": facts,
         "model": summary["model"] or "not registered",
         "MLflow": f"{summary['mlflow_url']}  (run {summary['mlflow_run']})",
     }
@@ -122,7 +142,8 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         )
         console.print()
     for name, value in rows.items():
-        console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
+        if value:
+            console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
     prompt = shlex.quote(recipe.sample.prompts[0].strip())
     source = f" --from {shlex.quote(recipe.source.path)}" if recipe.source.kind == "local" else ""
     console.print("\n[bold]next[/bold]")

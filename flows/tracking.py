@@ -206,6 +206,10 @@ class Tracker:
     def text(self, text: str, file: str) -> None:
         self.later(lambda: self.client.log_text(self.run_id, text, file))
 
+    def table(self, columns: dict[str, list], file: str) -> None:
+        """A table that MLflow's page shows as one, and compares between runs."""
+        self.later(lambda: self.client.log_table(self.run_id, columns, file))
+
     def close(self, status: str) -> None:
         """Wait for what is left, for a limited time, and end the run."""
         self._closing.set()

@@ -40,7 +40,7 @@ class TokenizerConfig:
     """share of the characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost"""
     user_defined_symbols: tuple[str, ...] = ()
     """always one piece each, wherever they stand in the text"""
-    sample_bytes: int = 64_000_000
+    sample_bytes: int = 32_000_000
     """training reads about this many bytes of the training documents, drawn evenly"""
     seed: int = 0
     """of that draw"""
