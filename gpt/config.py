@@ -31,6 +31,8 @@ class ModelConfig:
     """Blocks of attention and feed-forward."""
     n_head: int = 4
     """Attention heads; each is n_embd / n_head wide."""
+    n_kv_head: int = 0
+    """Heads of keys and values, each read by n_head / n_kv_head heads of queries (Ainslie 2023); 0: one for each."""
     n_embd: int = 128
     """C: the width of the residual stream."""
     positions: Literal["learned", "sinusoidal", "rotary"] = "rotary"
@@ -51,6 +53,8 @@ class ModelConfig:
     """Start the projections back into the residual stream at zero, so that every block starts as the identity."""
     embedding_norm: bool = True
     """RMS-normalize what enters the first block: small initial embeddings are not drowned by the first branches."""
+    cross_attention: bool = False
+    """A branch in every block that looks at a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
 
     def __post_init__(self) -> None:
         problems = check_types(self)
@@ -61,15 +65,19 @@ class ModelConfig:
                 block_size=(1, 2**20),
                 n_layer=(1, 1000),
                 n_head=(1, 1000),
+                n_kv_head=(0, 1000),
                 n_embd=(1, 10**6),
             )
             if not 0 <= self.dropout < 1:
                 problems.append(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
-            if not problems and self.n_embd % self.n_head:
+        if not problems:
+            if self.n_embd % self.n_head:
                 problems.append(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
-            elif not problems and self.positions == "rotary" and self.n_embd // self.n_head % 2:
+            elif self.positions == "rotary" and self.head_size % 2:
                 problems.append(f"rotary positions need an even head width; n_embd / n_head is {self.head_size}")
-            if not problems and self.positions == "sinusoidal" and self.n_embd % 2:
+            if self.n_head % self.kv_heads:
+                problems.append(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
+            if self.positions == "sinusoidal" and self.n_embd % 2:
                 problems.append(f"sinusoidal positions need an even n_embd; it is {self.n_embd}")
         _raise("model", problems)
 
@@ -77,6 +85,11 @@ class ModelConfig:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.n_kv_head or self.n_head
 
 
 @dataclass(frozen=True)

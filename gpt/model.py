@@ -3,27 +3,37 @@
 Notable:
 - every part that papers disagree on is an option of `ModelConfig`; GPT-2 and a modern decoder are two settings of one class
 - pre-norm residual branches; attention through torch's scaled_dot_product_attention (flash where there is one)
-- rotary positions, RMSNorm on queries and keys, squared ReLU, projections that start at zero
+- rotary positions, RMSNorm on queries and keys, squared ReLU, grouped queries, projections that start at zero
+- attention over a memory (an encoder's output) as a further branch that changes nothing until it is trained
 - `init_weights` explains the initial value of every tensor in one place
 
-Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, V = vocab_size.
+Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, K heads of keys and values, V = vocab_size, S places of memory.
 """
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gpt import GPTError
 from gpt.config import ModelConfig
+from gpt.loss import cross_entropy
+from gpt.positions import document_mask, rotate, rotations, sinusoids
 
-IGNORE = -1  # a target that is no target: padding after the last token of a split
+EPS = 1e-6  # of RMSNorm
+Rotary = tuple[Tensor, Tensor]  # cos_TD and sin_TD, or a row of each for every sequence
 
 
 class GPT(nn.Module):
-    """A decoder-only transformer."""
+    """A decoder-only transformer.
+
+    recompute: keep no activations inside blocks for the backward pass but compute them twice (Chen 2016): a third more work,
+    a fraction of the memory, the same numbers. Set it on the model; it is no part of what the model is.
+    """
+
+    recompute = False
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -70,6 +80,7 @@ class GPT(nn.Module):
         matrices in blocks      normal, std 1/sqrt(fan in): a unit-variance input keeps its variance
         ... back into the       zero with zero_init (every block starts as the identity); else the std above over
             residual stream     sqrt(2 N), as GPT-2 has it: the stream's variance does not grow with its 2 N branches
+            from a memory       always zero
         biases                  zero
         norm weights            one; LayerNorm biases zero (torch's own defaults)
         """
@@ -86,101 +97,165 @@ class GPT(nn.Module):
                 nn.init.normal_(linear.weight, std=std)
                 if linear.bias is not None:
                     nn.init.zeros_(linear.bias)
+            if self.config.cross_attention:
+                nn.init.zeros_(block.cross_attention.out.weight)
 
-    def forward(self, ids_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BT: Tensor, documents_BT: Tensor | None = None, memory_BSC: Tensor | None = None,
+        memory_mask_BS: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Logits of the token after each position.
 
         ids_BT: int64 in 0..V-1, T at most block_size. documents_BT: a number for each position, equal within a document; then
         positions see their own document only and count from its beginning, as if each document stood in a row of its own.
-        Returns logits_BTV in the dtype of computation. Raises GPTError when T is over block_size.
+        memory_BSC: what the cross-attention of a model that has it looks at; without, that branch is left out.
+        memory_mask_BS: bool, where the memory may be seen (everywhere); a row that may see none of it gets nothing from it.
+        Returns logits_BTV in the dtype of computation. Raises GPTError when T is over block_size, or for an unfit memory.
         """
+        return F.linear(self.hidden(ids_BT, documents_BT, memory_BSC, memory_mask_BS), self.head_weight_VC)
+
+    def loss(
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean",
+        memory_BSC: Tensor | None = None, memory_mask_BS: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Cross-entropy in nats, float32, of the targets that are not IGNORE (the other arguments: see `forward`).
+
+        reduction: "mean", "sum", or "none" for one of each target: flat (B*T,), 0 where IGNORE. The logits are never all in
+        memory (see `gpt.loss`).
+        """
+        x_BTC = self.hidden(ids_BT, documents_BT, memory_BSC, memory_mask_BS)
+        return cross_entropy(x_BTC.flatten(0, 1), self.head_weight_VC, targets_BT.flatten(), reduction)
+
+    def hidden(
+        self, ids_BT: Tensor, documents_BT: Tensor | None = None, memory_BSC: Tensor | None = None,
+        memory_mask_BS: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """What the head reads: the last block's output, normalized, (B, T, C). Arguments: see `forward`."""
         T = ids_BT.shape[1]
         if self.config.block_size < T:
             raise GPTError(f"{T} tokens of context are more than this model's block size {self.config.block_size}")
+        self._check_memory(ids_BT, memory_BSC, memory_mask_BS)
+        mask_B1TT, place_T = (None, slice(T)) if documents_BT is None else document_mask(documents_BT)
+        memory_mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
+        x_BTC = self.dropout(self.embed(ids_BT, place_T))
+        # Rotation tells distances only, so it needs no counting from a document's beginning.
+        rotary = (self.cos_TD[:T], self.sin_TD[:T]) if self.config.positions == "rotary" else None
+        for block in self.blocks:
+            arguments = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
+            recompute = self.recompute and torch.is_grad_enabled()
+            x_BTC = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
+        return self.norm(x_BTC)
+
+    def embed(self, ids_BT: Tensor, place_T: Tensor | slice) -> Tensor:
+        """What enters the first block, (B, T, C). place_T: the positions of the tokens in their text."""
         x_BTC = self.tokens(ids_BT)
-        rotary, mask_B1TT, place_T = None, None, slice(T)
-        if documents_BT is not None:
-            mask_B1TT, place_T = document_mask(documents_BT)
         if self.config.positions == "learned":
             x_BTC = x_BTC + self.positions.weight[place_T]
         elif self.config.positions == "sinusoidal":
             x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[place_T]  # Vaswani 2017, sections 3.4 and 3.5
-        else:  # tells distances only, so it needs no counting from a document's beginning
-            rotary = (self.cos_TD[:T], self.sin_TD[:T])
-        if self.config.embedding_norm:
-            x_BTC = F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=1e-6)
-        x_BTC = self.dropout(x_BTC)
-        for block in self.blocks:
-            x_BTC = block(x_BTC, rotary, mask_B1TT)
-        return F.linear(self.norm(x_BTC), self.head_weight_VC)
+        return F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=EPS) if self.config.embedding_norm else x_BTC
 
-    def loss(
-        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean"
-    ) -> Tensor:
-        """Cross-entropy in nats, float32, of the targets that are not IGNORE (documents_BT: see `forward`).
-
-        reduction: "mean", "sum", or "none" for one of each target: flat (B*T,), 0 where IGNORE.
-        """
-        logits_BTV = self(ids_BT, documents_BT)
-        return F.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORE, reduction=reduction
-        )
-
-
-def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Which positions each may see, bool (B, 1, T, T): those of its own document so far; and its place there, int64 (B, T)."""
-    T = documents_BT.shape[1]
-    index_T = torch.arange(T, device=documents_BT.device)
-    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
-    mask_BTT = same_BTT & (index_T[:, None] >= index_T)
-    first_BT = torch.where(documents_BT != documents_BT.roll(1, dims=1), index_T, 0).cummax(dim=1).values
-    return mask_BTT[:, None], index_T - first_BT
+    def _check_memory(self, ids_BT: Tensor, memory_BSC: Tensor | None, memory_mask_BS: Tensor | None) -> None:
+        if memory_BSC is None:
+            if memory_mask_BS is not None:
+                raise GPTError("a memory_mask was given without a memory")
+            return
+        B, C, shape = len(ids_BT), self.config.n_embd, tuple(memory_BSC.shape)
+        if not self.config.cross_attention:
+            raise GPTError("this model has no attention over a memory: build it with cross_attention = true")
+        if len(shape) != 3 or (shape[0], shape[2]) != (B, C):
+            raise GPTError(f"the memory is {shape}; with {B} sequences and n_embd {C} it must be ({B}, S, {C})")
+        if memory_mask_BS is not None and (memory_mask_BS.shape, memory_mask_BS.dtype) != (shape[:2], torch.bool):
+            found = f"{tuple(memory_mask_BS.shape)} {memory_mask_BS.dtype}"
+            raise GPTError(f"the memory_mask is {found}; it must be {shape[:2]} torch.bool")
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)); a further branch (over a memory) would stand between."""
+    """x + attention(norm(x)), then (with a memory) + cross_attention(norm(x), memory), then + feed_forward(norm(x))."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.attention_norm = normalization(config)
         self.attention = SelfAttention(config)
+        if config.cross_attention:
+            self.cross_attention_norm = normalization(config)
+            self.cross_attention = CrossAttention(config)
         self.feed_forward_norm = normalization(config)
         self.feed_forward = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None = None, mask_B1TT: Tensor | None = None
+        self,
+        x_BTC: Tensor,
+        rotary: Rotary | None = None,
+        mask_B1TT: Tensor | None = None,
+        memory_BSC: Tensor | None = None,
+        memory_mask_B11S: Tensor | None = None,
     ) -> Tensor:
         x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), rotary, mask_B1TT))
+        if memory_BSC is not None:
+            found_BTC = self.cross_attention(self.cross_attention_norm(x_BTC), memory_BSC, memory_mask_B11S)
+            x_BTC = x_BTC + self.dropout(found_BTC)
         return x_BTC + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTC)))
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head self-attention.
+    """Causal multi-head self-attention; with fewer heads of keys and values, each is read by H / K heads of queries.
 
     Dropout is at the branch's end only: on attention weights it would rule out the flash kernel on CPU.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.n_head = config.n_head
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.head_size, self.heads = config.head_size, (config.n_head, config.kv_heads, config.kv_heads)
+        self.qkv = nn.Linear(config.n_embd, sum(self.heads) * config.head_size, bias=config.bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         # With a weight: unit queries and keys alone could not score above sqrt(D), too flat for narrow heads.
-        self.q_norm = nn.RMSNorm(config.head_size, eps=1e-6) if config.qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(config.head_size, eps=1e-6) if config.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None = None, mask_B1TT: Tensor | None = None
-    ) -> Tensor:
-        B, T, C = x_BTC.shape
-        qkv_BTSHD = self.qkv(x_BTC).view(B, T, 3, self.n_head, C // self.n_head)
-        q_BHTD, k_BHTD, v_BHTD = qkv_BTSHD.permute(2, 0, 3, 1, 4)
-        q_BHTD, k_BHTD = self.q_norm(q_BHTD), self.k_norm(k_BHTD)
+    def forward(self, x_BTC: Tensor, rotary: Rotary | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
+        q_BHTD, k_BKTD, v_BKTD = self.project(x_BTC, rotary)
+        return self.out(attend(q_BHTD, k_BKTD, v_BKTD, mask_B1TT, is_causal=mask_B1TT is None))
+
+    def project(self, x_BTC: Tensor, rotary: Rotary | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D), keys and values (B, K, T, D), the first two normalized and rotated."""
+        qkv_BHTD = self.qkv(x_BTC).unflatten(2, (-1, self.head_size)).transpose(1, 2)
+        q_BHTD, k_BKTD, v_BKTD = qkv_BHTD.split(self.heads, dim=1)
+        q_BHTD, k_BKTD = self.q_norm(q_BHTD), self.k_norm(k_BKTD)
         if rotary is not None:
-            q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
-        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, mask_B1TT, is_causal=mask_B1TT is None)
-        return self.out(y_BHTD.transpose(1, 2).reshape(B, T, C))
+            q_BHTD, k_BKTD = rotate(q_BHTD, *rotary), rotate(k_BKTD, *rotary)
+        return q_BHTD, k_BKTD, v_BKTD
+
+
+class CrossAttention(nn.Module):
+    """Encoder-decoder attention: queries from the text, keys and values from a memory, whole and without positions."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.head_size = config.head_size
+        self.q = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.kv = nn.Linear(config.n_embd, 2 * config.kv_heads * config.head_size, bias=config.bias)
+        self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.q_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
+
+    def forward(self, x_BTC: Tensor, memory_BSC: Tensor, mask_B11S: Tensor | None = None) -> Tensor:
+        q_BHTD = self.q(x_BTC).unflatten(2, (-1, self.head_size)).transpose(1, 2)
+        k_BKSD, v_BKSD = self.kv(memory_BSC).unflatten(2, (-1, self.head_size)).transpose(1, 2).chunk(2, dim=1)
+        y_BTC = attend(self.q_norm(q_BHTD), self.k_norm(k_BKSD), v_BKSD, mask_B11S)
+        if mask_B11S is not None:  # softmax over nothing: kernels differ in what they make of it
+            y_BTC = y_BTC.where(mask_B11S.any(-1), 0)
+        return self.out(y_BTC)
+
+
+def attend(
+    q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v, heads side by side again: (B, T, C). mask: bool, true where a key may be seen."""
+    grouped = q_BHTD.shape[1] != k_BKSD.shape[1]
+    y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKSD, v_BKSD, mask, is_causal=is_causal, enable_gqa=grouped)
+    return y_BHTD.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Module):
@@ -211,36 +286,15 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(self.gate(x_BTC)) * self.up(x_BTC))
 
 
+class RMSNorm(nn.RMSNorm):
+    """x / RMS(x) times a weight, in the input's dtype: mixed with a float32 weight, bfloat16 has no fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 def normalization(config: ModelConfig) -> nn.Module:
     """The norm that the configuration names, over the last axis (C)."""
     if config.norm == "layernorm":
         return nn.LayerNorm(config.n_embd, bias=config.bias)
-    return nn.RMSNorm(config.n_embd, eps=1e-6)
-
-
-def sinusoids(block_size: int, n_embd: int) -> Tensor:
-    """Fixed position codes, float32 (T, C): sines, then cosines, of geometrically spaced periods (Vaswani 2017)."""
-    sin, cos = _waves(block_size, n_embd)
-    return torch.cat((sin, cos), dim=1)
-
-
-def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, float32 (T, D) each, that turn each pair of channels by position times a frequency (Su 2021)."""
-    sin, cos = _waves(block_size, head_size)
-    return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
-
-
-def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + D/2): the dot product of two results depends on the distance of their positions."""
-    return (x_BHTD * cos_TD + x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1) * sin_TD).to(x_BHTD.dtype)
-
-
-def _waves(block_size: int, width: int) -> tuple[Tensor, Tensor]:
-    """Sine and cosine of position times frequency, float32 (T, width / 2).
-
-    By numpy: torch's cosine on the CPU came out with one of three last bits, differing from process to process, so that every
-    few runs trained other weights.
-    """
-    frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
-    angles = np.outer(np.arange(block_size), frequencies)
-    return torch.from_numpy(np.sin(angles)).float(), torch.from_numpy(np.cos(angles)).float()
+    return RMSNorm(config.n_embd, eps=EPS)
