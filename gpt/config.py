@@ -84,9 +84,12 @@ class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
     steps: int = 1000
-    """Updates of the weights."""
+    """Updates of the weights. No effect with minutes."""
+    minutes: float = 0.0
+    """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
+    kept when a run resumes; the weights are those of a run of that many `steps`."""
     batch_size: int = 16
-    """B: sequences of T tokens a step."""
+    """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """muon: Muon for the matrices inside blocks, AdamW for the rest. adamw: AdamW for all."""
     lr: float = 3e-3
@@ -107,10 +110,18 @@ class TrainConfig:
     """AdamW: decay of the mean gradient."""
     beta2: float = 0.95
     """AdamW: decay of the mean squared gradient."""
+    momentum: float = 0.95
+    """Muon: decay of the mean gradient. No effect with optimizer adamw."""
+    momentum_warmup_steps: int = 0
+    """Steps in which Muon's momentum rises from 0.85 (or less) to its value: early gradients are soon out of date."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 leaves it as it is."""
+    ema: float = 0.0
+    """Decay of an average of the weights (0.99 to 0.999), which is then what is evaluated and kept; 0: no average."""
     eval_every: int = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
+    patience: int = 0
+    """Evaluations without a better one after which the run stops early; 0: never. (The best weights are the result anyway.)"""
     checkpoint_every: int = 200
     """Steps between savings of the state that a killed run resumes from (each evaluation saves it too)."""
     keep_checkpoints: int = 2
@@ -125,10 +136,11 @@ class TrainConfig:
             problems += _out_of_range(
                 self, steps=(1, most), batch_size=(1, most), warmup_steps=(0, most), eval_every=(1, most),
                 checkpoint_every=(1, most), keep_checkpoints=(1, most), seed=(0, 2**63 - 1), lr=(1e-12, 100.0),
-                matrix_lr=(1e-12, 100.0), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0), weight_decay=(0.0, 100.0),
-                beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
+                matrix_lr=(1e-12, 100.0), minutes=(0.0, 1e6), momentum=(0.0, 0.99999), momentum_warmup_steps=(0, most),
+                ema=(0.0, 0.999999), patience=(0, most), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0),
+                weight_decay=(0.0, 100.0), beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
             )  # fmt: skip
-            if self.warmup_steps > self.steps:
+            if not self.minutes and self.warmup_steps > self.steps:
                 problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         _raise("train", problems)
 
@@ -142,14 +154,30 @@ class Runtime:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products (weights stay float32). auto: bfloat16 on CUDA that has it, else float32."""
     threads: int = 0
-    """CPU threads; 0 takes every core this process may use."""
+    """CPU threads; 0 takes every core this process may use (with several processes, its share)."""
+    micro_batch_size: int = 0
+    """Sequences that a device takes at once, at most; a step gathers the gradients of as many parts as it needs. 0: all."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile the training step (evaluation stays uncompiled). auto: on CUDA only."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits each time (slower). A CPU does so anyway."""
+    parallel: Literal["none", "ddp", "fsdp"] = "none"
+    """Over several devices: ddp copies the model to each, fsdp cuts weights, gradients and optimizer state among them."""
+    processes: int = 1
+    """Processes to start on this machine, one a device. No effect under torchrun, which says how many."""
     log_every: int = 10
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
         problems = _coerce(self)
         if not problems:
-            problems += _out_of_range(self, threads=(0, 4096), log_every=(1, 2**31))
+            problems += _out_of_range(
+                self, threads=(0, 4096), log_every=(1, 2**31), micro_batch_size=(0, 2**31), processes=(1, 4096)
+            )  # fmt: skip
+            if self.processes > 1 and self.parallel == "none":
+                problems.append(f"processes {self.processes} need parallel ddp or fsdp")
             if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
                 problems.append(f"device is {self.device!r}; known are auto, cpu, cuda, cuda:<number>, mps")
         _raise("runtime", problems)

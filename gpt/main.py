@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(
-        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {config.steps}, "
+        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
+        f"{' (stopped early)' if result.stopped_early else ''}, "
         f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
     )
     return 0
@@ -75,9 +76,15 @@ def _print_step(step: int, metrics: dict[str, float]) -> None:
     shown = (
         f"step {step:6d}  loss {metrics['train/loss']:.4f}  lr {metrics['train/lr']:.2e}  "
         f"grad {metrics['train/grad_norm']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"epoch {metrics['train/epoch']:.2f}"
+        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {_duration(metrics['train/eta_seconds'])} left"
     )
     print(shown, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:

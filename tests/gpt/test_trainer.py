@@ -2,24 +2,30 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from gpt import GPTError
+from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
 from gpt.dataset import Dataset
 from gpt.evaluate import evaluate
+from gpt.learner import Learner, micro_steps
 from gpt.main import main
+from gpt.memory import kept_bytes
+from gpt.model import GPT
 from gpt.runtime import prepare
+from gpt.stability import Watch
 from gpt.trainer import train
-from tests.gpt.conftest import pack
+from tests.gpt.conftest import pack, poisoned
 
 RUNTIME = Runtime(device="cpu", threads=1, log_every=3)
 
@@ -52,8 +58,11 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     out = tmp_path / "out"
     result = train(packed, out, shape, schedule, RUNTIME, lambda step, m: steps.append((step, m)), on_evaluation)
     assert [step for step, _ in steps] == [1, 3, 6, 9, 12, 15, 18, 21, 24]
-    keys = {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "train/epoch"}
-    assert all(set(metrics) == keys for _, metrics in steps)
+    names = ("loss", "lr", "grad_norm", "epoch", "tokens_per_second", "mfu", "progress", "eta_seconds")
+    assert all(set(metrics) == {f"train/{name}" for name in names} for _, metrics in steps)
+    assert 0 < steps[-1][1]["train/mfu"] < 1
+    assert steps[3][1]["train/progress"] == 9 / 24
+    assert steps[0][1]["train/eta_seconds"] > steps[-1][1]["train/eta_seconds"] == 0
     assert [step for step, _, _ in evaluations] == [8, 16, 24]
     written = json.loads((out / "evaluations.json").read_text())
     assert [(e["step"], e["bpb"]) for e in written] == [(step, m["val/bpb"]) for step, m, _ in evaluations]
@@ -63,6 +72,7 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     model, metadata = load_model(result.model)
     assert evaluate(model, Dataset.open(packed), batch_size=4).bits_per_byte == pytest.approx(best["bpb"], rel=1e-9)
     assert metadata["tokenizer_fingerprint"] == "rule of three"
+    assert (result.steps, result.stopped_early, result.skipped) == (24, False, [])
     assert result.tokens == 24 * 4 * 16
     assert written[-1]["loss"] < written[0]["loss"] < 3.5
     assert not (out / "state").exists()
@@ -89,9 +99,12 @@ import torch
 torch.set_num_threads(1)
 from gpt import checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.model import GPT
 from gpt.trainer import train
+from tests.gpt.conftest import poisoned
 
 data, out, model, config, stride = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:6])
+GPT.loss = poisoned(data, config, eval(sys.argv[6], {"nan": float("nan")}))
 flush, rmtree, events = checkpoint._flush, checkpoint.shutil.rmtree, 0
 
 def event(kill_at):
@@ -107,7 +120,8 @@ def child(out, kill_at):
     try:
         checkpoint._flush = lambda path: (flush(path), event(kill_at))
         checkpoint.shutil.rmtree = lambda *a, **k: (rmtree(*a, **k), event(kill_at))
-        train(data, out, model, config, Runtime(device="cpu", threads=1, log_every=3), lambda *_: event(kill_at))
+        runtime = Runtime(device="cpu", threads=1, log_every=3, micro_batch_size=2)
+        train(data, out, model, config, runtime, lambda *_: event(kill_at))
         os._exit(0)
     finally:
         os._exit(1)
@@ -121,12 +135,19 @@ while child(out / str(kill_at), kill_at):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_a_run_ends_in_the_same_bytes(whole, packed, tmp_path, shape, schedule):
-    runs = tmp_path / "runs"
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "41"]
+def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, schedule, monkeypatch):
+    """With all that has a state: both optimizers, an average of the weights, a spike, an early stop."""
+    config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1, momentum_warmup_steps=9)
+    whole, runs = tmp_path / "whole", tmp_path / "runs"
+    factors = {20: math.nan} | dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
+    result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
+    assert result.skipped == list(range(12, 21))
+    assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "131", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
     expected, disturbed = files(whole), list(runs.iterdir())
-    assert len(disturbed) > 4
+    assert len(disturbed) > 3
     for out in disturbed:
         assert files(out) == expected, out.name
         assert [(e["step"], e.get("train/loss")) for e in lines(out)] == [
@@ -169,7 +190,7 @@ def test_ctrl_c_reaches_the_caller_after_the_state_is_saved(
             os.kill(os.getpid(), signal.SIGINT)
 
     if where == "evaluation":  # the signal comes in the midst of scoring: val is left for later
-        monkeypatch.setattr("gpt.trainer.evaluate", lambda *a, **k: (press(8), evaluate(*a, **k))[1])
+        monkeypatch.setattr("gpt.learner.evaluate", lambda *a, **k: (press(8), evaluate(*a, **k))[1])
     with pytest.raises(KeyboardInterrupt):
         train(
             packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press if where == "step" else None
@@ -253,17 +274,165 @@ def test_a_model_that_does_not_fit_the_data_is_refused(packed, tmp_path, shape, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step(packed, tmp_path, shape, schedule, monkeypatch):
-    plain, calls = torch.nn.functional.cross_entropy, []
+def test_a_loss_that_is_not_finite_is_survived_once(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {17: math.nan}))
+    result = train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    assert "at step 18 the loss is not a finite number: back to step 8" in caplog.text
+    assert result.skipped == list(range(9, 18))
+    assert result.tokens == (24 - 9) * 4 * 16
+    assert result.evaluations[-1]["loss"] < 3.5
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped"] == result.skipped
+    # Where it went back to is of no account: here to the very start.
+    monkeypatch.setattr(checkpoint, "steps_in", lambda root: [])
+    rarely = dataclasses.replace(schedule, checkpoint_every=1000)
+    train(packed, tmp_path / "rarely", shape, rarely, dataclasses.replace(RUNTIME, log_every=7))
+    assert "back to step 0" in caplog.text
+    assert files(tmp_path / "rarely") == files(tmp_path / "out")
+    # The weights are those of a run in which these steps change nothing.
+    monkeypatch.undo()
+    plain = Learner.update
+    nothing = (torch.tensor(3.0), torch.tensor(1.0))
+    monkeypatch.setattr(Learner, "update", lambda self, step: nothing if 9 <= step < 18 else plain(self, step))
+    train(packed, tmp_path / "without", shape, schedule, RUNTIME)
+    name = "checkpoints/step-000024/model.safetensors"
+    assert files(tmp_path / "without")[name] == files(tmp_path / "out")[name]
 
-    def diverge(*arguments, **settings):
-        calls.append(1)
-        return plain(*arguments, **settings) * (float("nan") if len(calls) == 5 else 1)
 
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", diverge)
-    with pytest.raises(GPTError, match="loss of step 5 is not a finite number"):
+def test_training_that_diverges_again_is_given_up_with_the_mend(packed, tmp_path, shape, schedule, monkeypatch):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
+    with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-    assert not (tmp_path / "out" / "state").exists()
+
+
+def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
+    generator = np.random.default_rng(0)
+    losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
+    losses[150] += 4
+    for jump, expected in ((0.0, None), (2.0, 202)):
+        watch, verdicts = Watch(), []
+        for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
+            watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+            if step % 40 == 39 and not verdicts:
+                verdicts += filter(None, [watch.first_bad()])
+        assert [step for step, _ in verdicts] == ([expected] if expected else [])
+    watch = Watch()
+    watch.note(0, torch.tensor(2.0), torch.tensor(math.nan))
+    assert watch.first_bad() == (0, "the gradient norm is not a finite number")
+
+
+def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
+    bpb = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    plain = Learner.evaluate
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    config = dataclasses.replace(schedule, eval_every=3, patience=2)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (result.step, result.steps, result.stopped_early) == (6, 12, True)
+    assert result.tokens == 12 * 4 * 16
+    assert load_model(result.model)[1]["step"] == 6
+    monkeypatch.undo()
+    again = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (again.stopped_early, again.resumed_from) == (True, 12)
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_path, shape, schedule, monkeypatch):
+    config = dataclasses.replace(schedule, ema=0.9)
+    seen, plain = [], Learner.update
+
+    def update(self, step):
+        metrics = plain(self, step)
+        seen.append([p.detach().clone() for p in self.model.parameters()])
+        return metrics
+
+    monkeypatch.setattr(Learner, "update", update)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    torch.manual_seed(config.seed)
+    expected = list(GPT(shape).parameters())
+    with torch.no_grad():
+        for n, weights in enumerate(seen, 1):
+            decay = min(0.9, (1 + n) / (10 + n))
+            expected = [decay * a + (1 - decay) * w for a, w in zip(expected, weights, strict=True)]
+    kept, _ = load_model(tmp_path / "out" / "checkpoints" / "step-000024")
+    for mine, theirs in zip(kept.parameters(), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    score = evaluate(kept, Dataset.open(packed), batch_size=4)
+    assert score.bits_per_byte == pytest.approx(result.evaluations[-1]["bpb"], rel=1e-9)
+    monkeypatch.undo()
+    train(packed, tmp_path / "none", shape, schedule, RUNTIME)
+    assert seen[-1][0].equal(load_model(tmp_path / "none" / "checkpoints" / "step-000024")[0].tokens.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gradients_gathered_in_parts_are_those_of_the_whole_batch(packed, tmp_path, shape, schedule, optimizer):
+    """Also with the corpus's last, padded sequence in it, so that parts have different numbers of targets."""
+    shape = dataclasses.replace(shape, dropout=0.0)
+    config = dataclasses.replace(schedule, optimizer=optimizer, batch_size=12, steps=15)
+    n = Dataset.open(packed).n_sequences()
+    assert config.steps * config.batch_size > 2 * n
+    evaluations = {}
+    for rows in (0, 5, 1):
+        out = tmp_path / str(rows)
+        evaluations[rows] = train(packed, out, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=rows))
+    for rows in (5, 1):
+        for mine, whole in zip(evaluations[rows].evaluations, evaluations[0].evaluations, strict=True):
+            assert mine["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+        mine, whole = (load_model(tmp_path / str(r) / "model")[0].tokens.weight for r in (rows, 0))
+        torch.testing.assert_close(mine, whole, rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_is_cut_into_the_fewest_equal_parts():
+    cases = {(12, 1, 0): 1, (12, 1, 5): 3, (12, 1, 12): 1, (12, 2, 4): 2, (7, 1, 3): 7, (12, 3, 99): 1}
+    assert {case: micro_steps(*case) for case in cases} == cases
+    with pytest.raises(GPTError, match="batch_size 10 cannot be shared equally by 4"):
+        micro_steps(10, 4, 0)
+
+
+def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path, shape, schedule, caplog):
+    caplog.set_level("INFO")
+    config = dataclasses.replace(schedule, minutes=0.05, warmup_steps=2000, eval_every=40, checkpoint_every=1000)
+
+    def stop(step, *_):
+        if step == 60:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
+    result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
+    assert result.resumed_from == 60
+    assert f"{result.steps} steps fit into 0.05 minutes" in caplog.text
+    assert result.evaluations[-1]["step"] == result.steps
+    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
+    train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
+    assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
+    whole = train(packed, tmp_path / "whole", shape, config, RUNTIME)
+    assert 1.2 < whole.seconds < 3.0
+
+
+def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
+    with pytest.raises(GPTError, match=r"minutes 0.0001 are too short.*set minutes to at least 0\.\d"):
+        train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, minutes=0.0001), RUNTIME)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_largest_that_can(packed, tmp_path, shape, schedule, monkeypatch):
+    torch.manual_seed(0)
+    model = GPT(shape)
+    machine = prepare(RUNTIME)
+    each = kept_bytes(model, machine)
+    T, C, V, n_layer = 16, 16, 32, 2
+    assert T * (n_layer * 20 * C + V) * 4 < each < T * (n_layer * 60 * C + 4 * V) * 4
+    free = 3 * 4 * model.n_parameters + 3 * each
+    monkeypatch.setattr("gpt.memory.free_bytes", lambda _: free)
+    with pytest.raises(GPTError, match=r"a batch of 4 sequences does not fit cpu.*at most 3 can fit.*micro_batch_size"):
+        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, micro_batch_size=3))
+    free = 100
+    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
+        train(packed, tmp_path / "small", shape, schedule, RUNTIME)
 
 
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
