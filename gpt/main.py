@@ -1,6 +1,7 @@
 """The command line of the trainer, for a machine that has only this folder and a packed dataset.
 
 python -m gpt.trainer --data DIR --config FILE.toml --out DIR
+torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR
 
 [model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's
 preset = "modern-nano"
@@ -12,15 +13,18 @@ device = "auto"
 
 import argparse
 import json
+import logging
+import os
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from gpt import GPTError
+from gpt import GPTError, parallel
 from gpt.config import ModelConfig, Runtime, TrainConfig, from_dict, preset
 from gpt.dataset import Dataset
-from gpt.trainer import train
+from gpt.launch import Line
+from gpt.trainer import OnEvaluation, OnStep, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,13 +37,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the model; resumes if it holds a state"
     )
+    parser.add_argument("--line", type=int, help=argparse.SUPPRESS)  # of gpt.launch: tell there instead of printing
     options = parser.parse_args(arguments)
+    others = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, one speaks
+    logging.basicConfig(level=logging.ERROR if others else logging.INFO, format="%(message)s")
+    line = None if options.line is None else Line(options.line)
+    on_step, on_evaluation = (_print_step, _print_evaluation) if line is None else _told(line)
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))
-        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation)
+        result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
     except GPTError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if line:
+            line.tell("error", str(error))
+        elif not others:
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    if line:
+        line.tell("end", result.resumed_from)
+    if line or others:
+        return 0
     print(
         f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
         f"{' (stopped early)' if result.stopped_early else ''}, "
@@ -69,6 +85,13 @@ def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig,
         from_dict(ModelConfig, shape, str(path)),
         from_dict(TrainConfig, sections["train"], str(path)),
         from_dict(Runtime, sections["runtime"], str(path)),
+    )
+
+
+def _told(line: Line) -> tuple[OnStep, OnEvaluation]:
+    return (
+        lambda step, metrics: line.tell("step", step, metrics),
+        lambda step, metrics, folder, best: line.tell("evaluation", step, metrics, str(folder), best),
     )
 
 

@@ -32,6 +32,7 @@ from gpt.budget import steps_that_fit
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.dataset import Dataset
 from gpt.interruption import Interrupted, Interruption, held_back
+from gpt.launch import launch
 from gpt.learner import Learner
 from gpt.metrics import MetricsFile, Speed
 from gpt.optim import learning_rate
@@ -103,9 +104,17 @@ def train(
         if (out / "model" / "config.json").is_file():
             check_same(out / "model", checkpoint.load_model(out / "model")[1].get("task"), task)
             checkpoint.remove(out / "state")  # a kill between the model and this line left it
+        elif runtime.processes > 1 and parallel.launched() == 1:
+            listeners = {
+                "step": on_step,
+                "evaluation": lambda n, m, folder, best: on_evaluation(n, m, Path(folder), best),
+            }
+            first = launch(data, out, model, config, runtime, listeners, interruption)
         else:
             machine = prepare(runtime)
             with parallel.group(machine.device):
+                if not parallel.is_main():
+                    on_step = on_evaluation = _ignore
                 run = _Run(dataset, out, task, model, config, runtime, machine, interruption)
                 first = run.train(started, on_step, on_evaluation)
     if interruption.signal:
@@ -147,7 +156,8 @@ class _Run:
             self._plan(started)
             self._resume()
             first = self.step
-            speed = Speed(self.learner.model.flops_per_token, self.machine.peak_flops, self.step)
+            peak_flops = self.machine.peak_flops * parallel.world()
+            speed = Speed(self.learner.model.flops_per_token, peak_flops, self.step)
             while True:
                 if self._evaluation_due():
                     with speed.paused():
