@@ -25,7 +25,7 @@ from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.interruption import Interruption
 
-GRACE = 60.0  # seconds to end in, for the others, once one has failed
+GRACE = 60.0  # seconds to save the state in, when a listener has failed
 
 LAST_WORDS = 5.0  # seconds for the first to say why
 
@@ -63,6 +63,7 @@ def launch(
         try:
             return _listen(here, processes, listeners, interruption)
         finally:
+            here.close()  # who waits for a listener to return need not
             _end(processes)
 
 
@@ -70,6 +71,7 @@ class Line:
     """The first process's end of the socket."""
 
     def __init__(self, descriptor: int):
+        self._parent = os.getppid()
         self._file = socket.socket(fileno=descriptor).makefile("rw", encoding="utf-8")
 
     def tell(self, name: str, *values: Any) -> None:
@@ -79,7 +81,7 @@ class Line:
             heard = self._file.readline()
         except OSError:
             heard = ""
-        if not heard:  # whoever started the run is gone: end as if asked to
+        if not heard and os.getppid() != self._parent:  # whoever started the run is gone: end as if asked to
             signal.raise_signal(signal.SIGTERM)
 
 
@@ -122,9 +124,10 @@ def _listen(
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
+    """Let those that still run save their state and end; where one has failed the others wait for it in vain, so at once."""
+    failed = any(process.poll() not in (None, 0) for process in processes)
     for process in processes:
-        if process.poll() is None:
-            process.terminate()
+        process.kill() if failed else process.terminate()
     for process in processes:
         try:
             process.wait(GRACE)

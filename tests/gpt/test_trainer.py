@@ -144,7 +144,7 @@ def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, s
     result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
     assert result.skipped == list(range(12, 21))
     assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "131", repr(factors)]
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 3
