@@ -25,12 +25,14 @@ class Feeder:
     """This process's share of each step's batch: micro-batches `first` to `first + n - 1` of `parts`."""
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, first: int = 0, n: int = 1, parts: int = 1
+        self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, first: int = 0, n: int = 1,
+        parts: int = 1, ahead: bool | None = None,
     ):  # fmt: skip
+        """ahead: prepare the next step's in a thread. None: on CUDA; on a CPU the thread would compete for its cores."""
         self._dataset, self._batch_size, self._seed, self._device = dataset, batch_size, seed, device
         self._numbers, self._parts = range(first, first + n), parts
-        # On a CPU it would only compete with the computation for cores.
-        self._thread = ThreadPoolExecutor(1, "feeder") if device.type == "cuda" else None
+        ahead = device.type == "cuda" if ahead is None else ahead
+        self._thread = ThreadPoolExecutor(1, "feeder") if ahead else None
         self._ahead: dict[int, Future] = {}
 
     def take(self, step: int) -> tuple[list[MicroBatch], int]:

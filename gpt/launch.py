@@ -33,14 +33,15 @@ Listener = Callable[..., None]
 
 
 def launch(
-    data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime, listeners: dict[str, Listener],
-    interruption: Interruption,
+    data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime, on_step: Listener,
+    on_evaluation: Listener, interruption: Interruption,
 ) -> int:  # fmt: skip
     """Train in runtime.processes processes until they end. Returns the step that they went on from.
 
-    listeners: functions by name, called with what the first process `Line.tell`s. A signal in `interruption` is passed on.
+    on_step, on_evaluation: see `gpt.trainer.train`; called here. A signal in `interruption` is passed on.
     Raises GPTError as the first process did, and RuntimeError when one ended otherwise (its words are on stderr).
     """
+    listeners = {"step": on_step, "evaluation": lambda n, m, folder, best: on_evaluation(n, m, Path(folder), best)}
     here, there = socket.socketpair()
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory() as folder, here:

@@ -40,7 +40,7 @@ class Learner:
         world = parallel.world()
         parts = micro_steps(config.batch_size, world, runtime.micro_batch_size)
         self._rows = config.batch_size // (world * parts)
-        check_fit(self.model, self._rows, machine, config)
+        check_fit(self.model, self._rows, machine, config, shards=world if runtime.parallel == "fsdp" else 1)
         self._objective = parallel.Objective(self.model)
         self._module = parallel.spread(self._objective, runtime.parallel)
         self._call = torch.compile(self._module, dynamic=False) if machine.compile else self._module
@@ -102,7 +102,9 @@ class Learner:
         try:
             loss = self._gradients(step, batches, n_targets)
         except torch.OutOfMemoryError:
-            raise too_large(self._rows, largest_that_fits(self.model, self._rows, self.machine), self.machine) from None
+            # With many processes a trial would need them all, and not all may be here: half is a guess.
+            fits = largest_that_fits(self.model, self._rows, self.machine) if parallel.world() == 1 else self._rows // 2
+            raise too_large(self._rows, fits, self.machine) from None
         except Exception as error:
             if self._call is self._module:
                 raise

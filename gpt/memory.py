@@ -15,16 +15,18 @@ from gpt.config import TrainConfig
 from gpt.model import GPT
 from gpt.runtime import Machine
 
+COMPILED = 0.4  # share of those bytes that surely remains when compiling has cheap ones computed again; not measured
 
-def check_fit(model: GPT, rows: int, machine: Machine, config: TrainConfig) -> None:
+
+def check_fit(model: GPT, rows: int, machine: Machine, config: TrainConfig, shards: int = 1) -> None:
     """Raises GPTError if `rows` sequences at once can't fit the device's free memory, with the number that may.
 
-    model: on the device, before gradients and optimizer state exist.
+    model: on the device, before gradients and optimizer state exist. shards: devices that share those (FSDP).
     """
     free = free_bytes(machine.device)
     copies = 3 + bool(config.ema)  # gradient, and two moments; Muon keeps one, yet needs the other for its update
-    fixed = copies * sum(parameter.nbytes for parameter in model.parameters())
-    each = kept_bytes(model, machine)
+    fixed = copies * sum(parameter.nbytes for parameter in model.parameters()) // shards
+    each = int(kept_bytes(model, machine) * (COMPILED if machine.compile else 1))
     if fixed + rows * each > free:
         fits = max(0, free - fixed) // each
         raise too_large(rows, int(fits), machine, f": it needs {_gb(fixed + rows * each)}, {_gb(free)} are free")

@@ -17,13 +17,12 @@ Notable:
     out/model/                     the best weights; written last
 """
 
-import json
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from gpt.launch import launch
 from gpt.learner import Learner
 from gpt.metrics import MetricsFile, Speed
 from gpt.optim import learning_rate
+from gpt.result import Result, best, read_result
 from gpt.runtime import Machine, prepare
 from gpt.stability import APART, SKIPPED_BEFORE, Watch
 from gpt.task import check_same, describe
@@ -44,36 +44,6 @@ log = logging.getLogger(__name__)
 
 OnStep = Callable[[int, dict[str, float]], None]
 OnEvaluation = Callable[[int, dict[str, float], Path, bool], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run gives."""
-
-    model: Path
-    """Folder of the best weights (`gpt.checkpoint.load_model`)."""
-    step: int
-    """Updates after which they were best."""
-    loss: float
-    """Their nats per scored token of val."""
-    bits_per_byte: float
-    """Their bits per byte of val."""
-    evaluations: list[dict[str, float]]
-    """Every evaluation: step, loss, bpb."""
-    steps: int
-    """Updates that the run went through: those asked for, or fitting into `minutes`, or fewer after an early stop."""
-    stopped_early: bool
-    """Whether `patience` ended it."""
-    skipped: list[int]
-    """Numbers (from 0) of the updates left out after a loss spike; usually none."""
-    n_parameters: int
-    """Trained numbers of the model."""
-    tokens: int
-    """Target positions trained on: (steps - skipped) x B x T."""
-    resumed_from: int
-    """Step this call went on from; 0 for a fresh start, `steps` if there was nothing left to do."""
-    seconds: float
-    """Wall time of this call."""
 
 
 def train(
@@ -105,11 +75,7 @@ def train(
             check_same(out / "model", checkpoint.load_model(out / "model")[1].get("task"), task)
             checkpoint.remove(out / "state")  # a kill between the model and this line left it
         elif runtime.processes > 1 and parallel.launched() == 1:
-            listeners = {
-                "step": on_step,
-                "evaluation": lambda n, m, folder, best: on_evaluation(n, m, Path(folder), best),
-            }
-            first = launch(data, out, model, config, runtime, listeners, interruption)
+            first = launch(data, out, model, config, runtime, on_step, on_evaluation, interruption)
         else:
             machine = prepare(runtime)
             with parallel.group(machine.device):
@@ -120,21 +86,7 @@ def train(
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
-    return _result(out, config.batch_size * model.block_size, first, time.perf_counter() - started)
-
-
-def _result(out: Path, tokens_per_step: int, first: int | None, seconds: float) -> Result:
-    evaluations, run = (
-        json.loads((out / name).read_text(encoding="utf-8")) for name in ("evaluations.json", "run.json")
-    )
-    best, steps = _best(evaluations), evaluations[-1]["step"]
-    return Result(
-        model=out / "model", step=best["step"], loss=best["loss"], bits_per_byte=best["bpb"], evaluations=evaluations,
-        steps=steps, stopped_early=run["stopped_early"], skipped=run["skipped"],
-        n_parameters=checkpoint.load_model(out / "model")[0].n_parameters,
-        tokens=(steps - len(run["skipped"])) * tokens_per_step,
-        resumed_from=steps if first is None else first, seconds=seconds,
-    )  # fmt: skip
+    return read_result(out, config.batch_size * model.block_size, first, time.perf_counter() - started)
 
 
 class _Run:
@@ -250,14 +202,10 @@ class _Run:
         checkpoint.keep_only(self.out / "state", {s for s in checkpoint.steps_in(self.out / "state") if s <= first})
         parallel.barrier()
         self.learner.close()
+        del self.learner  # its memory, before another is built
         self._resume()
-        log.warning(
-            "at step %d %s: back to step %d, and on without the steps from %d to there",
-            step + 1,
-            why,
-            self.step,
-            first + 1,
-        )
+        text = "at step %d %s: back to step %d, and on without the steps from %d to there"
+        log.warning(text, step + 1, why, self.step, first + 1)
         return True
 
     def _evaluate(self, on_evaluation: OnEvaluation) -> None:
@@ -271,18 +219,20 @@ class _Run:
             checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.task)
         checkpoint.write_json(self.out / "evaluations.json", self.evaluations)
         self.metrics.write(self.step, metrics)
-        on_evaluation(self.step, metrics, folder, _best(self.evaluations)["step"] == self.step)
+        on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
         self._save_state()
         self._prune()
 
     def _prune(self) -> None:
         """Keep the latest weights and the best, also what an earlier state, which the run may go back to, calls the best."""
+        if not parallel.is_main():
+            return
         root, keep = self.out / "state", set()
         folders = [checkpoint.step_folder(root, step) for step in checkpoint.steps_in(root)]
         known = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
         for evaluations in filter(None, [*known, self.evaluations]):
             latest = [evaluation["step"] for evaluation in evaluations][-self.config.keep_checkpoints :]
-            keep |= {_best(evaluations)["step"], *latest}
+            keep |= {best(evaluations)["step"], *latest}
         checkpoint.keep_only(self.out / "checkpoints", keep)
 
     def _save_state(self) -> None:
@@ -294,16 +244,14 @@ class _Run:
         learner, folder = self.learner, checkpoint.step_folder(root, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
         steps = checkpoint.steps_in(root)
-        far = [
-            step for step in steps if step <= self.step - SKIPPED_BEFORE
-        ]  # one to go back to, if this one is too late
+        far = [step for step in steps if step <= self.step - SKIPPED_BEFORE]  # to go back to, if this one is too late
         checkpoint.keep_only(root, {*steps[len(far) :], *far[-1:]})
 
     def _finish(self) -> None:
         self.learner.close()
         self._write_run(stopped_early=self.step < self.config.steps)
-        best = _best(self.evaluations)["step"]
-        checkpoint.copy_folder(checkpoint.step_folder(self.out / "checkpoints", best), self.out / "model")
+        chosen = checkpoint.step_folder(self.out / "checkpoints", best(self.evaluations)["step"])
+        checkpoint.copy_folder(chosen, self.out / "model")
         checkpoint.remove(self.out / "state")
         self._prune()  # no state is left to go back to
         parallel.barrier()
@@ -331,7 +279,7 @@ class _Run:
     def _fruitless(self) -> int:
         """Evaluations since the best."""
         steps = [evaluation["step"] for evaluation in self.evaluations]
-        return len(steps) - 1 - steps.index(_best(self.evaluations)["step"]) if steps else 0
+        return len(steps) - 1 - steps.index(best(self.evaluations)["step"]) if steps else 0
 
     def _evaluated(self) -> int:
         """The step of the latest evaluation."""
@@ -341,10 +289,6 @@ class _Run:
         """Raise Interrupted if a signal has arrived; many processes stop at the same step."""
         self.interruption.signal = int(parallel.agreed(self.interruption.signal, self.machine.device))
         self.interruption.check()
-
-
-def _best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
-    return min(evaluations, key=lambda evaluation: (evaluation["bpb"], evaluation["step"]))
 
 
 def _ignore(*_: object) -> None:

@@ -435,6 +435,54 @@ def test_a_batch_that_cannot_fit_is_refused_with_the_largest_that_can(packed, tm
         train(packed, tmp_path / "small", shape, schedule, RUNTIME)
 
 
+def test_memory_that_runs_out_is_told_with_the_largest_batch_that_fits(packed, tmp_path, shape, schedule, monkeypatch):
+    plain, tried = GPT.loss, []
+
+    def loss(self, ids_BT, *arguments):
+        tried.append(len(ids_BT))
+        if len(ids_BT) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, ids_BT, *arguments)
+
+    monkeypatch.setattr(GPT, "loss", loss)
+    config = dataclasses.replace(schedule, batch_size=16)
+    with pytest.raises(
+        GPTError, match="16 sequences does not fit cpu; at most 2 can fit: set runtime.micro_batch_size"
+    ):
+        train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert tried == [1, 16, 8, 4, 2]
+
+
+def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
+    whole, packed, tmp_path, shape, schedule, monkeypatch, caplog
+):
+    def compiled(module, **_):
+        def call(*_):
+            raise RuntimeError("Failed to find C compiler.\nlong story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, compile="on"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch.compile does not work here, so the training goes on without it (Failed to find C compiler.)"
+    ]
+    assert files(tmp_path / "out") == files(whole)
+
+
+@pytest.mark.slow
+def test_compiled_training_comes_close(packed, tmp_path, shape, schedule, caplog):
+    shape = dataclasses.replace(shape, n_layer=1, dropout=0.0)
+    losses = {}
+    for how in ("off", "on"):
+        runtime = dataclasses.replace(RUNTIME, compile=how, micro_batch_size=2)
+        losses[how] = train(packed, tmp_path / how, shape, schedule, runtime).evaluations
+    assert not caplog.records
+    for mine, theirs in zip(losses["on"], losses["off"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    assert losses["on"] != losses["off"]
+
+
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
     with pytest.raises(GPTError, match="cuda:99"):
         train(packed, tmp_path / "out", shape, schedule, Runtime(device="cuda:99"))
