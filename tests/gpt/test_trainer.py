@@ -1,6 +1,7 @@
 """A run, and the same run cut off in every way, must end in the same bytes."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
@@ -373,13 +375,14 @@ def test_gradients_gathered_in_parts_are_those_of_the_whole_batch(packed, tmp_pa
     config = dataclasses.replace(schedule, optimizer=optimizer, batch_size=12, steps=15)
     n = Dataset.open(packed).n_sequences()
     assert config.steps * config.batch_size > 2 * n
-    evaluations = {}
-    for rows in (0, 5, 1):
-        out = tmp_path / str(rows)
-        evaluations[rows] = train(packed, out, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=rows))
+    metrics = {rows: [] for rows in (0, 5, 1)}
+    for rows, seen in metrics.items():
+        runtime = dataclasses.replace(RUNTIME, micro_batch_size=rows, log_every=1)
+        train(packed, tmp_path / str(rows), shape, config, runtime, lambda step, m, seen=seen: seen.append(m))
     for rows in (5, 1):
-        for mine, whole in zip(evaluations[rows].evaluations, evaluations[0].evaluations, strict=True):
-            assert mine["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+        for mine, whole in zip(metrics[rows], metrics[0], strict=True):
+            assert mine["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
+            assert mine["train/grad_norm"] == pytest.approx(whole["train/grad_norm"], rel=1e-2)
         mine, whole = (load_model(tmp_path / str(r) / "model")[0].tokens.weight for r in (rows, 0))
         torch.testing.assert_close(mine, whole, rtol=1e-2, atol=1e-4)
 
@@ -409,7 +412,7 @@ def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path,
     train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
     assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
     whole = train(packed, tmp_path / "whole", shape, config, RUNTIME)
-    assert 1.2 < whole.seconds < 3.0
+    assert 1.2 < whole.seconds < 3.6  # 3.0, but for machines that are busy now and then
 
 
 def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
@@ -447,7 +450,7 @@ def test_memory_that_runs_out_is_told_with_the_largest_batch_that_fits(packed, t
     monkeypatch.setattr(GPT, "loss", loss)
     config = dataclasses.replace(schedule, batch_size=16)
     with pytest.raises(
-        GPTError, match="16 sequences does not fit cpu; at most 2 can fit: set runtime.micro_batch_size"
+        GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
     ):
         train(packed, tmp_path / "out", shape, config, RUNTIME)
     assert tried == [1, 16, 8, 4, 2]
@@ -470,17 +473,19 @@ def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
     assert files(tmp_path / "out") == files(whole)
 
 
-@pytest.mark.slow
-def test_compiled_training_comes_close(packed, tmp_path, shape, schedule, caplog):
+def test_compiled_training_comes_close_in_one_graph(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    """By the compiler's front end alone: generating C++ would take a minute."""
     shape = dataclasses.replace(shape, n_layer=1, dropout=0.0)
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     losses = {}
     for how in ("off", "on"):
         runtime = dataclasses.replace(RUNTIME, compile=how, micro_batch_size=2)
         losses[how] = train(packed, tmp_path / how, shape, schedule, runtime).evaluations
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("gpt")]
+    assert counter.frame_count == 1
     for mine, theirs in zip(losses["on"], losses["off"], strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
-    assert losses["on"] != losses["off"]
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
