@@ -300,6 +300,40 @@ def test_a_loss_that_is_not_finite_is_survived_once(packed, tmp_path, shape, sch
     assert files(tmp_path / "without")[name] == files(tmp_path / "out")[name]
 
 
+def test_the_weights_that_an_earlier_state_calls_the_best_are_there_to_go_back_to(
+    packed, tmp_path, shape, schedule, monkeypatch
+):
+    bpb, plain = (
+        iter([2.0, 1.0, 3.0, 3.0]),
+        Learner.evaluate,
+    )  # after 8 and 16 steps, and from step 12 on again 16 and 24
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
+    result = train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, checkpoint_every=12), RUNTIME)
+    assert [(e["step"], round(e["bpb"], 9)) for e in result.evaluations] == [(8, 2), (16, 3), (24, 3)]
+    assert load_model(result.model)[1]["step"] == result.step == 8
+    assert [e["step"] for e in lines(tmp_path / "out") if "val/bpb" in e] == [8, 16, 24]
+
+
+def test_a_state_knows_the_losses_so_far(packed, tmp_path, shape, schedule):
+    seen, out = [], tmp_path / "out"
+
+    def press(step, metrics):
+        seen.append(metrics["train/loss"])
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press)
+    assert checkpoint.read_progress(out / "state" / "step-000007")[1]["losses"] == seen
+    assert len(seen) == 7
+
+
 def test_training_that_diverges_again_is_given_up_with_the_mend(packed, tmp_path, shape, schedule, monkeypatch):
     monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
     with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
@@ -317,6 +351,14 @@ def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
             if step % 40 == 39 and not verdicts:
                 verdicts += filter(None, [watch.first_bad()])
         assert [step for step, _ in verdicts] == ([expected] if expected else [])
+    first, second = Watch(), None
+    for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
+        watch = second or first
+        watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+        if step == 200:
+            assert watch.first_bad() is None
+            second = Watch(json.loads(json.dumps(first.losses())))
+    assert second.first_bad()[0] == 202
     watch = Watch()
     watch.note(0, torch.tensor(2.0), torch.tensor(math.nan))
     assert watch.first_bad() == (0, "the gradient norm is not a finite number")
@@ -503,6 +545,7 @@ def test_from_the_command_line(packed, tmp_path, capsys):
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "step      4  loss" in said
+    assert "0:00 left" in said
     assert "bits per byte at step 4 of 4" in said
     assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
     for text, message in [
