@@ -6,13 +6,14 @@
 A training state is the same folder plus
 
     optimizer.safetensors       "<parameter name>/<what the optimizer keeps>"
-    state.json                  step, random generators, evaluations so far; with the step, the data cursor is known too
+    ema.safetensors             the average of the weights by parameter name, where there is one
+    state.json                  step, evaluations so far; batches and random numbers follow from the step (`gpt.learner`)
 
 A folder is built under a hidden name beside its place, flushed to disk, and renamed: it is there whole or not at all.
-The same model gives the same bytes.
+The same model gives the same bytes, whatever number of processes trained it: sharded tensors are written whole. So with many
+processes every one must call `save_model` and `save_state`; only the first writes or deletes anything.
 """
 
-import base64
 import json
 import os
 import shutil
@@ -29,8 +30,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gpt import GPTError
-from gpt.config import ModelConfig, from_dict
+from gpt.config import ModelConfig
+from gpt.ema import EMA
 from gpt.model import GPT
+from gpt.parallel import is_main, placed_like, whole
+from gpt.settings import from_dict
 
 MODEL_FORMAT = "gpt-from-scratch/model"
 STATE_FORMAT = "gpt-from-scratch/state"
@@ -42,8 +46,10 @@ def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
 
     metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
     """
-    with _atomic_folder(Path(folder)) as temporary:
-        _write_model(temporary, model, metadata)
+    weights = _weights(model)
+    if is_main():
+        with _atomic_folder(Path(folder)) as temporary:
+            _write_model(temporary, model, weights, metadata)
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
@@ -67,21 +73,29 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     return model.to(device).eval(), metadata
 
 
-def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], *, step: int, progress: dict[str, Any]) -> None:
+def save_state(
+    folder: Path,
+    model: GPT,
+    optimizers: list[Optimizer],
+    ema: EMA | None = None,
+    *,
+    step: int,
+    progress: dict[str, Any],
+) -> None:
     """Write all that a run needs to go on after `step` updates exactly as if it had not stopped, atomically.
 
     progress: JSON values of the trainer's own (evaluations so far, what it was asked to do).
     """
-    state = {
-        "format": STATE_FORMAT,
-        "version": VERSION,
-        "step": step,
-        "random": _random_state(model),
-        "progress": progress,
-    }
+    weights, kept = _weights(model), _optimizer_tensors(model, optimizers)
+    average = {name: _on_cpu(tensor) for name, tensor in ema.tensors().items()} if ema else None
+    if not is_main():
+        return
     with _atomic_folder(Path(folder)) as temporary:
-        _write_model(temporary, model, {"step": step})
-        save_file(_optimizer_tensors(model, optimizers), temporary / "optimizer.safetensors", metadata={"format": "pt"})
+        _write_model(temporary, model, weights, {"step": step})
+        save_file(kept, temporary / "optimizer.safetensors", metadata={"format": "pt"})
+        if average is not None:
+            save_file(average, temporary / "ema.safetensors", metadata={"format": "pt"})
+        state = {"format": STATE_FORMAT, "version": VERSION, "step": step, "progress": progress}
         _write_json(temporary / "state.json", state)
 
 
@@ -94,18 +108,22 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
     return state["step"], state["progress"]
 
 
-def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
-    """Put a saved state into model, optimizers and torch's random generators. Raises GPTError (see `load_model`)."""
+@torch.no_grad()
+def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None) -> None:
+    """Put a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
-    state = _read_json(folder / "state.json", STATE_FORMAT)
+    _read_json(folder / "state.json", STATE_FORMAT)
     weights = _read_tensors(folder / "model.safetensors")
     _check_tensors(folder / "model.safetensors", weights, model.state_dict())
+    averages = ema.tensors() if ema else {}
+    saved_averages = _read_tensors(folder / "ema.safetensors") if ema else {}
+    _check_tensors(folder / "ema.safetensors", saved_averages, averages)
     kept = _read_tensors(folder / "optimizer.safetensors")
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    names = {id(parameter): name for name, parameter in parameters.items()}
     for key, tensor in kept.items():
         name, _, what = key.rpartition("/")
-        if name not in shapes or (what != "step" and tensor.shape != shapes[name]):
+        if name not in parameters or (what != "step" and tensor.shape != parameters[name].shape):
             raise GPTError(f"{folder / 'optimizer.safetensors'}: {key} does not belong to this model")
     for optimizer in optimizers:
         document = optimizer.state_dict()  # its parameters are numbered in the order of its groups
@@ -115,15 +133,13 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
             own = {key.removeprefix(prefix): tensor for key, tensor in kept.items() if key.startswith(prefix)}
             if not own:
                 raise GPTError(f"{folder / 'optimizer.safetensors'}: nothing for {names[id(parameter)]}")
-            document["state"][number] = own
+            document["state"][number] = {
+                what: tensor if what == "step" else placed_like(parameter, tensor) for what, tensor in own.items()
+            }
         optimizer.load_state_dict(document)
-    model.load_state_dict(weights)
-    try:
-        torch.set_rng_state(_from_text(state["random"]["cpu"]))
-        if "cuda" in state["random"] and next(model.parameters()).is_cuda:
-            torch.cuda.set_rng_state(_from_text(state["random"]["cuda"]), next(model.parameters()).device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise GPTError(f"{folder / 'state.json'}: the random state cannot be used ({error})") from None
+    for target, source in ((dict(model.state_dict()), weights), (averages, saved_averages)):
+        for name, tensor in target.items():
+            tensor.copy_(placed_like(tensor, source[name]))
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -139,6 +155,8 @@ def steps_in(root: Path) -> list[int]:
 
 def keep_only(root: Path, steps: set[int]) -> None:
     """Delete every checkpoint under `root` but these, and what a killed run left half-written."""
+    if not is_main():
+        return
     keep = {step_folder(root, step).name for step in steps}
     for path in Path(root).iterdir() if Path(root).is_dir() else ():
         if path.is_dir() and path.name.startswith((".step-", "step-")) and path.name not in keep:
@@ -148,19 +166,23 @@ def keep_only(root: Path, steps: set[int]) -> None:
 
 def copy_folder(source: Path, target: Path) -> None:
     """Copy a model folder, atomically."""
-    with _atomic_folder(Path(target)) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)
+    if is_main():
+        with _atomic_folder(Path(target)) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
 def remove(root: Path) -> None:
     """Delete a folder of checkpoints; a kill on the way leaves none that looks finished."""
-    if Path(root).is_dir():
+    if is_main() and Path(root).is_dir():
         keep_only(root, set())
         shutil.rmtree(root)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, atomically."""
+    if not is_main():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     _write_json(temporary, value)
     _flush(temporary)
@@ -196,10 +218,17 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_model(folder: Path, model: GPT, metadata: dict[str, Any]) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _weights(model: GPT) -> dict[str, Tensor]:
+    return {name: _on_cpu(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return whole(tensor.detach()).cpu().contiguous()
+
+
+def _write_model(folder: Path, model: GPT, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     document = {"format": MODEL_FORMAT, "version": VERSION, "model": asdict(model.config), "metadata": metadata}
     _write_json(folder / "config.json", document)
 
@@ -248,22 +277,8 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, T
 def _optimizer_tensors(model: GPT, optimizers: list[Optimizer]) -> dict[str, Tensor]:
     """What the optimizers keep, by parameter name: it stays right if parameters are numbered otherwise one day."""
     return {
-        f"{name}/{what}": tensor.detach().cpu().contiguous()
+        f"{name}/{what}": _on_cpu(tensor)
         for name, parameter in model.named_parameters()
         for optimizer in optimizers
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
-
-
-def _random_state(model: GPT) -> dict[str, str]:
-    state = {"cpu": _to_text(torch.get_rng_state())}
-    device = next(model.parameters()).device
-    return state | ({"cuda": _to_text(torch.cuda.get_rng_state(device))} if device.type == "cuda" else {})
-
-
-def _to_text(state: Tensor) -> str:
-    return base64.b64encode(state.numpy().tobytes()).decode()
-
-
-def _from_text(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text, validate=True)), dtype=torch.uint8)

@@ -5,18 +5,14 @@ and raised in one message; `ModelConfig` and `TrainConfig` hold everything that 
 does not (so it is no part of a model's identity).
 """
 
-import difflib
-import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from gpt import GPTError
+from gpt.settings import check_types, nearest, out_of_range, refuse
 
 # Of generation, what a reader wants of a small model: lively, yet without the unlikeliest tokens.
 DEFAULTS = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0}
-
-Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         problems = check_types(self)
         if not problems:
-            problems += _out_of_range(
+            problems += out_of_range(
                 self,
                 vocab_size=(2, 2**31),
                 block_size=(1, 2**20),
@@ -79,7 +75,7 @@ class ModelConfig:
                 problems.append(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
             if self.positions == "sinusoidal" and self.n_embd % 2:
                 problems.append(f"sinusoidal positions need an even n_embd; it is {self.n_embd}")
-        _raise("model", problems)
+        refuse("model", problems)
 
     @property
     def head_size(self) -> int:
@@ -97,9 +93,12 @@ class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
     steps: int = 1000
-    """Updates of the weights."""
+    """Updates of the weights. No effect with minutes."""
+    minutes: float = 0.0
+    """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
+    kept when a run resumes; the weights are those of a run of that many `steps`."""
     batch_size: int = 16
-    """B: sequences of T tokens a step."""
+    """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """muon: Muon for the matrices inside blocks, AdamW for the rest. adamw: AdamW for all."""
     lr: float = 3e-3
@@ -120,10 +119,18 @@ class TrainConfig:
     """AdamW: decay of the mean gradient."""
     beta2: float = 0.95
     """AdamW: decay of the mean squared gradient."""
+    momentum: float = 0.95
+    """Muon: decay of the mean gradient. No effect with optimizer adamw."""
+    momentum_warmup_steps: int = 0
+    """Steps in which Muon's momentum rises from 0.85 (or less) to its value: early gradients are soon out of date."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 leaves it as it is."""
+    ema: float = 0.0
+    """Decay of an average of the weights (0.99 to 0.999), which is then what is evaluated and kept; 0: no average."""
     eval_every: int = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
+    patience: int = 0
+    """Evaluations without a better one after which the run stops early; 0: never. (The best weights are the result anyway.)"""
     checkpoint_every: int = 200
     """Steps between savings of the state that a killed run resumes from (each evaluation saves it too)."""
     keep_checkpoints: int = 2
@@ -135,15 +142,16 @@ class TrainConfig:
         problems = check_types(self)
         if not problems:
             most = 2**31
-            problems += _out_of_range(
+            problems += out_of_range(
                 self, steps=(1, most), batch_size=(1, most), warmup_steps=(0, most), eval_every=(1, most),
                 checkpoint_every=(1, most), keep_checkpoints=(1, most), seed=(0, 2**63 - 1), lr=(1e-12, 100.0),
-                matrix_lr=(1e-12, 100.0), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0), weight_decay=(0.0, 100.0),
-                beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
+                matrix_lr=(1e-12, 100.0), minutes=(0.0, 1e6), momentum=(0.0, 0.99999), momentum_warmup_steps=(0, most),
+                ema=(0.0, 0.999999), patience=(0, most), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0),
+                weight_decay=(0.0, 100.0), beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
             )  # fmt: skip
-            if self.warmup_steps > self.steps:
+            if not self.minutes and self.warmup_steps > self.steps:
                 problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
-        _raise("train", problems)
+        refuse("train", problems)
 
 
 @dataclass(frozen=True)
@@ -155,17 +163,33 @@ class Runtime:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products (weights stay float32). auto: bfloat16 on CUDA that has it, else float32."""
     threads: int = 0
-    """CPU threads; 0 takes every core this process may use."""
+    """CPU threads; 0 takes every core this process may use (with several processes, its share)."""
+    micro_batch_size: int = 0
+    """Sequences that a device takes at once, at most; a step gathers the gradients of as many parts as it needs. 0: all."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile the training step (evaluation stays uncompiled). auto: on CUDA only."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits each time (slower). A CPU does so anyway."""
+    parallel: Literal["none", "ddp", "fsdp"] = "none"
+    """Over several devices: ddp copies the model to each, fsdp cuts weights, gradients and optimizer state among them."""
+    processes: int = 1
+    """Processes to start on this machine, one a device. No effect under torchrun, which says how many."""
     log_every: int = 10
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
         problems = check_types(self)
         if not problems:
-            problems += _out_of_range(self, threads=(0, 4096), log_every=(1, 2**31))
+            problems += out_of_range(
+                self, threads=(0, 4096), log_every=(1, 2**31), micro_batch_size=(0, 2**31), processes=(1, 4096)
+            )  # fmt: skip
+            if self.processes > 1 and self.parallel == "none":
+                problems.append(f"processes {self.processes} need parallel ddp or fsdp")
             if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
                 problems.append(f"device is {self.device!r}; known are auto, cpu, cuda, cuda:<number>, mps")
-        _raise("runtime", problems)
+        refuse("runtime", problems)
 
 
 _CLASSIC = {
@@ -196,66 +220,5 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str) -> dict[str, Any]:
     """The ModelConfig fields of a named shape: all but vocab_size and block_size. Raises GPTError for an unknown name."""
     if name not in PRESETS:
-        raise GPTError(f"preset {name!r} is not known{_nearest(name, PRESETS)}; known are {', '.join(PRESETS)}")
+        raise GPTError(f"preset {name!r} is not known{nearest(name, PRESETS)}; known are {', '.join(PRESETS)}")
     return dict(PRESETS[name])
-
-
-def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
-    """Build one of the dataclasses above from parsed TOML or JSON.
-
-    where: file or section to name in messages. Raises GPTError for an unknown or missing key, or a bad value.
-    """
-    if not isinstance(values, Mapping):
-        raise GPTError(f"{where}: expected a table of settings, got {type(values).__name__}")
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    problems = [f"unknown setting {key!r}{_nearest(key, known)}" for key in values if key not in known]
-    try:
-        required = [name for name, field in known.items() if field.default is MISSING and name not in values]
-        problems += [f"{name} is missing" for name in required]
-        if not required:
-            return_value = kind(**{key: value for key, value in values.items() if key in known})
-    except GPTError as error:
-        problems.append(str(error))
-    if problems:
-        raise GPTError(f"{where}: " + "; ".join(problems))
-    return return_value
-
-
-def _nearest(name: str, known: Any) -> str:
-    found = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def check_types(config: Any) -> list[str]:
-    """Check each value against its annotation; a whole number given for a float becomes one. Returns the problems."""
-    problems = []
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if get_origin(kind) is Literal:
-            if value not in get_args(kind):
-                hint = _nearest(value, get_args(kind)) if isinstance(value, str) else ""
-                problems.append(f"{name} is {value!r}{hint or '; known are ' + ', '.join(get_args(kind))}")
-        elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            object.__setattr__(config, name, float(value))  # so that 1 and 1.0 are one configuration, byte for byte
-            if not math.isfinite(value):
-                problems.append(f"{name} is {value}; it must be a finite number")
-        elif type(value) is not kind:
-            problems.append(f"{name} is {value!r}; it must be {_NAMES[kind]}")
-    return problems
-
-
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _out_of_range(config: Any, **limits: tuple[float, float]) -> list[str]:
-    values = ((name, getattr(config, name), low, high) for name, (low, high) in limits.items())
-    return [
-        f"{name} is {value}; it must be from {low} to {high}"
-        for name, value, low, high in values
-        if not low <= value <= high
-    ]
-
-
-def _raise(what: str, problems: list[str]) -> None:
-    if problems:
-        raise GPTError(f"{what} configuration: " + "; ".join(problems))

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.config import check_types, from_dict
 from gpt.layout import PADDING, Layout, Strategy, lay_out
+from gpt.settings import check_types, from_dict
 from gpt.shards import SOURCES, Documents, Kind, Shard, Writer, read_sources, write_json
 
 FORMAT = "gpt-from-scratch/dataset"

@@ -1,6 +1,7 @@
 """The command line of the trainer, for a machine that has only this folder and a packed dataset.
 
 python -m gpt.trainer --data DIR --config FILE.toml --out DIR
+torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR
 
 [model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's
 preset = "modern-nano"
@@ -12,15 +13,19 @@ device = "auto"
 
 import argparse
 import json
+import logging
+import os
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from gpt import GPTError
-from gpt.config import ModelConfig, Runtime, TrainConfig, from_dict, preset
+from gpt import GPTError, parallel
+from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.dataset import Dataset
-from gpt.trainer import train
+from gpt.launch import Line
+from gpt.settings import from_dict
+from gpt.trainer import OnEvaluation, OnStep, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,15 +38,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the model; resumes if it holds a state"
     )
+    parser.add_argument("--line", type=int, help=argparse.SUPPRESS)  # of gpt.launch: tell there instead of printing
     options = parser.parse_args(arguments)
+    others = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, one speaks
+    logging.basicConfig(level=logging.ERROR if others else logging.INFO, format="%(message)s")
+    line = None if options.line is None else Line(options.line)
+    on_step, on_evaluation = (_print_step, _print_evaluation) if line is None else _told(line)
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))
-        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation)
+        result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
     except GPTError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if line:
+            line.tell("error", str(error))
+        elif not others:
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    if line:
+        line.tell("end", result.resumed_from)
+    if line or others:
+        return 0
     print(
-        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {config.steps}, "
+        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
+        f"{' (stopped early)' if result.stopped_early else ''}, "
         f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
     )
     return 0
@@ -71,13 +89,26 @@ def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig,
     )
 
 
+def _told(line: Line) -> tuple[OnStep, OnEvaluation]:
+    return (
+        lambda step, metrics: line.tell("step", step, metrics),
+        lambda step, metrics, folder, best: line.tell("evaluation", step, metrics, str(folder), best),
+    )
+
+
 def _print_step(step: int, metrics: dict[str, float]) -> None:
     shown = (
         f"step {step:6d}  loss {metrics['train/loss']:.4f}  lr {metrics['train/lr']:.2e}  "
         f"grad {metrics['train/grad_norm']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"epoch {metrics['train/epoch']:.2f}"
+        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {_duration(metrics['train/eta_seconds'])} left"
     )
     print(shown, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:

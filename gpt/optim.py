@@ -13,6 +13,8 @@ from torch.optim import AdamW, Optimizer
 from gpt.config import TrainConfig
 from gpt.muon import Muon
 
+FIRST_MOMENTUM = 0.85  # modded-nanogpt's and nanochat's, over their first 300 to 500 steps
+
 
 def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     """{"matrices" | "embeddings" | "vectors": {parameter name: parameter}}; each parameter stands in exactly one."""
@@ -31,7 +33,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     decayed, undecayed = ("embeddings",), ("vectors",)
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
-        optimizers.append(Muon(groups["matrices"], lr=config.matrix_lr, weight_decay=config.weight_decay))
+        optimizers.append(Muon(groups["matrices"], config.matrix_lr, config.weight_decay, config.momentum))
     else:
         decayed = ("matrices", "embeddings")
     adamw_groups = [
@@ -47,16 +49,25 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     return optimizers
 
 
-def set_learning_rate(optimizers: list[Optimizer], step: int, config: TrainConfig) -> None:
-    """Set every group's rate for update number `step` (from 0)."""
+def set_schedule(optimizers: list[Optimizer], step: int, config: TrainConfig) -> None:
+    """Set every group's learning rate, and Muon's momentum, for update number `step` (from 0)."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * schedule(step, config)
+            if "momentum" in group:
+                group["momentum"] = momentum(step, config)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
     """AdamW's learning rate for update number `step` (from 0); Muon's is in the same ratio to matrix_lr."""
     return config.lr * schedule(step, config)
+
+
+def momentum(step: int, config: TrainConfig) -> float:
+    """Muon's momentum for update number `step`: from FIRST_MOMENTUM straight to config.momentum, then that."""
+    first = min(FIRST_MOMENTUM, config.momentum)
+    risen = min(1.0, step / config.momentum_warmup_steps) if config.momentum_warmup_steps else 1.0
+    return first + (config.momentum - first) * risen
 
 
 def schedule(step: int, config: TrainConfig) -> float:

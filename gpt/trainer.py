@@ -1,69 +1,49 @@
 """train(): from a packed dataset to the best weights; it can be killed anywhere and called again.
 
-    python -m gpt.trainer --data DIR --config FILE.toml --out DIR
+    python -m gpt.trainer --data DIR --config FILE.toml --out DIR           (or torchrun -m gpt.trainer ...)
 
 Notable:
 - knows no tracker and no scheduler: `on_step` and `on_evaluation` call back
 - on CPU, a run that was killed and started again ends in the same bytes as one left alone (but for out/log/)
 - every evaluation scores all of val; the best weights by bits per byte are the result
+- a loss that is no number, or jumps and stays up: the run goes back to its last sound state, once, and goes on without the
+  batches around; what comes out depends on data and configuration alone, not on where that state was
 
-    out/state/step-NNNNNN/         to resume from; the latest two; gone when the run has finished
+    out/run.json                   {"steps": to do, "stopped_early", "skipped": steps without an update}
+    out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb"}]
     out/log/metrics.jsonl          a line a logged step, with timings
     out/model/                     the best weights; written last
 """
 
-import json
+import logging
 import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from gpt import GPTError, checkpoint
+from gpt import GPTError, checkpoint, parallel
+from gpt.budget import steps_that_fit
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.dataset import Dataset
-from gpt.evaluate import evaluate
 from gpt.interruption import Interrupted, Interruption, held_back
+from gpt.launch import launch
+from gpt.learner import Learner
 from gpt.metrics import MetricsFile, Speed
-from gpt.model import GPT
-from gpt.optim import build_optimizers, learning_rate, set_learning_rate
+from gpt.optim import learning_rate
+from gpt.result import Result, best, read_result
 from gpt.runtime import Machine, prepare
+from gpt.stability import APART, SKIPPED_BEFORE, Watch
+from gpt.task import check_same, describe
 
-KEPT_STATES = 2
+log = logging.getLogger(__name__)
 
 OnStep = Callable[[int, dict[str, float]], None]
 OnEvaluation = Callable[[int, dict[str, float], Path, bool], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run gives."""
-
-    model: Path
-    """Folder of the best weights (`gpt.checkpoint.load_model`)."""
-    step: int
-    """Updates after which they were best."""
-    loss: float
-    """Their nats per scored token of val."""
-    bits_per_byte: float
-    """Their bits per byte of val."""
-    evaluations: list[dict[str, float]]
-    """Every evaluation: step, loss, bpb."""
-    n_parameters: int
-    """Trained numbers of the model."""
-    tokens: int
-    """Target positions trained on: steps x B x T."""
-    resumed_from: int
-    """Step this call went on from; 0 for a fresh start, `steps` if there was nothing left to do."""
-    seconds: float
-    """Wall time of this call."""
 
 
 def train(
@@ -78,200 +58,237 @@ def train(
     """Train a model, or go on where an earlier call with the same `out` was cut off.
 
     data: folder of a packed dataset. out: folder for everything listed above.
-    on_step(step, metrics): every `log_every` steps; train/loss, train/lr, train/grad_norm, train/tokens_per_second,
-        train/epoch, and train/mfu where the device's peak is known.
+    on_step(step, metrics): every `log_every` steps; train/loss, train/lr, train/grad_norm, train/epoch, and what
+        `gpt.metrics.Speed` tells.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are done again, and so are their calls.
-    Raises GPTError when data and model do not fit, when `out` belongs to another run, or when the loss is not finite.
+    Raises GPTError when data and model do not fit, the batch does not fit the memory, `out` belongs to another run, or the
+    training diverges a second time.
     SIGINT and SIGTERM (in the main thread): the step is finished, the state saved, and the signal raised again for the
     caller's own handler; SystemExit(128 + signal) if that one lets the program go on.
     """
     started, out, dataset = time.perf_counter(), Path(out), Dataset.open(data)
-    _check_fit(dataset, model)
-    # How often the state is saved decides what a kill costs, not what comes out.
-    numbers = {name: value for name, value in asdict(config).items() if name != "checkpoint_every"}
-    task = {"model": asdict(model), "train": numbers, "data": dataset.digest()}
+    task, first = describe(dataset, model, config), None
+    on_step, on_evaluation = on_step or _ignore, on_evaluation or _ignore
     with held_back() as interruption:
         if (out / "model" / "config.json").is_file():
-            _check_same_task(out / "model", checkpoint.load_model(out / "model")[1].get("task"), task)
+            check_same(out / "model", checkpoint.load_model(out / "model")[1].get("task"), task)
             checkpoint.remove(out / "state")  # a kill between the model and this line left it
-            first = config.steps
+        elif runtime.processes > 1 and parallel.launched() == 1:
+            first = launch(data, out, model, config, runtime, on_step, on_evaluation, interruption)
         else:
-            run = _Run(dataset, out, task, model, config, prepare(runtime), runtime, interruption)
-            first = run.step
-            run.train(on_step or _ignore, on_evaluation or _ignore)
+            machine = prepare(runtime)
+            with parallel.group(machine.device):
+                if not parallel.is_main():
+                    on_step = on_evaluation = _ignore
+                run = _Run(dataset, out, task, model, config, runtime, machine, interruption)
+                first = run.train(started, on_step, on_evaluation)
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
-    evaluations = json.loads((out / "evaluations.json").read_text(encoding="utf-8"))
-    best = _best(evaluations)
-    n_parameters = checkpoint.load_model(out / "model")[0].n_parameters
-    tokens = config.steps * config.batch_size * model.block_size
-    seconds = time.perf_counter() - started
-    return Result(
-        out / "model", best["step"], best["loss"], best["bpb"], evaluations, n_parameters, tokens, first, seconds
-    )
+    return read_result(out, config.batch_size * model.block_size, first, time.perf_counter() - started)
 
 
 class _Run:
-    """One training run in progress: `step` updates done, `evaluations` made."""
+    """One training run in progress: `step` updates done (or skipped), `evaluations` made."""
 
     def __init__(
         self, dataset: Dataset, out: Path, task: dict[str, Any], model: ModelConfig, config: TrainConfig,
-        machine: Machine, runtime: Runtime, interruption: Interruption,
+        runtime: Runtime, machine: Machine, interruption: Interruption,
     ):  # fmt: skip
         self.dataset, self.out, self.task, self.config = dataset, out, task, config
-        self.machine, self.runtime, self.interruption = machine, runtime, interruption
-        torch.manual_seed(config.seed)
-        self.model = GPT(model).to(machine.device)
-        self.optimizers = build_optimizers(self.model, config)
-        self.step = 0
-        self.evaluations: list[dict[str, float]] = []
-        self.unchecked: list[Tensor] = []  # losses of the latest steps, on the device: reading each would stall a GPU
-        if saved := checkpoint.steps_in(out / "state"):
-            folder = checkpoint.step_folder(out / "state", saved[-1])
-            self.step, progress = checkpoint.read_progress(folder)
-            _check_same_task(folder, progress.get("task"), task)
-            checkpoint.load_state(folder, self.model, self.optimizers)
-            self.evaluations = progress["evaluations"]
-            if self.evaluations:
-                self._prune()  # a kill may have come before it was done
-        self.metrics = MetricsFile(out / "log" / "metrics.jsonl", self.step, self._evaluated())
+        self.runtime, self.machine, self.interruption = runtime, machine, interruption
+        self.new_learner = lambda: Learner(dataset, model, self.config, runtime, machine)
+        self.step, self.watch, self.skipped = 0, Watch(), list[int]()
 
-    def train(self, on_step: OnStep, on_evaluation: OnEvaluation) -> None:
-        """Run to the end, or until a signal arrives; then the state is saved."""
-        speed = Speed(self.model.flops_per_token, self.machine.peak_flops)
+    def train(self, started: float, on_step: OnStep, on_evaluation: OnEvaluation) -> int:
+        """Run to the end, or until a signal arrives; then the state is saved. Returns the step that it went on from."""
+        first = 0
         try:
+            self._plan(started)
+            self._resume()
+            first = self.step
+            peak_flops = self.machine.peak_flops * parallel.world()
+            speed = Speed(self.learner.model.flops_per_token, peak_flops, self.step)
             while True:
-                if self._evaluation_due() and self._evaluated() < self.step:
+                if self._evaluation_due():
                     with speed.paused():
                         self._evaluate(on_evaluation)
-                if self.step == self.config.steps:
-                    return self._finish()
-                self.interruption.check()
-                loss, grad_norm = self._update()
+                if self._ended():
+                    self._finish()
+                    return first
+                if parallel.world() == 1 or self.step % self.runtime.log_every == 0:  # asking the others stops a GPU
+                    self._check_interruption()
+                if self.step not in self.skipped:
+                    loss, grad_norm = self.learner.update(self.step)
+                    self.watch.note(self.step, loss, grad_norm)
+                    speed.count(self.config.batch_size * self.dataset.block_size)
                 self.step += 1
-                speed.count(self.config.batch_size * self.dataset.block_size)
-                if self.step % self.runtime.log_every == 0 or self.step in (1, self.config.steps):
-                    self._check_finite()
+                if not (self._log_due() or self._evaluation_due() or self._save_due()):
+                    continue  # nothing that needs to know the loss, for which a GPU would have to stop
+                if self._went_back():
+                    continue
+                if self._log_due() and self.step - 1 not in self.skipped:
                     metrics = {
                         "train/loss": loss.item(),
                         "train/lr": learning_rate(self.step - 1, self.config),
                         "train/grad_norm": grad_norm.item(),
                         "train/epoch": self.step * self.config.batch_size / self.dataset.n_sequences(),
-                        **speed.metrics(),
+                        **speed.metrics(self.step, self.config.steps),
                     }
                     with speed.paused():
                         self.metrics.write(self.step, metrics)
                         on_step(self.step, metrics)
-                if self.step % self.config.checkpoint_every == 0 and not self._evaluation_due():
+                if self._save_due():
                     with speed.paused():
                         self._save_state()
         except Interrupted:
-            if self.step:  # before the first there is nothing that a fresh start would not do again
+            # Before the first step there is nothing that a fresh start would not do again.
+            if self.step and not self._went_back():
                 self._save_state()
+            return first
 
-    def _update(self) -> tuple[Tensor, Tensor]:
-        """One update of the weights. Returns loss and gradient norm, on the device."""
-        device = self.machine.device
-        batch = self.dataset.batch(self.step, self.config.batch_size, self.config.seed)
-        ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device, non_blocking=True) for array in batch)
-        set_learning_rate(self.optimizers, self.step, self.config)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.machine.dtype == torch.bfloat16):
-            loss = self.model.loss(ids_BT, targets_BT, documents_BT if self.dataset.document_mask else None)
-        loss.backward()
-        limit = self.config.grad_clip or float("inf")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.unchecked.append(loss.detach())
-        return loss.detach(), grad_norm
+    def _plan(self, started: float) -> None:
+        """With `minutes`, find the number of steps; a run that has a state keeps the number that it found then."""
+        saved = self._newest_state()
+        if self.config.minutes and saved:
+            self._set_steps(saved[2]["steps"])
+        elif self.config.minutes:
+            learner, scratch = self.new_learner(), self.out / "state" / ".measured"
+            self._set_steps(steps_that_fit(learner, self.config, scratch, started, self._check_interruption))
+            learner.close()
+            log.info("%d steps fit into %g minutes", self.config.steps, self.config.minutes)
+        self._write_run(stopped_early=False)
+
+    def _set_steps(self, steps: int) -> None:
+        self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
+
+    def _newest_state(self) -> tuple[Path, int, dict[str, Any]] | None:
+        """Folder, step and progress; None if there is none. Raises GPTError if it is another run's."""
+        saved = checkpoint.steps_in(self.out / "state")
+        if not saved:
+            return None
+        folder = checkpoint.step_folder(self.out / "state", saved[-1])
+        step, progress = checkpoint.read_progress(folder)
+        check_same(folder, progress.get("task"), self.task)
+        return folder, step, progress
+
+    def _resume(self) -> None:
+        """Take up the newest state; without one, start from the seed."""
+        self.learner = self.new_learner()
+        self.step, self.watch, self.evaluations = 0, Watch(), []
+        if saved := self._newest_state():
+            folder, self.step, progress = saved
+            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers, self.learner.ema)
+            self.watch, self.evaluations = Watch(progress["losses"]), progress["evaluations"]
+            self.skipped = sorted({*self.skipped, *progress["skipped"]})
+            self._prune()  # a kill may have come before it was done
+        parallel.barrier()  # before the first process deletes what another still reads
+        self.metrics = MetricsFile(self.out / "log" / "metrics.jsonl", self.step, self._evaluated())
+
+    def _went_back(self) -> bool:
+        """Whether an update since the last look was unsound; if so, the run is back at a state before it."""
+        bad = self.watch.first_bad()
+        if bad is None:
+            return False
+        step, why = bad
+        if self.skipped and step - self.skipped[-1] < APART:
+            raise GPTError(
+                f"at step {step + 1} {why}, soon after a first such trouble at step {self.skipped[-1] + 1}: the training "
+                "diverged; lower lr and matrix_lr, or raise warmup_steps"
+            )
+        first = max(0, step - SKIPPED_BEFORE)
+        self.skipped = [*self.skipped, *range(first, step + 1)]
+        checkpoint.keep_only(self.out / "state", {s for s in checkpoint.steps_in(self.out / "state") if s <= first})
+        parallel.barrier()
+        self.learner.close()
+        del self.learner  # its memory, before another is built
+        self._resume()
+        text = "at step %d %s: back to step %d, and on without the steps from %d to there"
+        log.warning(text, step + 1, why, self.step, first + 1)
+        return True
 
     def _evaluate(self, on_evaluation: OnEvaluation) -> None:
         """Score val, write weights, call back; save the state only then, so that a kill on the way repeats it all."""
-        self._check_finite()
-        score = evaluate(
-            self.model, self.dataset, "val", max(self.config.batch_size, 1), self.machine.device, self.machine.dtype,
-            on_batch=lambda _done, _total: self.interruption.check(),
-        )  # fmt: skip
+        score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
         self.evaluations.append({"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte})
-        best = _best(self.evaluations)["step"]
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.out / "checkpoints", self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
-        checkpoint.save_model(folder, self.model, step=self.step, **metrics, **about, task=self.task)
+        with self.learner.weights_that_count():
+            checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.task)
         checkpoint.write_json(self.out / "evaluations.json", self.evaluations)
         self.metrics.write(self.step, metrics)
-        on_evaluation(self.step, metrics, folder, best == self.step)
+        on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
         self._save_state()
         self._prune()
 
     def _prune(self) -> None:
-        """Only once a state knows of the evaluation: what an earlier state calls the best must still be there for it."""
-        latest = [evaluation["step"] for evaluation in self.evaluations][-self.config.keep_checkpoints :]
-        checkpoint.keep_only(self.out / "checkpoints", {_best(self.evaluations)["step"], *latest})
+        """Keep the latest weights and the best, also what an earlier state, which the run may go back to, calls the best."""
+        if not parallel.is_main():
+            return
+        root, keep = self.out / "state", set()
+        folders = [checkpoint.step_folder(root, step) for step in checkpoint.steps_in(root)]
+        known = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
+        for evaluations in filter(None, [*known, self.evaluations]):
+            latest = [evaluation["step"] for evaluation in evaluations][-self.config.keep_checkpoints :]
+            keep |= {best(evaluations)["step"], *latest}
+        checkpoint.keep_only(self.out / "checkpoints", keep)
 
     def _save_state(self) -> None:
-        self._check_finite()
         root = self.out / "state"
-        progress = {"task": self.task, "evaluations": self.evaluations}
-        folder = checkpoint.step_folder(root, self.step)
-        checkpoint.save_state(folder, self.model, self.optimizers, step=self.step, progress=progress)
-        checkpoint.keep_only(root, set(checkpoint.steps_in(root)[-KEPT_STATES:]))
+        progress = {
+            "task": self.task, "steps": self.config.steps, "evaluations": self.evaluations, "skipped": self.skipped,
+            "losses": self.watch.losses(),
+        }  # fmt: skip
+        learner, folder = self.learner, checkpoint.step_folder(root, self.step)
+        checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
+        steps = checkpoint.steps_in(root)
+        far = [step for step in steps if step <= self.step - SKIPPED_BEFORE]  # to go back to, if this one is too late
+        checkpoint.keep_only(root, {*steps[len(far) :], *far[-1:]})
 
     def _finish(self) -> None:
-        best = _best(self.evaluations)["step"]
-        checkpoint.copy_folder(checkpoint.step_folder(self.out / "checkpoints", best), self.out / "model")
+        self.learner.close()
+        self._write_run(stopped_early=self.step < self.config.steps)
+        chosen = checkpoint.step_folder(self.out / "checkpoints", best(self.evaluations)["step"])
+        checkpoint.copy_folder(chosen, self.out / "model")
         checkpoint.remove(self.out / "state")
+        self._prune()  # no state is left to go back to
+        parallel.barrier()
+
+    def _write_run(self, stopped_early: bool) -> None:
+        run = {"steps": self.config.steps, "stopped_early": stopped_early, "skipped": self.skipped}
+        checkpoint.write_json(self.out / "run.json", run)
+
+    def _log_due(self) -> bool:
+        return self.step % self.runtime.log_every == 0 or self.step in (1, self.config.steps)
 
     def _evaluation_due(self) -> bool:
-        return self.step > 0 and (self.step % self.config.eval_every == 0 or self.step == self.config.steps)
+        due = self.step > 0 and (self.step % self.config.eval_every == 0 or self.step == self.config.steps)
+        return due and self._evaluated() < self.step
+
+    def _save_due(self) -> bool:
+        return self.step % self.config.checkpoint_every == 0 and not self._evaluation_due()
+
+    def _ended(self) -> bool:
+        """After the last step, or after `patience` evaluations none of which was the best."""
+        return self.step == self.config.steps or (
+            self.config.patience > 0 and self._fruitless() >= self.config.patience
+        )
+
+    def _fruitless(self) -> int:
+        """Evaluations since the best."""
+        steps = [evaluation["step"] for evaluation in self.evaluations]
+        return len(steps) - 1 - steps.index(best(self.evaluations)["step"]) if steps else 0
 
     def _evaluated(self) -> int:
         """The step of the latest evaluation."""
         return int(self.evaluations[-1]["step"]) if self.evaluations else 0
 
-    def _check_finite(self) -> None:
-        if self.unchecked:
-            finite = torch.isfinite(torch.stack(self.unchecked)).tolist()
-            first, self.unchecked = self.step - len(finite) + 1, []
-            if False in finite:
-                raise GPTError(
-                    f"the loss of step {first + finite.index(False)} is not a finite number: the training diverged; "
-                    "lower lr and matrix_lr, or raise warmup_steps"
-                )
-
-
-def _best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
-    return min(evaluations, key=lambda evaluation: (evaluation["bpb"], evaluation["step"]))
-
-
-def _check_fit(dataset: Dataset, model: ModelConfig) -> None:
-    for name, of_data in (("vocab_size", dataset.vocab_size), ("block_size", dataset.block_size)):
-        if getattr(model, name) != of_data:
-            raise GPTError(
-                f"the model's {name} is {getattr(model, name)}, that of {dataset.folder} is {of_data}: make them equal"
-            )
-
-
-def _check_same_task(folder: Path, found: Any, task: dict[str, Any]) -> None:
-    """Refuse to go on in a folder that another configuration or other data started."""
-    if found == task:
-        return
-    differing = [f"the {part}" for part in task if not isinstance(found, dict) or found.get(part) != task[part]]
-    for part in ("model", "train"):
-        theirs = found.get(part) if isinstance(found, dict) else None
-        if isinstance(theirs, dict) and theirs != task[part]:
-            differing = [
-                f"{key} ({theirs.get(key)}, now {value})"
-                for key, value in task[part].items()
-                if theirs.get(key) != value
-            ]
-            break
-    raise GPTError(
-        f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
-    )
+    def _check_interruption(self) -> None:
+        """Raise Interrupted if a signal has arrived; many processes stop at the same step."""
+        self.interruption.signal = int(parallel.agreed(self.interruption.signal, self.machine.device))
+        self.interruption.check()
 
 
 def _ignore(*_: object) -> None:

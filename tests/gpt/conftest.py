@@ -6,6 +6,7 @@ import pytest
 from gpt import dataset
 from gpt.config import ModelConfig, TrainConfig
 from gpt.dataset import Description
+from gpt.model import GPT
 from gpt.shards import Documents
 
 VOCAB, EOS, T = 32, 0, 16
@@ -62,3 +63,16 @@ def shape():
 @pytest.fixture
 def schedule():
     return TrainConfig(steps=24, batch_size=4, eval_every=8, checkpoint_every=5, keep_checkpoints=1, warmup_steps=2)
+
+
+def poisoned(folder, config, factors):
+    """A GPT.loss that is multiplied, in training on the batch of step n or a part of it, by factors[n]."""
+    data, plain = dataset.Dataset.open(folder), GPT.loss
+    batches = [(data.batch(n, config.batch_size, config.seed).ids_BT.tobytes(), f) for n, f in factors.items()]
+
+    def loss(self, ids_BT, *arguments):
+        part = ids_BT.numpy().tobytes()
+        found = [factor for batch, factor in batches if self.training and part in batch]
+        return plain(self, ids_BT, *arguments) * (found or [1])[0]
+
+    return loss

@@ -5,6 +5,7 @@ import torch
 
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
+from gpt.ema import EMA
 from gpt.model import GPT
 from gpt.optim import build_optimizers
 
@@ -15,13 +16,16 @@ def model(shape):
     return GPT(shape)
 
 
-def trained(model, optimizers, steps):
-    for _ in range(steps):
+def trained(model, optimizers, steps, ema=None):
+    for step in steps:
+        torch.manual_seed(step)
         ids_BT = torch.randint(model.config.vocab_size, (2, 8))
         model.loss(ids_BT, ids_BT).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        if ema:
+            ema.update(step + 1)
 
 
 def test_a_model_comes_back_as_it_was(model, tmp_path):
@@ -48,18 +52,20 @@ def test_equal_models_are_equal_files_and_a_new_one_replaces_the_old(model, tmp_
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_state_goes_on_exactly(model, tmp_path, optimizer):
     config = TrainConfig(optimizer=optimizer)
-    optimizers = build_optimizers(model, config)
-    trained(model, optimizers, 3)
-    checkpoint.save_state(tmp_path / "s", model, optimizers, step=3, progress={"x": 1})
-    trained(model, optimizers, 3)
+    optimizers, ema = build_optimizers(model, config), EMA(model, 0.9)
+    trained(model, optimizers, range(3), ema)
+    checkpoint.save_state(tmp_path / "s", model, optimizers, ema, step=3, progress={"x": 1})
+    trained(model, optimizers, range(3, 6), ema)
     torch.manual_seed(99)
     other = GPT(model.config)
-    other_optimizers = build_optimizers(other, config)
+    other_optimizers, other_ema = build_optimizers(other, config), EMA(other, 0.9)
     assert checkpoint.read_progress(tmp_path / "s") == (3, {"x": 1})
-    checkpoint.load_state(tmp_path / "s", other, other_optimizers)
-    trained(other, other_optimizers, 3)
+    checkpoint.load_state(tmp_path / "s", other, other_optimizers, other_ema)
+    trained(other, other_optimizers, range(3, 6), other_ema)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+        assert torch.equal(ema.tensors()[name], other_ema.tensors()[name]), name
+        assert not torch.equal(ema.tensors()[name], tensor), name
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -75,15 +81,15 @@ def test_a_damaged_model_file_is_named(model, tmp_path, name, damage):
         checkpoint.load_model(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"])
 def test_a_damaged_state_file_is_named(model, tmp_path, name):
-    optimizers = build_optimizers(model, TrainConfig())
-    trained(model, optimizers, 1)
-    checkpoint.save_state(tmp_path / "s", model, optimizers, step=1, progress={})
+    optimizers, ema = build_optimizers(model, TrainConfig()), EMA(model, 0.9)
+    trained(model, optimizers, range(1))
+    checkpoint.save_state(tmp_path / "s", model, optimizers, ema, step=1, progress={})
     path = tmp_path / "s" / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(GPTError, match=name):
-        checkpoint.load_state(tmp_path / "s", model, optimizers)
+        checkpoint.load_state(tmp_path / "s", model, optimizers, ema)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +126,7 @@ def test_weights_of_another_shape_are_refused(model, tmp_path):
 
 def test_a_state_of_another_model_is_refused(model, tmp_path):
     optimizers = build_optimizers(model, TrainConfig())
-    trained(model, optimizers, 1)
+    trained(model, optimizers, range(1))
     checkpoint.save_state(tmp_path / "s", model, optimizers, step=1, progress={})
     other = GPT(ModelConfig(32, 16, n_layer=1, n_head=2, n_embd=16))
     with pytest.raises(GPTError, match=r"model\.safetensors"):

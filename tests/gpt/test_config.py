@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
-from gpt.config import PRESETS, GPTError, ModelConfig, Runtime, TrainConfig, from_dict, preset
+from gpt import GPTError
+from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
+from gpt.settings import from_dict
 
 
 def test_configuration_is_read_without_torch():
@@ -40,6 +42,11 @@ def test_training_and_runtime_are_checked():
         TrainConfig(steps=10, warmup_steps=20)
     with pytest.raises(GPTError, match="device is 'gpu'"):
         Runtime(device="gpu")
+    with pytest.raises(GPTError, match="processes 2 need parallel ddp or fsdp"):
+        Runtime(processes=2)
+    with pytest.raises(GPTError, match=r"ema is 1\.0"):
+        TrainConfig(ema=1.0)
+    assert TrainConfig(steps=10, warmup_steps=20, minutes=1).warmup_steps == 20  # the steps are not known yet
     with pytest.raises(GPTError, match="steps is True"):
         TrainConfig(steps=True)
 

@@ -1,25 +1,33 @@
 """A run, and the same run cut off in every way, must end in the same bytes."""
 
 import dataclasses
+import functools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
-from gpt import GPTError
+from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
 from gpt.dataset import Dataset
 from gpt.evaluate import evaluate
+from gpt.learner import Learner, micro_steps
 from gpt.main import main
+from gpt.memory import kept_bytes
+from gpt.model import GPT
 from gpt.runtime import prepare
+from gpt.stability import Watch
 from gpt.trainer import train
-from tests.gpt.conftest import pack
+from tests.gpt.conftest import pack, poisoned
 
 RUNTIME = Runtime(device="cpu", threads=1, log_every=3)
 
@@ -52,8 +60,11 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     out = tmp_path / "out"
     result = train(packed, out, shape, schedule, RUNTIME, lambda step, m: steps.append((step, m)), on_evaluation)
     assert [step for step, _ in steps] == [1, 3, 6, 9, 12, 15, 18, 21, 24]
-    keys = {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "train/epoch"}
-    assert all(set(metrics) == keys for _, metrics in steps)
+    names = ("loss", "lr", "grad_norm", "epoch", "tokens_per_second", "mfu", "progress", "eta_seconds")
+    assert all(set(metrics) == {f"train/{name}" for name in names} for _, metrics in steps)
+    assert 0 < steps[-1][1]["train/mfu"] < 1
+    assert steps[3][1]["train/progress"] == 9 / 24
+    assert steps[0][1]["train/eta_seconds"] > steps[-1][1]["train/eta_seconds"] == 0
     assert [step for step, _, _ in evaluations] == [8, 16, 24]
     written = json.loads((out / "evaluations.json").read_text())
     assert [(e["step"], e["bpb"]) for e in written] == [(step, m["val/bpb"]) for step, m, _ in evaluations]
@@ -63,6 +74,7 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     model, metadata = load_model(result.model)
     assert evaluate(model, Dataset.open(packed), batch_size=4).bits_per_byte == pytest.approx(best["bpb"], rel=1e-9)
     assert metadata["tokenizer_fingerprint"] == "rule of three"
+    assert (result.steps, result.stopped_early, result.skipped) == (24, False, [])
     assert result.tokens == 24 * 4 * 16
     assert written[-1]["loss"] < written[0]["loss"] < 3.5
     assert not (out / "state").exists()
@@ -89,9 +101,12 @@ import torch
 torch.set_num_threads(1)
 from gpt import checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.model import GPT
 from gpt.trainer import train
+from tests.gpt.conftest import poisoned
 
 data, out, model, config, stride = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:6])
+GPT.loss = poisoned(data, config, eval(sys.argv[6], {"nan": float("nan")}))
 flush, rmtree, events = checkpoint._flush, checkpoint.shutil.rmtree, 0
 
 def event(kill_at):
@@ -107,7 +122,8 @@ def child(out, kill_at):
     try:
         checkpoint._flush = lambda path: (flush(path), event(kill_at))
         checkpoint.shutil.rmtree = lambda *a, **k: (rmtree(*a, **k), event(kill_at))
-        train(data, out, model, config, Runtime(device="cpu", threads=1, log_every=3), lambda *_: event(kill_at))
+        runtime = Runtime(device="cpu", threads=1, log_every=3, micro_batch_size=2)
+        train(data, out, model, config, runtime, lambda *_: event(kill_at))
         os._exit(0)
     finally:
         os._exit(1)
@@ -121,12 +137,19 @@ while child(out / str(kill_at), kill_at):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_a_run_ends_in_the_same_bytes(whole, packed, tmp_path, shape, schedule):
-    runs = tmp_path / "runs"
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(schedule), "41"]
+def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, schedule, monkeypatch):
+    """With all that has a state: both optimizers, an average of the weights, a spike, an early stop."""
+    config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1, momentum_warmup_steps=9)
+    whole, runs = tmp_path / "whole", tmp_path / "runs"
+    factors = {20: math.nan} | dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
+    result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
+    assert result.skipped == list(range(12, 21))
+    assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
     expected, disturbed = files(whole), list(runs.iterdir())
-    assert len(disturbed) > 4
+    assert len(disturbed) > 3
     for out in disturbed:
         assert files(out) == expected, out.name
         assert [(e["step"], e.get("train/loss")) for e in lines(out)] == [
@@ -169,7 +192,7 @@ def test_ctrl_c_reaches_the_caller_after_the_state_is_saved(
             os.kill(os.getpid(), signal.SIGINT)
 
     if where == "evaluation":  # the signal comes in the midst of scoring: val is left for later
-        monkeypatch.setattr("gpt.trainer.evaluate", lambda *a, **k: (press(8), evaluate(*a, **k))[1])
+        monkeypatch.setattr("gpt.learner.evaluate", lambda *a, **k: (press(8), evaluate(*a, **k))[1])
     with pytest.raises(KeyboardInterrupt):
         train(
             packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press if where == "step" else None
@@ -253,17 +276,258 @@ def test_a_model_that_does_not_fit_the_data_is_refused(packed, tmp_path, shape, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step(packed, tmp_path, shape, schedule, monkeypatch):
-    plain, calls = torch.nn.functional.cross_entropy, []
+def test_a_loss_that_is_not_finite_is_survived_once(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {17: math.nan}))
+    result = train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    assert "at step 18 the loss is not a finite number: back to step 8" in caplog.text
+    assert result.skipped == list(range(9, 18))
+    assert result.tokens == (24 - 9) * 4 * 16
+    assert result.evaluations[-1]["loss"] < 3.5
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped"] == result.skipped
+    # Where it went back to is of no account: here to the very start.
+    monkeypatch.setattr(checkpoint, "steps_in", lambda root: [])
+    rarely = dataclasses.replace(schedule, checkpoint_every=1000)
+    train(packed, tmp_path / "rarely", shape, rarely, dataclasses.replace(RUNTIME, log_every=7))
+    assert "back to step 0" in caplog.text
+    assert files(tmp_path / "rarely") == files(tmp_path / "out")
+    # The weights are those of a run in which these steps change nothing.
+    monkeypatch.undo()
+    plain = Learner.update
+    nothing = (torch.tensor(3.0), torch.tensor(1.0))
+    monkeypatch.setattr(Learner, "update", lambda self, step: nothing if 9 <= step < 18 else plain(self, step))
+    train(packed, tmp_path / "without", shape, schedule, RUNTIME)
+    name = "checkpoints/step-000024/model.safetensors"
+    assert files(tmp_path / "without")[name] == files(tmp_path / "out")[name]
 
-    def diverge(*arguments, **settings):
-        calls.append(1)
-        return plain(*arguments, **settings) * (float("nan") if len(calls) == 5 else 1)
 
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", diverge)
-    with pytest.raises(GPTError, match="loss of step 5 is not a finite number"):
+def test_the_weights_that_an_earlier_state_calls_the_best_are_there_to_go_back_to(
+    packed, tmp_path, shape, schedule, monkeypatch
+):
+    bpb, plain = (
+        iter([2.0, 1.0, 3.0, 3.0]),
+        Learner.evaluate,
+    )  # after 8 and 16 steps, and from step 12 on again 16 and 24
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
+    result = train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, checkpoint_every=12), RUNTIME)
+    assert [(e["step"], round(e["bpb"], 9)) for e in result.evaluations] == [(8, 2), (16, 3), (24, 3)]
+    assert load_model(result.model)[1]["step"] == result.step == 8
+    assert [e["step"] for e in lines(tmp_path / "out") if "val/bpb" in e] == [8, 16, 24]
+
+
+def test_a_state_knows_the_losses_so_far(packed, tmp_path, shape, schedule):
+    seen, out = [], tmp_path / "out"
+
+    def press(step, metrics):
+        seen.append(metrics["train/loss"])
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press)
+    assert checkpoint.read_progress(out / "state" / "step-000007")[1]["losses"] == seen
+    assert len(seen) == 7
+
+
+def test_training_that_diverges_again_is_given_up_with_the_mend(packed, tmp_path, shape, schedule, monkeypatch):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
+    with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-    assert not (tmp_path / "out" / "state").exists()
+
+
+def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
+    generator = np.random.default_rng(0)
+    losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
+    losses[150] += 4
+    for jump, expected in ((0.0, None), (2.0, 202)):
+        watch, verdicts = Watch(), []
+        for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
+            watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+            if step % 40 == 39 and not verdicts:
+                verdicts += filter(None, [watch.first_bad()])
+        assert [step for step, _ in verdicts] == ([expected] if expected else [])
+    first, second = Watch(), None
+    for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
+        watch = second or first
+        watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+        if step == 200:
+            assert watch.first_bad() is None
+            second = Watch(json.loads(json.dumps(first.losses())))
+    assert second.first_bad()[0] == 202
+    watch = Watch()
+    watch.note(0, torch.tensor(2.0), torch.tensor(math.nan))
+    assert watch.first_bad() == (0, "the gradient norm is not a finite number")
+
+
+def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
+    bpb = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    plain = Learner.evaluate
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    config = dataclasses.replace(schedule, eval_every=3, patience=2)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (result.step, result.steps, result.stopped_early) == (6, 12, True)
+    assert result.tokens == 12 * 4 * 16
+    assert load_model(result.model)[1]["step"] == 6
+    monkeypatch.undo()
+    again = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (again.stopped_early, again.resumed_from) == (True, 12)
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_path, shape, schedule, monkeypatch):
+    config = dataclasses.replace(schedule, ema=0.9)
+    seen, plain = [], Learner.update
+
+    def update(self, step):
+        metrics = plain(self, step)
+        seen.append([p.detach().clone() for p in self.model.parameters()])
+        return metrics
+
+    monkeypatch.setattr(Learner, "update", update)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    torch.manual_seed(config.seed)
+    expected = list(GPT(shape).parameters())
+    with torch.no_grad():
+        for n, weights in enumerate(seen, 1):
+            decay = min(0.9, (1 + n) / (10 + n))
+            expected = [decay * a + (1 - decay) * w for a, w in zip(expected, weights, strict=True)]
+    kept, _ = load_model(tmp_path / "out" / "checkpoints" / "step-000024")
+    for mine, theirs in zip(kept.parameters(), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    score = evaluate(kept, Dataset.open(packed), batch_size=4)
+    assert score.bits_per_byte == pytest.approx(result.evaluations[-1]["bpb"], rel=1e-9)
+    monkeypatch.undo()
+    train(packed, tmp_path / "none", shape, schedule, RUNTIME)
+    assert seen[-1][0].equal(load_model(tmp_path / "none" / "checkpoints" / "step-000024")[0].tokens.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gradients_gathered_in_parts_are_those_of_the_whole_batch(packed, tmp_path, shape, schedule, optimizer):
+    """Also with the corpus's last, padded sequence in it, so that parts have different numbers of targets."""
+    shape = dataclasses.replace(shape, dropout=0.0)
+    config = dataclasses.replace(schedule, optimizer=optimizer, batch_size=12, steps=15)
+    n = Dataset.open(packed).n_sequences()
+    assert config.steps * config.batch_size > 2 * n
+    metrics = {rows: [] for rows in (0, 5, 1)}
+    for rows, seen in metrics.items():
+        runtime = dataclasses.replace(RUNTIME, micro_batch_size=rows, log_every=1)
+        train(packed, tmp_path / str(rows), shape, config, runtime, lambda step, m, seen=seen: seen.append(m))
+    for rows in (5, 1):
+        for mine, whole in zip(metrics[rows], metrics[0], strict=True):
+            assert mine["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
+            assert mine["train/grad_norm"] == pytest.approx(whole["train/grad_norm"], rel=1e-2)
+        mine, whole = (load_model(tmp_path / str(r) / "model")[0].tokens.weight for r in (rows, 0))
+        torch.testing.assert_close(mine, whole, rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_is_cut_into_the_fewest_equal_parts():
+    cases = {(12, 1, 0): 1, (12, 1, 5): 3, (12, 1, 12): 1, (12, 2, 4): 2, (7, 1, 3): 7, (12, 3, 99): 1}
+    assert {case: micro_steps(*case) for case in cases} == cases
+    with pytest.raises(GPTError, match="batch_size 10 cannot be shared equally by 4"):
+        micro_steps(10, 4, 0)
+
+
+def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path, shape, schedule, caplog):
+    caplog.set_level("INFO")
+    config = dataclasses.replace(schedule, minutes=0.05, warmup_steps=2000, eval_every=40, checkpoint_every=1000)
+
+    def stop(step, *_):
+        if step == 60:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
+    result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
+    assert result.resumed_from == 60
+    assert f"{result.steps} steps fit into 0.05 minutes" in caplog.text
+    assert result.evaluations[-1]["step"] == result.steps
+    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
+    train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
+    assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
+    whole = train(packed, tmp_path / "whole", shape, config, RUNTIME)
+    assert 1.2 < whole.seconds < 3.6  # 3.0, but for machines that are busy now and then
+
+
+def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
+    with pytest.raises(GPTError, match=r"minutes 0.0001 are too short.*set minutes to at least 0\.\d"):
+        train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, minutes=0.0001), RUNTIME)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_largest_that_can(packed, tmp_path, shape, schedule, monkeypatch):
+    torch.manual_seed(0)
+    model = GPT(shape)
+    machine = prepare(RUNTIME)
+    each = kept_bytes(model, machine)
+    T, C, V, n_layer = 16, 16, 32, 2
+    assert T * (n_layer * 20 * C + V) * 4 < each < T * (n_layer * 60 * C + 4 * V) * 4
+    free = 3 * 4 * model.n_parameters + 3 * each
+    monkeypatch.setattr("gpt.memory.free_bytes", lambda _: free)
+    with pytest.raises(GPTError, match=r"a batch of 4 sequences does not fit cpu.*at most 3 can fit.*micro_batch_size"):
+        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, micro_batch_size=3))
+    free = 100
+    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
+        train(packed, tmp_path / "small", shape, schedule, RUNTIME)
+
+
+def test_memory_that_runs_out_is_told_with_the_largest_batch_that_fits(packed, tmp_path, shape, schedule, monkeypatch):
+    plain, tried = GPT.loss, []
+
+    def loss(self, ids_BT, *arguments):
+        tried.append(len(ids_BT))
+        if len(ids_BT) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, ids_BT, *arguments)
+
+    monkeypatch.setattr(GPT, "loss", loss)
+    config = dataclasses.replace(schedule, batch_size=16)
+    with pytest.raises(
+        GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
+    ):
+        train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert tried == [1, 16, 8, 4, 2]
+
+
+def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
+    whole, packed, tmp_path, shape, schedule, monkeypatch, caplog
+):
+    def compiled(module, **_):
+        def call(*_):
+            raise RuntimeError("Failed to find C compiler.\nlong story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, compile="on"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch.compile does not work here, so the training goes on without it (Failed to find C compiler.)"
+    ]
+    assert files(tmp_path / "out") == files(whole)
+
+
+def test_compiled_training_comes_close_in_one_graph(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    """By the compiler's front end alone: generating C++ would take a minute."""
+    shape = dataclasses.replace(shape, n_layer=1, dropout=0.0)
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    losses = {}
+    for how in ("off", "on"):
+        runtime = dataclasses.replace(RUNTIME, compile=how, micro_batch_size=2)
+        losses[how] = train(packed, tmp_path / how, shape, schedule, runtime).evaluations
+    assert not [record for record in caplog.records if record.name.startswith("gpt")]
+    assert counter.frame_count == 1
+    for mine, theirs in zip(losses["on"], losses["off"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
@@ -281,6 +545,7 @@ def test_from_the_command_line(packed, tmp_path, capsys):
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "step      4  loss" in said
+    assert "0:00 left" in said
     assert "bits per byte at step 4 of 4" in said
     assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
     for text, message in [

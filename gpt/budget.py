@@ -1,0 +1,95 @@
+"""How many steps fit into a number of minutes: measured on the machine at hand, before the run proper starts.
+
+The schedule must know its end from the start, so the number is fixed once. The updates made to measure are thrown away: a run
+of `minutes` gives the weights of a run of that many `steps`.
+"""
+
+import contextlib
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gpt import GPTError, checkpoint, parallel
+from gpt.config import TrainConfig
+from gpt.learner import Learner
+
+SHARE = 0.02  # of the time to spend on measuring steps, and as much on measuring evaluation
+AT_LEAST = 3  # steps to measure, after a first that is slow
+SPARE = 0.1  # of the time, for what varies
+
+
+def steps_that_fit(learner: Learner, config: TrainConfig, scratch: Path, started: float, interrupted: Callable) -> int:
+    """The most steps whose updates, evaluations and savings end within config.minutes of `started` (time.perf_counter()).
+
+    learner: one to spend. scratch: a folder to write a checkpoint to; deleted. interrupted(): raises to leave early.
+    Raises GPTError if not even one step fits.
+    """
+    limit, device = config.minutes * 60, learner.machine.device
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    before = clock()
+    learner.update(0)
+    first, before = clock() - before, clock()
+    for n in range(1, 2**31):
+        learner.update(n)
+        interrupted()
+        taken = parallel.agreed(clock() - before, device)
+        if taken > limit or (n >= AT_LEAST and taken > SHARE * limit):
+            break
+    update = taken / n
+    evaluation = _evaluation_seconds(learner, SHARE * limit)
+    before = clock()
+    checkpoint.save_state(scratch, learner.model, learner.optimizers, learner.ema, step=1, progress={})
+    saving = clock() - before
+    if parallel.is_main():
+        shutil.rmtree(scratch)
+    left = (1 - SPARE) * limit - (clock() - started) - first  # to build the model and compile, once more
+
+    def seconds(steps: int) -> float:
+        evaluations = -(-steps // config.eval_every)
+        return steps * update + evaluations * (evaluation + 2 * saving) + steps // config.checkpoint_every * saving
+
+    steps = int(parallel.agreed(-_most(seconds, left), device) * -1)  # the fewest of all processes' counts
+    if steps < 1:
+        needed = (clock() - started + first + seconds(1)) / (1 - SPARE) / 60
+        raise GPTError(
+            f"minutes {config.minutes:g} are too short: one step, an evaluation and saving take {seconds(1):.1f} s here after "
+            f"{clock() - started:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
+        )
+    return steps
+
+
+class _Enough(Exception):
+    pass
+
+
+def _evaluation_seconds(learner: Learner, limit: float) -> float:
+    """Seconds that an evaluation takes; if that is over `limit`, extrapolated from its beginning."""
+    before, share = time.perf_counter(), 1.0
+
+    def on_batch(done: int, total: int) -> None:
+        nonlocal share
+        share = done / total
+        if parallel.agreed(time.perf_counter() - before, learner.machine.device) > limit:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        learner.evaluate(on_batch)
+    return (time.perf_counter() - before) / share
+
+
+def _most(seconds: Callable[[int], float], left: float) -> int:
+    """The largest number of steps, at most 2^31 - 1, that take no longer than `left` seconds; 0 if none."""
+    low, high = 0, 2**31
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if seconds(middle) <= left else (low, middle)
+    return low
