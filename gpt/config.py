@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from gpt import GPTError
 
 # Of generation, what a reader wants of a small model: lively, yet without the unlikeliest tokens.
-DEFAULTS = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0}
+DEFAULTS = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0, "samples": 1}
 
 Config = TypeVar("Config")
 
