@@ -92,21 +92,29 @@ def generate(
         float, typer.Option(help="choose among the likeliest tokens that make up this probability")
     ] = DEFAULTS["top_p"],
     seed: Annotated[int, typer.Option(help="the same seed writes the same text")] = DEFAULTS["seed"],
+    samples: Annotated[int, typer.Option("-n", "--samples", help="so many continuations")] = DEFAULTS["samples"],
+    stop: Annotated[list[str], typer.Option(help="end before this text; may be given again")] = [],  # noqa: B006
 ):
-    """Let a model write, token by token."""
+    """Let a model write, token by token; several samples are written side by side and shown one after another."""
     prepare()
     from flows import models
-    from gpt.generate import load, stream_text
+    from gpt.generate import load, stream_texts
 
     decoder, tokenizer = load(models.find(model))
-    pieces = stream_text(
-        decoder, tokenizer, prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
-    sys.stdout.write(prompt)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    pieces = stream_texts(decoder, tokenizer, [prompt], samples, stop=stop, **settings)
+    if samples == 1:
+        sys.stdout.write(prompt)
+        for _, piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        return
+    written = [""] * samples
+    for row, piece in pieces:
+        written[row] += piece
+    for number, text in enumerate(written, start=1):
+        sys.stdout.write(f"--- {number}\n{prompt}{text}\n")
 
 
 @app.command()

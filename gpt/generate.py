@@ -1,20 +1,30 @@
 """Text from a model, token by token.
 
-Notable: sampling has a random generator of its own, on the CPU, so that a seed gives the same draw on every device;
-streamed text never breaks a character in two, and its pieces joined are exactly the decoded tokens. There is no cache: each
-token costs a pass over the last T.
+Notable:
+- each sample has a random generator of its own, made of (seed, its number), so its text does not depend on what else is in
+  the batch (but for the rounding of products of other shapes), nor on the device
+- streamed text never breaks a character in two, and its pieces joined are the decoded tokens up to a stop string
+- past the model's T tokens the context moves on by half of T at a time (`window`) and is read anew; so every token is what
+  the model without a cache gives for `tokens[window(n, T):]`, whatever the kind of position
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model
+from gpt.decoder import Decoder
 from gpt.model import GPT
+
+META = "\u2581"  # what SentencePiece writes for a space, and so cannot tell from one
+ROWS = 32  # texts written side by side; more wait
+NUCLEUS = 512  # likeliest tokens to look at for top_p before all are sorted
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, SentencePieceProcessor]:
@@ -27,30 +37,138 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, Sentenc
         raise GPTError(f"{path} is not a usable SentencePiece model: {error}") from error
 
 
-def sample(
-    model: GPT,
-    ids: Sequence[int],
-    max_tokens: int = 256,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 1,
-    eos_id: int = -1,
-) -> Iterator[int]:
-    """Continue `ids`, one token at a time, until `max_tokens` or eos (which is not given out).
+def texts(
+    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1, **settings
+) -> list[list[str]]:
+    """Continuations of each prompt, `samples` of each, written side by side. settings: see `stream_texts`.
 
-    ids: at least one token; of more than T, the last T count. temperature: 0 takes the likeliest token each time.
-    top_k: only the k likeliest (0: all). top_p: only the likeliest that together reach p (Holtzman 2020; 1: all).
-    eos_id: -1 never stops early. Raises GPTError, before the first token, for an argument out of range.
+    Sample i of a prompt is the same whatever the other prompts, and however many samples are asked for.
     """
-    vocab_size, ids = model.config.vocab_size, [int(token) for token in ids]
-    problems = []
-    if not ids:
-        problems.append("no token to continue; start from the end-of-document token")
-    if any(not 0 <= token < vocab_size for token in ids):
-        problems.append(
-            f"token {next(t for t in ids if not 0 <= t < vocab_size)} is not in the vocabulary of {vocab_size}"
+    written = [[""] * samples for _ in prompts]
+    for row, piece in stream_texts(model, tokenizer, prompts, samples, **settings):
+        written[row // samples][row % samples] += piece
+    return written
+
+
+def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", **settings) -> Iterator[str]:
+    """The first continuation of one prompt, piece by piece. settings: see `stream_texts`."""
+    return (piece for _, piece in stream_texts(model, tokenizer, [prompt], **settings))
+
+
+def stream_texts(
+    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1, max_tokens: int = 256,
+    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 1, stop: str | Sequence[str] = (),
+) -> Iterator[tuple[int, str]]:  # fmt: skip
+    """Continue prompts that stand at the start of a document: (row, text) as soon as characters are whole.
+
+    tokenizer: the one the model was trained with. Row p * samples + i is sample i of prompt p. An empty prompt starts a
+    document; of one longer than the context its end counts. Prompts are not given out. A text ends with its document,
+    before the first of the `stop` strings, or after max_tokens. The other arguments: see `sample_batch`.
+    Raises GPTError for a tokenizer of another size, a prompt it cannot spell, or an argument out of range.
+    """
+    if tokenizer.vocab_size() != model.config.vocab_size:
+        raise GPTError(
+            f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}: not a pair"
         )
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    if "" in stop:
+        raise GPTError("a stop string is empty; it would stop before the first character")
+    eos_id = tokenizer.eos_id()
+    contexts = [[eos_id, *encode(tokenizer, prompt)] for prompt in prompts]
+    done: set[int] = set()
+    tokens = sample_batch(model, contexts, samples, max_tokens, temperature, top_k, top_p, seed, eos_id, done)
+    return _write(tokens, [Writer(tokenizer, stop) for _ in range(len(prompts) * samples)], done)
+
+
+def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
+    """The ids of a text, by which it decodes to itself. Raises GPTError for a character that the tokenizer cannot spell.
+
+    SentencePiece takes META for a space; here it is spelled in bytes. A tokenizer of whole words spells unknown ones in
+    bytes with META for the space before them, and glues newlines to them; here both are what they are.
+    """
+    meta, (space,) = ([tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in char.encode()] for char in (META, " "))
+    ids: list[int] = []
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GPTError(f"the prompt is not text: {error.reason} at character {error.start}") from None
+    for part in re.findall(f"{META}+|\n|[^{META}\n]+", text) if tokenizer.is_byte(space) else [text]:
+        if part[:1] == META and tokenizer.is_byte(space):
+            ids += meta * len(part)
+            continue
+        for token in tokenizer.encode(part):
+            ids.append(token)
+            if ids[-3:] == meta:
+                ids[-3:] = [space]
+    if tokenizer.unk_id() in ids:
+        unknown = next((char for char in text if tokenizer.unk_id() in tokenizer.encode(char)), text)
+        raise GPTError(f"the prompt holds {unknown!r}, which this model's tokenizer cannot spell: leave it out")
+    return ids
+
+
+class Writer:
+    """Tokens to text that can be shown: whole characters, and nothing that may yet turn out to begin a stop string."""
+
+    def __init__(self, tokenizer: SentencePieceProcessor, stop: Sequence[str] = ()):
+        self.tokenizer, self.stop = tokenizer, stop
+        self.finished = False
+        """Whether a stop string came: the text is complete."""
+        self._bytes: list[int] = []  # tokens: characters outside the vocabulary come as single bytes
+        self._held = ""
+
+    def add(self, token: int) -> str:
+        """What this token lets be shown."""
+        self._bytes.append(token)
+        if self.tokenizer.is_byte(token) and not _is_whole(self.tokenizer, self._bytes):
+            return ""
+        tokens, self._bytes = self._bytes, []
+        self._held += self.tokenizer.decode(tokens)
+        if ends := [at for stop in self.stop if (at := self._held.find(stop)) >= 0]:
+            self._held, self.finished = self._held[: min(ends)], True
+            return self._release(len(self._held))
+        begun = (
+            n for n in range(len(self._held), 0, -1) if any(stop.startswith(self._held[-n:]) for stop in self.stop)
+        )
+        return self._release(len(self._held) - next(begun, 0))
+
+    def end(self) -> str:
+        """The rest; a character cut off by max_tokens is as the tokenizer shows it."""
+        self._held += self.tokenizer.decode(self._bytes) if self._bytes else ""
+        ends = [at for stop in self.stop if (at := self._held.find(stop)) >= 0]
+        return self._held[: min(ends, default=None)]
+
+    def _release(self, length: int) -> str:
+        text, self._held = self._held[:length], self._held[length:]
+        return text
+
+
+def sample(
+    model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+    seed: int = 1, eos_id: int = -1,
+) -> Iterator[int]:  # fmt: skip
+    """Continue one list of tokens, one token at a time (see `sample_batch`)."""
+    return (token for _, token in sample_batch(model, [ids], 1, max_tokens, temperature, top_k, top_p, seed, eos_id))
+
+
+def sample_batch(
+    model: GPT, contexts: Sequence[Sequence[int]], samples: int = 1, max_tokens: int = 256, temperature: float = 1.0,
+    top_k: int = 0, top_p: float = 1.0, seed: int = 1, eos_id: int = -1, done: set[int] | None = None,
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """Continue lists of tokens side by side: (row, token), row c * samples + i being sample i of context c.
+
+    contexts: at least one token each. max_tokens: for each row. temperature: 0 takes the likeliest token each time. top_k:
+    only the k likeliest (0: all). top_p: only the likeliest of these that together reach p (Holtzman 2020; 1: all).
+    eos_id: the token that ends a row and is not given out; -1: none. done: rows that have ended; put one in to end it.
+    Raises GPTError, before the first token, for an argument out of range.
+    """
+    V, contexts = model.config.vocab_size, [[int(token) for token in ids] for ids in contexts]
+    problems = []
+    if not all(contexts):
+        problems.append("no token to continue; start from the end-of-document token")
+    if outside := [token for ids in contexts for token in ids if not 0 <= token < V]:
+        problems.append(f"token {outside[0]} is not in the vocabulary of {V}")
+    if samples < 1:
+        problems.append(f"samples is {samples}; it must be at least 1")
     if max_tokens < 0:
         problems.append(f"max_tokens is {max_tokens}; it must be at least 0")
     if not 0 <= temperature < float("inf"):
@@ -63,80 +181,85 @@ def sample(
         problems.append(f"seed is {seed}; it must be from 0 to 2^63 - 1")
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
-    return _sample(model, ids, max_tokens, temperature, top_k, top_p, seed, eos_id)
+    rows = [(c * samples + i, ids, i) for c, ids in enumerate(contexts) for i in range(samples)]
+    how, done = (max_tokens, temperature, top_k, top_p, seed, eos_id), set() if done is None else done
+    return (
+        drawn for first in range(0, len(rows), ROWS) for drawn in _sample(model, rows[first : first + ROWS], *how, done)
+    )
 
 
-def stream_text(
-    model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", max_tokens: int = 256, temperature: float = 1.0,
-    top_k: int = 0, top_p: float = 1.0, seed: int = 1,
-) -> Iterator[str]:  # fmt: skip
-    """Continue a prompt at the start of a document; give out text as soon as its characters are whole.
-
-    tokenizer: the one the model was trained with. An empty prompt starts a document. The prompt is not given out; the
-    pieces joined are tokenizer.decode(of all sampled tokens). Stops at the end of the document.
-    Raises GPTError for a tokenizer of another size, or an argument out of range (see `sample`).
-    """
-    if tokenizer.vocab_size() != model.config.vocab_size:
-        raise GPTError(
-            f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}: not a pair"
-        )
-    eos_id = tokenizer.eos_id()
-    ids = [eos_id, *tokenizer.encode(prompt)]
-    return _decode(tokenizer, sample(model, ids, max_tokens, temperature, top_k, top_p, seed, eos_id))
+def window(n: int, T: int) -> int:
+    """Where the context of token number n (from 0) begins: at 0 as long as n tokens fit, then half of T further each time."""
+    half = max(1, T // 2)
+    return max(0, -(-(n - T) // half) * half)
 
 
-@torch.no_grad()
 def _sample(
-    model: GPT, ids: list[int], max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int, eos_id: int
-) -> Iterator[int]:
-    generator = torch.Generator().manual_seed(seed)
-    device, T = next(model.parameters()).device, model.config.block_size
+    model: GPT, rows: list[tuple[int, list[int], int]], max_tokens: int, temperature: float, top_k: int, top_p: float,
+    seed: int, eos_id: int, done: set[int],
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """rows: (number, context, number of the sample), decoded together."""
+    names, written = [name for name, _, _ in rows], [list(ids) for _, ids, _ in rows]
+    draws = [np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, i)))) for _, _, i in rows]
+    T, device = model.config.block_size, model.tokens.weight.device
     model.eval()
+    decoder = Decoder(model, len(rows), max(map(len, written)) + max_tokens)
+    starts = [-1] * len(rows)
     for _ in range(max_tokens):
-        logits_V = model(torch.tensor([ids[-T:]], device=device))[0, -1].float().cpu()
-        token = _choose(logits_V, temperature, top_k, top_p, generator)
-        if token == eos_id:
+        if done.issuperset(names):
             return
-        ids.append(token)
-        yield token
+        with torch.inference_mode():
+            begin = [window(len(ids), T) for ids in written]
+            if moved := [row for row, start in enumerate(begin) if start != starts[row]]:
+                decoder.read(moved, [written[row][begin[row] : -1] for row in moved])
+                starts = begin
+            logits_RV = decoder.step(torch.tensor([ids[-1] for ids in written], device=device)).float()
+            uniform_R = torch.tensor([draw.random() for draw in draws], dtype=torch.float32, device=device)
+            tokens = choose(logits_RV, temperature, top_k, top_p, uniform_R).tolist()
+        for name, ids, token in zip(names, written, tokens, strict=True):
+            ids.append(token)
+            if token == eos_id:
+                done.add(name)
+            elif name not in done:
+                yield name, token
 
 
-def _choose(logits_V: Tensor, temperature: float, top_k: int, top_p: float, generator: torch.Generator) -> int:
-    if temperature == 0:
-        return int(logits_V.argmax())
-    logits, tokens = logits_V.sort(descending=True, stable=True)
-    if top_k:
-        logits = logits[:top_k]
+def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, uniform_R: Tensor) -> Tensor:
+    """A token for each row, (R,): where the cumulated probability of the tokens that may be drawn passes uniform_R, 0..1."""
+    if temperature == 0 or top_k == 1:
+        return logits_RV.argmax(1)
+    tokens_RK = None
+    if 0 < top_k < logits_RV.shape[1]:
+        logits_RV, tokens_RK = logits_RV.topk(top_k)
     # From the largest, so that a tiny temperature gives 0 and -inf, not inf.
-    probabilities = ((logits - logits[0]) / temperature).softmax(0)
+    p_RK = ((logits_RV - logits_RV.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
-        before = probabilities.cumsum(0) - probabilities
-        probabilities = probabilities[before < top_p]  # the first is always among them
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
+        if tokens_RK is None:
+            p_RV, (p_RK, tokens_RK) = p_RK, p_RK.topk(min(NUCLEUS, p_RK.shape[1]))
+            if (p_RK.sum(1) < top_p).any():
+                p_RK, tokens_RK = p_RV.sort(descending=True)
+        p_RK = p_RK.where(p_RK.cumsum(1) - p_RK < top_p, 0)  # the first is always among them
+    cumulated_RK = p_RK.cumsum(1)
+    total_R1 = cumulated_RK[:, -1:]
+    passed = torch.minimum(uniform_R[:, None] * total_R1, total_R1.nextafter(total_R1.new_zeros(())))  # never all of it
+    place_R1 = torch.searchsorted(cumulated_RK, passed, right=True)
+    return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
 
 
-def _decode(tokenizer: SentencePieceProcessor, tokens: Iterator[int]) -> Iterator[str]:
-    """Characters outside the vocabulary come as single bytes: hold those back until they make up whole characters."""
-    held: list[int] = []
-    for token in tokens:
-        if tokenizer.is_byte(token):
-            held.append(token)
-            if not _is_whole(tokenizer, held):
-                continue
-            token, held = held, []
-        else:
-            token, held = [*held, token], []
-        if text := tokenizer.decode(token):
-            yield text
-    if held:
-        yield tokenizer.decode(held)  # a character cut off by max_tokens: as the tokenizer shows it
+def _write(tokens: Iterator[tuple[int, int]], writers: list[Writer], done: set[int]) -> Iterator[tuple[int, str]]:
+    for row, token in tokens:
+        if text := writers[row].add(token):
+            yield row, text
+        if writers[row].finished:
+            done.add(row)
+    for row, writer in enumerate(writers):
+        if not writer.finished and (text := writer.end()):
+            yield row, text
 
 
 def _is_whole(tokenizer: SentencePieceProcessor, byte_tokens: list[int]) -> bool:
-    try:
-        bytes(
-            int(tokenizer.id_to_piece(token)[1:-1], 16) for token in byte_tokens
-        ).decode()  # pieces are <0x00>..<0xFF>
+    try:  # pieces are <0x00>..<0xFF>
+        bytes(int(tokenizer.id_to_piece(token)[1:-1], 16) for token in byte_tokens).decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -138,15 +138,14 @@ class GPT(nn.Module):
         mask_B1TT, place_T = (None, slice(T)) if documents_BT is None else document_mask(documents_BT)
         memory_mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
         x_BTC = self.dropout(self.embed(ids_BT, place_T))
-        # Rotation tells distances only, so it needs no counting from a document's beginning.
-        rotary = (self.cos_TD[:T], self.sin_TD[:T]) if self.config.positions == "rotary" else None
+        rotary = self.rotary(slice(T))  # it tells distances only, so it needs no counting from a document's beginning
         for block in self.blocks:
             arguments = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
             recompute = self.recompute and torch.is_grad_enabled()
             x_BTC = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
         return self.norm(x_BTC)
 
-    def embed(self, ids_BT: Tensor, place_T: Tensor | slice) -> Tensor:
+    def embed(self, ids_BT: Tensor, place_T: Tensor | slice | int) -> Tensor:
         """What enters the first block, (B, T, C). place_T: the positions of the tokens in their text."""
         x_BTC = self.tokens(ids_BT)
         if self.config.positions == "learned":
@@ -154,6 +153,10 @@ class GPT(nn.Module):
         elif self.config.positions == "sinusoidal":
             x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[place_T]  # Vaswani 2017, sections 3.4 and 3.5
         return F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=EPS) if self.config.embedding_norm else x_BTC
+
+    def rotary(self, place: Tensor | slice | int) -> Rotary | None:
+        """Cosines and sines that turn queries and keys at these positions."""
+        return (self.cos_TD[place], self.sin_TD[place]) if self.config.positions == "rotary" else None
 
     def _check_memory(self, ids_BT: Tensor, memory_BSC: Tensor | None, memory_mask_BS: Tensor | None) -> None:
         if memory_BSC is None:
