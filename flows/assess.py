@@ -1,14 +1,26 @@
 """What a finished model knows, and what it repeats: simple facts, and what its samples share with the training text."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from flows.documents import read_texts
 from flows.recipes import Recipe
 from flows.tracking import Tracker
 from gpt import GPTError, memorisation
 
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+    from gpt.model import GPT
+
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
+SHOWN_TOKENS = 24  # of a text, in the figure of attention
 AT_LEAST = 50  # characters that a sample shares with the training text to count as repeated
 
 
@@ -32,7 +44,7 @@ def repeats(tracker: Tracker, step: int, samples: list[str], documents: Path) ->
     return longest
 
 
-def knows(tracker: Tracker, step: int, model, tokenizer, recipe: Recipe) -> dict | None:
+def knows(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor, recipe: Recipe) -> dict | None:
     """Log which of the simple facts the model gets right, where the recipe asks for it; returns the row of all."""
     from gpt import facts
 
@@ -62,3 +74,32 @@ def _first(texts: Iterator[str]) -> Iterator[str]:
         n_bytes += len(text)
         if n_bytes >= SEARCHED_BYTES:
             return
+
+
+def looks(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
+    """Log a figure of what each token of a text is interested in: the mean over the heads of some layers."""
+    import torch
+
+    from gpt.attention_maps import attention_maps
+    from gpt.generate import encode
+
+    ids = [tokenizer.eos_id(), *encode(tokenizer, text)][: min(SHOWN_TOKENS, model.config.block_size)]
+    maps_LTT = attention_maps(model, torch.tensor([ids]))[:, 0].mean(1).numpy()
+    labels = [
+        "⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in tokenizer.id_to_piece(ids)
+    ]
+    labels[0] = "(start)"
+    tracker.later(lambda: tracker.client.log_figure(tracker.run_id, _attention(maps_LTT, labels), "attention.png"))
+
+
+def _attention(maps_LTT: np.ndarray, labels: list[str]) -> Figure:
+    """A panel a layer, four at most: rows are tokens that look, columns those looked at."""
+    layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})
+    figure = Figure(figsize=(4.6 * len(layers), 4.8), layout="constrained")
+    for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
+        image = axes.imshow(maps_LTT[layer], cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(f"layer {layer + 1} of {len(maps_LTT)}", fontsize=10)
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, fontsize=7, parse_math=False)
+    figure.colorbar(image, ax=figure.axes, label="share of attention, mean over heads", shrink=0.7)
+    return figure

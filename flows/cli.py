@@ -33,6 +33,7 @@ Size = Annotated[
     str, typer.Option(help="nano, tiny, small, medium, large or xl, or a whole preset such as classic-tiny")
 ]
 Steps = Annotated[int, typer.Option(help="training steps, instead of the recipe's", min=1)]
+Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
@@ -44,13 +45,14 @@ def train(
     corpus: Corpus = "",
     size: Size = "",
     steps: Steps = None,
+    minutes: Minutes = 0.0,
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps}
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
     _run("train", asked, force)
@@ -168,6 +170,7 @@ def why(
     corpus: Corpus = "",
     size: Size = "",
     steps: Steps = None,
+    minutes: Minutes = 0.0,
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",
@@ -178,7 +181,7 @@ def why(
     from flows import why as reasons
     from flows.store import Store
 
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps}
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
     found = reasons.why(Store(home()), recipes.load(**asked))
     _table(
         [{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json

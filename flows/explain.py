@@ -29,9 +29,9 @@ def explain(run: str, step: int) -> Explanation:
     """
     store = Store(home())
     decoder = _decoder(store, run)
-    train, corpus = decoder["parameters"]["train"], decoder["corpus"]
-    if not 1 <= step <= train["steps"]:
-        raise UserError(f"--step {step} is not within 1 and {train['steps']}, the steps of this run")
+    train, corpus, steps = decoder["parameters"]["train"], decoder["corpus"], decoder["counts"]["steps"]
+    if not 1 <= step <= steps:
+        raise UserError(f"--step {step} is not within 1 and {steps}, the steps of this run")
     packed = _made_from(store, decoder, "pack")
     documents = _made_from(store, packed, "clean")
     raw = _made_from(store, documents, "download")["parameters"]
@@ -65,7 +65,7 @@ def explain(run: str, step: int) -> Explanation:
                 }
             )
     shape = f"{train['batch_size']} sequences of {dataset.block_size} tokens"
-    return Explanation(f"step {step} of {train['steps']}, {corpus} from {where}: {shape}", rows)
+    return Explanation(f"step {step} of {steps}, {corpus} from {where}: {shape}", rows)
 
 
 def _decoder(store: Store, run: str) -> dict:

@@ -125,13 +125,14 @@ def load(
     *,
     size: str | None = None,
     steps: int | None = None,
+    minutes: float | None = None,
     source: str | None = None,
     overrides: dict | None = None,
 ) -> Recipe:
     """The recipe of a corpus. Raises UserError with every problem found.
 
-    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps: train.steps. source: a
-    folder or file to read instead of the recipe's source; with it any name is a corpus. overrides: {"train.lr": 0.001}.
+    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps, minutes: of train. source:
+    a folder or file to read instead of the recipe's source; with it any name is a corpus. overrides: {"train.lr": 0.001}.
     """
     if corpus in names():
         text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
@@ -162,8 +163,9 @@ def load(
             continue
         place[key or section] = value
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
-    if steps is not None:
-        values.setdefault("train", {})["steps"] = steps
+    for name, value in (("steps", steps), ("minutes", minutes)):
+        if value is not None:
+            values.setdefault("train", {})[name] = value
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or recipe is None:

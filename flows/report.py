@@ -35,13 +35,14 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
     texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
     tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
     repeated = assess.repeats(tracker, step, written, stages["clean"].folder)
+    assess.looks(tracker, gpt, tokenizer, texts[0])
     known = assess.knows(tracker, step, gpt, tokenizer, recipe)
     model = register(tracker, recipe, decoder, sequences)
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
-        "epochs": recipe.train.steps * recipe.train.batch_size / sequences.counts["train_sequences"],
+        "epochs": decoder.counts["steps"] * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
         "longest_overlap": repeated,
         "facts": known,
@@ -78,7 +79,7 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
 
 def samples(recipe: Recipe, gpt: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
     """The model's continuation of each of the recipe's prompts."""
-    from gpt.generate import stream_text
+    from gpt.generate import texts as continuations
 
     asked = recipe.sample
     settings = {
@@ -87,7 +88,7 @@ def samples(recipe: Recipe, gpt: GPT, tokenizer: SentencePieceProcessor) -> list
         "top_k": asked.top_k,
         "seed": asked.seed,
     }
-    return ["".join(stream_text(gpt, tokenizer, prompt, **settings)) for prompt in asked.prompts]
+    return [text for (text,) in continuations(gpt, tokenizer, asked.prompts, **settings)]
 
 
 def tell_prefect(recipe: Recipe, tracker: Tracker, stages: dict[str, Artifact], texts: list[str]) -> None:
@@ -123,7 +124,7 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         "documents": f"{cleaned['documents']:,} kept, {cleaned['rejects']:,} dropped",
         "vocabulary": f"{stages['tokenize'].counts['vocab_size']:,} pieces",
         "tokens": f"{packed['train_tokens']:,} to train on, {packed['val_tokens']:,} held out; "
-        f"{recipe.train.steps:,} steps see them {summary['epochs']:.1f} times",
+        f"{stages['train'].counts['steps']:,} steps see them {summary['epochs']:.1f} times",
         "parameters": f"{summary['parameters']:,}",
         "bits per byte": "   ".join(
             f"{name} {value:.3f}" for name, value in sorted(bits.items(), key=lambda item: item[1])

@@ -158,13 +158,11 @@ def fit(job: Job) -> dict:
     from gpt import trainer
 
     tokenizer = job.inputs["tokenize"]
-    steps = job.recipe.train.steps
 
     def on_step(step: int, metrics: dict) -> None:
-        text = (
-            f"step {step}/{steps}  loss {metrics['train/loss']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s"
-        )
-        job.report(step / steps, text)
+        rate = f"{metrics['train/tokens_per_second']:,.0f} tokens/s  MFU {metrics['train/mfu']:.0%}"
+        text = f"step {step:,}  loss {metrics['train/loss']:.3f}  {rate}  {metrics['train/eta_seconds']:,.0f} s left"
+        job.report(metrics["train/progress"], text)
         job.on_step(step, metrics)
 
     result = trainer.train(
@@ -183,7 +181,9 @@ def fit(job: Job) -> dict:
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
         "best_step": result.step,
-        "steps": steps,
+        "steps": result.steps,
+        "stopped_early": result.stopped_early,
+        "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
     }
 

@@ -86,12 +86,13 @@ def train(
     corpus: CorpusName,
     size: Annotated[Size | None, Field(description="model size, instead of the recipe's")] = None,
     steps: Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")] = None,
+    minutes: Annotated[float | None, Field(gt=0, description="as many steps as end in time, instead of steps")] = None,
     overrides: Overrides = {},  # noqa: B006
     source: SourcePath = None,
     force: Annotated[StageName | None, Field(description="run this stage even if nothing changed")] = None,
 ) -> dict:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
-    recipe = recipes.load(corpus, size=size, steps=steps, source=source, overrides=overrides)
+    recipe = recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
     with in_use(home()), tracking.run(recipe) as tracker:
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
