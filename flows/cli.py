@@ -136,6 +136,25 @@ def explain(
 
 
 @app.command()
+def export(
+    model: Annotated[
+        str, typer.Argument(help="corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder")
+    ],
+    to: Annotated[str, typer.Option(help="the folder to make")],
+    format: Annotated[str, typer.Option(help="hf: a folder that Hugging Face transformers loads")] = "hf",
+):
+    """Write a model for other programs."""
+    if format != "hf":
+        raise UserError(f"--format {format!r} is not known; known is hf")
+    prepare()
+    from flows import models
+    from gpt.export import export_hf
+
+    export_hf(models.find(model), Path(to))
+    print(f"exported to {to}: its README.md says how to use it")
+
+
+@app.command()
 def corpora(as_json: Json = False):
     """List the corpora that have a recipe."""
     from flows import recipes

@@ -83,6 +83,11 @@ class ModelConfig:
         return self.n_embd // self.n_head
 
     @property
+    def feed_forward_size(self) -> int:
+        """Width of the feed-forward layer: 4C; gated, 8C/3 rounded up to 32."""
+        return -(-8 * self.n_embd // 3 // 32) * 32 if self.feed_forward == "swiglu" else 4 * self.n_embd
+
+    @property
     def kv_heads(self) -> int:
         """Heads of keys and values."""
         return self.n_kv_head or self.n_head

@@ -267,8 +267,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.squared = config.feed_forward == "relu2"
-        self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.down = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.up = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
+        self.down = nn.Linear(config.feed_forward_size, config.n_embd, bias=config.bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         h_BTF = self.up(x_BTC)
@@ -280,10 +280,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        width = -(-8 * config.n_embd // 3 // 32) * 32
-        self.gate = nn.Linear(config.n_embd, width, bias=config.bias)
-        self.up = nn.Linear(config.n_embd, width, bias=config.bias)
-        self.down = nn.Linear(width, config.n_embd, bias=config.bias)
+        self.gate = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
+        self.up = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
+        self.down = nn.Linear(config.feed_forward_size, config.n_embd, bias=config.bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x_BTC)) * self.up(x_BTC))
