@@ -246,9 +246,12 @@ class _Run:
         folders = [checkpoint.step_folder(root, step) for step in checkpoint.steps_in(root)]
         known = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
         for evaluations in filter(None, [*known, self.evaluations]):
-            latest = [evaluation["step"] for evaluation in evaluations][-self.config.keep_checkpoints :]
-            keep |= {best(evaluations)["step"], *latest}
+            keep |= self._kept(evaluations)
         checkpoint.keep_only(self.out / "checkpoints", keep)
+
+    def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
+        latest = [int(evaluation["step"]) for evaluation in evaluations][-self.config.keep_checkpoints :]
+        return {best(evaluations)["step"], *latest}
 
     def _save_state(self) -> None:
         root = self.out / "state"
@@ -264,11 +267,13 @@ class _Run:
 
     def _finish(self) -> None:
         self.learner.close()
+        checkpoint.keep_only(
+            self.out / "checkpoints", self._kept(self.evaluations)
+        )  # no state is to go back to any more
         self._write_run(stopped_early=self.step < self.config.steps)
         chosen = checkpoint.step_folder(self.out / "checkpoints", best(self.evaluations)["step"])
         checkpoint.copy_folder(chosen, self.out / "model")
         checkpoint.remove(self.out / "state")
-        self._prune()  # no state is left to go back to
         parallel.barrier()
 
     def _write_run(self, stopped_early: bool) -> None:
