@@ -1,7 +1,7 @@
 """How many steps fit into a number of minutes: measured on the machine at hand, before the run proper starts.
 
-The schedule must know its end from the start, so the number is fixed once. The updates made to measure are thrown away: a run
-of `minutes` gives the weights of a run of that many `steps`.
+A schedule must know its end, and the updates made to measure are thrown away, so that a run of `minutes` gives the weights of a
+run of that many `steps`. With wsd the number is set right once more, amid the flat part, which is the same whatever the end.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from gpt import GPTError, checkpoint, parallel
 from gpt.config import TrainConfig
 from gpt.learner import Learner
+from gpt.optim import flat_until
 
 SHARE = 0.02  # of the time to spend on measuring steps, and as much on measuring evaluation
 AT_LEAST = 3  # steps to measure, after a first that is slow
@@ -65,6 +67,18 @@ def steps_that_fit(learner: Learner, config: TrainConfig, scratch: Path, started
             f"{clock() - started:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
         )
     return steps
+
+
+def revised(config: TrainConfig, step: int, pace: float, elapsed: float) -> int:
+    """The number of steps set right after `step` of them; never so few that the fall should have begun already.
+
+    pace: seconds that each of these steps took, evaluations included. elapsed: seconds of config.minutes that are gone.
+    """
+    left = (1 - SPARE) * config.minutes * 60 - elapsed
+    steps = max(step + int(left / pace), step)
+    while flat_until(replace(config, steps=max(steps, config.warmup_steps))) < step:
+        steps += 1
+    return max(steps, config.warmup_steps)
 
 
 class _Enough(Exception):

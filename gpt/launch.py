@@ -26,7 +26,6 @@ from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.interruption import Interruption
 
 GRACE = 60.0  # seconds to save the state in, when a listener has failed
-
 LAST_WORDS = 5.0  # seconds for the first to say why
 
 Listener = Callable[..., None]
@@ -48,7 +47,7 @@ def launch(
         task = Path(folder) / "task.json"
         task.write_text(json.dumps({"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}))
         command = [sys.executable, "-m", "gpt.trainer", "--config", str(task)]
-        command += ["--data", str(data.resolve()), "--out", str(out.resolve())]
+        command += ["--data", str(Path(data).resolve()), "--out", str(out.resolve())]
         processes = [
             subprocess.Popen(
                 [*command, "--line", str(there.fileno())] if rank == 0 else command,

@@ -78,7 +78,15 @@ def schedule(step: int, config: TrainConfig) -> float:
         progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     else:
-        # Never before the warm-up has ended.
-        length = min(config.cooldown * config.steps, config.steps - config.warmup_steps)
-        fall = min(1.0, max(0.0, config.steps - step) / max(1.0, length))
+        fall = min(1.0, max(0.0, config.steps - step) / max(1.0, _fall_steps(config)))
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * fall
+
+
+def flat_until(config: TrainConfig) -> float:
+    """The step up to which the rates do not depend on config.steps: where wsd's fall begins; 0 with cosine."""
+    return config.steps - _fall_steps(config) if config.schedule == "wsd" else 0.0
+
+
+def _fall_steps(config: TrainConfig) -> float:
+    """The length of wsd's fall, which never begins before the warm-up has ended."""
+    return min(config.cooldown * config.steps, config.steps - config.warmup_steps)

@@ -7,6 +7,7 @@ group, every function here is the identity or a no-op.
 
 import datetime
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -123,7 +124,10 @@ def spread(objective: Objective, how: str) -> nn.Module:
             fully_shard(block)
         # Whole only while in use, also at the root: an average that takes the weights' place must be seen (`gpt.ema`).
         return fully_shard(objective, reshard_after_forward=True)
-    return nn.parallel.DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings(
+        category=FutureWarning, action="ignore"
+    ):  # of a new name that torch 2.11 does not know
+        return nn.parallel.DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def gradients_wait(module: nn.Module, wait: bool) -> Any:

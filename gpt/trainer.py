@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from gpt import GPTError, checkpoint, parallel
-from gpt.budget import steps_that_fit
+from gpt.budget import revised, steps_that_fit
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.dataset import Dataset
 from gpt.interruption import Interrupted, Interruption, held_back
 from gpt.launch import launch
 from gpt.learner import Learner
 from gpt.metrics import MetricsFile, Speed
-from gpt.optim import learning_rate
+from gpt.optim import flat_until, learning_rate
 from gpt.result import Result, best, read_result
 from gpt.runtime import Machine, prepare
 from gpt.stability import APART, SKIPPED_BEFORE, Watch
@@ -99,7 +99,7 @@ class _Run:
         self.dataset, self.out, self.task, self.config = dataset, out, task, config
         self.runtime, self.machine, self.interruption = runtime, machine, interruption
         self.new_learner = lambda: Learner(dataset, model, self.config, runtime, machine)
-        self.step, self.watch, self.skipped = 0, Watch(), list[int]()
+        self.step, self.watch, self.skipped, self.revision = 0, Watch(), list[int](), 0
 
     def train(self, started: float, on_step: OnStep, on_evaluation: OnEvaluation) -> int:
         """Run to the end, or until a signal arrives; then the state is saved. Returns the step that it went on from."""
@@ -124,10 +124,14 @@ class _Run:
                     self.watch.note(self.step, loss, grad_norm)
                     speed.count(self.config.batch_size * self.dataset.block_size)
                 self.step += 1
+                if self.step == first + 1:
+                    began = time.perf_counter()  # the first may have been compiled
                 if not (self._log_due() or self._evaluation_due() or self._save_due()):
                     continue  # nothing that needs to know the loss, for which a GPU would have to stop
                 if self._went_back():
                     continue
+                if self.step == self.revision:
+                    self._revise(began, started)
                 if self._log_due() and self.step - 1 not in self.skipped:
                     metrics = {
                         "train/loss": loss.item(),
@@ -158,7 +162,18 @@ class _Run:
             self._set_steps(steps_that_fit(learner, self.config, scratch, started, self._check_interruption))
             learner.close()
             log.info("%d steps fit into %g minutes", self.config.steps, self.config.minutes)
+            flat = flat_until(self.config)
+            self.revision = int(flat / 2) if flat >= 4 and self.config.warmup_steps < self.config.steps else 0
         self._write_run(stopped_early=False)
+
+    def _revise(self, began: float, started: float) -> None:
+        """Set the number of steps right, by the time that those so far really took."""
+        now = time.perf_counter()
+        taken, elapsed = (parallel.agreed(now - since, self.machine.device) for since in (began, started))
+        self._set_steps(revised(self.config, self.step, taken / (self.step - 1), elapsed))
+        self.learner.config = self.config
+        self._write_run(stopped_early=False)
+        log.info("after %d of them, %d", self.step, self.config.steps)
 
     def _set_steps(self, steps: int) -> None:
         self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
@@ -231,9 +246,12 @@ class _Run:
         folders = [checkpoint.step_folder(root, step) for step in checkpoint.steps_in(root)]
         known = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
         for evaluations in filter(None, [*known, self.evaluations]):
-            latest = [evaluation["step"] for evaluation in evaluations][-self.config.keep_checkpoints :]
-            keep |= {best(evaluations)["step"], *latest}
+            keep |= self._kept(evaluations)
         checkpoint.keep_only(self.out / "checkpoints", keep)
+
+    def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
+        latest = [int(evaluation["step"]) for evaluation in evaluations][-self.config.keep_checkpoints :]
+        return {best(evaluations)["step"], *latest}
 
     def _save_state(self) -> None:
         root = self.out / "state"
@@ -249,11 +267,13 @@ class _Run:
 
     def _finish(self) -> None:
         self.learner.close()
+        checkpoint.keep_only(
+            self.out / "checkpoints", self._kept(self.evaluations)
+        )  # no state is to go back to any more
         self._write_run(stopped_early=self.step < self.config.steps)
         chosen = checkpoint.step_folder(self.out / "checkpoints", best(self.evaluations)["step"])
         checkpoint.copy_folder(chosen, self.out / "model")
         checkpoint.remove(self.out / "state")
-        self._prune()  # no state is left to go back to
         parallel.barrier()
 
     def _write_run(self, stopped_early: bool) -> None:
@@ -268,7 +288,8 @@ class _Run:
         return due and self._evaluated() < self.step
 
     def _save_due(self) -> bool:
-        return self.step % self.config.checkpoint_every == 0 and not self._evaluation_due()
+        due = self.step % self.config.checkpoint_every == 0 or self.step == self.revision
+        return due and not self._evaluation_due()
 
     def _ended(self) -> bool:
         """After the last step, or after `patience` evaluations none of which was the best."""

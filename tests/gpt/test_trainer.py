@@ -16,6 +16,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from gpt import GPTError, checkpoint
+from gpt.budget import revised
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
 from gpt.dataset import Dataset
@@ -24,6 +25,7 @@ from gpt.learner import Learner, micro_steps
 from gpt.main import main
 from gpt.memory import kept_bytes
 from gpt.model import GPT
+from gpt.optim import learning_rate
 from gpt.runtime import prepare
 from gpt.stability import Watch
 from gpt.trainer import train
@@ -448,13 +450,35 @@ def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path,
         train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
     result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
     assert result.resumed_from == 60
-    assert f"{result.steps} steps fit into 0.05 minutes" in caplog.text
+    assert "steps fit into 0.05 minutes" in caplog.text
     assert result.evaluations[-1]["step"] == result.steps
     fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
     train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
     assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
     whole = train(packed, tmp_path / "whole", shape, config, RUNTIME)
     assert 1.2 < whole.seconds < 3.6  # 3.0, but for machines that are busy now and then
+
+
+def test_a_wrong_first_guess_of_the_steps_is_set_right_while_the_rates_are_flat(
+    packed, tmp_path, shape, schedule, monkeypatch
+):
+    config = dataclasses.replace(schedule, minutes=0.02, eval_every=50, cooldown=0.5, ema=0.9)
+    monkeypatch.setattr("gpt.trainer.steps_that_fit", lambda *_: 1000)
+    rates = {}
+    runtime = dataclasses.replace(RUNTIME, log_every=1)
+    result = train(packed, tmp_path / "out", shape, config, runtime, lambda n, m: rates.update({n: m["train/lr"]}))
+    assert 500 <= result.steps < 900
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == result.steps
+    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps)
+    assert rates == {step: learning_rate(step - 1, fixed) for step in range(1, result.steps + 1)}
+    assert revised(dataclasses.replace(fixed, minutes=1.0), 100, pace=0.1, elapsed=20.0) == 100 + 340
+
+
+def test_a_cosine_has_its_number_of_steps_from_the_start(packed, tmp_path, shape, schedule, caplog):
+    caplog.set_level("INFO")
+    config = dataclasses.replace(schedule, minutes=0.02, schedule="cosine")
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert f"{result.steps} steps fit into 0.02 minutes" in caplog.text
 
 
 def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
