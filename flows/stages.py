@@ -174,7 +174,6 @@ def fit(job: Job) -> dict:
         on_step=on_step,
         on_evaluation=job.on_evaluation,
     )
-    shutil.copy(tokenizer.folder / MODEL, job.folder / "model" / MODEL)
     return {
         "parameters": result.n_parameters,
         "tokens_seen": result.tokens,

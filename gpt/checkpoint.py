@@ -14,6 +14,7 @@ The same model gives the same bytes, whatever number of processes trained it: sh
 processes every one must call `save_model` and `save_state`; only the first writes or deletes anything.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -162,6 +163,11 @@ def keep_only(root: Path, steps: set[int]) -> None:
         if path.is_dir() and path.name.startswith((".step-", "step-")) and path.name not in keep:
             (path / "config.json").unlink(missing_ok=True)  # first: half-deleted, it is no checkpoint any more
             shutil.rmtree(path)
+
+
+def sha256(path: Path) -> str:
+    """Of a small file; empty if there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def copy_folder(source: Path, target: Path) -> None:

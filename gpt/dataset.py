@@ -186,6 +186,11 @@ class Dataset:
             splits[split] = Split(shards)
         return cls(folder, about, splits)
 
+    @property
+    def tokenizer(self) -> Path:
+        """The SentencePiece model that made the tokens, if the packer put it here."""
+        return self.folder / "tokenizer.model"
+
     def sources(self) -> list[str]:
         """The files that the documents come from, by their number in the index."""
         return read_sources(self.folder)

@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceProcessor
 from torch import Tensor
 
 from gpt import GPTError
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_model, sha256
 from gpt.decoder import Decoder
 from gpt.model import GPT
 
@@ -30,7 +30,9 @@ NUCLEUS = 512  # likeliest tokens to look at for top_p before all are sorted
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, SentencePieceProcessor]:
     """The model of a folder and the tokenizer beside it. Raises GPTError that names the file that cannot be used."""
     path = Path(folder) / "tokenizer.model"
-    model, _ = load_model(folder, device)
+    model, metadata = load_model(folder, device)
+    if (wanted := metadata.get("tokenizer_sha256")) and sha256(path) not in ("", wanted):
+        raise GPTError(f"{path} is not the tokenizer that this model was trained with")
     try:
         return model, SentencePieceProcessor(model_proto=path.read_bytes())
     except (OSError, RuntimeError) as error:

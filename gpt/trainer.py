@@ -14,10 +14,11 @@ Notable:
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb"}]
     out/log/metrics.jsonl          a line a logged step, with timings
-    out/model/                     the best weights; written last
+    out/model/                     the best weights, written last, and the dataset's tokenizer.model
 """
 
 import logging
+import shutil
 import signal
 import sys
 import time
@@ -86,6 +87,8 @@ def train(
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
+    if dataset.tokenizer.is_file() and parallel.is_main():
+        shutil.copy(dataset.tokenizer, out / "model")  # also where a kill came between the model and this line
     return read_result(out, config.batch_size * model.block_size, first, time.perf_counter() - started)
 
 
@@ -230,6 +233,7 @@ class _Run:
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.out / "checkpoints", self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
+        about["tokenizer_sha256"] = checkpoint.sha256(self.dataset.tokenizer)
         with self.learner.weights_that_count():
             checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.task)
         checkpoint.write_json(self.out / "evaluations.json", self.evaluations)

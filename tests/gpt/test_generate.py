@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import pytest
@@ -5,9 +6,10 @@ import sentencepiece
 import torch
 
 from gpt import GPTError
+from gpt.checkpoint import save_model
 from gpt.config import ModelConfig
 from gpt.decoder import Decoder
-from gpt.generate import Writer, choose, encode, sample, sample_batch, stream_text, stream_texts, texts, window
+from gpt.generate import Writer, choose, encode, load, sample, sample_batch, stream_text, stream_texts, texts, window
 from gpt.model import GPT
 
 TEXTS = [
@@ -292,3 +294,17 @@ def test_of_a_prompt_longer_than_t_the_end_counts(model, tokenizer):
     assert len(ids) > 2 * model.config.block_size
     assert list(sample(model, ids, 20, temperature=0)) == uncached(model, ids, 20)
     assert list(sample(model, [7, *ids[1:]], 20, temperature=0)) == uncached(model, ids, 20)
+
+
+def test_a_tokenizer_of_another_corpus_is_refused(tmp_path, model, tokenizer):
+    path = tmp_path / "model" / "tokenizer.model"
+    for own in (True, False):
+        save_model(path.parent, model, tokenizer_sha256=hashlib.sha256(tokenizer.serialized_model_proto()).hexdigest())
+        path.write_bytes((tokenizer if own else train_tokenizer(seed_sentencepiece_size=999)).serialized_model_proto())
+        if own:
+            load(path.parent)
+        else:
+            with pytest.raises(
+                GPTError, match=r"tokenizer\.model is not the tokenizer that this model was trained with"
+            ):
+                load(path.parent)
