@@ -19,13 +19,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from sentencepiece import SentencePieceProcessor
 from torch import Tensor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model
 from gpt.config import ModelConfig
 from gpt.generate import load
+from gpt.hf_tokenizer import hf_tokenizer
 from gpt.model import EPS, GPT
 
 ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu2": "relu2", "swiglu": "silu"}
@@ -163,66 +163,6 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
         for target, module in modules.items():
             weights |= {f"model.layers.{n}.{target}.{kind}": tensor for kind, tensor in module.named_parameters()}
     return weights
-
-
-def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
-    """tokenizer.json with the same ids for every text (but for U+2581, which is SentencePiece's space), after an eos.
-
-    Raises GPTError for a tokenizer of whole words, which has no counterpart that loses nothing.
-    """
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
-
-    spec = ModelProto.FromString(tokenizer.serialized_model_proto()).trainer_spec
-    size, eos = tokenizer.vocab_size(), tokenizer.id_to_piece(tokenizer.eos_id())
-    pieces = [tokenizer.id_to_piece(token) for token in range(size)]
-    plain = [not (tokenizer.is_byte(n) or tokenizer.is_control(n) or tokenizer.is_unknown(n)) for n in range(size)]
-    known = set(spec.user_defined_symbols)
-    if spec.model_type == TrainerSpec.WORD:
-        raise GPTError(
-            "a tokenizer of whole words has no lossless counterpart in transformers: train one of model_type bpe"
-        )
-    before = None
-    if spec.model_type == TrainerSpec.UNIGRAM:
-        # SentencePiece never matches the name of a byte in a text: score it last, and cut a text that spells one within it.
-        vocab = [[piece, tokenizer.get_score(n) if plain[n] else -1000.0] for n, piece in enumerate(pieces)]
-        pattern = {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}
-        before = {"type": "Split", "pattern": pattern, "behavior": "MergedWithPrevious", "invert": False}
-        model = {"type": "Unigram", "unk_id": tokenizer.unk_id(), "vocab": vocab, "byte_fallback": spec.byte_fallback}
-    else:
-        ids = {piece: n for n, piece in enumerate(pieces)}
-        ranked = (
-            [n for n in range(size) if plain[n] and pieces[n] not in known]
-            if spec.model_type == TrainerSpec.BPE
-            else []
-        )
-        ranked.sort(key=lambda n: -tokenizer.get_score(n))
-        merges = [
-            [piece[:at], piece[at:]]
-            for piece in (pieces[n] for n in ranked)
-            for at in range(1, len(piece))
-            if all(part in ids and part not in known for part in (piece[:at], piece[at:]))
-        ]
-        model = {
-            "type": "BPE", "vocab": ids, "merges": merges, "byte_fallback": spec.byte_fallback, "fuse_unk": True,
-            "unk_token": tokenizer.id_to_piece(tokenizer.unk_id()),
-        }  # fmt: skip
-    space = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
-    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
-    begin = {"SpecialToken": {"id": eos, "type_id": 0}}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [n for n in range(size) if pieces[n] in known or tokenizer.is_control(n)]
-    return {
-        "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": n, "content": pieces[n], **flags, "special": tokenizer.is_control(n)} for n in added],
-        "normalizer": space, "pre_tokenizer": before,
-        "post_processor": {
-            "type": "TemplateProcessing", "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": {eos: {"id": eos, "ids": [tokenizer.eos_id()], "tokens": [eos]}},
-        },
-        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}]},
-        "model": model,
-    }  # fmt: skip
 
 
 def model_card(model: GPT, config: dict[str, Any], metadata: dict[str, Any]) -> str:
