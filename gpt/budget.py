@@ -24,8 +24,12 @@ AT_LEAST = 3  # steps to measure, after a first that is slow
 SPARE = 0.1  # of the time, for what varies
 
 
-def steps_that_fit(learner: Learner, config: TrainConfig, scratch: Path, started: float, interrupted: Callable) -> int:
+def steps_that_fit(
+    learner: Learner, config: TrainConfig, scratch: Path, started: float, interrupted: Callable
+) -> tuple[int, float]:
     """The most steps whose updates, evaluations and savings end within config.minutes of `started` (time.perf_counter()).
+
+    Returns them, and the seconds that an evaluation takes with its savings.
 
     learner: one to spend. scratch: a folder to write a checkpoint to; deleted. interrupted(): raises to leave early.
     Raises GPTError if not even one step fits.
@@ -47,17 +51,18 @@ def steps_that_fit(learner: Learner, config: TrainConfig, scratch: Path, started
         if taken > limit or (n >= AT_LEAST and taken > SHARE * limit):
             break
     update = taken / n
-    evaluation = _evaluation_seconds(learner, SHARE * limit)
+    scoring = _evaluation_seconds(learner, SHARE * limit)
     before = clock()
     checkpoint.save_state(scratch, learner.model, learner.optimizers, learner.ema, step=1, progress={})
     saving = clock() - before
+    evaluation = scoring + 2 * saving
     if parallel.is_main():
         shutil.rmtree(scratch)
     left = (1 - SPARE) * limit - (clock() - started) - first  # to build the model and compile, once more
 
     def seconds(steps: int) -> float:
         evaluations = -(-steps // config.eval_every)
-        return steps * update + evaluations * (evaluation + 2 * saving) + steps // config.checkpoint_every * saving
+        return steps * update + evaluations * evaluation + steps // config.checkpoint_every * saving
 
     steps = int(parallel.agreed(-_most(seconds, left), device) * -1)  # the fewest of all processes' counts
     if steps < 1:
@@ -66,16 +71,16 @@ def steps_that_fit(learner: Learner, config: TrainConfig, scratch: Path, started
             f"minutes {config.minutes:g} are too short: one step, an evaluation and saving take {seconds(1):.1f} s here after "
             f"{clock() - started:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
         )
-    return steps
+    return steps, evaluation
 
 
-def revised(config: TrainConfig, step: int, pace: float, elapsed: float) -> int:
+def revised(config: TrainConfig, step: int, update: float, evaluation: float, elapsed: float) -> int:
     """The number of steps set right after `step` of them; never so few that the fall should have begun already.
 
-    pace: seconds that each of these steps took, evaluations included. elapsed: seconds of config.minutes that are gone.
+    update, evaluation: seconds that one takes. elapsed: seconds of config.minutes that are gone.
     """
-    left = (1 - SPARE) * config.minutes * 60 - elapsed
-    steps = max(step + int(left / pace), step)
+    left = (1 - SPARE) * config.minutes * 60 - elapsed - evaluation  # the last may come out of turn
+    steps = max(step + int(left / (update + evaluation / config.eval_every)), step)
     while flat_until(replace(config, steps=max(steps, config.warmup_steps))) < step:
         steps += 1
     return max(steps, config.warmup_steps)

@@ -162,7 +162,10 @@ class _Run:
             self._set_steps(saved[2]["steps"])
         elif self.config.minutes:
             learner, scratch = self.new_learner(), self.out / "state" / ".measured"
-            self._set_steps(steps_that_fit(learner, self.config, scratch, started, self._check_interruption))
+            fit, self.evaluation_seconds = steps_that_fit(
+                learner, self.config, scratch, started, self._check_interruption
+            )
+            self._set_steps(fit)
             learner.close()
             log.info("%d steps fit into %g minutes", self.config.steps, self.config.minutes)
             flat = flat_until(self.config)
@@ -173,7 +176,8 @@ class _Run:
         """Set the number of steps right, by the time that those so far really took."""
         now = time.perf_counter()
         taken, elapsed = (parallel.agreed(now - since, self.machine.device) for since in (began, started))
-        self._set_steps(revised(self.config, self.step, taken / (self.step - 1), elapsed))
+        update = max(0.0, taken - len(self.evaluations) * self.evaluation_seconds) / (self.step - 1)
+        self._set_steps(revised(self.config, self.step, update, self.evaluation_seconds, elapsed))
         self.learner.config = self.config
         self._write_run(stopped_early=False)
         log.info("after %d of them, %d", self.step, self.config.steps)
