@@ -81,7 +81,7 @@ def looks(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text:
     import torch
 
     from gpt.attention_maps import attention_maps
-    from gpt.generate import encode
+    from gpt.text import encode
 
     ids = [tokenizer.eos_id(), *encode(tokenizer, text)][: min(SHOWN_TOKENS, model.config.block_size)]
     maps_LTT = attention_maps(model, torch.tensor([ids]))[:, 0].mean(1).numpy()

@@ -18,6 +18,7 @@ from flows.tracking import Tracker
 from gpt.config import DEFAULTS
 
 CHAMPION = "champion"
+KINDS = {int: "long", float: "double", str: "string"}
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")
 
 
@@ -48,9 +49,7 @@ def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
         signature=ModelSignature(
             inputs=Schema([ColSpec("string")]),
             outputs=Schema([ColSpec("string")]),
-            params=ParamSchema(
-                [ParamSpec(k, "long" if isinstance(v, int) else "double", v) for k, v in DEFAULTS.items()]
-            ),
+            params=ParamSchema([ParamSpec(name, KINDS[type(value)], value) for name, value in DEFAULTS.items()]),
         ),
         pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
         params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},

@@ -5,8 +5,7 @@
 
     model           GPT: ids_BT -> logits_BTV; positions and loss beside it
     attention_maps  what each token looks at
-    decoder         one more token, over what is kept of those before
-    generate        text, token by token
+    generate        text, token by token: decoder (one more, over what is kept of those before), text (tokens to characters)
 
     dataset         the packed tokens, and the batches drawn from them: shards (the files), layout (documents to sequences)
     baselines       bits per byte, and what counting alone reaches      (numpy only)
@@ -20,7 +19,7 @@
 
     evaluate        a model's score on held-out documents
     facts           does it know simple facts;  memorisation: what it repeats of the training text
-    export          a folder that Hugging Face transformers loads
+    export          a folder that Hugging Face transformers loads; hf_tokenizer for it
 
 Nothing is imported here, so that `import gpt` costs nothing.
 """

@@ -8,7 +8,6 @@ Notable:
   the model without a cache gives for `tokens[window(n, T):]`, whatever the kind of position
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from gpt import GPTError
 from gpt.checkpoint import load_model, sha256
 from gpt.decoder import Decoder
 from gpt.model import GPT
+from gpt.text import Writer, encode
 
-META = "\u2581"  # what SentencePiece writes for a space, and so cannot tell from one
 ROWS = 32  # texts written side by side; more wait
 NUCLEUS = 512  # likeliest tokens to look at for top_p before all are sorted
 
@@ -72,7 +71,7 @@ def stream_texts(
         raise GPTError(
             f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}: not a pair"
         )
-    stop = [stop] if isinstance(stop, str) else list(stop)
+    stop = [stop] * bool(stop) if isinstance(stop, str) else list(stop)
     if "" in stop:
         raise GPTError("a stop string is empty; it would stop before the first character")
     eos_id = tokenizer.eos_id()
@@ -80,68 +79,6 @@ def stream_texts(
     done: set[int] = set()
     tokens = sample_batch(model, contexts, samples, max_tokens, temperature, top_k, top_p, seed, eos_id, done)
     return _write(tokens, [Writer(tokenizer, stop) for _ in range(len(prompts) * samples)], done)
-
-
-def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
-    """The ids of a text, by which it decodes to itself. Raises GPTError for a character that the tokenizer cannot spell.
-
-    SentencePiece takes META for a space; here it is spelled in bytes. A tokenizer of whole words spells unknown ones in
-    bytes with META for the space before them, and glues newlines to them; here both are what they are.
-    """
-    meta, (space,) = ([tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in char.encode()] for char in (META, " "))
-    ids: list[int] = []
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise GPTError(f"the prompt is not text: {error.reason} at character {error.start}") from None
-    for part in re.findall(f"{META}+|\n|[^{META}\n]+", text) if tokenizer.is_byte(space) else [text]:
-        if part[:1] == META and tokenizer.is_byte(space):
-            ids += meta * len(part)
-            continue
-        for token in tokenizer.encode(part):
-            ids.append(token)
-            if ids[-3:] == meta:
-                ids[-3:] = [space]
-    if tokenizer.unk_id() in ids:
-        unknown = next((char for char in text if tokenizer.unk_id() in tokenizer.encode(char)), text)
-        raise GPTError(f"the prompt holds {unknown!r}, which this model's tokenizer cannot spell: leave it out")
-    return ids
-
-
-class Writer:
-    """Tokens to text that can be shown: whole characters, and nothing that may yet turn out to begin a stop string."""
-
-    def __init__(self, tokenizer: SentencePieceProcessor, stop: Sequence[str] = ()):
-        self.tokenizer, self.stop = tokenizer, stop
-        self.finished = False
-        """Whether a stop string came: the text is complete."""
-        self._bytes: list[int] = []  # tokens: characters outside the vocabulary come as single bytes
-        self._held = ""
-
-    def add(self, token: int) -> str:
-        """What this token lets be shown."""
-        self._bytes.append(token)
-        if self.tokenizer.is_byte(token) and not _is_whole(self.tokenizer, self._bytes):
-            return ""
-        tokens, self._bytes = self._bytes, []
-        self._held += self.tokenizer.decode(tokens)
-        if ends := [at for stop in self.stop if (at := self._held.find(stop)) >= 0]:
-            self._held, self.finished = self._held[: min(ends)], True
-            return self._release(len(self._held))
-        begun = (
-            n for n in range(len(self._held), 0, -1) if any(stop.startswith(self._held[-n:]) for stop in self.stop)
-        )
-        return self._release(len(self._held) - next(begun, 0))
-
-    def end(self) -> str:
-        """The rest; a character cut off by max_tokens is as the tokenizer shows it."""
-        self._held += self.tokenizer.decode(self._bytes) if self._bytes else ""
-        ends = [at for stop in self.stop if (at := self._held.find(stop)) >= 0]
-        return self._held[: min(ends, default=None)]
-
-    def _release(self, length: int) -> str:
-        text, self._held = self._held[:length], self._held[length:]
-        return text
 
 
 def sample(
@@ -257,11 +194,3 @@ def _write(tokens: Iterator[tuple[int, int]], writers: list[Writer], done: set[i
     for row, writer in enumerate(writers):
         if not writer.finished and (text := writer.end()):
             yield row, text
-
-
-def _is_whole(tokenizer: SentencePieceProcessor, byte_tokens: list[int]) -> bool:
-    try:  # pieces are <0x00>..<0xFF>
-        bytes(int(tokenizer.id_to_piece(token)[1:-1], 16) for token in byte_tokens).decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -3,8 +3,8 @@
 Notable:
 - every part that papers disagree on is an option of `ModelConfig`; GPT-2 and a modern decoder are two settings of one class
 - pre-norm residual branches; attention through torch's scaled_dot_product_attention (flash where there is one)
-- rotary positions, RMSNorm on queries and keys, squared ReLU, grouped queries, projections that start at zero
-- attention over a memory (an encoder's output) as a further branch that changes nothing until it is trained
+- rotary positions, RMSNorm on queries and keys, squared ReLU, grouped queries, projections that start at zero; attention over
+  a memory (an encoder's output) as a further branch that changes nothing until it is trained
 - `init_weights` explains the initial value of every tensor in one place
 
 Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, K heads of keys and values, V = vocab_size, S places of memory.
@@ -139,10 +139,10 @@ class GPT(nn.Module):
         memory_mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
         x_BTC = self.dropout(self.embed(ids_BT, place_T))
         rotary = self.rotary(slice(T))  # it tells distances only, so it needs no counting from a document's beginning
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            arguments = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
-            recompute = self.recompute and torch.is_grad_enabled()
-            x_BTC = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
+            given = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
+            x_BTC = checkpoint(block, *given, use_reentrant=False) if recompute else block(*given)
         return self.norm(x_BTC)
 
     def embed(self, ids_BT: Tensor, place_T: Tensor | slice | int) -> Tensor:
@@ -188,17 +188,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self,
-        x_BTC: Tensor,
-        rotary: Rotary | None = None,
-        mask_B1TT: Tensor | None = None,
-        memory_BSC: Tensor | None = None,
-        memory_mask_B11S: Tensor | None = None,
-    ) -> Tensor:
+        self, x_BTC: Tensor, rotary: Rotary | None = None, mask_B1TT: Tensor | None = None,
+        memory_BSC: Tensor | None = None, memory_mask_B11S: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), rotary, mask_B1TT))
         if memory_BSC is not None:
-            found_BTC = self.cross_attention(self.cross_attention_norm(x_BTC), memory_BSC, memory_mask_B11S)
-            x_BTC = x_BTC + self.dropout(found_BTC)
+            normed_BTC = self.cross_attention_norm(x_BTC)
+            x_BTC = x_BTC + self.dropout(self.cross_attention(normed_BTC, memory_BSC, memory_mask_B11S))
         return x_BTC + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTC)))
 
 

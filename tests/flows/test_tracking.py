@@ -157,7 +157,7 @@ sys.path = [place for place in sys.path if place != {str(ROOT)!r}]  # the editab
 import mlflow
 mlflow.set_tracking_uri("sqlite:///{trained}/mlflow.db")
 model = mlflow.pyfunc.load_model("models:/gpt-mine@champion")
-answers = [model.predict(["the mill"], params=dict(max_tokens=n, seed=5)) for n in (12, 12, 2)]
+answers = [model.predict(["the mill"], params=dict(max_tokens=n, seed=5, stop="\\n\\n")) for n in (12, 12, 2)]
 packages = ("flows", "gpt", "tokenizers", "data_contracts")
 ours = [sys.modules[name].__file__ for name in packages if name in sys.modules]
 print(json.dumps([*answers, ours]))

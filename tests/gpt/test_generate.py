@@ -9,8 +9,9 @@ from gpt import GPTError
 from gpt.checkpoint import save_model
 from gpt.config import ModelConfig
 from gpt.decoder import Decoder
-from gpt.generate import Writer, choose, encode, load, sample, sample_batch, stream_text, stream_texts, texts, window
+from gpt.generate import choose, load, sample, sample_batch, stream_text, stream_texts, texts, window
 from gpt.model import GPT
+from gpt.text import Writer, encode
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",
