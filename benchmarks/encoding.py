@@ -48,9 +48,8 @@ def main() -> None:
         if "load" in given.only:
             found["load"] += _load(cache)
     for size in given.memory:
-        found["memory"].append(
-            _encode(cache, "pack", 2, "unigram", models["unigram"], documents(cache, size), every=0.05)
-        )
+        many = repeated(cache, texts, size)
+        found["memory"].append(_encode(cache, "pack", 2, "unigram", models["unigram"], many, every=0.05))
     (cache / "encoding.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (cache / "encoding.md").write_text(report.show_encoding(found), encoding="utf-8")
 
@@ -76,6 +75,17 @@ def documents(cache: Path, n_bytes: float) -> Path:
             out / f"{number:05}.parquet", compression="zstd", compression_level=3, row_group_size=50_000
         )
     (folder / "done").touch()
+    return folder
+
+
+def repeated(cache: Path, texts: Path, n_bytes: float) -> Path:
+    """The same documents again and again (links, so at no cost of disk) until there are n_bytes: memory knows no difference."""
+    folder = empty(cache / "texts-repeated")
+    (folder / "documents").mkdir()
+    files = sorted((texts / "documents").glob("*.parquet"))
+    size = pl.scan_parquet(files).select(pl.col("n_bytes").sum()).collect().item() / len(files)
+    for number in range(round(n_bytes / size)):
+        os.link(files[number % len(files)], folder / "documents" / f"{number:05}.parquet")
     return folder
 
 
