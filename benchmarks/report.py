@@ -17,8 +17,10 @@ PEAK_BYTES, GROWTH = 1.5e9, 1.10
 
 def line(run: dict) -> str:
     """One run, as it ends."""
-    what = f"{run['system']:>9} {run['workers']}: {run['mb_per_s']:6.1f} MB/s, {run['bytes'] / 1e6:,.0f} MB in"
-    return f"{what} {run['seconds']:.1f} s, steal {run['steal']:.0%}, others {run['others']:.0%}"
+    who, busy = f"{run['system']:>9} {run['workers']}", f"steal {run['steal']:.0%}, others {run['others']:.0%}"
+    if "tokens_per_second" in run:
+        return f"{who}: {run['tokens_per_second']:,.0f} tokens/s, {busy}"
+    return f"{who}: {run['mb_per_s']:6.1f} MB/s, {run['bytes'] / 1e6:,.0f} MB in {run['seconds']:.1f} s, {busy}"
 
 
 def show(found: dict) -> str:
@@ -67,6 +69,39 @@ def show_encoding(found: dict) -> str:
         [f"{run['bytes'] / 1e6:,.0f}", f"{run['mb_per_s']:.1f}", f"{run['peak'] / 1e6:,.0f}"] for run in found["memory"]
     ]
     _table(console, "Memory of packing, unigram, 2 threads", ["MB of text", "MB/s", "peak MB"], rows)
+    return console.export_text()
+
+
+def show_decoder(found: dict) -> str:
+    """The tables of decoder.py: printed, and as text."""
+    console = Console(record=True, width=132, markup=False, highlight=False)
+    console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()), soft_wrap=True)
+    for part, title in (
+        ("step", "Training: tokens a second"),
+        ("generate", "Generation: new tokens a second, by batch"),
+    ):
+        rows = []
+        for what, mode, who in dict.fromkeys((run["what"], run["mode"], run["system"]) for run in found[part]):
+            same = [run for run in found[part] if (run["what"], run["mode"], run["system"]) == (what, mode, who)]
+            limit = f"{median(run['limit'] for run in same):,.0f}" if "limit" in same[0] else ""
+            shares = [f"{max(run[name] for run in same):.0%}" for name in ("steal", "others")]
+            rates = _spread([run["tokens_per_second"] for run in same])
+            rows.append(
+                [what, mode, who, len(same), rates, limit, f"{max(run['peak'] for run in same) / 1e6:,.0f}", *shares]
+            )
+        limit = "memory limit" if part == "generate" else ""
+        head = [
+            "shape" if part == "step" else "batch",
+            "mode",
+            "system",
+            "runs",
+            "tokens/s",
+            limit,
+            "peak MB",
+            "steal",
+            "others",
+        ]
+        _table(console, title, head, rows)
     return console.export_text()
 
 

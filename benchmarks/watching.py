@@ -43,7 +43,8 @@ def watch(system: str, workers: int, command: list, n_bytes: int, every: float) 
     run = {"system": system, "workers": workers, "bytes": n_bytes, "cpu_seconds": own, "peak": peak}
     run |= {"steal": spent["steal"] / sum(spent.values()), "others": max(0.0, others) / sum(spent.values())}
     run |= json.loads(output.splitlines()[-1])  # cpu_seconds without the start of the process, where a system says it
-    run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
+    if n_bytes:
+        run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
     print(report.line(run), flush=True)
     return run
 

@@ -1,0 +1,56 @@
+"""How fast the decoder trains and writes, on this machine's CPU, beside Hugging Face's GPT-2 of the same shape.
+
+    make bench BENCHES=decoder                          # some twelve minutes on two cores
+    python -m benchmarks.decoder --runs 1 --only generate
+
+Every figure comes from a process of its own; ours and the peer take turns. README.md says what the figures mean.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.shapes import SHAPES
+from benchmarks.watching import ROOT, machine, watch
+
+PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
+MODES = [f"{how}-{dtype}" for how in ("eager", "compiled") for dtype in ("float32", "bfloat16")]
+NEW = 256  # tokens
+SECONDS = 5  # of training steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder", description="The decoder and its peer.")
+    parser.add_argument("--runs", type=int, default=5, help="rounds, of which medians are taken (5)")
+    parser.add_argument("--only", default="step,generate", help="step, generate or both")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for the results (.bench)")
+    given = parser.parse_args()
+    given.cache.mkdir(parents=True, exist_ok=True)
+    found: dict = {"machine": machine(), "step": [], "generate": []}
+    for _ in range(given.runs):
+        if "step" in given.only:
+            for shape in SHAPES:
+                for mode in MODES:
+                    found["step"] += [
+                        _run(who, "step", shape, f"classic-{mode}", SECONDS) for who in ("ours", "hugging face")
+                    ]
+                found["step"].append(_run("ours", "step", shape, "modern-eager-float32", SECONDS))
+        if "generate" in given.only:
+            for batch in (1, 16):
+                turns = (("ours", "classic"), ("hugging face", "classic"), ("ours", "modern"))
+                found["generate"] += [_run(who, "generate", batch, family, NEW) for who, family in turns]
+    (given.cache / "decoder.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (given.cache / "decoder.md").write_text(report.show_decoder(found), encoding="utf-8")
+
+
+def _run(who: str, what: str, *about: object) -> dict:
+    ours = [sys.executable, "-m", "benchmarks.decoders"]
+    peer = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "hugging_face_decoder.py"]
+    run = watch(who, 2, [*(ours if who == "ours" else peer), what, *about], 0, 0.2)
+    return run | {"what": f"{about[0]}", "mode": str(about[1])}
+
+
+if __name__ == "__main__":
+    main()
