@@ -1,11 +1,15 @@
 """Every test runs with a home of its own, and without what the machine's user has set."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that: here it is to be heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME")

@@ -167,12 +167,6 @@ def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, own
         (lambda folder: (folder / "table.parquet").write_bytes(b"PAR1 but cut"), [], ["table.parquet"]),
         (lambda folder: (folder / "rows.jsonl").write_text('{"text": "a"}\n{"text": '), [], ["rows.jsonl"]),
         (lambda folder: None, ["tokenizer.vocab_size=9000"], ["vocab_size 9000", "largest possible"]),
-        (
-            lambda folder: None,
-            ["tokenizer.model_type=char", "tokenizer.vocab_size=999"],
-            ["vocab_size 999", "largest possible"],
-        ),
-        (lambda folder: None, ["tokenizer.vocab_size=270"], ["vocab_size 270", "smallest possible"]),
         (lambda folder: None, ["pack.block_size=100000"], ["100000", "at most"]),
         (
             lambda folder: [path.unlink() for path in sorted(folder.iterdir())[1:]],
@@ -189,8 +183,6 @@ def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, own
         "cut parquet",
         "cut jsonl",
         "vocabulary",
-        "characters",
-        "vocabulary of characters",
         "T",
         "one document",
         "no held-out",
