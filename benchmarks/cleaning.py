@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import dump, report
-from benchmarks.watching import ROOT, empty, machine, watch
+from benchmarks.watching import ROOT, empty, machine, parse, watch
 from flows.fan_out import SETTINGS
 
 DATATROVE = ROOT / ".venv-bench"
@@ -124,16 +124,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--megabytes", type=float, default=2000, help="of JSON, for the floor and ours (2000)")
     parser.add_argument("--runs", type=int, default=3, help="rounds, of which medians are taken (3)")
     parser.add_argument("--memory", default="", help="sizes in MB to measure memory and growth at, such as 4000,8000")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}; none: just --memory")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for the dump and the results (.bench)")
     parser.add_argument("--json", type=Path, help="where the figures go (.bench/cleaning.json)")
-    given = parser.parse_args()
-    given.cache = given.cache.resolve()
-    given.memory = [float(size) * 1e6 for size in given.memory.split(",") if size]
-    given.only = [part for part in given.only.split(",") if part != "none"]
-    if unknown := set(given.only) - set(PARTS):
-        parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(PARTS)}, none")
-    return given
+    return parse(parser, PARTS)
 
 
 if __name__ == "__main__":

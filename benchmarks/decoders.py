@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES
+from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, rate
 from gpt.config import ModelConfig, TrainConfig, preset
 from gpt.generate import sample_batch
 from gpt.model import GPT
@@ -40,13 +40,7 @@ def step(shape: str, mode: str, seconds: str) -> dict:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(3):
-        update()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < float(seconds):
-        update()
-        steps += 1
-    return {"tokens_per_second": steps * B * T / (time.perf_counter() - start)}
+    return {"tokens_per_second": B * T * rate(update, float(seconds))}
 
 
 def generate(batch: str, family: str, new: str) -> dict:
@@ -59,7 +53,7 @@ def generate(batch: str, family: str, new: str) -> dict:
     drawn = list(sample_batch(model, contexts, max_tokens=int(new)))
     seconds = time.perf_counter() - start
     n_bytes = 4 * sum(p.numel() for p in [*model.blocks.parameters(), model.head_weight_VC])
-    block = torch.empty(64_000_000)
+    block = torch.ones(64_000_000)  # written to: untouched pages would all be one
     read = min(_seconds(lambda: block.sum()) for _ in range(5))
     limit = rows * block.numel() * 4 / read / n_bytes  # every weight is read once a token, for all rows together
     return {"tokens_per_second": len(drawn) / seconds, "limit": limit}

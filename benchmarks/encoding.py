@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import dump, report
-from benchmarks.watching import ROOT, empty, machine, watch
+from benchmarks.watching import ROOT, empty, machine, parse, watch
 from gpt.dataset import Dataset, Description, write
 from gpt.shards import Documents
 from tokenizers.training import TokenizerConfig, train
@@ -160,15 +160,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--memory", default="", help="sizes in MB to measure the memory of packing at, such as 1000,4000"
     )
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}; none: just --memory")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for texts and results (.bench)")
-    given = parser.parse_args()
-    given.cache = given.cache.resolve()
-    given.memory = [float(size) * 1e6 for size in given.memory.split(",") if size]
-    given.only = [part for part in given.only.split(",") if part != "none"]
-    if unknown := set(given.only) - set(PARTS):
-        parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(PARTS)}, none")
-    return given
+    return parse(parser, PARTS)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import time
 
 import torch
-from shapes import CONTEXT, GENERATION, PROMPT, SHAPES
+from shapes import CONTEXT, GENERATION, PROMPT, SHAPES, rate
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 
@@ -35,13 +35,7 @@ def step(shape, mode, seconds):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(3):
-        update()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < float(seconds):
-        update()
-        steps += 1
-    return {"tokens_per_second": steps * B * T / (time.perf_counter() - start)}
+    return {"tokens_per_second": B * T * rate(update, float(seconds))}
 
 
 def generate(batch, _, new):

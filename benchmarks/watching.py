@@ -1,5 +1,6 @@
 """Run one system in a process of its own, and watch it: memory, and who else was at work."""
 
+import argparse
 import json
 import os
 import platform
@@ -53,3 +54,15 @@ def empty(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def parse(parser: argparse.ArgumentParser, parts: tuple[str, ...]) -> argparse.Namespace:
+    """The arguments, with --only some of `parts`, --memory in bytes and --cache as a whole path."""
+    parser.add_argument("--only", default=",".join(parts), help=f"some of {','.join(parts)}; none: just --memory")
+    given = parser.parse_args()
+    given.cache = given.cache.resolve()
+    given.memory = [float(size) * 1e6 for size in given.memory.split(",") if size]
+    given.only = [part for part in given.only.split(",") if part != "none"]
+    if unknown := set(given.only) - set(parts):
+        parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(parts)}, none")
+    return given

@@ -43,7 +43,7 @@ def explain(run: str, step: int) -> Explanation:
     from tokenizers.tokenizer import Tokenizer
 
     dataset = Dataset.open(packed["path"])
-    tokenizer = Tokenizer(f"{_made_from(store, packed, 'tokenize')['path']}/tokenizer.model")
+    tokenizer = Tokenizer(dataset.tokenizer)
     index, sources = dataset.splits["train"].index, dataset.sources()
     batch = dataset.batch(step - 1, train["batch_size"], train["seed"])
     rows = []
