@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt import GPTError
+from gpt import GPTError, by_hand
 from gpt.config import ModelConfig
 from gpt.loss import cross_entropy
 from gpt.positions import document_mask, rotate, rotations, sinusoids
@@ -268,7 +268,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         h_BTF = self.up(x_BTC)
-        return self.down(F.relu(h_BTF).square() if self.squared else F.gelu(h_BTF, approximate="tanh"))
+        if self.squared:
+            return self.down(by_hand.SquaredReLU.apply(h_BTF) if by_hand.applies(h_BTF) else F.relu(h_BTF).square())
+        return self.down(F.gelu(h_BTF, approximate="tanh"))
 
 
 class SwiGLU(nn.Module):
@@ -288,6 +290,8 @@ class RMSNorm(nn.RMSNorm):
     """x / RMS(x) times a weight, in the input's dtype: mixed with a float32 weight, bfloat16 has no fused kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if by_hand.applies(x):
+            return by_hand.RMSNorm.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpt import by_hand
+
 
 def sinusoids(block_size: int, n_embd: int) -> Tensor:
     """Fixed position codes, float32 (T, C): sines, then cosines, of geometrically spaced periods (Vaswani 2017)."""
@@ -19,6 +21,8 @@ def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     """Turn channel pairs (i, i + D/2): the dot product of two results depends on the distance of their positions."""
+    if by_hand.applies(x_BHTD):
+        return by_hand.Rotation.apply(x_BHTD, cos_TD, sin_TD)
     return (x_BHTD * cos_TD + x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1) * sin_TD).to(x_BHTD.dtype)
 
 
