@@ -2,19 +2,32 @@
 
 python -m benchmarks.decoders step SHAPE MODE SECONDS      MODE: classic or modern, eager or compiled, float32 or bfloat16
 python -m benchmarks.decoders generate BATCH FAMILY NEW
+python -m benchmarks.decoders loss LAYERS SEED TEXT
 """
 
 import json
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, rate
-from gpt.config import ModelConfig, TrainConfig, preset
+from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
+from gpt import dataset
+from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.generate import sample_batch
+from gpt.learner import Learner
 from gpt.model import GPT
 from gpt.optim import build_optimizers
+from gpt.runtime import prepare
+from gpt.shards import Documents
+
+# Chosen on the last tenth of the characters to train on, never on those that judge (docs/log.md).
+STEPS = {2: 250, 4: 240}  # by layers
+QUICK = {"lr": 0.01, "matrix_lr": 0.015, "momentum": 0.8, "weight_decay": 0.0, "grad_clip": 0.0}
 
 
 def model_of(family: str, layers: int, heads: int, width: int, T: int, V: int) -> GPT:
@@ -59,6 +72,39 @@ def generate(batch: str, family: str, new: str) -> dict:
     return {"tokens_per_second": len(drawn) / seconds, "limit": limit}
 
 
+def loss(layers: str, seed: str, text: str) -> dict:
+    """Train on tiny-shakespeare's characters: seconds of the updates alone, and the loss on those held out."""
+    _, heads, width, T, B, V = SHAPES["4L/128"]
+    train_N, val_N = characters(text)
+    n_layer = int(layers.removesuffix("L"))
+    config = TrainConfig(steps=STEPS[n_layer], batch_size=B, seed=int(seed), **QUICK)
+    shape = {"n_layer": n_layer, "n_head": heads, "n_embd": width, "tied": False}
+    with tempfile.TemporaryDirectory() as folder:
+        data = packed(Path(folder), train_N, val_N, T, V)
+        model = ModelConfig(vocab_size=data.vocab_size, block_size=T, **(preset("modern-nano") | shape))
+        machine = prepare(Runtime(device="cpu"))
+        learner = Learner(data, model, config, Runtime(), machine)
+        start = time.perf_counter()
+        for step in range(config.steps):
+            learner.update(step)
+        seconds = time.perf_counter() - start
+    found = full_pass(lambda ids, targets: learner.model.loss(ids, targets, reduction="sum"), val_N, T)
+    return {"seconds": seconds, "loss": found, "steps": config.steps, "tokens": config.steps * B * T}
+
+
+def packed(folder: Path, train_N: Tensor, val_N: Tensor, T: int, V: int) -> dataset.Dataset:
+    """A dataset of two documents; the token that ends them is one more than the characters."""
+    about = dataset.Description(V + 1, T, V, V, "characters")
+    splits = {
+        name: lambda _done, name=name, ids=ids: [
+            Documents([name], ids.numpy(), np.array([len(ids)]), np.array([len(ids)]), ["text"], np.array([0]))
+        ]
+        for name, ids in (("train", train_N), ("val", val_N))
+    }
+    dataset.write(folder, splits, about)
+    return dataset.Dataset.open(folder)
+
+
 def _seconds(call) -> float:
     start = time.perf_counter()
     call()
@@ -67,4 +113,4 @@ def _seconds(call) -> float:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    print(json.dumps({"step": step, "generate": generate}[what](*arguments)))
+    print(json.dumps({"step": step, "generate": generate, "loss": loss}[what](*arguments)))

@@ -1,14 +1,16 @@
 """The peer of decoder.py, in .venv-bench: Hugging Face's GPT-2, SDPA attention, fused AdamW, generate with its cache.
 
-python benchmarks/hugging_face_decoder.py step SHAPE MODE SECONDS | generate BATCH FAMILY NEW
+python benchmarks/hugging_face_decoder.py step SHAPE MODE SECONDS | generate BATCH FAMILY NEW | loss NAME SEED TEXT
 """
 
 import json
+import math
 import sys
 import time
 
 import torch
-from shapes import CONTEXT, GENERATION, PROMPT, SHAPES, rate
+import torch.nn.functional as F
+from shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 
@@ -54,5 +56,35 @@ def generate(batch, _, new):
     return {"tokens_per_second": written[:, PROMPT:].numel() / (time.perf_counter() - start)}
 
 
+def loss(_, seed, text):
+    """nanoGPT's recipe for a CPU: 2,000 iterations, AdamW 1e-3 falling to 1e-4, weights decayed by 0.1, gradients clipped."""
+    layers, heads, width, T, B, V = SHAPES["4L/128"]
+    train_N, val_N = characters(text)
+    model = model_of(layers, heads, width, T, V).train()
+    torch.manual_seed(int(seed))
+    model.init_weights()
+    matrices = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.1}
+    vectors = {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW([matrices, vectors], betas=(0.9, 0.99), fused=True)
+    start, steps, warmup = time.perf_counter(), 2000, 100
+    for step in range(steps):
+        cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (step + 1) / warmup if step < warmup else 1e-4 + 9e-4 * cosine
+        window_BT = torch.randint(len(train_N) - T, (B, 1)) + torch.arange(T)
+        logits = model(train_N[window_BT], use_cache=False).logits
+        F.cross_entropy(logits.flatten(0, 1), train_N[window_BT + 1].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - start
+
+    def summed(ids_BT, targets_BT):
+        logits = model(ids_BT, use_cache=False).logits
+        return F.cross_entropy(logits.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+
+    return {"seconds": seconds, "loss": full_pass(summed, val_N, T), "steps": steps, "tokens": steps * B * T}
+
+
 what, *arguments = sys.argv[1:]
-print(json.dumps({"step": step, "generate": generate}[what](*arguments)))
+print(json.dumps({"step": step, "generate": generate, "loss": loss}[what](*arguments)))

@@ -13,11 +13,14 @@ TIMES = {
     ("datatrove", 2): 50,
 }  # ours, 2 workers: as fast at least
 PEAK_BYTES, GROWTH = 1.5e9, 1.10
+LEARNING = 8
 
 
 def line(run: dict) -> str:
     """One run, as it ends."""
     who, busy = f"{run['system']:>9} {run['workers']}", f"steal {run['steal']:.0%}, others {run['others']:.0%}"
+    if "loss" in run:
+        return f"{who}: {run['loss']:.4f} nats in {run['seconds']:.1f} s, {busy}"
     if "tokens_per_second" in run:
         return f"{who}: {run['tokens_per_second']:,.0f} tokens/s, {busy}"
     return f"{who}: {run['mb_per_s']:6.1f} MB/s, {run['bytes'] / 1e6:,.0f} MB in {run['seconds']:.1f} s, {busy}"
@@ -76,6 +79,7 @@ def show_decoder(found: dict) -> str:
     """The tables of decoder.py: printed, and as text."""
     console = Console(record=True, width=132, markup=False, highlight=False)
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()), soft_wrap=True)
+    _learning(console, found["loss"])
     for part, title in (
         ("step", "Training: tokens a second"),
         ("generate", "Generation: new tokens a second, by batch"),
@@ -103,6 +107,38 @@ def show_decoder(found: dict) -> str:
         ]
         _table(console, title, head, rows)
     return console.export_text()
+
+
+def _learning(console: Console, runs: list[dict]) -> None:
+    rows, by_system = [], {}
+    for run in runs:
+        by_system.setdefault((run["system"], run["what"]), []).append(run)
+    peer = by_system.get(("hugging face", "4L"), [])
+    for (system, layers), same in by_system.items():
+        beside = ["", ""]
+        if peer and system == "ours":
+            share = median(run["seconds"] for run in same) / median(run["seconds"] for run in peer)
+            reached = median(run["loss"] for run in same) <= median(run["loss"] for run in peer)
+            beside = [f"1/{1 / share:.1f}", f"{'' if reached and share <= 1 / LEARNING else 'NOT '}met"]
+        losses = [run["loss"] for run in same]
+        loss = f"{median(losses):.4f} [{min(losses):.4f}-{max(losses):.4f}]"
+        shares = [f"{max(run[who] for run in same):.0%}" for who in ("steal", "others")]
+        seconds = _spread([run["seconds"] for run in same])
+        rows.append([system, layers, len(same), same[0]["steps"], loss, seconds, *beside, *shares])
+    head = [
+        "system",
+        "layers",
+        "seeds",
+        "iterations",
+        "nats per character",
+        "seconds",
+        "of the peer's",
+        "",
+        "steal",
+        "others",
+    ]
+    title = f"tiny-shakespeare to the loss that the peer ends with, in 1/{LEARNING} of its time: seconds of training"
+    _table(console, title, head, rows)
 
 
 def _runs(console: Console, title: str, runs: list[dict]) -> None:

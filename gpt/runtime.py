@@ -31,7 +31,7 @@ class Machine:
 
 def prepare(runtime: Runtime) -> Machine:
     """Decide device, dtype and the rest, and set torch's global switches. Raises GPTError for a device that is not there."""
-    torch.set_num_threads(runtime.threads or max(1, _usable_cores() // parallel.launched_here()))
+    torch.set_num_threads(runtime.threads or max(1, usable_cores() // parallel.launched_here()))
     device = _device(runtime)
     cuda = device.type == "cuda"
     bfloat16 = runtime.dtype == "bfloat16"
@@ -87,6 +87,6 @@ def _measured_flops(device: torch.device, dtype: torch.dtype, _threads: int) -> 
     return 2 * width**3 / min(seconds)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may run on, where the system tells (Linux); else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
