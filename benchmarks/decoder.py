@@ -19,7 +19,11 @@ from data_contracts import sources
 from flows import recipes
 
 PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
-MODES = [f"{how}-{dtype}" for how in ("eager", "compiled") for dtype in ("float32", "bfloat16")]
+# Without the instructions a step in bfloat16 takes minutes, of ours as of the peer.
+BFLOAT16 = any(word in Path("/proc/cpuinfo").read_text() for word in ("avx512_bf16", "amx_bf16"))
+MODES = [
+    f"{how}-{dtype}" for how in ("eager", "compiled") for dtype in ("float32", *(["bfloat16"] if BFLOAT16 else []))
+]
 NEW = 256  # tokens
 SECONDS = 5  # of training steps
 

@@ -30,7 +30,7 @@ DISK_WORDS = ("No space left on device", "database or disk is full", "Disk quota
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[
-    str, typer.Option(help="nano, tiny, small, medium, large or xl, or a whole preset such as classic-tiny")
+    str, typer.Option(help="nano to xl, a whole preset such as classic-tiny, or auto: by bytes, device and --minutes")
 ]
 Steps = Annotated[int, typer.Option(help="training steps, instead of the recipe's", min=1)]
 Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]

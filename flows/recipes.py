@@ -21,12 +21,13 @@ from data_contracts.download import public
 from data_contracts.sources import Source
 from flows import UserError
 from flows.environment import ROOT
+from gpt import sizing
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
 from tokenizers.training import MOST, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
-SIZES = ("nano", "tiny", "small", "medium", "large", "xl")
-Size = Literal["nano", "tiny", "small", "medium", "large", "xl"]
+SIZES = ("nano", "tiny", "small", "medium", "large", "xl", "auto")
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto"]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 
@@ -91,6 +92,8 @@ class Recipe(BaseModel):
 
     corpus: str = Field(pattern=CORPUS_PATTERN)
     title: str = ""
+    size: Literal["", "auto"] = ""
+    """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settled`)"""
     reader: str
     """which module of data_contracts/corpora reads the raw files"""
     source: Source
@@ -112,7 +115,19 @@ class Recipe(BaseModel):
             values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token
         for elsewhere in ("vocab_size", "block_size"):  # asked for by tokenizer and pack
             del values["model"][elsewhere]
+        if self.size:
+            for open_yet in sizing.SHAPE:
+                del values["model"][open_yet]
         return dict(sorted(_flatten(values)))
+
+
+def settled(recipe: Recipe, train_bytes: int) -> Recipe:
+    """The recipe with the shape that `--size auto` comes to; any other as it is. train_bytes: of the documents to train on."""
+    if not recipe.size:
+        return recipe
+    flops = sizing.device_flops(recipe.runtime.device, recipe.runtime.threads)
+    _, model = sizing.sized(recipe.model, recipe.train, train_bytes, flops)
+    return recipe.model_copy(update={"size": "", "model": model})
 
 
 def names() -> list[str]:
@@ -131,8 +146,9 @@ def load(
 ) -> Recipe:
     """The recipe of a corpus. Raises UserError with every problem found.
 
-    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps, minutes: of train. source:
-    a folder or file to read instead of the recipe's source; with it any name is a corpus. overrides: {"train.lr": 0.001}.
+    size: a preset of the recipe's family instead of its own shape, a preset's whole name, or auto. steps, minutes: of train.
+    source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
+    overrides: {"train.lr": 0.001}.
     """
     if corpus in names():
         text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
@@ -197,9 +213,11 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
             problems.append(f"model.{name} is set by {home}")
             del model[name]
     base = model.pop("preset", "modern-nano")
-    if size:
+    if size == "auto":
+        values["size"] = size
+    elif size:
         base = size if size in PRESETS else f"{str(base).split('-')[0]}-{size}"
-        model = {name: value for name, value in model.items() if name not in ("n_layer", "n_head", "n_embd")}
+        model = {name: value for name, value in model.items() if name not in sizing.SHAPE}
     try:
         model = preset(base) | model
     except ValueError as error:

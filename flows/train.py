@@ -98,5 +98,7 @@ def train(
         documents = clean(raw, recipe, force == "clean")
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
+        recipe = recipes.settled(recipe, tracker.stages["clean"].counts["train_bytes"])
+        tracker.settled(recipe)
         fit_decoder(sequences, tokenizer, recipe, force == "train")
         return report.finish(recipe, tracker)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.recipes import Recipe
+from flows.recipes import Recipe, settled
 from flows.stages import STAGES
 from flows.store import Store, differences, make_key
 
@@ -39,6 +39,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
         damage = store.damage(found) if found else []
         if found and not damage:
             digests[name] = found.digest
+            recipe = settled(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
             reasons.append(Reason(name, False, f"{found.key} is up to date"))
         elif damage:
             digests[name] = found.digest  # it is rebuilt to the same bytes
