@@ -21,8 +21,8 @@ INK, FAINT, OWN = "#1f2933", "#7b8794", "#d9822b"
 WIDE, HIGH, LOW = 1.3, 0.66, 0.34  # inches: a cell of a model, and the height of one of a baseline
 MEANT = (
     "Bits per byte of held-out text, over raw UTF-8 bytes: fewer is better. Each model reads every corpus by its own "
-    "tokenizer. In brackets the 95 % interval, drawn over documents; beside it the difference to the corpus's own model, ≈ where that may "
-    "be noise."
+    "tokenizer. In brackets the 95 % interval, drawn over documents; beside it the difference to the corpus's own model, "
+    "≈ where that may be noise."
 )
 BASELINES = ("xz", "gzip", "bigram", "unigram", "uniform")
 
