@@ -27,15 +27,22 @@ def compare(
         typer.Option("--corpus", help="on this corpus's held-out text; may be given again; none: the models' own"),
     ] = [],  # noqa: B006
     max_bytes: Annotated[
-        int, typer.Option("--bytes", help="of held-out text a corpus; of more, documents are drawn", min=1)
-    ] = 4_000_000,
+        int | None,
+        typer.Option("--bytes", help="of held-out text a corpus; of more, documents are drawn [4,000,000]", min=1),
+    ] = None,
     prompts: Annotated[
         list[str], typer.Option("--prompt", help="that each model goes on from; may be given again; none: the recipes'")
     ] = [],  # noqa: B006
     as_json: Json = False,
 ):
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
-    asked = {"models": models or [], "corpora": corpora, "max_bytes": max_bytes, "prompts": prompts}
+    prepare()
+    from flows.models import find
+
+    for name in models or ():  # an unknown one is told before Prefect is loaded
+        find(name)
+    asked = {"models": models or [], "corpora": corpora, "prompts": prompts}
+    asked |= {"max_bytes": max_bytes} if max_bytes else {}
     says = f"compare {', '.join(models) if models else 'all champions'}: starting"
     result = call_flow("compare", "compare", says, goes_on=False, **asked)
     if as_json:

@@ -14,7 +14,16 @@ from data_contracts import pages
 from data_contracts.figures import draw
 
 COLORS = LinearSegmentedColormap.from_list(
-    "relative", ["#1f7a5c", "#8ccbb0", "#fbfcfd", "#bcd5ec", "#6ea3d4", "#2f6fb0", "#16355c"]
+    "relative",
+    [
+        (0, "#1f7a5c"),
+        (0.3, "#8ccbb0"),
+        (0.5, "#ffffff"),
+        (0.62, "#cfe1f2"),
+        (0.75, "#7fb0dc"),
+        (0.87, "#2f6fb0"),
+        (1, "#16355c"),
+    ],
 )
 SCALE = TwoSlopeNorm(0.0, -0.4, 1.0)  # 40 % fewer bits, as many, twice as many
 INK, FAINT, OWN = "#1f2933", "#7b8794", "#d9822b"
@@ -44,7 +53,7 @@ def relative(cell: dict) -> str:
         return "own"
     low, high = cell["difference_low"], cell["difference_high"]
     noise = "" if low is not None and high is not None and not low <= 0 <= high else "≈ "
-    return noise + f"{cell['relative']:+.1%}".replace("%", " %")
+    return noise + f"{cell['relative']:+.1%}".replace("%", " %").replace("-", "−")
 
 
 def ends(cell: dict) -> str:
@@ -177,7 +186,7 @@ def _tile(axes, x: float, y: float, high: float, relative: float | None) -> str:
     color = COLORS(SCALE(min(max(relative, SCALE.vmin), SCALE.vmax))) if relative is not None else (0.95, 0.96, 0.97, 1)
     axes.add_patch(Rectangle((x, y), WIDE, high, facecolor=color, edgecolor="white", linewidth=2))
     red, green, blue, _ = color
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.55 else INK
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.6 else INK
 
 
 def _legend(figure: Figure, axes, x: float, y: float, width: float, height: float) -> None:

@@ -13,10 +13,10 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows import UserError
+from tests.conftest import ROOT
 from tests.flows.conftest import TINY, free_port
 
 pytestmark = pytest.mark.slow
@@ -264,6 +264,8 @@ def gone(*_):
 
 
 def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     from flows import cli, progress
 
     monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
@@ -285,6 +287,16 @@ def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server
     assert "gpt-sums@champion" in page["data"]
     flow_run = mlflow.get_run(result["mlflow_run"]).data.tags["prefect.flow_run_id"]
     assert flow_run == page["flow_run_id"]
+
+
+def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
+    from prefect.flows import load_flow_from_entrypoint
+
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint("flows/compare.py:compare")
+    assert flow.name == "compare"
+    assert set(flow.parameters.properties) == {"models", "corpora", "max_bytes", "prompts"}
+    assert not flow.parameters.required  # so `compare/all` needs none
 
 
 def test_the_terminal_shows_it(result, capsys):
