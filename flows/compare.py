@@ -55,13 +55,13 @@ def compare(models: Names = [], corpora: On = [], max_bytes: Most = BYTES, promp
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, and let them answer one another's
     prompts."""
     store = Store(home())
-    with in_use(home()), _run() as (client, run_id):
+    with in_use(home()), _run() as (client, run_id, url):
         entrants, notes = _entrants(store, models)
         texts = _texts(store, entrants, corpora, max_bytes, notes)
         with progress.bar("compare") as report:
             result = measure(entrants, texts, prompts or _prompts(texts), report)
         result["notes"] = notes + result["notes"]
-        result |= {"mlflow_run": run_id, "mlflow_url": tracking.runs_url(tracking.experiment_id())}
+        result |= {"mlflow_run": run_id, "mlflow_url": url}
         with TemporaryDirectory() as folder:
             matrix.publish(Path(folder), result)
             try:
@@ -93,9 +93,8 @@ def measure(entrants: list[Entrant], texts: list[Text], prompts: list[str], repo
             n_tokens, seconds = n_tokens + found.n_tokens, seconds + found.seconds
             if entrant.packed and entrant.packed["inputs"]["clean"] != text.digest:
                 learned = len(scoring.trained_on(entrant, text))
-                notes += [f"{entrant.name} learned from {learned} of the documents held out of {text.name}"] * bool(
-                    learned
-                )
+                says = f"{entrant.name} learned from {learned} of the documents held out of {text.name}"
+                notes += [says] if learned else []
         written, rate = _answers(loaded, prompts)
         answers += [{"prompt": p, "model": entrant.name, "text": t} for p, t in zip(prompts, written, strict=True)]
         models.append(_about(entrant, loaded) | {"tokens_scored_per_second": n_tokens / seconds} | rate)
@@ -229,8 +228,11 @@ def _answers(loaded: Loaded, prompts: list[str]) -> tuple[list[str], dict]:
 
 
 @contextmanager
-def _run() -> Iterator[tuple[mlflow.MlflowClient, str]]:
-    """An MLflow run, ended as the comparison ends. Raises UserError when MLflow does not answer at the beginning."""
+def _run() -> Iterator[tuple[mlflow.MlflowClient, str, str]]:
+    """An MLflow run that ends as the comparison does: the client, its id, and where a browser sees it.
+
+    Raises UserError when MLflow does not answer at the beginning.
+    """
     client, experiment, git = mlflow.MlflowClient(), tracking.experiment_id(), git_state()
     tags = {"kind": "compare", "git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
     if flow_run.id:
@@ -239,7 +241,7 @@ def _run() -> Iterator[tuple[mlflow.MlflowClient, str]]:
         run_id = client.create_run(experiment, run_name="compare", tags=tags).info.run_id
     status = "KILLED"
     try:
-        yield client, run_id
+        yield client, run_id, tracking.runs_url(experiment)
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"

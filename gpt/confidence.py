@@ -3,7 +3,8 @@
 Bits per byte are a ratio of sums, nats over bytes, and documents differ in length by orders of magnitude; so what is drawn
 again are documents, with both of their numbers. The interval is the studentized one (Efron and Tibshirani 1993, chapter 12.5):
 plain percentiles are too narrow for the dozen documents that a small corpus holds out (they held the truth 79 times of 100
-where this held it 87 times), and this one widens as documents get fewer, up to no end at all where they are too few to tell.
+where this held it 87 times), and this one widens as documents get fewer, up to no end at all where they are too few to tell;
+also where a single document decides, as one of a tenth of the bytes does that costs twice the bits of the others.
 """
 
 import math
