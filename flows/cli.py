@@ -3,19 +3,16 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from flows import UserError
-from flows.environment import home, prepare, sweep
+from flows import UserError, cli_compare
+from flows.environment import home, prepare
+from flows.terminal import Json, call_flow, table
 from gpt.config import DEFAULTS
 
 app = typer.Typer(
@@ -37,7 +34,6 @@ Minutes = Annotated[float, typer.Option(help="as many training steps as end in t
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 @app.command()
@@ -132,7 +128,11 @@ def explain(
     found = batches.explain(run, step)
     if not as_json:
         print(found.says, file=sys.stderr)
-    _table(found.rows, as_json)
+    table(found.rows, as_json)
+
+
+app.command()(cli_compare.compare)
+app.command()(cli_compare.runs)
 
 
 @app.command()
@@ -164,7 +164,7 @@ def corpora(as_json: Json = False):
         recipe = recipes.load(name)
         where = recipe.source.handle or recipe.source.url or "built in"
         rows.append({"corpus": name, "what": recipe.title, "source": recipe.source.kind, "where": where})
-    _table(rows, as_json)
+    table(rows, as_json)
 
 
 @app.command()
@@ -175,13 +175,13 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
     manifests = Store(home()).manifests(corpus)
     if as_json:
-        return _table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
+        return table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
     rows = [
         {k: m[k] for k in ("corpus", "stage", "key")}
         | {"digest": m["digest"][:12], "MB": f"{_size(m) / 1e6:.1f}", "created": m["created"][:19]}
         for m in manifests
     ]
-    return _table(rows, False)
+    return table(rows, False)
 
 
 @app.command()
@@ -202,9 +202,7 @@ def why(
 
     asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
     found = reasons.why(Store(home()), recipes.load(**asked))
-    _table(
-        [{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json
-    )
+    table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
 
 
 @app.command()
@@ -219,7 +217,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
     for manifest in manifests:
         problems = store.damage(to_artifact(manifest))
         rows.append({k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"})
-    _table(rows, as_json)
+    table(rows, as_json)
     raise typer.Exit(int(any(row["state"] != "sound" for row in rows)))
 
 
@@ -242,7 +240,7 @@ def prune(
             {"folder": str(folder.relative_to(home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
             for folder in folders
         ]
-        _table(rows, as_json)
+        table(rows, as_json)
         if not folders:
             return
         question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
@@ -310,26 +308,7 @@ def _run(flow: str, asked: dict, force: str) -> object:
     from flows import recipes
 
     recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
-    prepare()
-    sweep()
-    # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    from flows import progress
-
-    progress.to_terminal = True
-    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
-    from flows import train as flows
-
-    try:
-        return getattr(flows, flow)(**asked, force=force or None)
-    except RuntimeError as error:  # Prefect's, when its server does not answer
-        if "API" not in str(error):
-            raise
-        where = os.environ.get("PREFECT_API_URL", "its temporary server")
-        raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
+    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None)
 
 
 def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
@@ -363,32 +342,11 @@ def _explain(facts: dict) -> None:
     ):
         rows = [{column: plain(cell).splitlines() for column, cell in row.items()} for row in facts[name]]
         print(f"\n{title}")
-        _table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows], False)
-
-
-def _table(rows: list[dict], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        print("nothing yet")
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+        table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows], False)
 
 
 def _size(manifest: dict) -> int:
     return sum(entry["bytes"] for entry in manifest["files"].values())
-
-
-def _stop(number: int, _) -> None:
-    print(f"\nstopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

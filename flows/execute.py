@@ -45,7 +45,9 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
         raise
     tracker.stage(artifact)
     if name in CARDS:
-        _tell(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=_card(artifact.folder / "card"))
+        _tell(
+            create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card_markdown(artifact.folder / "card")
+        )
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     progress.say(f"{name:<9} {took:<8} {summary(artifact)}")
     if artifact.reused:
@@ -60,7 +62,7 @@ def _tell(create: Callable, key: str, **what: object) -> None:
             create(key=key, **what)
 
 
-def _card(folder: Path) -> str:
+def card_markdown(folder: Path) -> str:
     """A card with its figures inside, since Prefect's page has no files beside it."""
     text = (folder / "card.md").read_text(encoding="utf-8")
     return re.sub(

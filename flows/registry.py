@@ -1,6 +1,7 @@
 """Trained models by name: registering one, and crowning it.
 
-`champion` moves only to a model that has fewer bits per byte than the present one on the same held-out bytes.
+`champion` moves only to a model that has fewer bits per byte than the present one on the same held-out bytes, beyond the noise:
+both are scored on the same documents, and the interval of their difference, drawn over documents, excludes 0.
 """
 
 from contextlib import suppress
@@ -11,10 +12,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+from flows import UserError, scoring
 from flows.environment import ROOT, home
 from flows.recipes import Recipe
-from flows.store import Artifact, lock
+from flows.store import Artifact, Store, lock
 from flows.tracking import Tracker
+from gpt import GPTError
+from gpt.confidence import interval
 from gpt.config import DEFAULTS
 
 CHAMPION = "champion"
@@ -27,10 +31,10 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
 
     Returns the version. A decoder that is registered already (the same digest) keeps its version.
     """
-    name, client = f"gpt-{recipe.corpus}", tracker.client
+    name = f"gpt-{recipe.corpus}"
     with lock(home(), f"register-{name}"):  # two runs of one corpus may end together
         chosen = _version(tracker, recipe, decoder, sequences, name)
-        verdict = _crown(client, name, chosen, decoder.counts["val_bpb"], sequences.counts["held_out"])
+        verdict = _crown(tracker, recipe, name, chosen)
     tracker.tags({"model": f"models:/{name}/{chosen}", "champion": verdict})
     return chosen
 
@@ -68,21 +72,50 @@ def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
     return made.version
 
 
-def _crown(client: mlflow.MlflowClient, name: str, new: str, bits: float, held_out: str) -> str:
+def _crown(tracker: Tracker, recipe: Recipe, name: str, new: str) -> str:
     """Move the alias if the new version deserves it; returns the reason either way."""
+    client = tracker.client
     aliases = client.get_registered_model(name).aliases
-    present = client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
-    if present is None:
+    if CHAMPION not in aliases:
         client.set_registered_model_alias(name, CHAMPION, new)
         return f"version {new} is the first"
-    if present.version == new:
+    present = str(aliases[CHAMPION])
+    if present == str(new):
         return f"version {new} stays champion"
-    best = float(present.tags.get("val_bpb", "inf"))
-    if present.tags.get("held_out") != held_out:
-        return (
-            f"version {present.version} stays: it was measured on other held-out documents, so the two do not compare"
-        )
-    if bits < best:
+    if verdict := client.get_model_version(name, new).tags.get(f"against.{present}"):
+        return verdict  # a reused decoder is not measured again
+    try:
+        better, verdict = _duel(tracker, recipe, name, present, new)
+    except (UserError, GPTError) as error:
+        return f"version {present} stays: it cannot be scored to compare ({str(error)[:200]})"
+    if better:
         client.set_registered_model_alias(name, CHAMPION, new)
-        return f"version {new} replaces {present.version}: {bits:.4f} bits per byte against {best:.4f}"
-    return f"version {present.version} stays: {best:.4f} bits per byte against {bits:.4f} of version {new}"
+    else:
+        client.set_model_version_tag(name, new, f"against.{present}", verdict)
+    return verdict
+
+
+def _duel(tracker: Tracker, recipe: Recipe, name: str, present: str, new: str) -> tuple[bool, str]:
+    """Whether the new version is better on what is held out now, and the reason in words."""
+    from gpt import runtime
+
+    store, stages = Store(home()), tracker.stages
+    documents, decoder = stages["clean"], stages["train"]
+    champion = scoring.find(store, f"{name}/{present}")
+    challenger = scoring.find(store, str(decoder.folder))
+    text = scoring.held_out(recipe.corpus, documents.folder, documents.digest, {})
+    learned = scoring.trained_on(champion, text)
+    if len(learned) == len(text.documents):
+        return False, f"version {present} stays: it was trained on all that is held out now, so the two do not compare"
+    text, machine = text.without(learned), runtime.prepare(recipe.runtime)
+    old, fresh = (scoring.score(scoring.load(entrant, machine), text) for entrant in (champion, challenger))
+    gap = interval(fresh.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
+    better = gap.high < 0
+    what = f"version {new} replaces {present}" if better else f"version {present} stays"
+    why = "" if better else ", worse than the champion" if gap.low > 0 else ", within the noise"
+    left_out = f" (not on {len(learned)} that version {present} was trained on)" if len(learned) else ""
+    return better, (
+        f"{what}: version {new} has {fresh.bits_per_byte:.4f} bits per byte against {old.bits_per_byte:.4f} on "
+        f"{len(text.documents):,} held-out documents{left_out}; difference {gap.value:+.4f}, "
+        f"95 % interval {gap.low:+.4f} to {gap.high:+.4f}{why}"
+    )

@@ -1,0 +1,418 @@
+"""Models beside one another: on each other's held-out text, in MLflow's list, and for the title of champion."""
+
+import json
+import math
+import random
+import shutil
+import signal
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from flows import UserError
+from tests.conftest import ROOT
+from tests.flows.conftest import TINY, free_port
+
+pytestmark = pytest.mark.slow
+SMALL = dict(option.split("=") for option in TINY[1::2]) | {"clean.val_fraction": "0.25", "train.eval_every": "20"}
+OTHER = {
+    "tokenizer.model_type": "char",
+    "tokenizer.vocab_size": "auto",
+    "pack.block_size": 16,
+    "pack.strategy": "best_fit",
+    "pack.document_mask": "true",
+}
+BAD = {"train.lr": 1e-9, "train.matrix_lr": 1e-9}
+
+
+def write(path: Path, words: str, n: int = 120) -> Path:
+    draw, known = random.Random(0), words.split()
+    texts = [" ".join(draw.choices(known, k=draw.randint(5, 25))) + f" {number}." for number in range(n)]
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, empty_mlflow):
+    """A home in which two corpora were trained, by the stages of the flow and without its server."""
+    folder = tmp_path_factory.mktemp("compared")
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(empty_mlflow, home)
+    write(
+        folder / "mill.jsonl", "the river bends and old bridges wait for rain while a miller counts his sacks of barley"
+    )
+    write(folder / "sums.jsonl", "12 + 7 = 19 ; 30 - 4 / 2 * (5 + 11) été naïve 漢字", 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+        mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+        train(home, "mill")
+        train(home, "sums", **OTHER)
+        yield home
+
+
+def train(home: Path, corpus: str, **settings: object) -> dict:
+    """One run of the pipeline; the tags that MLflow has of it."""
+    from flows import recipes, report, tracking
+    from flows.execute import execute
+
+    overrides = dict(recipes.parse_override(f"{name}={value}") for name, value in (SMALL | settings).items())
+    recipe = recipes.load(corpus, source=str(home.parent / f"{corpus}.jsonl"), overrides=overrides)
+    made = {}
+    with tracking.run(recipe) as tracker:
+        for stage, inputs in {
+            "download": (), "clean": ("download",), "tokenize": ("clean",), "pack": ("clean", "tokenize"),
+            "train": ("tokenize", "pack"),
+        }.items():  # fmt: skip
+            found = execute(stage, recipe, {name: made[name] for name in inputs}, False)
+            made[stage] = getattr(found, "data", found)
+        report.finish(recipe, tracker)
+    return mlflow.get_run(tracker.run_id).data.tags | {"run": tracker.run_id}
+
+
+def compare(*models: str, **asked) -> dict:
+    from flows import compare
+
+    return compare.compare.fn(list(models), **asked)
+
+
+@pytest.fixture(scope="module")
+def result(home) -> dict:
+    """Of `gpt compare`, without a name."""
+    return compare(prompts=["the river", "12 +"])
+
+
+def cell(result: dict, model: str, corpus: str) -> dict:
+    return next(c for c in result["matrix"] if c["model"] == model and c["corpus"] == corpus)
+
+
+def manifest(corpus: str, stage: str) -> dict:
+    from flows.environment import home
+    from flows.store import Store
+
+    return Store(home()).manifests(corpus, stage)[-1]
+
+
+def test_on_its_own_corpus_a_model_has_its_own_val_bpb(home, result):
+    """Encoded anew from the raw text: with both strategies of packing, and with and without a document mask."""
+    for corpus in ("mill", "sums"):
+        own = cell(result, f"gpt-{corpus}/1", corpus)
+        assert own["bits_per_byte"] == pytest.approx(manifest(corpus, "train")["counts"]["val_bpb"], rel=1e-6)
+        assert own["own"]
+        assert own["relative"] == own["difference"] == own["difference_low"] == 0
+        assert own["bits_per_byte_low"] < own["bits_per_byte"] < own["bits_per_byte_high"]
+        foreign = cell(result, f"gpt-{corpus}/1", {"mill": "sums", "sums": "mill"}[corpus])
+        assert foreign["difference_low"] > 0
+        assert foreign["relative"] > 0
+        assert not foreign["own"]
+
+
+def test_on_another_corpus_every_token_of_its_raw_text_is_scored_once(home, result):
+    """The matrix against a plain loop: the model's own tokenizer, one sequence after another, ends of documents unscored."""
+    from flows import scoring
+    from flows.store import Store
+    from gpt.config import Runtime
+    from gpt.runtime import prepare
+
+    entrant = scoring.find(Store(home), "mill")
+    loaded = scoring.load(entrant, prepare(Runtime(device="cpu", threads=1)))
+    made = manifest("sums", "clean")
+    text = scoring.held_out("sums", Path(made["path"]), made["digest"], {})
+    found = scoring.score(loaded, text)
+    T, eos = loaded.model.config.block_size, loaded.tokenizer.eos_id
+    stream = [eos]
+    for one in text.documents["text"]:
+        stream += [*loaded.tokenizer.encode([one])[0].tolist(), eos]
+    nats, n_tokens = 0.0, 0
+    for first in range(0, len(stream) - 1, T):
+        ids, targets = stream[first : first + T], stream[first + 1 : first + T + 1]
+        with torch.no_grad():
+            log_p = loaded.model(torch.tensor([ids[: len(targets)]]))[0].double().log_softmax(-1)
+        scored = [place for place, target in enumerate(targets) if target != eos]
+        nats -= sum(float(log_p[place, targets[place]]) for place in scored)
+        n_tokens += len(scored)
+    n_bytes = sum(len(one.encode()) for one in text.documents["text"])
+    assert (found.n_tokens, found.n_bytes) == (n_tokens, n_bytes)
+    assert found.nats == pytest.approx(nats, rel=1e-5)
+    expected = nats / math.log(2) / n_bytes
+    assert cell(result, "gpt-mill/1", "sums")["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_beside_it_stand_baselines_size_cost_speed_and_answers(home, result):
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    for column in result["corpora"]:
+        packed = manifest(column["corpus"], "pack")["counts"]
+        assert column["baselines"] == packed["baselines"]
+        assert (column["documents"], column["bytes"]) == (packed["val_documents"], packed["val_bytes"])
+        assert column["own"] == f"gpt-{column['corpus']}/1"
+    for model in result["models"]:
+        counts = manifest(model["corpus"], "train")["counts"]
+        assert (model["parameters"], model["tokens_seen"]) == (counts["parameters"], counts["tokens_seen"])
+        assert model["training_seconds"] > 0
+        assert model["tokens_scored_per_second"] > 0
+    spoken = {(answer["prompt"], answer["model"]) for answer in result["answers"]}
+    assert spoken == {(p, m["model"]) for p in ("the river", "12 +") for m in result["models"]}
+    assert result["notes"] == []
+
+
+def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
+    run = mlflow.get_run(result["mlflow_run"])
+    assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "compare")
+    for found in result["matrix"]:
+        corpus = found["model"].removeprefix("gpt-").removesuffix("/1")
+        assert run.data.metrics[f"bpb/{corpus}/{found['corpus']}"] == pytest.approx(found["bits_per_byte"])
+    files = {item.path for item in mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="comparison")}
+    names = (
+        "matrix.png",
+        "card.html",
+        "card.md",
+        "card.json",
+        "matrix.json",
+        "models.json",
+        "corpora.json",
+        "answers.json",
+    )
+    assert {f"comparison/{name}" for name in names} <= files
+    answers = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/comparison/answers.json")
+    assert answers["columns"] == ["prompt", "gpt-mill/1", "gpt-sums/1"]
+    assert [row[0] for row in answers["data"]] == ["the river", "12 +"]
+    assert "sums" in run.data.tags["mlflow.note.content"]
+
+
+def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home):
+    from flows import scoring
+
+    made = manifest("mill", "clean")
+    whole, part, less = (
+        scoring.held_out("mill", Path(made["path"]), made["digest"], {}, limit) for limit in (10**6, 1200, 600)
+    )
+    assert not whole.is_cut
+    assert part.is_cut
+    assert 0 < less.n_bytes <= 600 < part.n_bytes <= 1200
+    order = whole.documents["doc_id"].to_list()
+    drawn = part.documents["doc_id"].to_list()
+    assert drawn == [name for name in order if name in set(drawn)]  # in their order
+    assert drawn != order[: len(drawn)]  # and not the first ones
+    assert set(less.documents["doc_id"]) < set(drawn)
+    assert (part.of_documents, part.of_bytes) == (len(order), whole.n_bytes)
+    assert len(scoring.held_out("mill", Path(made["path"]), made["digest"], {}, 1).documents) == 1
+    result = compare("mill", max_bytes=1200, prompts=[""])
+    assert f"mill: {len(drawn)} of {len(order)} held-out documents, drawn by their ids" in result["notes"][0]
+
+
+def test_one_held_out_document_has_no_interval(home):
+    from flows import compare as flow
+    from flows import scoring
+    from flows.store import Store
+
+    made = manifest("mill", "clean")
+    one = scoring.held_out(
+        "mill", Path(made["path"]), made["digest"], manifest("mill", "pack")["counts"]["baselines"], 1
+    )
+    result = flow.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
+    assert result["matrix"][0]["bits_per_byte_low"] is None
+    json.dumps(result, allow_nan=False)
+    from flows import matrix
+
+    assert matrix.heat_map(result)
+    assert "no interval" in str(matrix.sections(result))
+
+
+def test_what_cannot_be_compared_is_said(home, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="'nothing-like-it' is not known"):
+        compare("mill", "nothing-like-it")
+    with pytest.raises(UserError, match="no held-out text of 'nothing'"):
+        compare("mill", corpora=["nothing"])
+    failed = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
+    assert (failed.info.status, failed.data.tags["kind"]) == ("FAILED", "compare")
+    # A model from elsewhere: no corpus of its own here, so it has a row but no column.
+    foreign = tmp_path / "model"
+    shutil.copytree(Path(manifest("sums", "train")["path"]) / "model", foreign)
+    artifacts = home / "artifacts"
+    (artifacts / "sums").rename(tmp_path / "sums")
+    try:
+        result = compare("mill", str(foreign), prompts=[""])
+        assert [column["corpus"] for column in result["corpora"]] == ["mill"]
+        assert "is not in this home" in result["notes"][0]
+        with pytest.raises(UserError, match="nothing to compare on"):
+            compare(str(foreign))
+    finally:
+        (tmp_path / "sums").rename(artifacts / "sums")
+    # The held-out documents are gone, the model is not.
+    clean = artifacts / "sums" / "clean"
+    clean.rename(tmp_path / "clean")
+    try:
+        result = compare("mill", "sums", prompts=[""])
+        assert [column["corpus"] for column in result["corpora"]] == ["mill"]
+        assert "no held-out text of 'sums' is in this home, so it has no column" in " ".join(result["notes"])
+    finally:
+        (tmp_path / "clean").rename(clean)
+    monkeypatch.setattr("flows.models._download", gone)
+    with pytest.raises(UserError, match=r"gpt-mill/1 is left out: gone; gpt-sums/1 is left out: gone"):
+        compare()
+
+
+def gone(*_):
+    raise UserError("gone")
+
+
+def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows import cli, progress
+
+    monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    arguments = ["compare", "mill", "gpt-sums@champion", "--corpus", "mill", "--prompt", "the mill", "--json"]
+    try:
+        with temporary_settings({PREFECT_API_URL: prefect_server}):
+            found = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    result = json.loads(found.stdout)
+    assert [c["model"] for c in result["matrix"]] == ["mill", "gpt-sums@champion"]
+    body = json.dumps({"artifacts": {"key": {"any_": ["comparison"]}}}).encode()
+    request = urllib.request.Request(f"{prefect_server}/artifacts/filter", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        (page,) = json.load(answer)
+    assert "(data:image/png;base64," in page["data"]
+    assert "gpt-sums@champion" in page["data"]
+    flow_run = mlflow.get_run(result["mlflow_run"]).data.tags["prefect.flow_run_id"]
+    assert flow_run == page["flow_run_id"]
+
+
+def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
+    from prefect.flows import load_flow_from_entrypoint
+
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint("flows/compare.py:compare")
+    assert flow.name == "compare"
+    assert set(flow.parameters.properties) == {"models", "corpora", "max_bytes", "prompts"}
+    assert not flow.parameters.required  # so `compare/all` needs none
+
+
+def test_the_terminal_shows_it(result, capsys):
+    from flows.cli_compare import _show
+
+    _show(result)
+    shown = capsys.readouterr().out
+    for words in ("gpt-mill/1", "own", "uniform", "8.000", "tokens/s", "the river", result["mlflow_run"]):
+        assert words in shown
+
+
+# --- the champion, and the list of runs: each of these adds a version, in this order
+
+
+def champion(corpus: str) -> str:
+    return str(mlflow.MlflowClient().get_model_version_by_alias(f"gpt-{corpus}", "champion").version)
+
+
+def test_a_worse_model_does_not_become_champion_and_is_measured_once(home, monkeypatch):
+    said = train(home, "mill", **BAD)["champion"]
+    assert said.startswith("version 1 stays: version 2 has ")
+    assert "95 % interval +" in said
+    assert "worse than the champion" in said
+    assert champion("mill") == "1"
+    monkeypatch.setattr("flows.registry._duel", gone)
+    assert train(home, "mill", **BAD)["champion"] == said
+
+
+def test_a_model_better_only_within_the_noise_does_not_become_champion(home, monkeypatch):
+    """The same model, but for noise of either sign on every document."""
+    from flows import registry, scoring
+
+    score, turn = scoring.score, iter(range(9))
+
+    def noisy(loaded, text):
+        found = score(loaded, text)
+        noise = np.random.default_rng(next(turn)).normal(0, 0.1, len(found.document_nats))
+        return replace(found, document_nats=found.document_nats + noise, nats=found.nats + noise.sum())
+
+    monkeypatch.setattr(registry.scoring, "score", noisy)
+    said = train(home, "mill", **{"train.lr": 0.02000001})["champion"]
+    assert said.startswith("version 1 stays")
+    assert said.endswith("within the noise")
+    assert champion("mill") == "1"
+
+
+def test_a_better_model_becomes_champion_also_on_other_held_out_documents(home):
+    """The old one is measured on what is held out now, but for what it has learned from."""
+    said = train(home, "mill", **{"clean.val_fraction": 0.5, "train.steps": 120, "train.eval_every": 120})["champion"]
+    assert said.startswith("version 4 replaces 1: version 4 has ")
+    assert "that version 1 was trained on); difference -" in said
+    assert champion("mill") == "4"
+    n = int(said.split(" held-out documents")[0].split()[-1])
+    assert n == manifest_of("mill", "pack", "val_documents", 0.25)
+
+
+def manifest_of(corpus: str, stage: str, count: str, val_fraction: float) -> int:
+    """A count of the artifact that was made when so much was held out."""
+    from flows.environment import home
+    from flows.store import Store
+
+    store = Store(home())
+    cleans = {m["digest"]: m["parameters"]["clean"]["val_fraction"] for m in store.manifests(corpus, "clean")}
+    return next(
+        m["counts"][count] for m in store.manifests(corpus, stage) if cleans[m["inputs"]["clean"]] == val_fraction
+    )
+
+
+def test_two_models_of_one_corpus_have_two_columns_where_other_documents_were_held_out(home):
+    result = compare("gpt-mill/1", "gpt-mill/4", prompts=[""])
+    names = [column["corpus"] for column in result["corpora"]]
+    assert len(names) == 2
+    assert all(name.startswith("mill@") for name in names)
+    assert [column["own"] for column in result["corpora"]] == ["gpt-mill/1", "gpt-mill/4"]
+    assert any("gpt-mill/1 learned from" in note for note in result["notes"])
+
+
+def test_runs_are_listed_and_found(home):
+    from flows.runs import listing
+
+    rows = listing(limit=0).rows
+    assert {row["kind"] for row in rows} == {"train", "compare"}
+    assert [row["started"] for row in rows] == sorted((row["started"] for row in rows), reverse=True)
+    assert listing(limit=3).rows == rows[:3]
+    sums = listing("sums").rows
+    assert [(row["corpus"], row["steps"], row["model"]) for row in sums] == [("sums", 20, "gpt-sums/1")]
+    assert sums[0]["val_bpb"] == pytest.approx(manifest("sums", "train")["counts"]["val_bpb"])
+    best = listing(best=True)
+    assert {row["corpus"]: row["model"] for row in best.rows} == {"mill": "gpt-mill/4", "sums": "gpt-sums/1"}
+    assert best.says.startswith("4 measured on other held-out documents")
+
+
+@pytest.mark.parametrize("stage", ["download", "clean", "pack"])
+def test_runs_that_learned_from_the_same_bytes_are_found_by_any_of_their_digests(home, stage):
+    from flows.runs import listing
+
+    made = manifest("sums", stage)
+    found = listing(dataset_digest=made["digest"][:10]).rows
+    assert [(row["corpus"], row["model"]) for row in found] == [("sums", "gpt-sums/1")]
+    of_mill = listing(dataset_digest=manifest("mill", "download")["digest"]).rows
+    assert [row["model"] for row in of_mill] == ["gpt-mill/4", "gpt-mill/3", "gpt-mill/2", "gpt-mill/2", "gpt-mill/1"]
+
+
+def test_runs_says_what_is_wrong(home, monkeypatch):
+    from flows.runs import listing
+
+    assert listing("no-such-corpus").rows == []
+    with pytest.raises(UserError, match="no beginning of a digest"):
+        listing(dataset_digest="latest")
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    here = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(nowhere)
+        for ask in (listing, compare):
+            with pytest.raises(UserError, match=f"MLflow at {nowhere} does not answer"):
+                ask()
+    finally:
+        mlflow.set_tracking_uri(here)
