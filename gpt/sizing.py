@@ -1,7 +1,7 @@
 """--size auto: the largest of the named sizes that a corpus, a device and a time are good for.
 
-Two limits, rules of thumb: a model of more parameters than its corpus has bytes learns it by heart; and one that sees fewer than
-ten tokens a parameter would have been better off smaller.
+Two limits, rules of thumb: a model of more parameters than its corpus has bytes learns it by heart; one that sees fewer than 10
+tokens a parameter would have been better off smaller.
 """
 
 from dataclasses import replace
