@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -133,6 +135,33 @@ def explain(
     if not as_json:
         print(found.says, file=sys.stderr)
     _table(found.rows, as_json)
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
+    folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
+    anyway: Annotated[bool, typer.Option("--anyway", help="go on if something that matters differs here")] = False,
+    as_json: Json = False,
+):
+    """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
+    _at_terminal()
+    from flows import reproduce as flows
+
+    plan = flows.plan(run)
+    if not anyway and any(difference.matters for difference in plan.differences):
+        print("\n".join(plan.lines()), file=sys.stderr)
+        plan.refuse(anyway)
+    with _prefect_answering():
+        verdict = flows.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
+        if isinstance(verdict, BaseException):
+            raise verdict
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+    else:
+        _table(verdict["stages"], False)
+        print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
+    raise typer.Exit(int(verdict["verdict"] == "differs"))
 
 
 @app.command()
@@ -310,6 +339,18 @@ def _run(flow: str, asked: dict, force: str) -> object:
     from flows import recipes
 
     recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
+    _at_terminal()
+    from flows import progress
+
+    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
+    from flows import train as flows
+
+    with _prefect_answering():
+        return getattr(flows, flow)(**asked, force=force or None)
+
+
+def _at_terminal() -> None:
+    """What a flow that a person starts and watches needs, before Prefect is loaded."""
     prepare()
     sweep()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
@@ -320,11 +361,12 @@ def _run(flow: str, asked: dict, force: str) -> object:
     from flows import progress
 
     progress.to_terminal = True
-    progress.console.print(f"{asked['corpus']}: starting (home {home()})", markup=False)
-    from flows import train as flows
 
+
+@contextmanager
+def _prefect_answering() -> Iterator[None]:
     try:
-        return getattr(flows, flow)(**asked, force=force or None)
+        yield
     except RuntimeError as error:  # Prefect's, when its server does not answer
         if "API" not in str(error):
             raise
