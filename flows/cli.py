@@ -148,7 +148,7 @@ def reproduce(
     _at_terminal()
     from flows import reproduce as flows
 
-    plan = flows.plan(run)
+    plan = flows.plan(flows.read(run))
     if not anyway and any(difference.matters for difference in plan.differences):
         print("\n".join(plan.lines()), file=sys.stderr)
         plan.refuse(anyway)
@@ -159,7 +159,8 @@ def reproduce(
     if as_json:
         print(json.dumps(verdict, indent=1))
     else:
-        _table(verdict["stages"], False)
+        shown = [row | {name: row[name][:16] for name in ("recorded", "reproduced")} for row in verdict["stages"]]
+        _table([row | {"equal": "yes" if row["equal"] else "no"} for row in shown], False)
         print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
     raise typer.Exit(int(verdict["verdict"] == "differs"))
 

@@ -19,7 +19,7 @@ from gpt.config import Runtime
 DECIDING = ("python", "torch", "numpy", "sentencepiece", "polars")  # what numbers depend on: also tags of the run
 
 
-def recipe(recipe: Recipe) -> dict:
+def recipe_values(recipe: Recipe) -> dict:
     """The whole recipe, typed, as `recipes.recorded` reads it; without what an address may hold of secrets."""
     values = recipe.model_dump(mode="json")
     if values["source"]["url"]:
@@ -31,7 +31,7 @@ def environment() -> dict:
     """The software and the hardware that this process finds: JSON."""
     import psutil
 
-    installed = {found.metadata["Name"]: found.version for found in distributions()}
+    installed = {found.metadata["Name"] or "?": found.version for found in distributions()}
     return {
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -96,7 +96,9 @@ class Plan:
         """What differs, for a reader."""
         found = sorted(self.differences, key=lambda difference: not difference.matters)
         told = [f"{'!' if difference.matters else ' '} {difference.says}" for difference in found]
-        return [f"run {self.record.run_id}: " + ("it differs here (! matters)" if told else "all is as it was"), *told]
+        matters = any(difference.matters for difference in found)
+        head = "here differs (! matters)" if matters else "nothing that matters differs here"
+        return [f"run {self.record.run_id}: {head}", *told]
 
     def refuse(self, anyway: bool) -> None:
         """Raise UserError if something that matters differs, unless the user takes it."""
@@ -117,7 +119,7 @@ def reproduce(
     anyway: Annotated[bool, Field(description="go on if something that matters differs from the record")] = False,
 ) -> dict:
     """Make a run again from its record, and log to MLflow what matches. Returns the verdict; one that differs as a failure."""
-    made = plan(run_id)
+    made = plan(read(run_id))
     for line in made.lines():
         say(line)
     made.refuse(anyway)
@@ -133,12 +135,10 @@ def reproduce(
     return verdict if verdict["verdict"] != "differs" else Failed(message=verdict["says"], data=verdict)
 
 
-def plan(run: str) -> Plan:
+def plan(found: Record) -> Plan:
     """How a run is made again, and what differs from its record. Nothing is built.
 
-    run: a run id or a registered model. Raises UserError for a run that cannot be made again at all.
-    """
-    found = read(run)
+    Raises UserError for a run that cannot be made again at all."""
     recipe, problems = recipes.recorded(found.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {found.run_id} cannot be used any more: {'; '.join(problems)}")
@@ -158,7 +158,7 @@ def plan(run: str) -> Plan:
 
 
 def read(run: str) -> Record:
-    """The record of a run. Raises UserError when there is none, or not all of it."""
+    """The record of a run: a run id or a registered model. Raises UserError when there is none, or not all of it."""
     if re.fullmatch(REGISTERED, run):
         run_id = version_of(run).run_id
     elif re.fullmatch(r"[0-9a-f]{32}", run):
@@ -207,7 +207,8 @@ def compare(made: Plan, summary: dict, home: Path) -> dict:
     if all(same for name, same in equal.items() if name != "train") and all(row["first"] is None for row in metrics):
         verdict = "identical"
     elif all(equal[stage] for stage in ("download", "clean", "tokenize", "pack")) and not made.same_bits:
-        verdict = "within tolerance" if metrics[-1]["largest_relative"] <= TOLERANCE else "differs"
+        near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= TOLERANCE
+        verdict = "within tolerance" if near else "differs"
     else:
         verdict = "differs"
     return {
@@ -226,7 +227,8 @@ def compare(made: Plan, summary: dict, home: Path) -> dict:
 def _says(verdict: str, same_bits: bool, stages: list[dict], metrics: list[dict]) -> str:
     """The verdict in a sentence."""
     if verdict == "identical":
-        return f"identical: every stage, the weights, and the losses of {metrics[0]['steps']} logged steps"
+        steps, evaluations = (row["steps"] for row in metrics)
+        return f"identical: every stage, the weights, the losses of {steps} logged steps and {evaluations} evaluations"
     parts = [f"{row['stage']} is the first that differs" for row in stages if not row["equal"]][:1]
     parts += [
         f"{row['metric']} first differs at step {row['first']} ({row['recorded']:.6g}, now {row['reproduced']:.6g}: "
@@ -307,7 +309,9 @@ def _data(found: Record, recipe: Recipe) -> tuple[sources.Source, list[Differenc
                 Difference(f"{what}; the run's own raw files are still in this home, and are read instead", False)
             ]
     if gone:
-        raise UserError(f"the data of run {found.run_id} are gone, also from this home\n{what.removeprefix('data: ')}")
+        raise UserError(
+            f"the data of run {found.run_id} cannot be had, and this home does not keep them any more\n{lines[0]}"
+        )
     return source, [Difference(what, True)]
 
 

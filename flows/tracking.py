@@ -144,7 +144,7 @@ class Tracker:
         self.url = runs_url(self.experiment)
         parameters = [Param(name, value) for name, value in recipe.flat().items()]
         self.later(lambda: self.client.log_batch(self.run_id, params=parameters))
-        self.later(lambda: self.client.log_dict(self.run_id, record.recipe(recipe), "recipe.json"))
+        self.later(lambda: self.client.log_dict(self.run_id, record.recipe_values(recipe), "recipe.json"))
         self.later(lambda: self.client.log_dict(self.run_id, environment, "environment.json"))
         self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
         self._thread.start()
