@@ -104,9 +104,10 @@ class Plan:
         """Raise UserError if something that matters differs, unless the user takes it."""
         if not anyway and (count := sum(difference.matters for difference in self.differences)):
             commit = self.record.tags.get("git.commit", "")[:12]
+            many = f"{count} differences matter" if count > 1 else "1 difference matters"
             raise UserError(
-                f"run {self.record.run_id} cannot be made again as it was (its commit: {commit or 'unknown'}): "
-                f"what differs and matters: {count}\n--anyway (of the flow: anyway=true) goes on all the same"
+                f"run {self.record.run_id} may not come out as it did, at commit {commit or '(unknown)'}: {many} (! above)\n"
+                "--anyway (of the flow: anyway=true) goes on all the same"
             )
 
 
