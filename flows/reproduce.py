@@ -5,8 +5,8 @@
 
 Before anything is built, `plan` compares the record with what is here: the data, the code and parameters of every stage, the
 packages that decide its output, the machine. Afterwards stages are compared by digest, weights by sha256, losses step by
-step. On the same kind of CPU all of them are equal; on a GPU, whose sums have no fixed order, the held-out loss keeps within
-TOLERANCE.
+step. On the same kind of CPU all of them are equal; on a GPU, whose sums have no fixed order, or on another machine, the
+held-out loss is to keep within TOLERANCE.
 """
 
 import json
@@ -89,8 +89,8 @@ class Plan:
     record: Record
     recipe: Recipe
     differences: list[Difference]
-    same_bits: bool
-    """whether equal bits are to be expected of the training"""
+    tolerance: float
+    """how far, relatively, the held-out loss may be from the recorded one: 0 unless the machine alone explains other bits"""
 
     def lines(self) -> list[str]:
         """What differs, for a reader."""
@@ -151,11 +151,11 @@ def plan(found: Record) -> Plan:
     if train.minutes:
         train = replace(train, minutes=0.0, steps=found.steps, warmup_steps=min(train.warmup_steps, found.steps))
         data.append(Difference(f"train: {found.steps} steps, which the minutes of the recipe came to", False))
-    told += data + machine
-    same = runtime.device == "cpu" and not any(difference.matters for difference in told)
-    return Plan(
-        found, recipe.model_copy(update={"source": source, "runtime": runtime, "train": train}), told, same_bits=same
-    )
+    told += data
+    otherwise = any(difference.matters for difference in told)
+    hardware = runtime.device != "cpu" or any(difference.matters for difference in machine)
+    recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
+    return Plan(found, recipe, told + machine, TOLERANCE if hardware and not otherwise else 0.0)
 
 
 def read(run: str) -> Record:
@@ -207,14 +207,14 @@ def compare(made: Plan, summary: dict, home: Path) -> dict:
     # With minutes the artifact also says how its steps were asked for, so what was learned is what counts.
     if all(same for name, same in equal.items() if name != "train") and all(row["first"] is None for row in metrics):
         verdict = "identical"
-    elif all(equal[stage] for stage in ("download", "clean", "tokenize", "pack")) and not made.same_bits:
-        near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= TOLERANCE
+    elif made.tolerance and all(equal[stage] for stage in ("download", "clean", "tokenize", "pack")):
+        near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= made.tolerance
         verdict = "within tolerance" if near else "differs"
     else:
         verdict = "differs"
     return {
         "verdict": verdict,
-        "says": _says(verdict, made.same_bits, stages, metrics),
+        "says": _says(verdict, made.tolerance, stages, metrics),
         "run": made.record.run_id,
         "reproduced_run": summary["mlflow_run"],
         "corpus": summary["corpus"],
@@ -225,7 +225,7 @@ def compare(made: Plan, summary: dict, home: Path) -> dict:
     }
 
 
-def _says(verdict: str, same_bits: bool, stages: list[dict], metrics: list[dict]) -> str:
+def _says(verdict: str, tolerance: float, stages: list[dict], metrics: list[dict]) -> str:
     """The verdict in a sentence."""
     if verdict == "identical":
         steps, evaluations = (row["steps"] for row in metrics)
@@ -237,7 +237,7 @@ def _says(verdict: str, same_bits: bool, stages: list[dict], metrics: list[dict]
         for row in metrics
         if row["first"] is not None
     ]
-    limit = "" if same_bits else f" ({TOLERANCE:.0%} of val/loss is tolerated)"
+    limit = f" ({tolerance:.0%} of val/loss is tolerated)" if tolerance else ""
     return f"{verdict}{limit}: " + "; ".join(parts)
 
 
