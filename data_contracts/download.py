@@ -60,6 +60,18 @@ def download(url: str, sha256: str, target: Path, progress: Progress) -> None:
             time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
+def reach(url: str) -> None:
+    """Raise DataError if a server has no such file, Unreachable if it does not answer. Asked once; no file is read."""
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
+            status, reason = response.status_code, response.reason
+    except requests.exceptions.RequestException as error:
+        raise Unreachable(f"cannot reach {public(url)}: {type(error).__name__}") from None
+    if status != 200:
+        kind = Unreachable if status == 429 or status >= 500 else DataError
+        raise kind(f"{public(url)} answered {status} ({reason})")
+
+
 def public(url: str) -> str:
     """An address that may be shown: without user, password and query, where secrets are kept."""
     parts = urlsplit(url)

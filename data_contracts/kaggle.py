@@ -44,6 +44,12 @@ def current_version(handle: str) -> int:
     return version
 
 
+def listing(handle: str) -> dict[str, int]:
+    """All files of `owner/dataset/versions/N`: {name: bytes, or 0 where Kaggle does not say}. Raises as `current_version`."""
+    with _Child(handle) as child:
+        return child.listing()
+
+
 def download(
     handle: str, choose: Callable[[Iterable[str]], list[str]], folder: Path, progress: Progress, what: str
 ) -> None:

@@ -108,6 +108,21 @@ def pinned(source: Source, identity: dict) -> Source:
     )
 
 
+def reach(source: Source, corpus: str) -> None:
+    """Raise DataError if the bytes that a source means are not to be had now, Unreachable if that cannot be known. Nothing is
+    downloaded. A Kaggle handle must have a version (see `pinned`)."""
+    if source.kind == "https":
+        from data_contracts import download
+
+        download.reach(source.url)
+    elif source.kind == "local":
+        _local_files(source, corpus)
+    elif source.kind == "kaggle":
+        from data_contracts import kaggle
+
+        _chosen(source, corpus, kaggle.listing(source.handle), f"Kaggle's {source.handle}")
+
+
 def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore) -> None:
     """Put the raw files of a source into `folder`, which holds nothing or what an interrupted call with the same one left.
 

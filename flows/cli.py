@@ -12,7 +12,7 @@ import typer
 
 from flows import UserError, cli_compare
 from flows.environment import home, prepare
-from flows.terminal import Json, call_flow, table
+from flows.terminal import Json, at_terminal, call_flow, prefect_answering, table
 from gpt.config import DEFAULTS
 
 app = typer.Typer(
@@ -133,6 +133,34 @@ def explain(
 
 app.command()(cli_compare.compare)
 app.command()(cli_compare.runs)
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
+    folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
+    anyway: Annotated[bool, typer.Option("--anyway", help="go on if something that matters differs here")] = False,
+    as_json: Json = False,
+):
+    """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
+    at_terminal()
+    from flows import reproduce as flows
+
+    plan = flows.plan(flows.read(run))
+    if not anyway and any(difference.matters for difference in plan.differences):
+        print("\n".join(plan.lines()), file=sys.stderr)
+        plan.refuse(anyway)
+    with prefect_answering():
+        verdict = flows.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
+        if isinstance(verdict, BaseException):
+            raise verdict
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+    else:
+        shown = [row | {name: row[name][:16] for name in ("recorded", "reproduced")} for row in verdict["stages"]]
+        table([row | {"equal": "yes" if row["equal"] else "no"} for row in shown], False)
+        print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
+    raise typer.Exit(int(verdict["verdict"] == "differs"))
 
 
 @app.command()

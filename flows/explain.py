@@ -7,7 +7,7 @@ import numpy as np
 
 from flows import UserError
 from flows.environment import home
-from flows.models import REGISTERED, mlflow_run
+from flows.models import REGISTERED, mlflow_run, version_of
 from flows.store import Store
 
 TEXT_CHARS = 60  # of each piece, to be recognised by
@@ -72,8 +72,8 @@ def _decoder(store: Store, run: str) -> dict:
     """The manifest of the training artifact that a run made or reused."""
     if re.fullmatch(r"[a-z0-9-]+", run) and (found := store.manifests(run, "train")):
         return found[-1]
-    if found := re.fullmatch(REGISTERED, run):
-        wanted = {"digest": _version(run, *found.groups()).tags.get("digest")}
+    if re.fullmatch(REGISTERED, run):
+        wanted = {"digest": version_of(run).tags.get("digest")}
     elif re.fullmatch(r"[0-9a-f]{32}", run):
         tags = mlflow_run(run).data.tags
         wanted = {"corpus": tags.get("corpus"), "key": tags.get("train.key")}
@@ -98,13 +98,3 @@ def _made_from(store: Store, manifest: dict, stage: str) -> dict:
     raise UserError(
         f"{manifest['corpus']}/{stage} with digest {digest[:12]}, which the run was made from, is gone (pruned?)"
     )
-
-
-def _version(asked: str, name: str, alias: str | None, version: str | None):
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    try:
-        return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
-    except mlflow.MlflowException as error:
-        raise UserError(f"model {asked!r} is not known to MLflow") from error

@@ -8,6 +8,7 @@ from flows.environment import home
 from flows.recipes import names
 from flows.store import Store
 
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's words for a name that it does not have
 REGISTERED = r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))"
 
 
@@ -37,16 +38,35 @@ def find(model: str) -> Path:
 
 
 def mlflow_run(run: str):
-    """MLflow's record of a run. Raises UserError when it knows none of this id."""
+    """MLflow's record of a run. Raises UserError when it knows none of this id, or does not answer."""
     import mlflow
 
-    from flows.tracking import without_password
+    from flows.tracking import answering, without_password
 
-    try:
-        return mlflow.get_run(run)
-    except mlflow.MlflowException as error:
-        uri = without_password(mlflow.get_tracking_uri())
-        raise UserError(f"run {run} is not known to MLflow at {uri}") from error
+    with answering():
+        try:
+            return mlflow.get_run(run)
+        except mlflow.MlflowException as error:
+            if error.error_code not in UNKNOWN:
+                raise
+            uri = without_password(mlflow.get_tracking_uri())
+            raise UserError(f"run {run} is not known to MLflow at {uri}") from error
+
+
+def version_of(model: str):
+    """MLflow's record of a registered model's version. Raises UserError when it knows none of this name."""
+    import mlflow
+
+    from flows.tracking import answering
+
+    client, (name, alias, number) = mlflow.MlflowClient(), re.fullmatch(REGISTERED, model).groups()
+    with answering():
+        try:
+            return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        except mlflow.MlflowException as error:
+            if error.error_code not in UNKNOWN:
+                raise
+            raise UserError(f"model {model!r} is not known to MLflow") from error
 
 
 def _download(uri: str, asked: str) -> Path:

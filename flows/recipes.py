@@ -194,6 +194,13 @@ def load(
     return recipe
 
 
+def recorded(values: dict) -> tuple[Recipe | None, list[str]]:
+    """The recipe that a run's record holds, and what is wrong with it: settings that are no longer known, or may no longer
+    have such a value, are left out. None if it cannot be used even so."""
+    problems: list[str] = []
+    return _validate(json.loads(json.dumps(values)), problems), problems
+
+
 def parse_override(text: str) -> tuple[str, object]:
     """`train.lr=1e-3` -> ("train.lr", 0.001). The value is read as TOML, and as plain text where it is none."""
     name, equals, value = text.partition("=")

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from gpt.model import GPT
 
 
-def finish(recipe: Recipe, tracker: Tracker) -> dict:
-    """Let the model write, and ask it; register it; tell Prefect and MLflow; return the summary that the flow ends with."""
+def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
+    """Let the model write, and ask it; register it; tell Prefect and MLflow; return the summary that the flow ends with.
+
+    named: False for a reproduction, whose model has its name from the run that it reproduces."""
     from gpt.generate import load
 
     stages = tracker.stages
@@ -37,7 +39,7 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
     repeated = assess.repeats(tracker, step, written, stages["clean"].folder)
     assess.looks(tracker, gpt, tokenizer, texts[0])
     known = assess.knows(tracker, step, gpt, tokenizer, recipe)
-    model = register(tracker, recipe, decoder, sequences)
+    model = register(tracker, recipe, decoder, sequences) if named else ""
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
@@ -61,7 +63,7 @@ def finish(recipe: Recipe, tracker: Tracker) -> dict:
     if FlowRunContext.get():
         with suppress(Exception):  # a Prefect page without its table is no reason to lose a trained model
             tell_prefect(recipe, tracker, stages, texts)
-    if progress.to_terminal:
+    if progress.to_terminal and named:
         show(recipe, summary, stages, texts)
     return summary
 

@@ -62,7 +62,7 @@ def download(job: Job) -> dict:
 
     raw = job.folder / RAW
     raw.mkdir(exist_ok=True)
-    sources.fetch(sources.pinned(job.recipe.source, job.parameters), _reader(job.recipe), raw, job.report)
+    sources.fetch(sources.pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
     files = [path for path in raw.rglob("*") if path.is_file()]
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
@@ -71,7 +71,7 @@ def clean(job: Job) -> dict:
     from data_contracts import card, shards
     from flows.fan_out import spread
 
-    reader, rules = _reader(job.recipe), job.recipe.clean
+    reader, rules = reader_of(job.recipe), job.recipe.clean
     with spread(job.recipe.workers) as fan_out:
         return shards.clean(
             reader,
@@ -155,6 +155,7 @@ def pack(job: Job) -> dict:
 
 
 def fit(job: Job) -> dict:
+    from flows import record
     from gpt import trainer
 
     tokenizer = job.inputs["tokenize"]
@@ -184,6 +185,7 @@ def fit(job: Job) -> dict:
         "stopped_early": result.stopped_early,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
+        "machine": record.machine(job.recipe.runtime),
     }
 
 
@@ -195,7 +197,7 @@ def _about(job: Job) -> dict:
     where = {"kaggle": f"https://www.kaggle.com/datasets/{identity.get('handle')}", "https": public(source.url)}
     address = {"address": where[source.kind]} if source.kind in where else {}
     return {
-        "corpus": _reader(job.recipe),
+        "corpus": reader_of(job.recipe),
         "title": job.recipe.title,
         "source": {"kind": source.kind} | address | identity,
     }
@@ -205,7 +207,7 @@ def _identity(recipe: Recipe) -> dict:
     """The raw data that is meant. Where Kaggle does not answer, the newest version that this home has of it."""
     from data_contracts import Unreachable, sources
 
-    source, reader = recipe.source, _reader(recipe)
+    source, reader = recipe.source, reader_of(recipe)
     try:
         identity = sources.resolve(source, reader)
     except Unreachable as error:
@@ -227,7 +229,7 @@ def _identity(recipe: Recipe) -> dict:
     return identity
 
 
-def _reader(recipe: Recipe) -> str:
+def reader_of(recipe: Recipe) -> str:
     """The name that the data contracts know the corpus by: a user's own goes by the name that its user gave it."""
     return recipe.corpus if recipe.reader == OWN else recipe.reader
 

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import time
@@ -29,7 +30,8 @@ from flows.environment import ROOT
 
 MANIFEST = "manifest.json"
 BESIDE = ("log/", "card/")  # no part of what an artifact is
-PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "prefect", "mlflow", "kagglehub")
+PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect", "mlflow",
+            "kagglehub")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def git_state() -> dict:
 
 
 def package_versions() -> dict[str, str]:
-    found = {}
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)

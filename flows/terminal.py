@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Annotated
@@ -24,6 +26,17 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
 
     says: its first line. goes_on: whether a second call goes on where one that was stopped ended.
     """
+    at_terminal(goes_on)
+    from flows import progress
+
+    progress.console.print(f"{says} (home {home()})", markup=False)
+    flow = getattr(import_module(f"flows.{module}"), name)
+    with prefect_answering():
+        return flow(**arguments)
+
+
+def at_terminal(goes_on: bool = True) -> None:
+    """What a flow that a person starts and watches needs, before Prefect is loaded."""
     prepare()
     sweep()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
@@ -34,10 +47,13 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     from flows import progress
 
     progress.to_terminal = True
-    progress.console.print(f"{says} (home {home()})", markup=False)
-    flow = getattr(import_module(f"flows.{module}"), name)
+
+
+@contextmanager
+def prefect_answering() -> Iterator[None]:
+    """Prefect's failure to answer as a UserError."""
     try:
-        return flow(**arguments)
+        yield
     except RuntimeError as error:  # Prefect's, when its server does not answer
         if "API" not in str(error):
             raise

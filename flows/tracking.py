@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from prefect.runtime import flow_run
 
 from data_contracts.download import public
-from flows import UserError
+from flows import UserError, record
 from flows.environment import home
 from flows.progress import say
 from flows.recipes import Recipe
@@ -133,7 +133,7 @@ class Tracker:
             "git.commit": git["commit"],
             "git.dirty": str(git["dirty"]).lower(),
             "mlflow.note.content": f"**{recipe.corpus}**: {recipe.title}",
-        }
+        } | record.tags(environment := record.environment())
         if flow_run.id:
             tags["prefect.flow_run_id"] = str(flow_run.id)
             if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
@@ -144,6 +144,8 @@ class Tracker:
         self.url = runs_url(self.experiment)
         parameters = [Param(name, value) for name, value in recipe.flat().items()]
         self.later(lambda: self.client.log_batch(self.run_id, params=parameters))
+        self.later(lambda: self.client.log_dict(self.run_id, record.recipe_values(recipe), "recipe.json"))
+        self.later(lambda: self.client.log_dict(self.run_id, environment, "environment.json"))
         self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -197,6 +199,8 @@ class Tracker:
             self._input(artifact, "tokens/train")
             self._input(artifact, "tokens/val", artifact.counts["held_out"])
         elif name == "train":
+            used = artifact.counts["machine"]
+            self.tags({"device": used["device_name"], "threads": used["runtime"]["threads"]})
             self._history(artifact.folder / "log" / "metrics.jsonl")
 
     def files(self, paths: list[Path], folder: str) -> None:

@@ -92,8 +92,16 @@ def train(
     force: Annotated[StageName | None, Field(description="run this stage even if nothing changed")] = None,
 ) -> dict:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
-    recipe = recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
+    return pipeline(
+        recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides), force
+    )
+
+
+def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
+    """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that they are to give again."""
     with in_use(home()), tracking.run(recipe) as tracker:
+        if reproduces:
+            tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
@@ -101,4 +109,4 @@ def train(
         recipe = recipes.settled(recipe, tracker.stages["clean"].counts["train_bytes"])
         tracker.settled(recipe)
         fit_decoder(sequences, tokenizer, recipe, force == "train")
-        return report.finish(recipe, tracker)
+        return report.finish(recipe, tracker, named=not reproduces)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from data_contracts import DataError, Unreachable, kaggle, transfer
-from data_contracts.sources import Source, fetch, resolve
+from data_contracts.sources import Source, fetch, reach, resolve
 from flows import recipes
 from flows.stages import STAGES, Job
 from flows.store import Store
@@ -70,6 +70,15 @@ def test_the_real_rick_and_morty(kaggle_stub, target, shared_data):
     assert names(target) == [script.name]
     assert (target / script.name).read_bytes() == script.read_bytes()
     assert told[-1] == (1.0, "1/1 files, 210.1 kB of 210.1 kB")
+
+
+def test_a_version_that_is_gone_is_known_without_a_download(kaggle_has):
+    server = kaggle_has()
+    reach(PINNED, "rick-and-morty")
+    assert not [request for request in server.requests if request.startswith(("GET", "DownloadDataset"))]
+    kaggle_has(version=4)
+    with pytest.raises(DataError, match=f"Kaggle does not know {HANDLE}/versions/3"):
+        reach(PINNED, "rick-and-morty")
 
 
 def test_a_pinned_version_needs_no_network_to_be_named():

@@ -296,3 +296,20 @@ def test_no_network(stub, target):
 
 def test_progress_is_optional():
     assert sources.ignore(0.5) is None
+
+
+def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
+    stub.files["/here.txt"] = [Reply(body=TEXT)]
+    sources.reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
+    with pytest.raises(DataError, match=r"gone.txt answered 404"):
+        sources.reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
+    stub.files["/busy.txt"] = [Reply(503)]
+    with pytest.raises(Unreachable, match="503"):
+        sources.reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
+    with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9/x: "):
+        sources.reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
+    there = Source("local", path=str(folder({"a.txt": "x"})))
+    sources.reach(there, "x")
+    shutil.rmtree(there.path)
+    with pytest.raises(DataError, match="does not exist"):
+        sources.reach(there, "x")

@@ -1,0 +1,341 @@
+"""A run made again from its record: the same bits, what differs before and after, and records that do not suffice."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import mlflow
+import pytest
+import torch
+from mlflow.entities import Metric, Param, RunTag
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows import cli, progress, recipes
+from flows.record import usable_cores
+from tests.flows.conftest import TINY
+from tests.flows.test_command import STAGES, assert_refused, own_signals  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, prefect_server, empty_mlflow):
+    """A home with one trained model, which this process takes for its own; the notes that it was trained on lie beside it."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    home, notes = folder / "home", folder / "notes"
+    home.mkdir(), notes.mkdir()
+    shutil.copy(empty_mlflow, home)
+    for part in range(3):
+        lines = [f"line {i} of part {part}: the mill, the river, the bridge and the rain\n" for i in range(300)]
+        (notes / f"part-{part}.txt").write_text("".join(lines))
+    uri, threads = f"sqlite:///{home / 'mlflow.db'}", torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
+        patch.setenv("GPT_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        from flows import train
+
+        settings = dict(recipes.parse_override(text) for text in TINY[1::2]) | {"clean.split_chars": 1000}
+        train.train("mine", source=str(notes), overrides=settings)
+        yield home
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    experiment = mlflow.get_experiment_by_name("gpt")
+    (found,) = mlflow.search_runs([experiment.experiment_id], output_format="list")
+    return found
+
+
+def copy_of(run, change: Callable[[dict], None] = lambda files: None, status="FINISHED", scale=1.0) -> str:
+    """A run with the record of another, after `change` had its files {name: JSON}; its losses are `scale` times as high."""
+    client = mlflow.MlflowClient()
+    made = client.create_run(run.info.experiment_id, tags=dict(run.data.tags)).info.run_id
+    losses = [
+        Metric(name, metric.value * scale, metric.timestamp, metric.step)
+        for name in ("train/loss", "val/loss")
+        for metric in client.get_metric_history(run.info.run_id, name)
+    ]
+    client.log_batch(
+        made, losses, [Param(name, value) for name, value in run.data.params.items()], [RunTag("copy", "1")]
+    )
+    wanted = ["recipe.json", "train/run.json", *(f"{stage}/manifest.json" for stage in STAGES)]
+    files = {name: mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}") for name in wanted}
+    change(files)
+    for name, values in files.items():
+        client.log_dict(made, values, name)
+    client.set_terminated(made, status)
+    return made
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, own_signals):  # noqa: F811
+    """call(RUN, ...) is `gpt reproduce` in this process, for its speed."""
+    monkeypatch.setattr(progress, "to_terminal", False)
+
+    def call(*arguments: str) -> CompletedProcess:
+        monkeypatch.setattr(sys, "argv", ["gpt", "reproduce", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def record(run):
+    from flows import reproduce  # which sets the defaults of its home
+
+    return reproduce.read(run.info.run_id)
+
+
+def plan_of(record, change: Callable[[dict, dict, dict], None]):
+    """The plan for a record after `change(recipe, manifests, machine)`."""
+    from flows import reproduce
+
+    record = deepcopy(record)
+    change(record.recipe, record.manifests, record.machine)
+    return reproduce.plan(record)
+
+
+def test_a_run_records_what_is_needed_to_have_it_again(run):
+    load = lambda name: mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}")  # noqa: E731
+    recipe, problems = recipes.recorded(load("recipe.json"))
+    assert problems == []
+    assert recipe.flat() == run.data.params
+    environment, tags = load("environment.json"), run.data.tags
+    assert environment["packages"]["torch"] == tags["torch"]
+    assert {
+        "python",
+        "numpy",
+        "sentencepiece",
+        "polars",
+        "cpu",
+        "cores",
+        "gpus",
+        "git.commit",
+        "git.dirty",
+    } <= tags.keys()
+    assert (tags["threads"], tags["device"]) == ("1", tags["cpu"])
+    for stage in STAGES:
+        manifest = load(f"{stage}/manifest.json")
+        assert manifest["digest"] == tags[f"{stage}.digest"]
+        assert {"code", "parameters", "packages", "git"} <= manifest.keys()
+
+
+def test_an_address_is_recorded_without_its_secrets():
+    from flows import record
+
+    source = {"source.url": "https://me:secret@example.org/input.txt?token=abc"}
+    values = record.recipe_values(recipes.load("shakespeare", overrides=source))
+    assert values["source"]["url"] == "https://example.org/input.txt"
+
+
+def test_on_the_same_cpu_the_bits_are_the_same(trained, run, call):
+    result = call("gpt-mine@champion", "--json")
+    assert result.returncode == 0, result.stderr
+    verdict = json.loads(result.stdout)
+    assert verdict["verdict"] == "identical"
+    assert [row["stage"] for row in verdict["stages"]] == [*STAGES, "weights"]
+    assert all(row["equal"] for row in verdict["stages"])
+    assert [(row["steps"], row["first"]) for row in verdict["metrics"]] == [(3, None), (2, None)]
+    folder = trained / "reproductions" / run.info.run_id
+    assert verdict["home"] == str(folder)
+    assert not list(folder.glob("*.db"))  # it is logged where the run is
+    new = mlflow.get_run(verdict["reproduced_run"])
+    assert new.info.experiment_id == run.info.experiment_id
+    assert new.data.tags["reproduces"] == run.info.run_id
+    assert new.data.tags["verdict"] == "identical"
+    assert [new.data.tags[f"{stage}.reused"] for stage in STAGES] == ["False"] * 5
+    assert mlflow.artifacts.load_dict(f"runs:/{new.info.run_id}/reproduction.json") == verdict
+    assert "identical" in mlflow.artifacts.load_text(f"runs:/{new.info.run_id}/reproduction.md")
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'gpt-mine'")) == 1
+
+
+def test_another_seed_is_told_before_and_after(run, call, tmp_path):
+    def tamper(files):
+        files["recipe.json"]["train"]["seed"] = 2
+
+    tampered = copy_of(run, tamper)
+    before = call(tampered)
+    assert_refused(before, "--anyway")
+    assert "! train: train.seed 1 -> 2" in before.stderr
+    home = tmp_path / "again"
+    result = call(tampered, "--anyway", "--home", str(home))
+    assert result.returncode == 1, result.stderr
+    told = [line.split()[::3] for line in result.stdout.splitlines()[1:7]]
+    assert told == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
+    verdict = json.loads((home / "reproduction.json").read_text())
+    assert verdict["verdict"] == "differs"
+    assert verdict["says"] in result.stdout
+    loss = verdict["metrics"][0]
+    assert loss["first"] == 1
+    assert loss["by"] == loss["reproduced"] - loss["recorded"] != 0
+    assert "train/loss first differs at step 1" in verdict["says"]
+    assert mlflow.get_run(verdict["reproduced_run"]).data.tags["verdict"] == "differs"
+
+
+def test_all_that_differs_is_told_before_it_starts(record):
+    cores = usable_cores()
+
+    def change(recipe, manifests, machine):
+        recipe["train"] |= {"stepz": 3}
+        manifests["clean"]["code"] = "0" * 16
+        manifests["tokenize"]["packages"]["sentencepiece"] = "0.1"
+        manifests["pack"]["packages"]["sentencepiece"] = "0.1"
+        manifests["clean"]["packages"]["torch"] = "1.0"  # decides nothing there
+        machine["runtime"]["threads"] = cores + 1
+        machine["device_name"] = machine["cpu"] = "Abacus 3000"
+
+    plan = plan_of(record, change)
+    told = plan.lines()
+    for line in (
+        "! recipe: train.stepz is not known; did you mean 'train.steps'?; it is left out",
+        "! clean: code 00000000 -> ",
+        "! sentencepiece 0.1 -> ",
+        f"! threads {cores + 1} -> {cores}: this machine has no more",
+        "! device_name Abacus 3000 -> ",
+    ):
+        assert [one for one in told if one.startswith(line)], (line, told)
+    assert "(decides tokenize, pack)" in "".join(told)
+    assert "torch" not in "".join(told)
+    assert plan.tolerance == 0  # with so much else, the machine explains nothing
+
+
+def test_the_record_decides_threads_and_steps(record):
+    def change(recipe, manifests, _):
+        recipe["runtime"]["threads"] = 0
+        for train in (recipe["train"], manifests["train"]["parameters"]["train"]):
+            train |= {"minutes": 2.0, "warmup_steps": 500}
+
+    plan = plan_of(replace(record, steps=77), change)
+    assert plan.recipe.runtime.threads == 1
+    assert (plan.recipe.train.steps, plan.recipe.train.minutes, plan.recipe.train.warmup_steps) == (77, 0.0, 77)
+    assert plan.tolerance == 0
+    said = "\n".join(plan.lines())
+    assert "threads: 1, as the run had them" in said
+    assert "77 steps, which the minutes" in said
+
+
+def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
+    def change(recipe, manifests, machine):
+        machine |= {"device_name": "another", "dtype": "bfloat16"}
+        machine["runtime"]["device"] = "mps" if sys.platform != "darwin" else "cuda"
+
+    plan = plan_of(record, change)
+    assert plan.recipe.runtime.device == "cpu"
+    assert plan.tolerance == 0.01
+    assert {"device_name", "dtype", "device"} <= {d.says.split()[0] for d in plan.differences if d.matters}
+
+
+def test_near_losses_are_enough_only_where_bits_cannot_be_equal(trained, run, record):
+    """Compared with the run's own artifacts, as if they were a reproduction's."""
+    from flows import reproduce
+
+    plan = reproduce.plan(record)
+    summary = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/summary.json")
+    assert reproduce.compare(plan, summary, trained)["verdict"] == "identical"
+    near, far = copy_of(run, scale=1.004), copy_of(run, scale=1.02)
+    for run_id, tolerance, verdict in (
+        (near, reproduce.TOLERANCE, "within tolerance"),
+        (near, 0.0, "differs"),
+        (far, reproduce.TOLERANCE, "differs"),
+    ):
+        made = replace(plan, record=replace(record, run_id=run_id), tolerance=tolerance)
+        found = reproduce.compare(made, summary, trained)
+        assert found["verdict"] == verdict
+        assert found["metrics"][1]["first"] == 10
+    assert found["metrics"][1]["largest_relative"] == pytest.approx(1 - 1 / 1.02)
+    other = replace(record, manifests=record.manifests | {"clean": record.manifests["clean"] | {"digest": "0" * 64}})
+    found = reproduce.compare(replace(plan, record=other, tolerance=reproduce.TOLERANCE), summary, trained)
+    assert found["verdict"] == "differs"
+    assert "clean is the first that differs" in found["says"]
+
+
+def test_data_that_changed_or_are_gone(trained, record, tmp_path):
+    """The raw files of the run are read where the home still has them."""
+    from flows import UserError, reproduce
+
+    folder, raw = trained.parent / "notes", next(trained.glob("artifacts/mine/download/*/raw"))
+    moved, part = folder.rename(tmp_path / "moved"), raw / "part-1.txt"
+    kept = part.read_bytes()
+    try:
+        plan = reproduce.plan(record)
+        assert plan.recipe.source.path == str(raw)
+        assert "does not exist" in "\n".join(plan.lines())
+        assert plan.tolerance == 0
+        part.write_bytes(kept[:-1])  # the home's own copy is damaged, and so no help
+        with pytest.raises(UserError, match=r"(?s)the data of run .* cannot be had.*does not exist"):
+            reproduce.plan(record)
+        shutil.copytree(moved, folder)
+        (folder / "part-0.txt").write_text("other lines\n")
+        plan = reproduce.plan(record)
+        assert [d.says.split()[:2] for d in plan.differences if d.matters] == [["data:", "files.part-0.txt"]]
+        assert plan.recipe.source.path == str(folder)
+    finally:
+        part.write_bytes(kept)
+        shutil.rmtree(folder, ignore_errors=True)
+        moved.rename(folder)
+
+
+def test_what_cannot_be_reproduced_is_refused(run, call):
+    client, experiment = mlflow.MlflowClient(), run.info.experiment_id
+    deleted = client.create_run(experiment).info.run_id
+    client.delete_run(deleted)
+    comparison = client.create_run(experiment, run_name="compare").info.run_id
+    client.set_terminated(comparison)
+
+    def older(files):
+        del files["recipe.json"], files["train/run.json"]
+        del files["train/manifest.json"]["counts"]["machine"]
+
+    def broken(files):
+        files["recipe.json"] = {"corpus": "mine"}
+
+    for run_id, *words in (
+        ("0" * 32, "0" * 32, "not known to MLflow"),
+        ("gpt-mine/7", "gpt-mine/7", "not known"),
+        ("gpt-mine@challenger", "gpt-mine@challenger", "not known"),
+        ("mine", "'mine' is not known", "run id"),
+        (deleted, "was deleted", "mlflow runs restore"),
+        (comparison, "compare", "no training"),
+        (copy_of(run, status="FAILED"), "is failed"),
+        (copy_of(run, status="RUNNING"), "is running"),
+        (copy_of(run, older), "lacks recipe.json, train/run.json, the machine", "older version"),
+        (copy_of(run, broken), "cannot be used any more", "source is missing"),
+    ):
+        assert_refused(call(run_id), *words)
+
+
+def test_a_tracking_server_that_does_not_answer(run, call, monkeypatch):
+    uri = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        assert_refused(call(run.info.run_id), "http://127.0.0.1:9 does not answer", "MLFLOW_TRACKING_URI")
+    finally:
+        mlflow.set_tracking_uri(uri)
+
+
+def test_a_reproduction_begins_in_a_folder_of_its_own(trained, tmp_path):
+    from flows import UserError, reproduce
+
+    usual = tmp_path / "reproductions" / "abc"
+    assert reproduce._fresh(None, usual, "abc") == usual
+    assert reproduce._fresh(None, usual, "abc") == usual  # interrupted, so it goes on
+    (usual / reproduce.NOTE).write_text(json.dumps({"run": "abc", "verdict": "identical"}))
+    assert reproduce._fresh(None, usual, "abc") == Path(f"{usual}-2")
+    assert reproduce._fresh(Path(f"{usual}-2"), usual, "abc") == Path(f"{usual}-2")
+    for folder, run in ((usual, "abc"), (Path(f"{usual}-2"), "other")):
+        with pytest.raises(UserError, match="not empty"):
+            reproduce._fresh(folder, usual, run)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        reproduce._fresh(tmp_path / "file", usual, "abc")
