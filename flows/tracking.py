@@ -40,6 +40,7 @@ from flows.stages import STAGES
 from flows.store import Artifact, git_state, lock
 
 EXPERIMENT = "gpt"
+PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
 RESOURCES_EVERY = 10.0  # seconds between two looks at CPU, memory and GPU
 MLFLOW_PORT = 5000
 
@@ -253,7 +254,9 @@ class Tracker:
                 box = Outbox.new(
                     run.info.run_id, experiment=self.experiment, corpus=self.recipe.corpus, task=self._task
                 )
-                box.put(params=self.recipe.flat())
+                parameters = list(self.recipe.flat().items())
+                for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
+                    box.put(params=dict(parameters[first : first + PARAMETERS_AT_ONCE]))
         self._box, self.run_id = box, box.run_id
         self._recall()
         box.start()
