@@ -141,7 +141,8 @@ class Outbox:
         self._held.close()
 
     def _work(self) -> None:
-        sync()
+        with suppress(Exception):
+            sync()
         wait = INTERVAL
         while True:
             closing = self._closing.is_set()

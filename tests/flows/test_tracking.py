@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -264,21 +265,35 @@ def test_a_version_has_a_card(runs):
         assert words in card
 
 
+ONLY_ITS_REQUIREMENTS = """
+import os, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("flows", "tokenizers", "data_contracts", "prefect", "polars", "pandera", "kagglehub"):
+            raise ModuleNotFoundError(f"{name} is no requirement of the model")
+
+sys.meta_path.insert(0, Absent())
+sys.path = [place for place in sys.path if not os.path.isdir(os.path.join(place, "flows"))]
+"""  # of the project's environment, as if the model had one of its own
+
+
 @pytest.fixture(scope="module")
 def served(trained, tmp_path_factory):
     """POST to the champion, as `mlflow models serve` serves it outside the project: (status, answer)."""
     folder, port = tmp_path_factory.mktemp("served"), free_port()
     python = Path(sys.executable)
-    program = f"import sys; sys.path.remove({str(ROOT)!r}); from mlflow.cli import cli; cli()"
+    (folder / "sitecustomize.py").write_text(ONLY_ITS_REQUIREMENTS)
     serve = ("models", "serve", "-m", "models:/gpt-mine@champion", "--env-manager", "local", "--port", str(port))
     more = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{trained}/mlflow.db",
-        "GPT_MAX_TOKENS": "50",
+        "GPT_MAX_TOKENS": "250",
         "PATH": f"{python.parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(folder),
     }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, *serve],
+            [sys.executable, "-P", "-m", "mlflow", *serve],
             cwd=folder,
             env=environment(folder, **more),
             stdout=log,
@@ -301,7 +316,8 @@ def served(trained, tmp_path_factory):
         wait_for(f"http://127.0.0.1:{port}/ping", process)
         yield ask
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
 
 
@@ -318,15 +334,16 @@ def test_served_text_is_that_of_the_command(trained, served):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"inputs": []}, "no prompt"),
+        ({"inputs": []}, "enforce schema"),
+        ({"dataframe_split": {"columns": ["prompt"], "data": []}}, "no prompt"),
         ({"inputs": ["x"] * 33}, "prompts: 33 of at most 32"),
         ({"inputs": ["x" * 100_001]}, "characters of prompts: 100,001 of at most 100,000"),
-        ({"inputs": ["x"], "params": {"max_tokens": 51}}, "max_tokens: 51 of at most 50"),
+        ({"inputs": ["x"], "params": {"max_tokens": 251}}, "max_tokens: 251 of at most 250"),
         ({"inputs": ["x"] * 3, "params": {"samples": 100}}, "prompts times samples: 300"),
         ({"inputs": ["x"], "params": {"temperature": -1.0}}, "temperature is -1.0"),
         ({"inputs": ["x"], "params": {"max_tokens": "many"}}, "max_tokens"),
         ({"inputs": ["x"], "params": {"max_token": 5}}, "max_token"),
-        ({"inputs": [5]}, "schema"),
+        ({"inputs": ["x"], "params": ["max_tokens"]}, "must be a dictionary"),
         ({"prompts": ["x"]}, "inputs"),
     ],
 )
