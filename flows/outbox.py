@@ -57,7 +57,8 @@ class Outbox:
             self._held.close()
             raise
         self.run_id, self.client = self.about["run_id"], mlflow.MlflowClient()
-        self._failures, self._lock, self._closing = 0, threading.Lock(), threading.Event()
+        self._failures, self._lock = 0, threading.Lock()
+        self._closing, self._given_up = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._file = (folder / "lines.jsonl").open("a+b")
         text = self._read(0)
@@ -107,14 +108,13 @@ class Outbox:
         """Wait for what is left, for a limited time. Returns whether all arrived."""
         self._closing.set()
         self._thread.join(AWAY if self._failures else PATIENCE)
-        arrived = not self._thread.is_alive()
-        if arrived:
-            self._leave()  # else the thread may still be sending, until the process ends
-        return arrived
+        self._given_up.set()  # so that a try in progress, if there is one, is the last
+        return not self._thread.is_alive()
 
     def flush(self) -> None:
-        """Send all that waits. Raises what MLflow raises. A line that it does not take, though it is there, is left out."""
-        while (found := self._next()) is not None:
+        """Send all that waits now. Raises what MLflow raises. A line that it does not take, though it is there, is left out."""
+        sent, until = 0, (self.folder / "lines.jsonl").stat().st_size
+        while sent < until and (found := self._next()):
             line, end = found
             try:
                 self._send(line)
@@ -130,6 +130,7 @@ class Outbox:
             partial = self.folder / "sent.new"
             partial.write_text(str(end))
             partial.replace(self.folder / "sent")
+            sent = end
 
     def _leave(self) -> None:
         """Let go of the folder, and remove it if the run can neither be continued nor has anything left to send."""
@@ -141,8 +142,14 @@ class Outbox:
         self._held.close()
 
     def _work(self) -> None:
-        with suppress(Exception):
-            sync()
+        try:
+            with suppress(Exception):
+                sync()
+            self._keep_sending()
+        finally:
+            self._leave()
+
+    def _keep_sending(self) -> None:
         wait = INTERVAL
         while True:
             closing = self._closing.is_set()
@@ -153,6 +160,8 @@ class Outbox:
                 wait = INTERVAL
             except Exception:
                 wait = min(2 * wait, LONGEST_WAIT)
+            if self._given_up.is_set():
+                return
             if closing:
                 time.sleep(INTERVAL)
             else:
