@@ -335,7 +335,6 @@ def test_served_text_is_that_of_the_command(trained, served):
     ("body", "words"),
     [
         ({"inputs": []}, "enforce schema"),
-        ({"dataframe_split": {"columns": ["prompt"], "data": []}}, "no prompt"),
         ({"inputs": ["x"] * 33}, "prompts: 33 of at most 32"),
         ({"inputs": ["x" * 100_001]}, "characters of prompts: 100,001 of at most 100,000"),
         ({"inputs": ["x"], "params": {"max_tokens": 251}}, "max_tokens: 251 of at most 250"),
@@ -343,7 +342,6 @@ def test_served_text_is_that_of_the_command(trained, served):
         ({"inputs": ["x"], "params": {"temperature": -1.0}}, "temperature is -1.0"),
         ({"inputs": ["x"], "params": {"max_tokens": "many"}}, "max_tokens"),
         ({"inputs": ["x"], "params": {"max_token": 5}}, "max_token"),
-        ({"inputs": ["x"], "params": ["max_tokens"]}, "must be a dictionary"),
         ({"prompts": ["x"]}, "inputs"),
     ],
 )
