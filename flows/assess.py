@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flows.documents import read_texts
+from flows.progress import say
 from flows.recipes import Recipe
 from flows.tracking import Tracker
 from gpt import GPTError, memorisation
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from gpt.model import GPT
 
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
+LONGEST_SAMPLING = 2.0  # seconds after an evaluation
+SAMPLED_PROMPTS = 4  # after an evaluation
 SHOWN_TOKENS = 24  # of a text, in the figure of attention
 AT_LEAST = 50  # characters that a sample shares with the training text to count as repeated
 
@@ -42,6 +47,34 @@ def repeats(tracker: Tracker, step: int, samples: list[str], documents: Path) ->
     }
     tracker.table(rows, "samples/overlaps.json")
     return longest
+
+
+def writes(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
+    """Add what a checkpoint's model writes, a few tokens a prompt, to the run's table of samples. It takes no longer than
+    the evaluation did (or a token a prompt does)."""
+    from sentencepiece import SentencePieceProcessor
+
+    from gpt.checkpoint import load_model
+    from gpt.generate import stream_texts
+
+    asked, until = recipe.sample, time.monotonic() + min(tracker.evaluation_seconds, LONGEST_SAMPLING)
+    if not asked.evaluation_tokens:
+        return
+    prompts = asked.prompts[:SAMPLED_PROMPTS]
+    written = [""] * len(prompts)
+    how = {"temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
+    try:
+        model, _ = load_model(folder)
+        tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
+        for row, piece in stream_texts(model, tokenizer, prompts, max_tokens=asked.evaluation_tokens, **how):
+            written[row] += piece
+            if time.monotonic() > until:
+                break
+    except Exception as error:  # no reason to stop a training
+        say(f"no samples of step {step}: {error}", logging.WARNING)
+        return
+    rows = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
+    tracker.table(rows, "samples/evaluations.json")
 
 
 def knows(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor, recipe: Recipe) -> dict | None:
@@ -89,7 +122,7 @@ def looks(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text:
         "⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in tokenizer.id_to_piece(ids)
     ]
     labels[0] = "(start)"
-    tracker.later(lambda: tracker.client.log_figure(tracker.run_id, _attention(maps_LTT, labels), "attention.png"))
+    tracker.figure(_attention(maps_LTT, labels), "attention.png")
 
 
 def _attention(maps_LTT: np.ndarray, labels: list[str]) -> Figure:

@@ -25,7 +25,7 @@ def home() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another thread may have been quicker
     except OSError as error:
         raise UserError(
             f"the home {folder} cannot be written: {error.strerror}; set GPT_HOME to a folder that can"

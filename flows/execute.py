@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -33,7 +34,7 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
                 {name: artifact.digest for name, artifact in inputs.items()},
                 stage.code(recipe),
                 lambda folder: stage.make(
-                    Job(recipe, parameters, inputs, folder, report, tracker.step, tracker.evaluation)
+                    Job(recipe, parameters, inputs, folder, report, tracker.step, partial(_evaluation, recipe))
                 ),
                 resumable=stage.resumable,
                 force=force,
@@ -53,6 +54,15 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
     if artifact.reused:
         return Completed(name="Reused", message=f"{recipe.corpus}/{name}/{artifact.key} is up to date", data=artifact)
     return artifact
+
+
+def _evaluation(recipe: Recipe, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
+    """What comes of an evaluation in the middle of a training: a checkpoint, and what its model writes."""
+    from flows import assess
+
+    tracker = tracking.current()
+    tracker.evaluation(step, metrics, folder, best)
+    assess.writes(tracker, step, folder, recipe)
 
 
 def _tell(create: Callable, key: str, **what: object) -> None:

@@ -3,6 +3,7 @@
 Prefect is told at most every few seconds, since each update is a request, and its absence never stops the work.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +22,24 @@ to_terminal = False  # the command line sets it; under a worker the log alone is
 Report = Callable[..., None]
 
 
-def say(text: str) -> None:
+def say(text: str, level: int = logging.INFO) -> None:
     """One line for whoever watches."""
     if FlowRunContext.get() or TaskRunContext.get():
         with suppress(Exception):
-            get_run_logger().info(text)
+            get_run_logger().log(level, text)
     if to_terminal:
         console.print(text, markup=False, soft_wrap=True)
+
+
+class _Heard(logging.Handler):
+    """What the decoder's library logs (a loss that jumped, how many steps fit, that nothing is compiled), said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), record.levelno)
+
+
+logging.getLogger("gpt").addHandler(_Heard())
+logging.getLogger("gpt").setLevel(logging.INFO)
 
 
 @contextmanager

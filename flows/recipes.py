@@ -55,6 +55,8 @@ class Sample:
     prompts: tuple[str, ...] = ("",)
     """each is continued once; the empty prompt lets the model begin a document"""
     max_tokens: int = 200
+    evaluation_tokens: int = 32
+    """so many after each evaluation too, at most, for a table that grows with the steps; 0: none"""
     temperature: float = 0.8
     top_k: int = 50
     seed: int = 0
@@ -63,8 +65,10 @@ class Sample:
 
     def __post_init__(self):
         problems = [] if self.prompts else ['prompts is empty; the empty prompt is [""]']
-        if self.max_tokens < 1 or self.top_k < 0 or not 0 <= self.temperature < 100:
-            problems.append("max_tokens must be at least 1, top_k at least 0, temperature from 0 to 100")
+        if self.max_tokens < 1 or min(self.top_k, self.evaluation_tokens) < 0 or not 0 <= self.temperature < 100:
+            problems.append(
+                "max_tokens must be at least 1, top_k and evaluation_tokens at least 0, temperature from 0 to 100"
+            )
         if not 0 <= self.seed < 2**63:
             problems.append(f"seed {self.seed} is not within 0 and 2^63 - 1")
         if problems:
@@ -94,6 +98,8 @@ class Recipe(BaseModel):
     title: str = ""
     size: Literal["", "auto"] = ""
     """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settled`)"""
+    licence: str = ""
+    """of the data, as far as it is known, for the card of the model"""
     reader: str
     """which module of data_contracts/corpora reads the raw files"""
     source: Source

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-from flows import UserError, scoring
+from flows import UserError, model_card, scoring
 from flows.environment import ROOT, home
 from flows.recipes import Recipe
 from flows.store import Artifact, Store, lock
@@ -55,6 +55,7 @@ def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
             outputs=Schema([ColSpec("string")]),
             params=ParamSchema([ParamSpec(name, KINDS[type(value)], value) for name, value in DEFAULTS.items()]),
         ),
+        input_example=([recipe.sample.prompts[0]], {"max_tokens": 20}),
         pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
         params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},
         tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
@@ -68,7 +69,10 @@ def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
     }
     with suppress(MlflowException):  # it exists from the second version on
         client.create_registered_model(name)
-    made = client.create_model_version(name, info.model_uri, tracker.run_id, tags, model_id=info.model_id)
+    card = model_card.text(tracker, recipe)
+    made = client.create_model_version(
+        name, info.model_uri, tracker.run_id, tags, description=card, model_id=info.model_id
+    )
     return made.version
 
 

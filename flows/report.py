@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from rich.markup import escape
 
@@ -57,6 +57,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         },
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+    tracker.tags({"mlflow.note.content": description(recipe, summary, tracker.tagged.get("champion", ""))})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     tracker.step(0, once | {"peak_memory_bytes": summary["peak_memory_bytes"]})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
@@ -105,11 +106,30 @@ def tell_prefect(recipe: Recipe, tracker: Tracker, stages: dict[str, Artifact], 
         for name, a in stages.items()
     ]
     create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
-    create_link_artifact(
-        link=tracker.url, link_text="MLflow runs", key=f"mlflow-{recipe.corpus}", description=f"run {tracker.run_id}"
-    )
     text = "\n\n".join(f"```\n{text}\n```" for text in texts)
     create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
+
+
+def description(recipe: Recipe, summary: dict, verdict: str) -> str:
+    """What stands at the top of the run's page, as Markdown."""
+    bits = {"**this model**": summary["val_bpb"]} | summary["baselines"]
+    ranked = sorted(bits.items(), key=lambda item: item[1])
+    decoder, seconds = summary["stages"]["train"], sum(s["seconds"] for s in summary["stages"].values())
+    lines = [
+        f"**{recipe.corpus}**: {recipe.title}",
+        "",
+        "| " + " | ".join(["bits per byte", *(name for name, _ in ranked)]) + " |",
+        "|---" * (len(ranked) + 1) + "|",
+        "| " + " | ".join(["held-out text", *(f"{value:.3f}" for _, value in ranked)]) + " |",
+        "",
+        f"- {summary['parameters']:,} parameters; {decoder['tokens_seen']:,} tokens in {decoder['steps']:,} steps",
+        f"- {summary['epochs']:.1f} epochs of the training text; best at step {decoder['best_step']:,}",
+        f"- {decoder['seconds']:,.0f} s of training, {seconds:,.0f} s for all five stages",
+        f"- model {summary['model'] or 'not registered'}" + f"; champion: {verdict}" * bool(verdict),
+    ]
+    if known := summary["facts"]:
+        lines.append(f"- facts: {known['accuracy']:.1%} of {known['facts']} right, chance {known['chance']:.0%}")
+    return "\n".join(lines)
 
 
 def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:

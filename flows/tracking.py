@@ -1,18 +1,17 @@
 """The MLflow glue: one run a pipeline execution, all corpora in one experiment, so that its table compares them.
 
-Notable: nothing here stalls or kills training. Metrics and checkpoints are handed to a thread that sends them, one batch of
-metrics a second at most, tries again while MLflow is away, and gives up with one line; the trainer's own
-`log/metrics.jsonl` in the artifact has every number. Only the run's beginning needs MLflow, and says so when it is missing.
+Notable: only the run's beginning needs MLflow, and says so when it is missing. All else goes by way of the run's outbox
+(`flows.outbox`), so nothing here stalls or kills training. A run that was stopped is continued by the next one that makes
+the same of the same: its status is RUNNING again, and its metrics go on where they ended.
 """
 
+import hashlib
 import json
 import logging
-import os
-import shutil
+import tempfile
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,23 +19,29 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import mlflow
+from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking import fluent
+from prefect.artifacts import create_link_artifact
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from data_contracts.download import public
-from flows import UserError, record
+from flows import UserError, outbox, record
 from flows.environment import home
+from flows.outbox import INTERVAL, Outbox
 from flows.progress import say
 from flows.recipes import Recipe
+from flows.stages import STAGES
 from flows.store import Artifact, git_state, lock
 
 EXPERIMENT = "gpt"
-PATIENCE = 60.0  # seconds that the end of a run waits for MLflow to take what is left
-TRIES = 7  # of one call, over about two minutes, before it is given up for those behind it
+PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
+RESOURCES_EVERY = 10.0  # seconds between two looks at CPU, memory and GPU
 MLFLOW_PORT = 5000
 
 _current: ContextVar["Tracker | Untracked"] = ContextVar("tracker")
@@ -51,6 +56,10 @@ def current() -> "Tracker | Untracked":
 def run(recipe: Recipe) -> Iterator["Tracker"]:
     """An MLflow run for one execution of the flow: finished, failed or killed as the flow ends, with what it had."""
     tracker = Tracker(recipe)
+    if FlowRunContext.get():
+        with suppress(Exception):  # a Prefect page without a link is no reason to train nothing
+            what = f"run {tracker.run_id}"
+            create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
     token = _current.set(tracker)
     status = "FAILED"
     try:
@@ -120,70 +129,64 @@ class Tracker:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         self.stages: dict[str, Artifact] = {}
+        self.tagged: dict[str, str] = {}
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
-        self._seen: set[tuple[int, str]] = set()  # (step, "train" or "val") whose metrics this run has
-        self._pending: list[Metric] = []
-        self._calls: deque[Callable[[], object]] = deque()
-        self._lock, self._closing = threading.Lock(), threading.Event()
-        self._dataset: tuple[str, str] | None = None
-        git = git_state()
-        tags = {
-            "corpus": recipe.corpus,
-            "git.commit": git["commit"],
-            "git.dirty": str(git["dirty"]).lower(),
-            "mlflow.note.content": f"**{recipe.corpus}**: {recipe.title}",
-        } | record.tags(environment := record.environment())
-        if flow_run.id:
-            tags["prefect.flow_run_id"] = str(flow_run.id)
-            if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
-                tags["prefect.flow_run_url"] = str(flow_run.ui_url)
-        with answering():
-            run = mlflow.start_run(None, self.experiment, recipe.corpus, tags=tags, log_system_metrics=True)
-        self.run_id = run.info.run_id
         self.url = runs_url(self.experiment)
-        parameters = [Param(name, value) for name, value in recipe.flat().items()]
-        self.later(lambda: self.client.log_batch(self.run_id, params=parameters))
-        self.later(lambda: self.client.log_dict(self.run_id, record.recipe_values(recipe), "recipe.json"))
-        self.later(lambda: self.client.log_dict(self.run_id, environment, "environment.json"))
-        self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
-        self._thread.start()
+        self._task = _task(recipe)
+        self._begin(outbox.stopped(self._task))
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
-        """Training metrics of one step."""
-        now = int(time.time() * 1000)
-        self._seen |= {(step, name.split("/")[0]) for name in metrics}
-        with self._lock:
-            self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        """Training metrics of one step. Of a step that is done again, after a kill or a spike, the first ones stay."""
+        self._stepped = time.monotonic()
+        self._put([(name, float(value)) for name, value in metrics.items() if (name, step) not in self._seen], step)
 
     def tags(self, tags: dict[str, object]) -> None:
-        self.later(lambda: self.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()]))
-
-    def later(self, call: Callable[[], object]) -> None:
-        """Let the sending thread make a call to MLflow."""
-        self._calls.append(call)
+        texts = {name: str(value) for name, value in tags.items()}
+        self.tagged |= texts
+        self._box.put(tags=texts)
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        self._seen |= {(step, "val")}
-        # The trainer may remove the folder before it is sent, so a copy (a link, where the disk allows) waits for that.
-        spool = home() / "spool" / self.run_id / folder.name
-        shutil.rmtree(spool, ignore_errors=True)
-        shutil.copytree(folder, spool, copy_function=_link)
-        model: dict[str, str] = {}  # each step is a call of its own, so that none is made twice when a later one fails
-        self.later(lambda: model.update(id=self._new_checkpoint(step, best)))
-        self.later(lambda: self.client.log_model_artifacts(model["id"], str(spool)))
-        self.later(lambda: shutil.rmtree(spool))
-        self.later(lambda: self.client.finalize_logged_model(model["id"], "READY"))
-        self.later(lambda: self.client.log_outputs(self.run_id, [LoggedModelOutput(model["id"], step)]))
-        for name, value in metrics.items():
-            self.later(lambda name=name, value=value: self._log_value(name, value, step, model.get("id")))
+        self.evaluation_seconds = time.monotonic() - self._stepped  # with the steps since those that were told
+        self._best = step if best else self._best
+        new = [(name, value) for name, value in metrics.items() if self._seen.get((name, step)) != value]
+        kept, keep = self._box.keep(folder), self.recipe.train.keep_checkpoints
+        self._box.put(
+            checkpoint={
+                "files": kept,
+                "step": step,
+                "best": self._best,
+                "keep": keep,
+                "name": f"{self.recipe.corpus}-step-{step}",
+                "dataset": self._dataset and self._dataset[0],
+                "digest": self._dataset and self._dataset[1],
+                "metrics": [[name, value, step, _now()] for name, value in new],
+            }
+        )
+        self._seen |= {(name, step): value for name, value in new}
+        # While MLflow is away no more of them wait than the trainer keeps itself.
+        self._waiting = [*self._waiting, (step, kept)]
+        for other, files in self._waiting[:-keep]:
+            if other != self._best:
+                self._box.drop(files)
+        self._waiting = [item for item in self._waiting if item[0] == self._best or item in self._waiting[-keep:]]
+
+    def settled(self, recipe: Recipe) -> None:
+        """The recipe with what was open in it until now."""
+        before, self.recipe = self.recipe.flat(), recipe
+        self._parameters(before)
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
         name = artifact.stage
+        if self._keys.get(name, artifact.key) != artifact.key:
+            self._part()
         self.stages[name] = artifact
-        self.tags({f"{name}.key": artifact.key, f"{name}.digest": artifact.digest, f"{name}.reused": artifact.reused})
+        if name == "pack":
+            self._dataset = (f"{artifact.corpus}/tokens/val", artifact.counts["held_out"][:32])
+        if name in self._keys:  # told before the run was stopped
+            return
         numbers = {k: v for k, v in artifact.counts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         numbers |= {f"baseline/{k}": v for k, v in artifact.counts.get("baselines", {}).items()}
         self.step(
@@ -202,60 +205,131 @@ class Tracker:
             used = artifact.counts["machine"]
             self.tags({"device": used["device_name"], "threads": used["runtime"]["threads"]})
             self._history(artifact.folder / "log" / "metrics.jsonl")
+        self.tags({f"{name}.digest": artifact.digest, f"{name}.reused": artifact.reused, f"{name}.key": artifact.key})
+        self._keys[name] = artifact.key
 
     def files(self, paths: list[Path], folder: str) -> None:
         for path in paths:
-            self.later(lambda path=path: self.client.log_artifact(self.run_id, str(path), folder))
+            self._box.put(file=self._box.keep(path), to=folder)
 
     def text(self, text: str, file: str) -> None:
-        self.later(lambda: self.client.log_text(self.run_id, text, file))
+        self._made(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def figure(self, figure: Figure, file: str) -> None:
+        self._made(file, figure.savefig)
 
     def table(self, columns: dict[str, list], file: str) -> None:
-        """A table that MLflow's page shows as one, and compares between runs."""
-        self.later(lambda: self.client.log_table(self.run_id, columns, file))
+        """Rows of a table that MLflow's page shows as one, and compares between runs; more may follow. Where they have a step,
+        each step's are told once."""
+        steps = {(file, step): 0.0 for step in columns.get("step", [])}
+        if not steps.keys() & self._seen.keys():
+            self._seen |= steps
+            self._box.put(table=file, columns=columns)
 
     def close(self, status: str) -> None:
         """Wait for what is left, for a limited time, and end the run."""
         self._closing.set()
-        self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            say("MLflow does not answer; what it missed is in the artifacts' log/metrics.jsonl")
-        with suppress(Exception):
-            mlflow.end_run(status)
-        shutil.rmtree(home() / "spool" / self.run_id, ignore_errors=True)
+        self._resources.join()
+        self._box.put(end=status, at=_now())
+        if self._box.close():
+            with suppress(Exception):
+                mlflow.end_run(status)
+        else:
+            fluent._active_run_stack.get().pop()  # as end_run, without waiting for the server
+            say("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
 
-    def _send(self) -> None:
-        """The sending thread: what could not be sent stays at the head and is tried again, ever more slowly."""
-        wait, failures = 1.0, 0
-        while True:
-            closing = self._closing.is_set()
-            try:
-                self._send_metrics()
-                while self._calls:
-                    self._calls[0]()
-                    self._calls.popleft()
-                    failures = 0
-                wait = 1.0
-                if closing:
-                    return
-            except Exception as error:
-                wait, failures = min(2 * wait, 30.0), failures + 1
-                if failures == TRIES and self._calls:  # MLflow takes everything but this
-                    self._calls.popleft()
-                    failures = 0
-                    say(f"MLflow did not take something: {type(error).__name__}: {str(error)[:200]}")
-            if closing:
-                time.sleep(wait)
+    def _begin(self, box: Outbox | None) -> None:
+        """Start a run, or take up a stopped one."""
+        git = git_state()
+        tags = {
+            "corpus": self.recipe.corpus,
+            "git.commit": git["commit"],
+            "git.dirty": str(git["dirty"]).lower(),
+            "mlflow.note.content": f"**{self.recipe.corpus}**: {self.recipe.title}",
+        } | record.tags(environment := record.environment())
+        if flow_run.id:
+            tags["prefect.flow_run_id"] = str(flow_run.id)
+            if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
+                tags["prefect.flow_run_url"] = str(flow_run.ui_url)
+        with answering():
+            if box:
+                mlflow.start_run(box.run_id, tags=tags, log_system_metrics=False)
+                with suppress(MlflowException):  # it did not fail
+                    self.client.delete_tag(box.run_id, "error")
             else:
-                self._closing.wait(wait)
+                run = mlflow.start_run(None, self.experiment, self.recipe.corpus, tags=tags, log_system_metrics=False)
+                box = Outbox.new(
+                    run.info.run_id, experiment=self.experiment, corpus=self.recipe.corpus, task=self._task
+                )
+        self._box, self.run_id = box, box.run_id
+        self._recall()
+        self._parameters({})
+        self.text(json.dumps(environment, indent=1), "environment.json")
+        box.start()
+        self._closing = threading.Event()
+        self._resources = threading.Thread(target=self._watch_resources, name="resources", daemon=True)
+        self._resources.start()
 
-    def _send_metrics(self) -> None:
-        while self._pending:
-            with self._lock:
-                batch = self._pending[:1000]
-            self.client.log_batch(self.run_id, metrics=batch)
-            with self._lock:
-                del self._pending[: len(batch)]
+    def _parameters(self, before: dict[str, str]) -> None:
+        """Tell the recipe: what is not yet among the parameters that were told, and the whole."""
+        new = [(name, value) for name, value in self.recipe.flat().items() if name not in before]
+        for first in range(0, len(new), PARAMETERS_AT_ONCE):
+            self._box.put(params=dict(new[first : first + PARAMETERS_AT_ONCE]))
+        if new:
+            self.text(json.dumps(record.recipe_values(self.recipe), indent=1), "recipe.json")
+
+    def _recall(self) -> None:
+        """What the run has already, by its outbox."""
+        self._seen: dict[tuple[str, int], float] = {}
+        self._keys: dict[str, str] = {}
+        self._waiting: list[tuple[int, str]] = []
+        self._dataset: tuple[str, str] | None = None
+        self._best, self._looks, self._stepped = 0, 0, time.monotonic()
+        for line in self._box.lines():
+            metrics = [*line.get("metrics", []), *line.get("checkpoint", {}).get("metrics", [])]
+            self._seen |= {(name, step): value for name, value, step, _ in metrics}
+            self._keys |= {k.removesuffix(".key"): v for k, v in line.get("tags", {}).items() if k.endswith(".key")}
+            self._seen |= {(line["table"], step): 0.0 for step in line.get("columns", {}).get("step", [])}
+            self._best = line.get("checkpoint", {}).get("best", self._best)
+        self._looks = 1 + max((step for name, step in self._seen if name.startswith("system/")), default=-1)
+        if self._seen:
+            say(f"going on with run {self.run_id}, which was stopped")
+
+    def _part(self) -> None:
+        """End the run that was taken up: the data are not those it had. What came so far is told to a new one."""
+        before = list(self.stages.values())
+        self.close("KILLED")
+        self._begin(None)
+        for artifact in before:
+            self.stage(artifact)
+
+    def _put(self, metrics: list[tuple[str, float]], step: int) -> None:
+        if metrics:
+            now = _now()
+            self._seen |= {(name, step): value for name, value in metrics}
+            self._box.put(metrics=[[name, value, step, now] for name, value in metrics])
+
+    def _made(self, file: str, make: Callable[[Path], object]) -> None:
+        """Send a file that is made for it."""
+        path = Path(file)
+        with tempfile.TemporaryDirectory(dir=self._box.folder) as folder:
+            make(Path(folder) / path.name)
+            self.files([Path(folder) / path.name], str(path.parent) if path.parent.name else "")
+
+    def _watch_resources(self) -> None:
+        """As MLflow's own thread would, which asks the server twice a look, and has none of a short run."""
+        monitor = SystemMetricsMonitor(self.run_id)
+        ended = self._closing.wait(INTERVAL)
+        while True:
+            monitor.collect_metrics()
+            found = monitor.aggregate_metrics()
+            for part in monitor.monitors:
+                part.clear_metrics()
+            self._put([(f"system/{name}", float(value)) for name, value in found.items()], self._looks)
+            self._looks += 1
+            if ended:
+                return
+            ended = self._closing.wait(RESOURCES_EVERY)
 
     def _input(self, artifact: Artifact, context: str, digest: str = "") -> None:
         source, counts = self.recipe.source, artifact.counts
@@ -265,48 +339,28 @@ class Tracker:
             where = HTTPDatasetSource(public(source.url))
         else:
             where = CodeDatasetSource(tags={"source": source.kind})
-        name = f"{artifact.corpus}/{context}"
-        dataset = MetaDataset(source=where, name=name, digest=(digest or artifact.digest)[:32])
-        tags = {k: str(v) for k, v in counts.items() if isinstance(v, int)} | {
-            "stage": artifact.stage,
-            "key": artifact.key,
-        }
-        if context == "tokens/val":
-            self._dataset = (name, dataset.digest)
-        tags |= {"mlflow.data.context": context}
-        entity = DatasetInput(dataset=dataset._to_mlflow_entity(), tags=[InputTag(k, v) for k, v in tags.items()])
-        self.later(lambda: self.client.log_inputs(self.run_id, [entity]))
-
-    def _new_checkpoint(self, step: int, best: bool) -> str:
-        model = self.client.create_logged_model(
-            self.experiment,
-            name=f"{self.recipe.corpus}-step-{step}",
-            source_run_id=self.run_id,
-            params={"step": str(step)},
-            tags={"corpus": self.recipe.corpus, "step": str(step), "best_so_far": str(best).lower()},
-            model_type="gpt",
+        dataset = MetaDataset(
+            source=where, name=f"{artifact.corpus}/{context}", digest=(digest or artifact.digest)[:32]
         )
-        return model.model_id
-
-    def _log_value(self, name: str, value: float, step: int, model_id: str | None) -> None:
-        """A validation metric: of the run, of the checkpoint, and of the dataset that measured both."""
-        dataset, digest = self._dataset or (None, None)
-        self.client.log_metric(
-            self.run_id, name, value, step=step, model_id=model_id, dataset_name=dataset, dataset_digest=digest
-        )
+        tags = {k: str(v) for k, v in counts.items() if isinstance(v, int)}
+        tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}
+        self._box.put(input=dict(dataset._to_mlflow_entity()), tags=tags)
 
     def _history(self, path: Path) -> None:
         """What the artifact's log holds and this run has not: all of a reused training, the first part of a resumed one."""
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
-            step = row.pop("step")
-            self.step(
-                step, {name: value for name, value in row.items() if (step, name.split("/")[0]) not in self._seen}
-            )
+            self.step(row.pop("step"), row)
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
+def _task(recipe: Recipe) -> str:
+    """A name for what a run makes of what: two runs of the same resume each other's work."""
+    made = {
+        name: [stage.code(recipe), stage.parameters(recipe) if name != "download" else repr(recipe.source)]
+        for name, stage in STAGES.items()
+    }
+    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, made], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

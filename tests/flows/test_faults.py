@@ -1,6 +1,7 @@
 """Killed, stopped and interrupted in every stage: a rerun ends with the bytes of an undisturbed run."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +29,12 @@ SETTINGS = {
     "runtime.threads": 1,
 }
 TRAIN = ("train", "python-docs", *settings(SETTINGS))
+
+
+def statuses(home: Path) -> list[str]:
+    """Of the runs in MLflow, oldest first."""
+    with sqlite3.connect(home / "mlflow.db") as database:
+        return [status for (status,) in database.execute("select status from runs order by start_time")]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,13 @@ def test_stopped_in_every_stage(tmp_path, prefect_server, undisturbed, sent):
     result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
     assert result.returncode == 0, result.stderr
     assert digests(home) == undisturbed
+    assert statuses(home) == ["FINISHED"]  # all of them continued the one MLflow run
+    with sqlite3.connect(home / "mlflow.db") as database:
+        counted = "select count(*), count(distinct step), max(step) from metrics where key = "
+        assert database.execute(counted + "'train/loss'").fetchone() == (13, 13, 120)
+        assert database.execute(counted + "'val/bpb'").fetchone() == (2, 2, 120)
+        ((doubled,),) = database.execute("select count(*) - count(distinct key || ' ' || step) from metrics")
+        assert doubled == 0
 
 
 def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
@@ -94,6 +108,7 @@ def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
     assert len(servers()) == 1
     assert gpt(tmp_path / "home", *TRAIN, "--steps", "2").returncode == 0
     assert servers() == []
+    assert statuses(tmp_path / "home") == ["KILLED", "FINISHED"]  # another recipe's run did not continue it
 
 
 def test_two_fresh_homes_give_the_same_digests(tmp_path, prefect_server, undisturbed):

@@ -1,11 +1,13 @@
 """What MLflow holds after runs: parameters, metrics, datasets, checkpoints, a registered model that answers anywhere."""
 
 import json
-import shutil
+import os
+import signal
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -13,7 +15,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import ROOT, environment, gpt
-from tests.flows.conftest import TINY, free_port, stop, wait_for
+from tests.flows.conftest import TINY, free_port, settings, stop, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,8 @@ def trained(tmp_path_factory, prefect_server):
         "\n".join(f"line {i} of the notes: the mill, the river, the bridge and the rain" for i in range(900))
     )
     command = ("train", "--from", str(notes), "--name", "mine", *TINY, "--set", "clean.split_chars=1000")
-    for more in ((), (), ("--set", "train.lr=1e-9", "--set", "train.matrix_lr=1e-9")):
+    worse = settings({"train.lr": 1e-9, "train.matrix_lr": 1e-9, "train.keep_checkpoints": 1})
+    for more in ((), (), worse):
         result = gpt(home, *command, *more, PREFECT_API_URL=prefect_server)
         assert result.returncode == 0, result.stderr
     assert gpt(home, *command, "--set", "tokenizer.vocab_size=9999", PREFECT_API_URL=prefect_server).returncode == 2
@@ -211,44 +214,139 @@ def test_ui_serves_the_runs_on_loopback_only(trained):
         stop(server)
 
 
-def test_a_tracker_that_cannot_send_neither_stalls_nor_kills(home, monkeypatch, empty_mlflow):
-    """MLflow goes away in mid-run and stays away: every call returns at once, and the run ends."""
-    home.mkdir()
-    shutil.copy(empty_mlflow, home)
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
-    from flows import recipes, tracking
-
-    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
-    with tracking.run(recipes.load("python-docs")) as tracker:
-
-        def gone(*_, **__):
-            raise ConnectionError("gone")
-
-        monkeypatch.setattr(tracker.client, "log_batch", gone)
-        started = time.monotonic()
-        for step in range(1000):
-            tracker.step(step, {"train/loss": 1.0})
-        assert time.monotonic() - started < 0.5
-        started = time.monotonic()
-    assert time.monotonic() - started < 15
+def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
+    for run in runs[:3]:
+        note = run.data.tags["mlflow.note.content"]
+        assert f"{run.data.metrics['val/best_bpb']:.3f}" in note
+        assert "| gzip |" in note
+        assert "22,016 parameters; 2,560 tokens" in note
+        assert f"champion: {run.data.tags['champion']}" in note
+    table = json.loads(mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/samples/evaluations.json"))
+    assert table["columns"] == ["step", "prompt", "text"]
+    assert [row[0] for row in table["data"]] == [10, 20]
+    assert all(row[2] for row in table["data"])
 
 
-def test_metrics_arrive_once_after_mlflow_was_away(home, monkeypatch, empty_mlflow):
-    home.mkdir()
-    shutil.copy(empty_mlflow, home)
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
-    from flows import recipes, tracking
+def test_resources_are_looked_at_also_in_a_short_run(runs):
+    assert runs[1].info.end_time - runs[1].info.start_time < 60_000
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= runs[1].data.metrics.keys()
 
-    with tracking.run(recipes.load("python-docs")) as tracker:
-        send, failures = tracker.client.log_batch, iter(range(3))
 
-        def flaky(*arguments, **named):
-            if next(failures, None) is not None:
-                raise ConnectionError("gone for a moment")
-            return send(*arguments, **named)
+def test_only_the_kept_checkpoints_stay_and_best_and_last_are_told(trained, runs):
+    """The second training gets worse: three evaluations, of which the first and the last are kept."""
+    client = mlflow.MlflowClient()
+    models = {
+        int(model.params["step"]): model
+        for model in mlflow.search_logged_models([runs[0].info.experiment_id], output_format="list")
+        if model.source_run_id == runs[2].info.run_id and "step" in model.params
+    }
+    bits = {m.step: m.value for m in client.get_metric_history(runs[2].info.run_id, "val/bpb")}
+    assert sorted(bits) == [10, 20]
+    best = min(bits, key=bits.get)
+    assert set(models) == {best, 20}  # keep_checkpoints is 1 there
+    assert {step for step, model in models.items() if model.tags["best"] == "true"} == {best}
+    assert {step for step, model in models.items() if model.tags["last"] == "true"} == {20}
+    folders = {path.parent.name for path in trained.glob("mlartifacts/models/*/artifacts/model.safetensors")}
+    made = {output.model_id for run in runs[:3] for output in run.outputs.model_outputs}
+    assert len(list(trained.glob("mlartifacts/models/*/artifacts/model.safetensors"))) == 2 + len(models), (
+        folders | made
+    )
 
-        monkeypatch.setattr(tracker.client, "log_batch", flaky)
-        for step in range(50):
-            tracker.step(step, {"train/loss": float(step)})
-    history = mlflow.MlflowClient().get_metric_history(tracker.run_id, "train/loss")
-    assert [metric.step for metric in history] == list(range(50))
+
+def test_a_version_has_a_card(runs):
+    card = mlflow.MlflowClient().get_model_version("gpt-mine", "1").description
+    for words in (
+        "licence: yours to know",
+        "62 kept",
+        "| gzip |",
+        "22,016 parameters",
+        runs[0].data.tags["clean.digest"][:32],
+    ):
+        assert words in card
+
+
+ONLY_ITS_REQUIREMENTS = """
+import os, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("flows", "tokenizers", "data_contracts", "prefect", "polars", "pandera", "kagglehub"):
+            raise ModuleNotFoundError(f"{name} is no requirement of the model")
+
+sys.meta_path.insert(0, Absent())
+sys.path = [place for place in sys.path if not os.path.isdir(os.path.join(place, "flows"))]
+"""  # of the project's environment, as if the model had one of its own
+
+
+@pytest.fixture(scope="module")
+def served(trained, tmp_path_factory):
+    """POST to the champion, as `mlflow models serve` serves it outside the project: (status, answer)."""
+    folder, port = tmp_path_factory.mktemp("served"), free_port()
+    python = Path(sys.executable)
+    (folder / "sitecustomize.py").write_text(ONLY_ITS_REQUIREMENTS)
+    serve = ("models", "serve", "-m", "models:/gpt-mine@champion", "--env-manager", "local", "--port", str(port))
+    more = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{trained}/mlflow.db",
+        "GPT_MAX_TOKENS": "250",
+        "PATH": f"{python.parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(folder),
+    }
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mlflow", *serve],
+            cwd=folder,
+            env=environment(folder, **more),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+    def ask(body: dict) -> tuple[int, object]:
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)["predictions"]
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        yield ask
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def test_served_text_is_that_of_the_command(trained, served):
+    params = {"max_tokens": 30, "temperature": 0.7, "top_k": 20, "top_p": 0.9, "seed": 3, "samples": 1}
+    status, texts = served({"inputs": ["the mill"], "params": params})
+    assert status == 200
+    options = [part for name, value in params.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    result = gpt(trained, "generate", "gpt-mine@champion", "the mill", *options)
+    assert result.stdout == f"the mill{texts[0]}\n"
+    assert served({"inputs": ["the mill", ""], "params": params | {"samples": 2}})[1][0] == texts[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"inputs": []}, "enforce schema"),
+        ({"inputs": ["x"] * 33}, "prompts: 33 of at most 32"),
+        ({"inputs": ["x" * 100_001]}, "characters of prompts: 100,001 of at most 100,000"),
+        ({"inputs": ["x"], "params": {"max_tokens": 251}}, "max_tokens: 251 of at most 250"),
+        ({"inputs": ["x"] * 3, "params": {"samples": 100}}, "prompts times samples: 300"),
+        ({"inputs": ["x"], "params": {"temperature": -1.0}}, "temperature is -1.0"),
+        ({"inputs": ["x"], "params": {"max_tokens": "many"}}, "max_tokens"),
+        ({"inputs": ["x"], "params": {"max_token": 5}}, "max_token"),
+        ({"prompts": ["x"]}, "inputs"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(served, body, words):
+    status, answer = served(body)
+    assert status == 400
+    assert words in answer
+    assert "Traceback" not in answer
