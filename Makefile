@@ -4,12 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPUS ?= python-docs
 
-.PHONY: train test lint bench ui clean
+.PHONY: train test test-all lint bench ui clean
 train: .venv/installed
 	@$(BIN)/gpt train $(CORPUS)
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/installed
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not slow"
+
+# With those of an outage, a killed process, a served model: what CI runs.
+test-all: .venv/installed
+	@$(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

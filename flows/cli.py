@@ -285,9 +285,10 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
-    from flows import tracking
+    from flows import outbox, tracking
 
     url = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
+    outbox.sync()
     print(f"MLflow: {url}\nCtrl-C stops it", flush=True)
     command = [
         sys.executable,

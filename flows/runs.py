@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import mlflow
 from mlflow.entities import Run
 
-from flows import UserError, tracking
+from flows import UserError, outbox, tracking
 
 PAGE = 1000
 MEASURE = "train/val_bpb"
@@ -34,6 +34,7 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
             f"--dataset-digest {dataset_digest!r} is no beginning of a digest: 4 to 64 hex digits (gpt artifacts)"
         )
     experiment, client = tracking.experiment_id(), mlflow.MlflowClient()
+    outbox.sync()
     filters = [f"tags.corpus = '{corpus}'"] if re.fullmatch(r"[a-z0-9-]+", corpus) else []
     if corpus and not filters:
         raise UserError(f"--corpus {corpus!r} is no name of a corpus")

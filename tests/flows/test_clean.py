@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import gpt
 from tests.flows.conftest import settings
 
-pytestmark = pytest.mark.slow
 ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
 
 

@@ -15,7 +15,6 @@ from flows import cli
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import TINY
 
-pytestmark = pytest.mark.slow
 STAGES = ["download", "clean", "tokenize", "pack", "train"]
 
 

@@ -19,7 +19,6 @@ from flows import UserError
 from tests.conftest import ROOT
 from tests.flows.conftest import TINY, free_port
 
-pytestmark = pytest.mark.slow
 SMALL = dict(option.split("=") for option in TINY[1::2]) | {"clean.val_fraction": "0.25", "train.eval_every": "20"}
 OTHER = {
     "tokenizer.model_type": "char",

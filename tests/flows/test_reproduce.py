@@ -20,8 +20,6 @@ from flows.record import usable_cores
 from tests.flows.conftest import TINY
 from tests.flows.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, prefect_server, empty_mlflow):

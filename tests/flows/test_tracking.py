@@ -17,8 +17,6 @@ import pytest
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import TINY, free_port, settings, stop, wait_for
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, prefect_server):
