@@ -5,6 +5,7 @@ import pytest
 from data_contracts import corpora
 from flows import UserError, recipes
 from flows.recipes import load, parse_override
+from gpt.config import Runtime
 
 
 @pytest.mark.parametrize("corpus", recipes.names())
@@ -113,3 +114,17 @@ def test_flat_parameters_are_text_by_section():
     flat = load("python-docs").flat()
     assert flat["train.seed"] == "1"
     assert all(isinstance(value, str) for value in flat.values())
+
+
+def test_size_auto_is_settled_by_the_corpus_and_only_then_told():
+    recipe = load("shakespeare", size="auto", minutes=600)
+    open_yet = {"model.n_layer", "model.n_head", "model.n_embd"}
+    assert not open_yet & recipe.flat().keys()
+    small, large = (
+        recipes.settled(recipe.model_copy(update={"runtime": Runtime(device="cpu", threads=64)}), train_bytes)
+        for train_bytes in (10**6, 10**9)
+    )
+    assert (small.model.n_layer, large.model.n_layer) == (4, 6)
+    assert large.model.dropout == recipe.model.dropout  # the rest of the model stays as the recipe has it
+    assert open_yet < large.flat().keys()
+    assert recipes.settled(large, 1) is large
