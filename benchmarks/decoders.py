@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +42,28 @@ def step(shape: str, mode: str, seconds: str) -> dict:
     family, how, dtype = mode.split("-")
     layers, heads, width, T, B, V = SHAPES[shape]
     model = model_of(family, layers, heads, width, T, V).train()
-    optimizers = build_optimizers(model, TrainConfig(optimizer="adamw" if family == "classic" else "muon"))
-    loss_of = torch.compile(model.loss, dynamic=False) if how == "compiled" else model.loss
     ids_BT, targets_BT = torch.randint(V, (2, B, T))
+    optimizer = "adamw" if family == "classic" else "muon"
+    update = updating(model, optimizer, ids_BT, targets_BT, compiled=how == "compiled", bfloat16=dtype == "bfloat16")
+    return {"tokens_per_second": B * T * rate(update, float(seconds))}
+
+
+def updating(
+    model: GPT, optimizer: str, ids_BT: Tensor, targets_BT: Tensor, compiled: bool, bfloat16: bool
+) -> Callable[[], None]:
+    """A function that makes one update of the model, on its device."""
+    optimizers = build_optimizers(model, TrainConfig(optimizer=optimizer))
+    loss_of = torch.compile(model.loss, dynamic=False) if compiled else model.loss
 
     def update() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+        with torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             loss = loss_of(ids_BT, targets_BT)
         loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        for one in optimizers:
+            one.step()
+            one.zero_grad(set_to_none=True)
 
-    return {"tokens_per_second": B * T * rate(update, float(seconds))}
+    return update
 
 
 def generate(batch: str, family: str, new: str) -> dict:

@@ -14,20 +14,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.decoders import packed
+from benchmarks.decoders import packed, updating
 from benchmarks.shapes import characters, full_pass
 from gpt import trainer
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.generate import sample_batch
 from gpt.learner import Learner
 from gpt.model import GPT
-from gpt.optim import build_optimizers
 from gpt.runtime import prepare
 
 RUNS = 5
@@ -81,17 +81,7 @@ def _step(device: torch.device, look: bool) -> None:
 def _ours(config: ModelConfig, optimizer: str, device: torch.device, ids_BT, targets_BT) -> tuple[Callable, float]:
     torch.manual_seed(0)
     model = GPT(config).to(device)
-    optimizers = build_optimizers(model, TrainConfig(optimizer=optimizer))
-    loss_of = torch.compile(model.loss, dynamic=False) if device.type == "cuda" else model.loss
-
-    def update() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = loss_of(ids_BT, targets_BT)
-        loss.backward()
-        for one in optimizers:
-            one.step()
-            one.zero_grad(set_to_none=True)
-
+    update = updating(model, optimizer, ids_BT, targets_BT, compiled=device.type == "cuda", bfloat16=True)
     return update, model.flops_per_token
 
 
@@ -159,18 +149,22 @@ def _resume(text: Path) -> None:
         for name in ("whole", "cut"):
             out = Path(folder) / name
 
-            def cut(step: int, *_: object, name: str = name) -> None:
-                if name == "cut" and step == 10 and not weights.get("was cut"):
-                    weights["was cut"] = b"yes"
-                    raise RuntimeError("cut off")
-
-            try:
-                trainer.train(data.folder, out, model, config, runtime, on_step=cut)
-            except RuntimeError:
-                trainer.train(data.folder, out, model, config, runtime)
+            if name == "cut":
+                with suppress(_Cut):
+                    trainer.train(data.folder, out, model, config, runtime, on_step=_cut)
+            trainer.train(data.folder, out, model, config, runtime)
             weights[name] = (out / "model" / "model.safetensors").read_bytes()
     verdict = "the same bytes" if weights["whole"] == weights["cut"] else "OTHER bytes"
     print(f"\nresume after a cut at step 10 of 20: {verdict}")
+
+
+class _Cut(Exception):
+    pass
+
+
+def _cut(step: int, _: dict) -> None:
+    if step == 10:
+        raise _Cut
 
 
 def _generate(device: torch.device, look: bool) -> None:

@@ -150,8 +150,8 @@ def _texts(store: Store, entrants: list[Entrant], corpora: list[str], limit: int
     for corpus in dict.fromkeys(corpora or [entrant.corpus for entrant in entrants if entrant.corpus]):
         asked = [entrant.packed for entrant in entrants if entrant.packed and entrant.corpus == corpus]
         newest = store.manifests(corpus, "pack")[::-1] if re.fullmatch(r"[a-z0-9-]+", corpus) else []
-        here = [pack for pack in asked if scoring.made_from(store, pack, "clean")]
-        if not here and (here := [pack for pack in newest if scoring.made_from(store, pack, "clean")][:1]) and asked:
+        here = [pack for pack in asked if store.made_from(pack, "clean")]
+        if not here and (here := [pack for pack in newest if store.made_from(pack, "clean")][:1]) and asked:
             notes.append(f"the documents of {corpus} that its model was measured on are gone; its newest stand in")
         if not here:
             missing = f"no held-out text of {corpus!r} is in this home"
@@ -161,7 +161,7 @@ def _texts(store: Store, entrants: list[Entrant], corpora: list[str], limit: int
         packs |= {pack["inputs"]["clean"]: pack for pack in here}
     texts = []
     for digest, pack in packs.items():
-        clean = scoring.made_from(store, pack, "clean")
+        clean = store.made_from(pack, "clean")
         text = scoring.held_out(pack["corpus"], Path(clean["path"]), digest, pack["counts"]["baselines"], limit)
         several = sum(other["corpus"] == text.corpus for other in packs.values()) > 1
         text = replace(text, name=f"{text.corpus}@{digest[:8]}") if several else text

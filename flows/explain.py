@@ -91,10 +91,9 @@ def _decoder(store: Store, run: str) -> dict:
 
 def _made_from(store: Store, manifest: dict, stage: str) -> dict:
     """The manifest of an input."""
-    digest = manifest["inputs"][stage]
-    for found in reversed(store.manifests(manifest["corpus"], stage)):
-        if found["digest"] == digest:
-            return found
+    if found := store.made_from(manifest, stage):
+        return found
+    digest = manifest["inputs"][stage][:12]
     raise UserError(
-        f"{manifest['corpus']}/{stage} with digest {digest[:12]}, which the run was made from, is gone (pruned?)"
+        f"{manifest['corpus']}/{stage} with digest {digest}, which the run was made from, is gone (pruned?)"
     )

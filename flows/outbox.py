@@ -31,14 +31,10 @@ from flows.progress import say
 
 INTERVAL = 1.0  # seconds between two batches of metrics
 LONGEST_WAIT = 30.0  # between two tries while MLflow is away
-PATIENCE, AWAY = (
-    60.0,
-    10.0,
-)  # seconds that the end of a run waits for what is left to arrive, and if MLflow was away just now
-REFUSALS, FAILURES = (
-    3,
-    20,
-)  # tries of a line before it is left out: when MLflow says that it is wrong; for another reason
+PATIENCE = 60.0  # seconds that the end of a run waits for what is left to arrive
+AWAY = 10.0  # the same, if MLflow was away just now
+REFUSALS = 3  # tries of a line that MLflow says is wrong, before it is left out
+FAILURES = 20  # the same, of one that fails for another reason
 DAYS = 30  # that a run which was stopped can be continued
 BATCH = {"metrics": 800, "params": 100, "tags": 100}  # what log_batch takes at once, of 1,000 in all
 

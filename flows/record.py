@@ -15,6 +15,7 @@ from pathlib import Path
 from data_contracts.download import public
 from flows.recipes import Recipe
 from gpt.config import Runtime
+from gpt.sizing import usable_cores
 
 DECIDING = ("python", "torch", "numpy", "sentencepiece", "polars")  # what numbers depend on: also tags of the run
 
@@ -84,10 +85,6 @@ def cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:

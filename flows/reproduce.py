@@ -42,6 +42,7 @@ from flows.store import Store, differences, git_state, in_use, lock, package_ver
 from flows.train import pipeline  # noqa: E402
 from gpt import GPTError  # noqa: E402
 from gpt.config import Runtime  # noqa: E402
+from gpt.sizing import usable_cores  # noqa: E402
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
 WEIGHTS = "model/model.safetensors"
@@ -321,7 +322,7 @@ def _machine(found: Record, recipe: Recipe) -> tuple[Runtime, list[Difference]]:
     then, told = found.machine, []
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # part of the recipe where it is asked for
     runtime = replace(recipe.runtime, **{name: value for name, value in then["runtime"].items() if name in known})
-    if runtime.threads > (cores := record.usable_cores()):
+    if runtime.threads > (cores := usable_cores()):
         told.append(Difference(f"threads {runtime.threads} -> {cores}: this machine has no more", True))
         runtime = replace(runtime, threads=cores)
     elif runtime.threads != recipe.runtime.threads:

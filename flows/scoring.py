@@ -99,14 +99,8 @@ def find(store: Store, name: str) -> Entrant:
     except OSError as error:
         raise UserError(f"model {name!r} has no weights: {error.strerror}: {folder}") from None
     made = next((m for m in reversed(store.manifests("*", "train")) if m["files"].get(WEIGHTS) == weights), None)
-    packed = made and made_from(store, made, "pack")
+    packed = made and store.made_from(made, "pack")
     return Entrant(name, folder, made, packed)
-
-
-def made_from(store: Store, manifest: dict, stage: str) -> dict | None:
-    """The manifest of an input, if it is still here."""
-    digest = manifest["inputs"][stage]
-    return next((m for m in store.manifests(manifest["corpus"], stage) if m["digest"] == digest), None)
 
 
 def held_out(corpus: str, clean: Path, digest: str, baselines: dict[str, float], limit: int = BYTES) -> Text:

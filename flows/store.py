@@ -108,6 +108,11 @@ class Store:
         manifests = ((path.parent, read_manifest(path.parent)) for path in paths)
         return [manifest | {"path": str(folder)} for folder, manifest in manifests if manifest]
 
+    def made_from(self, manifest: dict, stage: str) -> dict | None:
+        """The manifest of an input, if it is still here."""
+        known = reversed(self.manifests(manifest["corpus"], stage))
+        return next((m for m in known if m["digest"] == manifest["inputs"][stage]), None)
+
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
         """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
         path = self.root / corpus / stage / key

@@ -9,6 +9,7 @@ import torch
 
 from gpt import GPTError, parallel
 from gpt.config import Runtime
+from gpt.sizing import usable_cores
 
 # Peak dense bfloat16 FLOP/s by what the device's name contains, from the makers' data sheets (without sparsity).
 PEAK_FLOPS = {
@@ -85,8 +86,3 @@ def _measured_flops(device: torch.device, dtype: torch.dtype, _threads: int) -> 
         (a @ b)[0, 0].item()  # waits for the result
         seconds.append(time.perf_counter() - started)
     return 2 * width**3 / min(seconds)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, where the system tells (Linux); else all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ Two limits, rules of thumb: a model of more parameters than its corpus has bytes
 tokens a parameter would have been better off smaller.
 """
 
+import os
 from dataclasses import replace
 
 from gpt.config import PRESETS, ModelConfig, TrainConfig
@@ -52,9 +53,14 @@ def device_flops(device: str = "auto", threads: int = 0) -> float:
     """FLOP/s of the device that a Runtime names, at best: the maker's figure for a GPU, a nominal one for a CPU."""
     import torch
 
-    from gpt.runtime import PEAK_FLOPS, usable_cores
+    from gpt.runtime import PEAK_FLOPS
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         name = torch.cuda.get_device_name(device if ":" in device else None)
         return next((flops for part, flops in PEAK_FLOPS.items() if part in name), UNKNOWN_GPU_FLOPS)
     return CORE_FLOPS * (threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, where the system tells (Linux); else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param, RunTag
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import cli, progress, recipes
-from flows.record import usable_cores
+from gpt.sizing import usable_cores
 from tests.flows.conftest import TINY
 from tests.flows.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 
