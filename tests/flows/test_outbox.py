@@ -170,7 +170,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
     assert [model.metrics[0].key for model in models] == ["val/bpb"] * 2
     assert not list((outbox.home() / "spool").glob("*"))
     print(
-        f"\n{step} steps, {inside / step * 1e6:.0f} µs each, requests {asked}, {steady} in {lasted:.1f} steady seconds; {2 * step} sent"
+        f"\n{step} steps, {inside / step * 1e6:.0f} µs each, requests {asked}, {steady} in {lasted:.1f} s; {2 * step} sent"
     )
 
 
