@@ -1,0 +1,171 @@
+"""Every command of the README and of docs/ is run, in its order, as a reader would type it; what is adapted is said here.
+
+Corpora come from stand-ins of their raw files instead of Kaggle, models are tiny, ports are free ones, and servers run in the
+background until their document ends. `make` is asked what it would do: CI and a fresh clone run it.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment
+from tests.flows.conftest import free_port, stop, wait_for
+
+pytestmark = pytest.mark.slow
+PROGRAMS = ("gpt ", "make ", "prefect ", "mlflow", "python ", "curl ", "export ", "source ", "torchrun ", "MLFLOW_")
+DOCUMENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+# What a command says, and what is run: of the size of a test, at free ports, with what is here.
+SMALL = (
+    "--set tokenizer.vocab_size=300 --set pack.block_size=32 --set model.n_layer=1 --set model.n_embd=32 --set model.n_head=2"
+    " --set train.batch_size=4 --set train.eval_every=20 --set sample.max_tokens=10 --set runtime.threads=1"
+)
+ADAPTED = {
+    r"--steps \d+": "--steps 40",
+    r"--minutes \d+": "--minutes 0.05",
+    r"--size (tiny|small|medium|large|xl)": "--size nano",
+    r"(processes)=\d+": r"\1=2",
+    r"(micro_batch_size)=\d+": r"\1=2",
+    r"tcp://scheduler:8786": "local",
+    r"source\.max_files=\d+": "source.max_files=0",
+    r"gpt-wsb/3": "gpt-wsb/1",
+    r"RUN_ID": "$(gpt runs --corpus shakespeare --best --json | grep -oE '[0-9a-f]{32}' | head -1)",
+    r"steps=\d+": "steps=40",
+    r"^make ": "make --dry-run ",
+    r"^gpt prune$": "gpt prune --yes",
+    r"<key>": "$(ls .gpt/artifacts/shakespeare/pack | head -1)",
+    r"/path/to/\.gpt": ".gpt",
+}
+CONFIG = """[model]
+preset = "modern-nano"
+n_layer = 1
+[train]
+steps = 20
+batch_size = 4
+"""
+SERVERS = ("gpt ui", "mlflow models serve", "prefect server start", "prefect worker start", "gpt up$")
+
+
+def commands(document: Path) -> list[str]:
+    """Of the indented blocks: lines that begin with a program, each with its continuation and without its comment."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", (ROOT / document).read_text(encoding="utf-8"))
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    found = [line[4:].strip() for line in lines if line.startswith("    ") and line[4:].startswith(PROGRAMS)]
+    return [re.sub(r"\s{2,}#.*", "", line) for line in found]
+
+
+def table(columns: dict[str, str], rows: list[str]) -> str:
+    """A CSV whose text column, named by an empty value, holds the rows."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    for number, text in enumerate(rows):
+        writer.writerow([value.format(number) or text for value in columns.values()])
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Path:
+    """The home directory of a reader: notes, reviews, a download, and raw files in the form of each corpus."""
+    folder = tmp_path_factory.mktemp("reader")
+    text = "the river bends and the old bridge waits for rain while the miller counts his sacks of barley"
+    words = text.split()
+    texts = [
+        "\n".join(
+            " ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {i}, and no more than that."
+            for j in range(1, 12)
+        )
+        for i in range(80)
+    ]
+    for name in ("notes", "Downloads", "raw/shakespeare", "raw/wsb", "raw/wiki", "raw/rick-and-morty"):
+        (folder / name).mkdir(parents=True)
+    for number, text in enumerate(texts):
+        (folder / "notes" / f"{number:02}.txt").write_text(text)
+    (folder / "reviews.csv").write_text(table({"id": "{}", "body": ""}, texts))
+    speeches = "\n\n".join(f"SPEAKER {i % 7}:\n{text}" for i, text in enumerate(texts))
+    (folder / "raw/shakespeare/input.txt").write_text(speeches)
+    posts = {"title": "A post of some words {}", "score": "1", "id": "x{}", "url": "u", "comms_num": "0"}
+    posts |= {"created": "1611862661.0", "body": "", "timestamp": "2021-01-28 21:37:41"}
+    (folder / "raw/wsb/reddit_wsb.csv").write_text(table(posts, texts))
+    articles = [{"id": f"a{i}", "title": f"Article {i}", "text": text} for i, text in enumerate(texts)]
+    (folder / "raw/wiki/articles.json").write_text(json.dumps(articles))
+    script = {"": "{}", "season no.": "1", "episode no.": "{}", "episode name": "Pilot {}", "name": "Rick", "line": "-"}
+    rows = [
+        {**script, "": str(i), "episode no.": str(i // 5), "episode name": f"Pilot {i // 5}", "line": text}
+        for i, text in enumerate(texts)
+    ]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["index", *list(script)[1:]])
+    writer.writeheader()
+    writer.writerows({("index" if name == "" else name): value for name, value in row.items()} for row in rows)
+    with zipfile.ZipFile(folder / "Downloads" / "archive.zip", "w") as archive:
+        archive.writestr("RickAndMortyScripts.csv", file.getvalue())
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, empty_mlflow) -> Path:
+    """The project's folder, with a home of its own and room for what commands write."""
+    folder = tmp_path / "project"
+    (folder / ".gpt").mkdir(parents=True)
+    shutil.copy(empty_mlflow, folder / ".gpt")
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".gpt"):
+            (folder / path.name).symlink_to(path)
+    (folder / "config.toml").write_text(CONFIG)
+    return folder
+
+
+def adapted(command: str, ports: dict[str, str]) -> str:
+    for pattern, instead in ADAPTED.items():
+        command = re.sub(pattern, instead, command)
+    for port, free in ports.items():
+        command = re.sub(rf"\b{port}\b", free, command)
+    if found := re.match(r"gpt (train|clean|why)( [a-z-]+)?(?= |$)", command):
+        corpus = (found[2] or "").strip()
+        more = f" --from ~/raw/{corpus}" if corpus in ("shakespeare", "wsb", "wiki") else ""
+        more += " --steps 40" if found[1] == "train" and not re.search("--steps|--minutes", command) else ""
+        command = f"{found[0]} {SMALL}{more}{command[found.end() :]}"  # what the document sets comes last, and counts
+    return command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_command_does_what_it_is_shown_for(document, reader, project):
+    found = commands(document)
+    if not found:
+        pytest.skip("no commands in it")
+    ports = {port: str(free_port()) for port in ("4200", "5000", "5001")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    more = environment(project / ".gpt", HOME=str(reader), PATH=path)
+    before, python, servers, wrong = "", "import mlflow\n", [], []
+    try:
+        for command in found:
+            asked = adapted(command, ports)
+            if command.startswith(("export ", "source ")):
+                before += f"{asked}\n"
+                continue
+            if command.startswith("mlflow."):
+                python += f"{asked}\n"
+                script = [sys.executable, "-c", python]
+            else:
+                script = ["bash", "-c", before + asked]
+            if re.search("|".join(SERVERS), command):
+                servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
+                if port := re.search("|".join(ports.values()), asked):
+                    wait_for(f"http://127.0.0.1:{port[0]}/", servers[-1])
+                continue
+            done = subprocess.run(script, cwd=project, env=more, capture_output=True, text=True, timeout=600)
+            if done.returncode:
+                wrong.append(f"{command}\n(run as: {asked})\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    finally:
+        for server in servers:
+            stop(server)
+    assert not wrong, "\n\n".join(wrong)
