@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import alive, arrange
+from flows import alive
+from flows.arrange import arrange
 from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.conftest import settings
@@ -132,7 +134,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
     with injected("worker and flow run killed, once in each stage", 5):
         for stage in STAGES:
             if stage == "download":  # this one is found by the automation, the others as gpt up finds them
-                arrange.arrange(silence=arrange.timedelta(seconds=120))
+                arrange(silence=timedelta(seconds=120))
             worker = shop.start_worker(home)
             run = shop.run("train/python-docs", overrides=SETTINGS)
             watch.until_in(stage)
@@ -174,7 +176,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
 
 
 def test_the_server_is_started_again_in_the_middle_of_a_training(shop, home, undisturbed, here):
-    arrange.arrange()  # with a limit, whose slot the training holds
+    arrange()  # with a limit, whose slot the training holds
     worker, watch = shop.start_worker(home), Watch(home)
     with injected("Prefect's server killed and started again"):
         run = shop.run("train/python-docs", overrides=SETTINGS, force="train")
