@@ -118,7 +118,7 @@ class Watch:
             found = set(folder.glob(".building-*/state/step-*" if stage == "train" else ".building-*"))
             return found - self.seen
 
-        self.seen |= until(inside, f"in the middle of {stage}")
+        self.seen |= until(inside, f"in the middle of {stage}", every=0.002)
 
     def unfinished(self, stage: str) -> bool:
         return not list((self.home / "artifacts" / "python-docs" / stage).glob("[!.]*"))
