@@ -81,14 +81,17 @@ class Workshop:
         """JSON of Prefect's API."""
         data, kind = None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.api}/{what}", data, kind, method=method or None)
-        for last in (False,) * 20 + (True,):
+
+        def answered() -> list | None:
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.loads(answer.read() or "null")
+                    return [json.loads(answer.read() or "null")]
             except HTTPError as error:
-                if error.code != 503 or last:  # so it says that its database is locked at the moment
+                if error.code != 503:  # so it says that its database is locked at the moment
                     raise
-            time.sleep(1)
+                return None
+
+        return until(answered, what)[0]
 
     def run(self, deployment: str, **parameters) -> str:
         """Start a deployment; returns the id of the flow run."""
