@@ -19,7 +19,7 @@ from typing import Annotated
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import home, prepare  # noqa: E402
+from flows.environment import prepare, shared_home  # noqa: E402
 
 prepare()
 
@@ -54,8 +54,8 @@ Prompts = Annotated[list[str], Field(description="that each model goes on from; 
 def compare(models: Names = [], corpora: On = [], max_bytes: Most = BYTES, prompts: Prompts = []) -> dict:  # noqa: B006
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, and let them answer one another's
     prompts."""
-    store = Store(home())
-    with in_use(home()), _run() as (client, run_id, url):
+    store = Store(shared_home())
+    with in_use(shared_home()), _run() as (client, run_id, url):
         entrants, notes = _entrants(store, models)
         texts = _texts(store, entrants, corpora, max_bytes, notes)
         with progress.bar("compare") as report:

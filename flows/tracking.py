@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import mlflow
+import sqlalchemy
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
@@ -32,7 +33,7 @@ from prefect.runtime import flow_run
 
 from data_contracts.download import public
 from flows import UserError, outbox, record
-from flows.environment import home
+from flows.environment import shared_home
 from flows.outbox import INTERVAL, Outbox
 from flows.progress import say
 from flows.recipes import Recipe
@@ -81,24 +82,29 @@ def experiment_id() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
-    with answering(), lock(home(), "mlflow", lambda text: None):  # the first also makes the database, and only one may
+    with (
+        answering(),
+        lock(shared_home(), "mlflow", lambda text: None),
+    ):  # the first also makes the database, and only one may
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
             return found.experiment_id
         # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
-        folder = None if mlflow.get_tracking_uri().startswith("http") else (home() / "mlartifacts").as_uri()
+        folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
         return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """MLflow's failure to answer as a UserError, without the password that its address may hold."""
+    """MLflow's failure to answer, or its database's, as a UserError, without the password that its address may hold."""
     uri = mlflow.get_tracking_uri()
     try:
+        if uri.startswith("postgresql"):  # where MLflow itself would try for minutes, and say so in long lines
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
         yield
-    except MlflowException as error:
-        reason = str(error).replace(uri, without_password(uri)).split("(Caused by")[0][:200]
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0]
         raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {reason}\nstart it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow at {without_password(uri)} does not answer: {' '.join(reason.split())[:200]}\nstart it, or unset MLFLOW_TRACKING_URI"
         ) from None
 
 
@@ -111,7 +117,7 @@ def runs_url(experiment: str) -> str:
 
 def without_password(uri: str) -> str:
     parts = urlparse(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # libpq takes ?password= as well
 
 
 class Untracked:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import home, prepare  # noqa: E402
+from flows.environment import prepare, shared_home  # noqa: E402
 
 prepare()
 
@@ -75,7 +75,7 @@ def clean_only(
 ) -> Artifact:
     """Download and clean a corpus, to look at its data card before anything is trained. Recorded by no MLflow run."""
     recipe = recipes.load(corpus, source=source, overrides=overrides)
-    with in_use(home()):
+    with in_use(shared_home()):
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
         return documents.result() if isinstance(documents, State) else documents  # a reused one comes as its state
@@ -99,7 +99,7 @@ def train(
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that they are to give again."""
-    with in_use(home()), tracking.run(recipe) as tracker:
+    with in_use(shared_home()), tracking.run(recipe) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
