@@ -102,9 +102,10 @@ def answering() -> Iterator[None]:
             sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        reason = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0]
+        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
         raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {' '.join(reason.split())[:200]}\nstart it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
+            "start it, or unset MLFLOW_TRACKING_URI"
         ) from None
 
 
