@@ -67,7 +67,7 @@ def clean(
     as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
 ):
     """Download and clean a corpus, and make its data card; nothing is trained."""
-    artifact = _run("clean_only", _asked(corpus, settings, source, name), "clean" if force else "")
+    artifact = _run("prepare", _asked(corpus, settings, source, name), "clean" if force else "", until="clean")
     card = artifact.folder / "card"
     facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
     if as_json:
@@ -331,12 +331,12 @@ def main() -> None:
         sys.exit(2)
 
 
-def _run(flow: str, asked: dict, force: str) -> object:
+def _run(flow: str, asked: dict, force: str, **more: object) -> object:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
     from flows import recipes
 
     recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
-    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None)
+    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
 def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:

@@ -13,26 +13,35 @@ from typing import Annotated, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import prepare, shared_home  # noqa: E402
+from flows import environment  # noqa: E402
 
-prepare()
+environment.prepare()
 
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.deployments import run_deployment  # noqa: E402
+from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.states import State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import recipes, report, tracking  # noqa: E402
+from flows import UserError, recipes, report, tracking  # noqa: E402
+from flows.environment import shared_home  # noqa: E402
 from flows.execute import execute  # noqa: E402
 from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
 from flows.store import Artifact, in_use  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
-CorpusName = Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")]
+Corpus = Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")]
+ModelSize = Annotated[Size | None, Field(description="model size, instead of the recipe's; auto: by bytes and device")]
+Steps = Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")]
+Minutes = Annotated[float | None, Field(gt=0, description="as many training steps as end in time, instead of steps")]
 Overrides = Annotated[
     dict[str, bool | int | float | str | list[str]], Field(description='settings by name, such as {"train.lr": 0.001}')
 ]
 SourcePath = Annotated[str | None, Field(description="folder or file to read instead of the recipe's source")]
+Force = Annotated[StageName | None, Field(description="run this stage even if nothing changed")]
+Until = Annotated[Literal["clean", "pack"], Field(description="the last stage; clean: to look at the data card")]
+ThenTrain = Annotated[bool, Field(description="afterwards start train/<corpus> with the same parameters")]
 plain = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -66,30 +75,45 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
 
 
-@flow(name="clean", flow_run_name="{corpus}", persist_result=False)
-def clean_only(
-    corpus: CorpusName,
+@flow(name="prepare", flow_run_name="{corpus}", persist_result=False)
+def prepare(
+    corpus: Corpus,
+    size: ModelSize = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
     overrides: Overrides = {},  # noqa: B006
     source: SourcePath = None,
-    force: StageName | None = None,
+    force: Force = None,
+    until: Until = "pack",
+    then_train: ThenTrain = False,
 ) -> Artifact:
-    """Download and clean a corpus, to look at its data card before anything is trained. Recorded by no MLflow run."""
-    recipe = recipes.load(corpus, source=source, overrides=overrides)
+    """The stages of a corpus that need no GPU, for a training that then finds them done. Recorded by no MLflow run."""
+    asked = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
+    recipe = recipes.load(corpus, **asked)
     with in_use(shared_home()):
         raw = download(recipe, force == "download")
-        documents = clean(raw, recipe, force == "clean")
-        return documents.result() if isinstance(documents, State) else documents  # a reused one comes as its state
+        made = documents = clean(raw, recipe, force == "clean")
+        if until == "pack":
+            tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
+            made = pack(documents, tokenizer, recipe, force == "pack")
+    if then_train:
+        asked |= {"corpus": corpus, "force": force if force == "train" else None}
+        try:
+            run_deployment(f"train/{corpus}", parameters=asked, timeout=0, as_subflow=False)
+        except ObjectNotFound:
+            raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
+    return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
 @flow(name="train", flow_run_name="{corpus}", persist_result=False)
 def train(
-    corpus: CorpusName,
-    size: Annotated[Size | None, Field(description="model size, instead of the recipe's")] = None,
-    steps: Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")] = None,
-    minutes: Annotated[float | None, Field(gt=0, description="as many steps as end in time, instead of steps")] = None,
+    corpus: Corpus,
+    size: ModelSize = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
     overrides: Overrides = {},  # noqa: B006
     source: SourcePath = None,
-    force: Annotated[StageName | None, Field(description="run this stage even if nothing changed")] = None,
+    force: Force = None,
 ) -> dict:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
     return pipeline(

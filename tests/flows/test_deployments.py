@@ -78,7 +78,7 @@ def states(server: str, run: dict) -> dict[str, str]:
 def test_every_recipe_has_its_deployment(prefect, prefect_server):
     from flows import recipes
 
-    assert {row["name"] for row in ask(prefect_server, "deployments")} == {*recipes.names(), "all", "run"}
+    assert {row["name"] for row in ask(prefect_server, "deployments")} == {*recipes.names(), "corpus", "all", "run"}
 
 
 def test_a_deployment_runs_and_an_unchanged_one_is_reused(prefect, prefect_server):
