@@ -24,7 +24,7 @@ import pytest
 
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import free_port, settings, stop, wait_for
-from tests.flows.test_command import digests
+from tests.flows.test_command import assert_refused, digests
 from tests.flows.test_deployments import ask
 
 pytestmark = pytest.mark.slow
@@ -32,14 +32,15 @@ PATIENCE = 240.0  # seconds that anything may take here
 PASSWORD = f"p@ss/{secrets.token_hex(8)}%"  # with what an address must spell otherwise
 # Training takes long enough to be killed in, with checkpoints close together.
 OVERRIDES = {
+    "clean.val_fraction": 0.02,
     "tokenizer.vocab_size": 512,
     "pack.block_size": 32,
     "model.n_layer": 1,
     "model.n_embd": 32,
     "model.n_head": 2,
-    "train.steps": 400,
+    "train.steps": 300,
     "train.batch_size": 4,
-    "train.eval_every": 200,
+    "train.eval_every": 300,
     "train.checkpoint_every": 20,
     "sample.max_tokens": 5,
     "sample.evaluation_tokens": 0,
@@ -62,7 +63,6 @@ class Cluster:
     """A PostgreSQL of the tests' own."""
 
     port: int
-    process: subprocess.Popen
 
     def address(self, driver: str, database: str) -> str:
         return f"postgresql+{driver}://gpt:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
@@ -121,7 +121,7 @@ def postgres() -> Iterator[Cluster]:
             for database in ("prefect", "mlflow"):
                 connection.cursor().execute(f"create database {database}")
             connection.close()
-            yield Cluster(port, process)
+            yield Cluster(port)
         finally:
             process.send_signal(signal.SIGINT)  # disconnect everybody, and end
             process.wait(60)
@@ -166,6 +166,14 @@ def worker(env: dict[str, str], queue: str, log: Path) -> Iterator[subprocess.Po
         yield process
 
 
+def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
+    nobody = Cluster(free_port()).address("psycopg2", "mlflow")
+    away = gpt(tmp_path / "home", "runs", MLFLOW_TRACKING_URI=nobody)
+    assert_refused(away, "MLflow at postgresql+psycopg2://127.0.0.1", "Connection refused", "start it")
+    assert PASSWORD not in away.stderr
+    assert quote(PASSWORD, safe="") not in away.stderr
+
+
 def test_two_machines_make_what_one_makes(postgres, server, tmp_path):
     common = tmp_path / "common"
     shared = {"GPT_SHARED_HOME": str(common), "MLFLOW_TRACKING_URI": postgres.address("psycopg2", "mlflow")}
@@ -174,6 +182,8 @@ def test_two_machines_make_what_one_makes(postgres, server, tmp_path):
         name: environment(tmp_path / name / "home", PREFECT_HOME=str(tmp_path / name / "prefect"), **shared)
         for name in "ab"
     }
+    for name in "ab":
+        (tmp_path / name).mkdir()
     logs = {name: tmp_path / f"{name}.log" for name in "ab"}
 
     def prefect(*arguments: str) -> None:
