@@ -5,6 +5,8 @@ Notable: only the run's beginning needs MLflow, and says so when it is missing. 
 the same of the same: its status is RUNNING again, and its metrics go on where they ended.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -16,11 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import mlflow
 import sqlalchemy
-from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -40,21 +42,24 @@ from flows.recipes import Recipe
 from flows.stages import STAGES
 from flows.store import Artifact, git_state, lock
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 EXPERIMENT = "gpt"
 PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
 RESOURCES_EVERY = 10.0  # seconds between two looks at CPU, memory and GPU
 MLFLOW_PORT = 5000
 
-_current: ContextVar["Tracker | Untracked"] = ContextVar("tracker")
+_current: ContextVar[Tracker | Untracked] = ContextVar("tracker")
 
 
-def current() -> "Tracker | Untracked":
+def current() -> Tracker | Untracked:
     """The tracker of the run that this thread is in; outside of runs, one that records nothing."""
     return _current.get(Untracked())
 
 
 @contextmanager
-def run(recipe: Recipe) -> Iterator["Tracker"]:
+def run(recipe: Recipe) -> Iterator[Tracker]:
     """An MLflow run for one execution of the flow: finished, failed or killed as the flow ends, with what it had."""
     tracker = Tracker(recipe)
     if FlowRunContext.get():

@@ -28,7 +28,7 @@ from tests.flows.test_command import assert_refused, digests
 from tests.flows.test_deployments import ask
 
 pytestmark = pytest.mark.slow
-PATIENCE = 240.0  # seconds that anything may take here
+PATIENCE = 300.0  # seconds that anything may take here
 PASSWORD = f"p@ss/{secrets.token_hex(8)}%"  # with what an address must spell otherwise
 # Training takes long enough to be killed in, with checkpoints close together.
 OVERRIDES = {
