@@ -32,7 +32,7 @@ from prefect.context import FlowRunContext  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import UserError, matrix, progress, recipes, scoring, tracking  # noqa: E402
+from flows import UserError, alive, matrix, progress, recipes, scoring, tracking  # noqa: E402
 from flows.execute import card_markdown  # noqa: E402
 from flows.registry import CHAMPION  # noqa: E402
 from flows.scoring import BYTES, Entrant, Loaded, Text  # noqa: E402
@@ -42,18 +42,25 @@ from gpt.config import Runtime  # noqa: E402
 
 WRITTEN = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # how every model answers a prompt
 
-Names = Annotated[
-    list[str], Field(description="corpora, gpt-<corpus>/<version>, run ids or folders; none: every champion")
-]
-On = Annotated[list[str], Field(description="corpora on whose held-out text; none: those of the models")]
-Most = Annotated[int, Field(ge=1, description="bytes of held-out text a corpus; of more, documents are drawn")]
-Prompts = Annotated[list[str], Field(description="that each model goes on from; none: one of each corpus's recipe")]
+Most = Annotated[int, Field(ge=1)]
 
 
-@flow(name="compare", flow_run_name="compare", persist_result=False)
-def compare(models: Names = [], corpora: On = [], max_bytes: Most = BYTES, prompts: Prompts = []) -> dict:  # noqa: B006
+@flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[alive.hold])
+def compare(
+    models: list[str] = [],  # noqa: B006
+    corpora: list[str] = [],  # noqa: B006
+    max_bytes: Most = BYTES,
+    prompts: list[str] = [],  # noqa: B006
+) -> dict:
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, and let them answer one another's
-    prompts."""
+    prompts.
+
+    Args:
+        models: corpora, gpt-<corpus>/<version>, run ids or folders; none: every champion
+        corpora: on whose held-out text; none: those of the models
+        max_bytes: bytes of held-out text a corpus; of more, documents are drawn
+        prompts: that each model goes on from; none: one of each corpus's recipe
+    """
     store = Store(shared_home())
     with in_use(shared_home()), _run() as (client, run_id, url):
         entrants, notes = _entrants(store, models)

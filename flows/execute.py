@@ -2,13 +2,17 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from data_contracts import DataError
@@ -18,6 +22,8 @@ from flows.recipes import Recipe
 from flows.stages import STAGES, Job
 from flows.store import Artifact, Store
 
+GPU = "gpu"  # the limit that flows.arrange makes
+LEASE = 60.0  # seconds until the slot of a killed training is free again; Prefect's shortest
 CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
 
 
@@ -25,6 +31,13 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
     """The stage's artifact; a reused one as a `Reused` state, which Prefect shows and the caller receives as the artifact."""
     stage, tracker = STAGES[name], tracking.current()
     parameters = stage.parameters(recipe)
+
+    def make(folder: Path) -> dict:  # called for what is not reused, so that only a real training waits for its turn
+        with turn(recipe.runtime.processes) if name == "train" else nullcontext():
+            return stage.make(
+                Job(recipe, parameters, inputs, folder, report, tracker.step, partial(_evaluation, recipe))
+            )
+
     try:
         with progress.bar(name) as report:
             artifact = Store(shared_home(), progress.say).build(
@@ -33,9 +46,7 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
                 parameters,
                 {name: artifact.digest for name, artifact in inputs.items()},
                 stage.code(recipe),
-                lambda folder: stage.make(
-                    Job(recipe, parameters, inputs, folder, report, tracker.step, partial(_evaluation, recipe))
-                ),
+                make,
                 resumable=stage.resumable,
                 force=force,
             )
@@ -54,6 +65,29 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
     if artifact.reused:
         return Completed(name="Reused", message=f"{recipe.corpus}/{name}/{artifact.key} is up to date", data=artifact)
     return artifact
+
+
+@contextmanager
+def turn(processes: int) -> Iterator[None]:
+    """A slot of the server's limit for each device in use, waited for. A server without the limit, or none, is no obstacle."""
+    held = ExitStack()
+    try:
+        with suppress(ObjectNotFound), get_client(sync_client=True) as client:
+            slots = min(processes, client.read_global_concurrency_limit_by_name(GPU).limit)
+            # A server that is away for a while costs the slot, not the training.
+            ask = partial(concurrency, GPU, slots, lease_duration=LEASE, raise_on_lease_renewal_failure=False)
+            try:
+                held.enter_context(ask(max_retries=0))
+            except ConcurrencySlotAcquisitionError:
+                progress.say(f"waiting for {slots} of the slots of {GPU}: other trainings have them")
+                held.enter_context(ask())
+    except Exception as error:
+        progress.say(f"no slot of {GPU} to be had, going on without: {type(error).__name__}: {str(error)[:200]}")
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            held.close()
 
 
 def _evaluation(recipe: Recipe, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:

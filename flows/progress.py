@@ -5,9 +5,11 @@ Prefect is told at most every few seconds, since each update is a request, and i
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
@@ -57,9 +59,10 @@ def bar(stage: str) -> Iterator[Report]:
     )
     row = shown.add_task(stage, total=1.0, text="")
     artifact_id, last = None, -SECONDS
+    telling = threading.Thread()  # a server that is away holds up a request for minutes, and is not to hold up the work
 
     def report(fraction: float, text: str = "") -> None:
-        nonlocal artifact_id, last
+        nonlocal telling, last
         shown.update(row, completed=fraction, text=text)
         now = time.monotonic()
         if now - last < SECONDS:
@@ -67,16 +70,24 @@ def bar(stage: str) -> Iterator[Report]:
         last = now
         if to_terminal and shown.disable and fraction < 1:
             console.print(f"{stage:<9} {fraction:4.0%}  {text}", markup=False)
+        if FlowRunContext.get() and not telling.is_alive():
+            telling = threading.Thread(target=copy_context().run, args=(tell, fraction, text), daemon=True)
+            telling.start()
+
+    def tell(fraction: float, text: str) -> None:
+        nonlocal artifact_id
         with suppress(Exception):
-            if FlowRunContext.get() and artifact_id is None:
+            if artifact_id is None:
                 artifact_id = create_progress_artifact(
                     progress=100 * fraction, key=f"progress-{stage}", description=text or stage
                 )
-            elif artifact_id is not None:
+            else:
                 update_progress_artifact(artifact_id, progress=100 * fraction, description=text or stage)
 
     with shown:
         yield report
+    if telling.ident:
+        telling.join(SECONDS)
     if artifact_id is not None:
         with suppress(Exception):
             update_progress_artifact(artifact_id, progress=100.0)

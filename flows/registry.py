@@ -39,6 +39,17 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
     return chosen
 
 
+def known(corpus: str, decoder: Artifact) -> str:
+    """`gpt-<corpus>/<version>` if the decoder has its name and the run that gave it ended well; nothing otherwise."""
+    client, name = mlflow.MlflowClient(), f"gpt-{corpus}"
+    with suppress(MlflowException):
+        for version in client.search_model_versions(f"name = '{name}'"):
+            digest, run = version.tags.get("digest"), version.run_id
+            if digest == decoder.digest and client.get_run(run).info.status == "FINISHED":
+                return f"{name}/{version.version}"
+    return ""
+
+
 def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Artifact, name: str) -> str:
     """The version that holds this decoder, made when there is none."""
     client = tracker.client

@@ -49,6 +49,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "longest_overlap": repeated,
         "facts": known,
         "model": model,
+        "champion": tracker.tagged.get("champion", ""),
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {
@@ -57,7 +58,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         },
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.tags({"mlflow.note.content": description(recipe, summary, tracker.tagged.get("champion", ""))})
+    tracker.tags({"mlflow.note.content": description(recipe, summary)})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     tracker.step(0, once | {"peak_memory_bytes": summary["peak_memory_bytes"]})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
@@ -110,8 +111,9 @@ def tell_prefect(recipe: Recipe, tracker: Tracker, stages: dict[str, Artifact], 
     create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
 
 
-def description(recipe: Recipe, summary: dict, verdict: str) -> str:
+def description(recipe: Recipe, summary: dict) -> str:
     """What stands at the top of the run's page, as Markdown."""
+    verdict = summary["champion"]
     bits = {"**this model**": summary["val_bpb"]} | summary["baselines"]
     ranked = sorted(bits.items(), key=lambda item: item[1])
     decoder, seconds = summary["stages"]["train"], sum(s["seconds"] for s in summary["stages"].values())

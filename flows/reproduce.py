@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
@@ -30,10 +29,9 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from prefect import flow  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.states import Failed  # noqa: E402
-from pydantic import Field  # noqa: E402
 
 from data_contracts import DataError, sources  # noqa: E402
-from flows import UserError, recipes, record, tracking  # noqa: E402
+from flows import UserError, alive, recipes, record, tracking  # noqa: E402
 from flows.models import REGISTERED, mlflow_run, version_of  # noqa: E402
 from flows.progress import say  # noqa: E402
 from flows.recipes import Recipe  # noqa: E402
@@ -112,15 +110,19 @@ class Plan:
             )
 
 
-@flow(name="reproduce", flow_run_name="{run_id}", persist_result=False)
+@flow(name="reproduce", flow_run_name="{run_id}", persist_result=False, on_running=[alive.hold])
 def reproduce(
-    run_id: Annotated[
-        str, Field(description="MLflow's id of a finished training, or a model such as gpt-wiki@champion")
-    ],
-    home: Annotated[str | None, Field(description="folder to build in, instead of one below the home")] = None,
-    anyway: Annotated[bool, Field(description="go on if something that matters differs from the record")] = False,
+    run_id: str,
+    home: str | None = None,
+    anyway: bool = False,
 ) -> dict:
-    """Make a run again from its record, and log to MLflow what matches. Returns the verdict; one that differs as a failure."""
+    """Make a run again from its record, and log to MLflow what matches. Returns the verdict; one that differs as a failure.
+
+    Args:
+        run_id: MLflow's id of a finished training, or a model such as gpt-wiki@champion
+        home: folder to build in, instead of one below the home
+        anyway: go on if something that matters differs from the record
+    """
     made = plan(read(run_id))
     for line in made.lines():
         say(line)

@@ -21,27 +21,23 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.deployments import run_deployment  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
-from prefect.states import State  # noqa: E402
+from prefect.runtime import deployment  # noqa: E402
+from prefect.states import Completed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import UserError, recipes, report, tracking  # noqa: E402
+from flows import UserError, alive, recipes, registry, report, tracking  # noqa: E402
 from flows.environment import shared_home  # noqa: E402
 from flows.execute import execute  # noqa: E402
 from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
-from flows.store import Artifact, in_use  # noqa: E402
+from flows.store import Artifact, Store, in_use, touch  # noqa: E402
+from flows.why import why  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
-Corpus = Annotated[str, Field(pattern=CORPUS_PATTERN, description="name of the corpus; gpt corpora lists them")]
-ModelSize = Annotated[Size | None, Field(description="model size, instead of the recipe's; auto: by bytes and device")]
-Steps = Annotated[int | None, Field(ge=1, description="training steps, instead of the recipe's")]
-Minutes = Annotated[float | None, Field(gt=0, description="as many training steps as end in time, instead of steps")]
-Overrides = Annotated[
-    dict[str, bool | int | float | str | list[str]], Field(description='settings by name, such as {"train.lr": 0.001}')
-]
-SourcePath = Annotated[str | None, Field(description="folder or file to read instead of the recipe's source")]
-Force = Annotated[StageName | None, Field(description="run this stage even if nothing changed")]
-Until = Annotated[Literal["clean", "pack"], Field(description="the last stage; clean: to look at the data card")]
-ThenTrain = Annotated[bool, Field(description="afterwards start train/<corpus> with the same parameters")]
+# Prefect's form takes limits from these types, and its help from the `Args` of a flow's docstring.
+Corpus = Annotated[str, Field(pattern=CORPUS_PATTERN)]
+Steps = Annotated[int | None, Field(ge=1)]
+Minutes = Annotated[float | None, Field(gt=0)]
+Overrides = dict[str, bool | int | float | str | list[str]]
 plain = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -75,19 +71,31 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
 
 
-@flow(name="prepare", flow_run_name="{corpus}", persist_result=False)
+@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[alive.hold])
 def prepare(
     corpus: Corpus,
-    size: ModelSize = None,
+    size: Size | None = None,
     steps: Steps = None,
     minutes: Minutes = None,
     overrides: Overrides = {},  # noqa: B006
-    source: SourcePath = None,
-    force: Force = None,
-    until: Until = "pack",
-    then_train: ThenTrain = False,
+    source: str | None = None,
+    force: StageName | None = None,
+    until: Literal["clean", "pack"] = "pack",
+    then_train: bool = False,
 ) -> Artifact:
-    """The stages of a corpus that need no GPU, for a training that then finds them done. Recorded by no MLflow run."""
+    """The stages of a corpus that need no GPU, for a training that then finds them done. Recorded by no MLflow run.
+
+    Args:
+        corpus: name of the corpus; gpt corpora lists them
+        size: model size, instead of the recipe's; auto: by bytes and device
+        steps: training steps, instead of the recipe's
+        minutes: as many training steps as end in time, instead of steps
+        overrides: settings by name, such as {"train.lr": 0.001}
+        source: folder or file to read instead of the recipe's source
+        force: run this stage even if nothing changed
+        until: the last stage; clean: to look at the data card
+        then_train: afterwards start train/<corpus> with the same parameters
+    """
     asked = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
     recipe = recipes.load(corpus, **asked)
     with in_use(shared_home()):
@@ -105,20 +113,50 @@ def prepare(
     return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
-@flow(name="train", flow_run_name="{corpus}", persist_result=False)
+@flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[alive.hold])
 def train(
     corpus: Corpus,
-    size: ModelSize = None,
+    size: Size | None = None,
     steps: Steps = None,
     minutes: Minutes = None,
     overrides: Overrides = {},  # noqa: B006
-    source: SourcePath = None,
-    force: Force = None,
-) -> dict:
-    """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged."""
-    return pipeline(
-        recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides), force
-    )
+    source: str | None = None,
+    force: StageName | None = None,
+    refresh: bool = False,
+) -> dict | State:
+    """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged.
+
+    Args:
+        corpus: name of the corpus; gpt corpora lists them
+        size: model size, instead of the recipe's; auto: by bytes and device
+        steps: training steps, instead of the recipe's
+        minutes: as many training steps as end in time, instead of steps
+        overrides: settings by name, such as {"train.lr": 0.001}
+        source: folder or file to read instead of the recipe's source
+        force: run this stage even if nothing changed
+        refresh: do nothing if the corpus was never trained here; for schedules
+    """
+    recipe = recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
+    if refresh and not Store(shared_home()).manifests(corpus, "train"):
+        return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
+    if deployment.id and not force and (model := unchanged(recipe)):
+        return Completed(
+            name="Unchanged", message=f"all five stages of {corpus} are up to date; {model} is their model"
+        )
+    summary = pipeline(recipe, force)
+    return Completed(message=f"{summary['model'] or 'not registered'}; {summary['champion']}", data=summary)
+
+
+def unchanged(recipe: Recipe) -> str:
+    """The registered model that the five stages would come to again, if none of them has anything to do."""
+    with in_use(shared_home()):
+        reasons = why(Store(shared_home()), recipe)
+        if any(reason.runs for reason in reasons):
+            return ""
+        model = registry.known(recipe.corpus, reasons[-1].artifact)
+        for reason in reasons if model else ():
+            touch(reason.artifact)
+    return model
 
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:

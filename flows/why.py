@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flows.recipes import Recipe, settled
 from flows.stages import STAGES
-from flows.store import Store, differences, make_key
+from flows.store import Artifact, Store, differences, make_key
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,8 @@ class Reason:
     stage: str
     runs: bool
     because: str
+    artifact: Artifact | None = None
+    """what would be reused"""
 
 
 def why(store: Store, recipe: Recipe) -> list[Reason]:
@@ -40,7 +42,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
         if found and not damage:
             digests[name] = found.digest
             recipe = settled(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
-            reasons.append(Reason(name, False, f"{found.key} is up to date"))
+            reasons.append(Reason(name, False, f"{found.key} is up to date", found))
         elif damage:
             digests[name] = found.digest  # it is rebuilt to the same bytes
             reasons.append(Reason(name, True, "; ".join(damage)))

@@ -1,131 +1,140 @@
 """`prefect deployment run` against a real server, work pool and worker, from prefect.yaml, as the README tells it."""
 
 import json
-import subprocess
-import sys
-import urllib.request
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment
-from tests.flows.conftest import stop
+from flows import recipes
+from tests.flows.workshop import Workshop
 
 pytestmark = pytest.mark.slow
 SMALL = {"tokenizer.vocab_size": 512, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
          "train.eval_every": 5, "sample.max_tokens": 5, "runtime.threads": 1}  # fmt: skip
+FIVE = ["download", "clean", "tokenize", "pack", "train"]
+TRAIN = ("deployment", "run", "train/python-docs", "--watch", "-p", "steps=10", "-p", f"overrides={json.dumps(SMALL)}")
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory, prefect_server):
-    """The `prefect` command, with everything deployed and a worker polling."""
-    folder = tmp_path_factory.mktemp("worker")
-    more = environment(
-        folder / "home",
-        PREFECT_API_URL=prefect_server,
-        PREFECT_HOME=str(folder / "prefect"),
-        PREFECT_WORKER_QUERY_SECONDS="2",
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("worker") / "home"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory, home):
+    """With a worker that lives in this home."""
+    shop = Workshop(tmp_path_factory.mktemp("server"))
+    try:
+        shop.start_worker(home)
+        yield shop
+    finally:
+        shop.close()
+
+
+def newest(shop: Workshop, flow: str) -> dict:
+    """The last that was not started by its schedule."""
+    asked = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"}
+    return next(run for run in shop.ask("flow_runs/filter", asked) if not run["auto_scheduled"])
+
+
+def test_every_recipe_has_its_deployment_and_each_its_queue(shop):
+    queues = {row["name"]: row["work_queue_name"] for row in shop.ask("deployments/filter", {})}
+    gpu = dict.fromkeys([*recipes.names(), "all", "run"], "gpu")
+    assert queues == gpu | {"corpus": "cpu", "weekly": "cpu"}
+
+
+def test_the_form_of_every_parameter_has_a_name_a_type_and_help(shop):
+    for row in shop.ask("deployments/filter", {}):
+        for name, shown in row["parameter_openapi_schema"]["properties"].items():
+            assert shown["title"] == name, row["name"]
+            assert len(shown.get("description", "")) > 10, (row["name"], name)
+            assert shown.keys() & {"type", "anyOf", "enum", "allOf", "$ref"}, (row["name"], name)
+            assert "default" in shown or name in row["parameter_openapi_schema"].get("required", []), (
+                row["name"],
+                name,
+            )
+    shown = shop.ask("deployments/name/train/wiki")["parameter_openapi_schema"]["properties"]
+    assert {"type": "integer", "minimum": 1} in shown["steps"]["anyOf"]
+    assert {"type": "number", "exclusiveMinimum": 0} in shown["minutes"]["anyOf"]
+    assert shown["corpus"]["pattern"] == recipes.CORPUS_PATTERN
+    assert any("nano" in one.get("enum", []) for one in shown["size"]["anyOf"])
+    assert {"enum": FIVE, "type": "string"} in shown["force"]["anyOf"]
+
+
+def test_every_corpus_has_a_schedule_of_its_own_hour(shop):
+    schedules = {
+        row["name"]: [
+            (s["schedule"]["cron"], s["schedule"]["timezone"], s["active"], s["parameters"]) for s in row["schedules"]
+        ]
+        for row in shop.ask("deployments/filter", {})
+    }
+    assert {name: len(found) for name, found in schedules.items() if found} == dict.fromkeys(
+        [*recipes.names(), "weekly"], 1
     )
-
-    def prefect(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "prefect", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=more, capture_output=True, text=True, timeout=400)
-
-    assert prefect("work-pool", "create", "gpt", "--type", "process").returncode == 0
-    deployed = prefect("--no-prompt", "deploy", "--all")
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        "gpt",
-        "--type",
-        "process",
-        "--install-policy",
-        "never",
-    ]
-    with (folder / "worker.log").open("w") as log:
-        worker = subprocess.Popen(command, cwd=ROOT, env=more, stdout=log, stderr=log)
-        yield prefect
-        stop(worker)
+    assert len({cron for ((cron, *_),) in filter(None, schedules.values())}) == len(recipes.names()) + 1
+    assert [name for name, found in schedules.items() if found and not found[0][2]] == ["wiki"]
+    assert all(schedules[name][0][3] == {"refresh": True} for name in recipes.names())
 
 
-def ask(server: str, what: str, **body) -> list[dict]:
-    request = urllib.request.Request(
-        f"{server}/{what}/filter", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def newest_run(server: str, name: str) -> dict:
-    runs = ask(
-        server,
-        "flow_runs",
-        flow_runs={"name": {"any_": [name]}, "deployment_id": {"is_null_": False}},
-        sort="START_TIME_DESC",
-    )
-    return runs[0]
-
-
-def states(server: str, run: dict) -> dict[str, str]:
-    tasks = ask(server, "task_runs", flow_runs={"id": {"any_": [run["id"]]}})
-    return {task["name"]: task["state"]["name"] for task in tasks}
-
-
-def test_every_recipe_has_its_deployment(prefect, prefect_server):
-    from flows import recipes
-
-    assert {row["name"] for row in ask(prefect_server, "deployments")} == {*recipes.names(), "corpus", "all", "run"}
-
-
-def test_a_deployment_runs_and_an_unchanged_one_is_reused(prefect, prefect_server):
-    command = (
-        "deployment",
-        "run",
-        "train/python-docs",
-        "--watch",
-        "-p",
-        "steps=10",
-        "-p",
-        f"overrides={json.dumps(SMALL)}",
-    )
-    first = prefect(*command)
+def test_a_deployment_runs_and_an_unchanged_one_does_nothing(shop):
+    first = shop.prefect(*TRAIN)
     assert first.returncode == 0, first.stdout + first.stderr
-    run = newest_run(prefect_server, "python-docs")
-    assert states(prefect_server, run) == dict.fromkeys(["download", "clean", "tokenize", "pack", "train"], "Completed")
-    artifacts = ask(prefect_server, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
-    shown = {artifact["key"]: artifact for artifact in artifacts}
+    run = newest(shop, "train")
+    assert shop.tasks(run["id"]) == dict.fromkeys(FIVE, "Completed")
+    assert run["state"]["message"] == "gpt-python-docs/1; version 1 is the first"
+    shown = shop.artifacts(run["id"])
     assert "runs?workflowType=machine_learning" in shown["mlflow-python-docs"]["data"]
     table = json.loads(shown["stages-python-docs"]["data"])
-    assert [row["stage"] for row in table] == ["download", "clean", "tokenize", "pack", "train"]
+    assert [row["stage"] for row in table] == FIVE
     assert "progress-train" in shown
 
-    assert prefect(*command).returncode == 0
-    again = newest_run(prefect_server, "python-docs")
+    assert shop.prefect(*TRAIN).returncode == 0
+    again = newest(shop, "train")
     assert again["id"] != run["id"]
-    assert set(states(prefect_server, again).values()) == {"Reused"}
-
-
-def test_a_failing_run_ends_with_an_exit_code(prefect, prefect_server):
-    failing = prefect(
-        "deployment", "run", "train/python-docs", "--watch", "-p", 'overrides={"tokenizer.vocab_size": 900000}'
+    assert again["state"]["name"] == "Unchanged"
+    assert (
+        again["state"]["message"] == "all five stages of python-docs are up to date; gpt-python-docs/1 is their model"
     )
+    assert shop.tasks(again["id"]) == {}
+
+
+def test_what_was_trained_is_compared_and_made_again(shop, home):
+    compared = shop.run("compare/all", max_bytes=2000)
+    made = shop.run("reproduce/run", run_id="gpt-python-docs@champion")
+    assert shop.wait(compared, "Completed")
+    assert "gpt-python-docs" in shop.artifacts(compared)["comparison"]["data"]
+    assert shop.wait(made, "Completed")
+    assert set(shop.tasks(made).values()) == {"Completed"}
+    (verdict,) = home.glob("reproductions/*/reproduction.json")
+    assert json.loads(verdict.read_text())["verdict"] == "identical"
+
+
+def test_a_prepared_corpus_is_trained_by_another_deployment(shop):
+    changed = SMALL | {"clean.min_chars": 40}
+    prepared = shop.run("prepare/corpus", corpus="python-docs", steps=5, overrides=changed, then_train=True)
+    assert shop.wait(prepared, "Completed")["work_queue_name"] == "cpu"
+    assert shop.tasks(prepared).keys() == {*FIVE[:4]}
+    trained = newest(shop, "train")
+    assert trained["work_queue_name"] == "gpu"
+    shop.wait(trained["id"], "Completed")
+    assert shop.tasks(trained["id"]) == dict.fromkeys(FIVE[:4], "Reused") | {"train": "Completed"}
+
+
+def test_a_failing_run_ends_with_an_exit_code(shop):
+    failing = shop.prefect(*TRAIN[:4], "-p", f"overrides={json.dumps(SMALL | {'pack.block_size': 100000})}")
     assert failing.returncode not in (0, None)
-    run = newest_run(prefect_server, "python-docs")
+    run = newest(shop, "train")
     assert run["state"]["type"] == "FAILED"
-    assert "largest possible" in run["state"]["message"]
+    assert "at most" in run["state"]["message"]
 
 
 @pytest.mark.parametrize(
     "parameter",
     ["steps=0", "steps=many", "size=huge", "force=packing", "corpus=Not A Name", "overrides=[1]", "stepz=3"],
 )
-def test_a_bad_parameter_is_refused_before_a_run_exists(prefect, prefect_server, parameter):
-    before = len(ask(prefect_server, "flow_runs"))
-    refused = prefect("deployment", "run", "train/python-docs", "-p", parameter)
+def test_a_bad_parameter_is_refused_before_a_run_exists(shop, parameter):
+    before = shop.ask("flow_runs/count", {})
+    refused = shop.prefect(*TRAIN[:3], "-p", parameter)
     assert refused.returncode != 0
     assert parameter.split("=")[0] in refused.stdout + refused.stderr
-    assert len(ask(prefect_server, "flow_runs")) == before
+    assert shop.ask("flow_runs/count", {}) == before

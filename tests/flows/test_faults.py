@@ -1,18 +1,30 @@
-"""Killed, stopped and interrupted in every stage: a rerun ends with the bytes of an undisturbed run."""
+"""Killed, stopped, cut off and damaged: what ends well, or a rerun ends with the bytes of an undisturbed run.
 
+MLflow that is gone: test_outbox.py. A full disk: test_command.py.
+"""
+
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import alive
+from flows.arrange import arrange
 from tests.conftest import ROOT, environment, gpt
+from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.conftest import settings
 from tests.flows.test_command import STAGES, digests
+from tests.flows.workshop import Workshop, until
 
 pytestmark = pytest.mark.slow
 # python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
@@ -29,6 +41,7 @@ SETTINGS = {
     "runtime.threads": 1,
 }
 TRAIN = ("train", "python-docs", *settings(SETTINGS))
+told: dict[str, list[int]] = {}
 
 
 def statuses(home: Path) -> list[str]:
@@ -37,45 +50,121 @@ def statuses(home: Path) -> list[str]:
         return [status for (status,) in database.execute("select status from runs order by start_time")]
 
 
+@contextmanager
+def injected(fault: str, times: int = 1) -> Iterator[None]:
+    """For the table: faults injected, and survived if nothing is raised."""
+    counts = told.setdefault(fault, [0, 0])
+    counts[0] += times
+    yield
+    counts[1] += times
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(request) -> Iterator[None]:
+    yield
+    rows = [f"{fault:<48} {times:>8} {survived:>8} {times - survived:>6}" for fault, (times, survived) in told.items()]
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("", f"{'fault':<48} {'injected':>8} {'survived':>8} {'lost':>6}", *rows, sep="\n")
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, prefect_server) -> dict[str, str]:
+def shop(tmp_path_factory):
+    shop = Workshop(tmp_path_factory.mktemp("server"))
+    try:
+        yield shop
+    finally:
+        shop.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed_home(tmp_path_factory, shop) -> Path:
     home = tmp_path_factory.mktemp("undisturbed") / "home"
-    result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
+    result = gpt(home, *TRAIN, PREFECT_API_URL=shop.api)
     assert result.returncode == 0, result.stderr
-    return digests(home)
+    return home
 
 
-def run_until(home: Path, server: str, stage: str, sent: signal.Signals) -> int:
-    """Start the flow, send the signal while `stage` is being built, and return the exit code."""
-    command = [sys.executable, "-m", "flows.cli", *TRAIN]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment(home, PREFECT_API_URL=server),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    folder = home / "artifacts" / "python-docs" / stage
-    until = time.monotonic() + 120
-    while not list(folder.glob(".building-*")) or (
-        stage == "train" and not list(folder.glob(".building-*/state/step-*"))
-    ):
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < until
-        time.sleep(0.001)
-    process.send_signal(sent)
-    code = process.wait(60)
-    assert not list(folder.glob("[!.]*")), f"{stage} was finished before the signal came"
-    return code
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_home) -> dict[str, str]:
+    return digests(undisturbed_home)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_stopped_in_every_stage(tmp_path, prefect_server, undisturbed, sent):
-    home = tmp_path / "home"
-    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}[sent]
-    assert [run_until(home, prefect_server, stage, sent) for stage in STAGES] == [expected] * len(STAGES)
-    result = gpt(home, *TRAIN, PREFECT_API_URL=prefect_server)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Where much happens."""
+    return tmp_path_factory.mktemp("disturbed") / "home"
+
+
+@pytest.fixture
+def here(shop, home, monkeypatch):
+    """This process takes part in the workshop: its functions can be called."""
+    monkeypatch.setenv("GPT_HOME", str(home))
+    with temporary_settings({PREFECT_API_URL: shop.api}):
+        yield
+
+
+class Watch:
+    """Sees when a stage is in the middle of being made."""
+
+    def __init__(self, home: Path):
+        self.home, self.seen = home, set()
+
+    def until_in(self, stage: str, going_on=lambda: True) -> None:
+        """Of a training: when it has saved a state that was not there the last time."""
+        folder = self.home / "artifacts" / "python-docs" / stage
+
+        def inside() -> set[Path]:
+            assert going_on(), f"it ended before it was in {stage}"
+            found = set(folder.glob(".building-*/state/step-*" if stage == "train" else ".building-*"))
+            return found - self.seen
+
+        self.seen |= until(inside, f"in the middle of {stage}")
+
+    def unfinished(self, stage: str) -> bool:
+        return not list((self.home / "artifacts" / "python-docs" / stage).glob("[!.]*"))
+
+
+def start(home: Path, api: str, *more: str) -> subprocess.Popen:
+    command, env = [sys.executable, "-m", "flows.cli", *TRAIN, *more], environment(home, PREFECT_API_URL=api)
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, home, undisturbed, here):
+    watch = Watch(home)
+    with injected("worker and flow run killed, once in each stage", 5):
+        for stage in STAGES:
+            if stage == "download":  # this one is found by the automation, the others as gpt up finds them
+                arrange(silence=timedelta(seconds=120))
+            worker = shop.start_worker(home)
+            run = shop.run("train/python-docs", overrides=SETTINGS)
+            watch.until_in(stage)
+            shop.kill(worker)
+            assert watch.unfinished(stage)
+            assert shop.ask(f"flow_runs/{run}")["state"]["name"] == "Running"
+            if stage == "download":
+                assert "No heartbeat" in shop.wait(run, "Crashed")["state"]["message"]
+                for automation in shop.ask("automations/filter", {}):
+                    shop.ask(f"automations/{automation['id']}", method="DELETE")
+            else:
+                until(alive.bury, "the dead run is found")
+                assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
+
+    worker = shop.start_worker(home)
+    with injected("flow run killed, its worker not"):
+        run = shop.run("train/python-docs", overrides=SETTINGS)
+        watch.until_in("train")
+        for child in worker.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        assert watch.unfinished("train")
+        shop.wait(run, "Crashed")  # the worker tells
+    with injected("worker killed, its flow run not"):
+        run = shop.run("train/python-docs", overrides=SETTINGS)
+        watch.until_in("train")
+        worker.kill()
+        assert shop.tasks(run)["train"] == "Running"
+        shop.wait(run, "Completed")
+
     assert digests(home) == undisturbed
     assert statuses(home) == ["FINISHED"]  # all of them continued the one MLflow run
     with sqlite3.connect(home / "mlflow.db") as database:
@@ -84,6 +173,114 @@ def test_stopped_in_every_stage(tmp_path, prefect_server, undisturbed, sent):
         assert database.execute(counted + "'val/bpb'").fetchone() == (2, 2, 120)
         ((doubled,),) = database.execute("select count(*) - count(distinct key || ' ' || step) from metrics")
         assert doubled == 0
+
+
+def test_the_server_is_started_again_in_the_middle_of_a_training(shop, home, undisturbed, here):
+    arrange()  # with a limit, whose slot the training holds
+    worker, watch = shop.start_worker(home), Watch(home)
+    with injected("Prefect's server killed and started again"):
+        run = shop.run("train/python-docs", overrides=SETTINGS, force="train")
+        watch.until_in("train")
+        assert shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 1
+        shop.kill(psutil.Process(shop.server.pid))
+        shop.server.wait()
+        shop.start_server()
+        shop.wait(run, "Completed")
+        assert digests(home) == undisturbed
+        until(lambda: shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 0, "the slot comes back")
+    shop.kill(worker)
+
+
+def test_damage_in_every_stage_is_found_and_mended(shop, home, undisturbed):
+    worker = shop.start_worker(home)
+    with injected("a flipped byte in an artifact of each stage", 5):
+        shop.wait(shop.run("train/python-docs", overrides=SETTINGS), "Completed", "Unchanged")
+        for folder in home.glob("artifacts/python-docs/*/[!.]*"):
+            largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+            content = bytearray(largest.read_bytes())
+            content[len(content) // 2] ^= 1
+            largest.write_bytes(content)
+        run = shop.run("train/python-docs", overrides=SETTINGS)
+        shop.wait(run, "Completed")
+        assert shop.tasks(run) == dict.fromkeys(STAGES, "Completed")
+        assert digests(home) == undisturbed
+        assert gpt(home, "verify").returncode == 0
+    shop.kill(worker)
+
+
+def test_two_workers_and_the_same_corpus_at_once(shop, tmp_path, undisturbed):
+    workers = [shop.start_worker(tmp_path / "home", "--limit", "1") for _ in range(2)]
+    with injected("two workers, the same corpus at the same time"):
+        runs = [shop.run("prepare/corpus", corpus="python-docs", overrides=SETTINGS),
+                shop.run("train/python-docs", overrides=SETTINGS)]  # fmt: skip
+        for run in runs:
+            shop.wait(run, "Completed")
+        prepared, trained = map(shop.tasks, runs)
+        assert [sorted((prepared[s], trained[s])) for s in STAGES[:4]] == [["Completed", "Reused"]] * 4
+        assert digests(tmp_path / "home") == undisturbed
+    for worker in workers:
+        shop.kill(worker)
+
+
+def test_one_of_two_processes_killed(shop, tmp_path, undisturbed_home):
+    home, two = tmp_path / "home", settings({"runtime.parallel": "ddp", "runtime.processes": 2})
+    for stage in STAGES[:4]:
+        shutil.copytree(*(one / "artifacts" / "python-docs" / stage for one in (undisturbed_home, home)))
+    training = start(home, shop.api, *two)
+    with injected("kill -9 of one of two processes of a training"):
+        Watch(home).until_in("train", lambda: training.poll() is None)
+        ranks = [p for p in psutil.Process(training.pid).children() if "gpt.trainer" in p.cmdline()]
+        assert len(ranks) == 2
+        ranks[1].kill()
+        assert training.wait(300) not in (0, None)
+        assert not psutil.wait_procs(ranks, timeout=60)[1]
+        result = gpt(home, *TRAIN, *two, PREFECT_API_URL=shop.api)
+        assert result.returncode == 0, result.stderr
+        (manifest,) = home.glob("artifacts/python-docs/train/[!.]*/manifest.json")
+        assert '"resumed_from": 0' not in manifest.read_text()
+        assert statuses(home) == ["FINISHED"]
+
+
+def test_the_network_goes_away_in_a_download(shop, tmp_path):
+    text = b"".join(b"MIRANDA:\nO brave new world, number %d.\n\n" % i for i in range(9000))
+    home, ranges = tmp_path / "home", {"Accept-Ranges": "bytes"}
+
+    def command(stub: Stub) -> list[str]:
+        where = {"source.url": f"{stub.url}/input.txt", "source.sha256": sha256(text).hexdigest()}
+        return [sys.executable, "-m", "flows.cli", "clean", "shakespeare", *settings(where)]
+
+    env = environment(home, PREFECT_API_URL=shop.api)
+    with injected("the network gone in a download"):
+        with Stub() as stub:
+            stub.files["/input.txt"] = [Reply(body=text, headers=ranges, cut=200_000, stall=True)]
+            cut = subprocess.Popen(command(stub), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+            until(lambda: [p for p in home.rglob("*") if p.name.startswith("input.txt") and p.stat().st_size],
+                  "some of it is here")  # fmt: skip
+        errors = cut.communicate(timeout=300)[1]
+        assert cut.returncode == 2, errors
+        assert "cannot download" in errors
+        with Stub() as stub:
+            stub.files["/input.txt"] = [Reply(body=text, headers=ranges)]
+            again = subprocess.run(command(stub), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+            assert again.returncode == 0, again.stderr
+            assert stub.requests[0].startswith("GET /input.txt bytes=")  # it went on where it was
+
+
+def test_stopped_in_every_stage(shop, tmp_path, undisturbed):
+    """By Ctrl-C and by SIGTERM in turn, and in the training by both."""
+    home, signals = tmp_path / "home", [signal.SIGINT, signal.SIGTERM]
+    watch = Watch(home)
+    with injected("Ctrl-C and SIGTERM, in each stage", 6):
+        for number, stage in enumerate([*STAGES, "train"]):
+            process, sent = start(home, shop.api), signals[number % 2]
+            watch.until_in(stage, lambda process=process: process.poll() is None)
+            process.send_signal(sent)
+            assert process.wait(120) == 128 + sent
+            assert watch.unfinished(stage), f"{stage} was finished before the signal came"
+        result = gpt(home, *TRAIN, PREFECT_API_URL=shop.api)
+        assert result.returncode == 0, result.stderr
+        assert digests(home) == undisturbed
+        assert statuses(home) == ["FINISHED"]
 
 
 def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
@@ -99,10 +296,7 @@ def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
 
     command = [sys.executable, "-m", "flows.cli", *TRAIN]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path / "home"), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 100
-    while not list(tmp_path.glob("home/artifacts/*/*/.building-*")):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: list(tmp_path.glob("home/artifacts/*/*/.building-*")), "a stage is being made")
     process.kill()
     process.wait()
     assert len(servers()) == 1
@@ -111,8 +305,8 @@ def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
     assert statuses(tmp_path / "home") == ["KILLED", "FINISHED"]  # another recipe's run did not continue it
 
 
-def test_two_fresh_homes_give_the_same_digests(tmp_path, prefect_server, undisturbed):
+def test_two_fresh_homes_give_the_same_digests(tmp_path, shop, undisturbed):
     """Also with the hash seed and the working directory of another process."""
-    result = gpt(tmp_path / "home", *TRAIN, PREFECT_API_URL=prefect_server, PYTHONHASHSEED="7")
+    result = gpt(tmp_path / "home", *TRAIN, PREFECT_API_URL=shop.api, PYTHONHASHSEED="7")
     assert result.returncode == 0, result.stderr
     assert digests(tmp_path / "home") == undisturbed

@@ -1,0 +1,106 @@
+"""The flow that looks after a home week by week: what died, what is damaged, what nobody needs any more.
+
+prefect deployment run maintain/weekly -p dry_run=true --watch
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+
+from flows import environment  # noqa: E402
+
+environment.prepare()
+
+import mlflow  # noqa: E402
+from prefect import flow  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.states import Completed, Failed, State  # noqa: E402
+from pydantic import Field  # noqa: E402
+
+from flows import UserError, alive, outbox, tracking  # noqa: E402
+from flows.environment import home, shared_home  # noqa: E402
+from flows.progress import say  # noqa: E402
+from flows.store import Store, idle, in_use, to_artifact  # noqa: E402
+
+DAY = 86400.0
+Keep = Annotated[int, Field(ge=0, le=1000)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+Row = dict[str, str]
+
+
+@flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[alive.hold])
+def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
+    """Bury dead runs, prune artifacts, verify the others, and let go of old failed runs. Fails if an artifact is damaged.
+
+    Args:
+        keep: trained models to keep of each corpus, newest first, with all they were made from
+        days: days that MLflow keeps a run which failed or was killed
+        dry_run: only tell what would be done
+    """
+    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in alive.bury(dry_run)]
+    rows += spool(dry_run)
+    rows += prune(keep, dry_run)
+    rows += retire(days, dry_run)
+    rows += (damaged := verify())
+    for row in rows:
+        say(f"{row['what']}: {row['which']}: {row['done']}")
+    create_table_artifact(table=rows or [{"what": "nothing to do", "which": "", "done": ""}], key="maintenance",
+                          description="A dry run: nothing was done" if dry_run else "Maintenance")  # fmt: skip
+    if damaged:
+        return Failed(name="Damaged", message=f"{len(damaged)} artifacts are damaged; the next run builds them again")
+    return Completed(message=f"{len(rows)} things " + ("to do" if dry_run else "done"), data=rows)
+
+
+def prune(keep: int, dry_run: bool) -> list[Row]:
+    """As gpt prune. While a run is in progress nothing goes."""
+    try:
+        with idle(shared_home()):
+            folders = Store(shared_home()).prunable(keep)
+            rows = [
+                {"what": "artifact", "which": str(f.relative_to(shared_home())), "done": "removed"} for f in folders
+            ]
+            for folder in folders if not dry_run else ():
+                shutil.rmtree(folder)
+            return rows
+    except UserError as error:
+        return [{"what": "artifacts", "which": "all", "done": f"not pruned: {error}"}]
+
+
+def verify() -> list[Row]:
+    """The damaged artifacts. Reads every byte of all."""
+    store = Store(shared_home())
+    with in_use(shared_home()):
+        told = ((m, store.damage(to_artifact(m))) for m in store.manifests())
+        return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in told if lines]
+
+
+def retire(days: int, dry_run: bool) -> list[Row]:
+    """Delete MLflow's old failed and killed runs, but none that a registered model came from."""
+    experiment, client = tracking.experiment_id(), mlflow.MlflowClient()
+    before = int(1000 * (time.time() - days * DAY))
+    rows = []
+    with tracking.answering():
+        named = {version.run_id for version in client.search_model_versions()}
+        for status in ("FAILED", "KILLED"):
+            old = f"attributes.status = '{status}' and attributes.start_time < {before}"
+            for run in client.search_runs([experiment], old, max_results=1000):
+                if run.info.run_id not in named:
+                    rows.append({"what": "MLflow run", "which": run.info.run_id, "done": f"deleted: {status.lower()}"})
+                    if not dry_run:
+                        client.delete_run(run.info.run_id)
+    return rows
+
+
+def spool(dry_run: bool) -> list[Row]:
+    """Send what waits for MLflow, mark the runs whose process is gone, and remove what a killed start left behind."""
+    if not dry_run:
+        outbox.sync()
+    halves = [folder for folder in (home() / "spool").glob("*") if not (folder / "about.json").exists()]
+    halves = [folder for folder in halves if folder.stat().st_mtime < time.time() - DAY]
+    for folder in halves if not dry_run else ():
+        shutil.rmtree(folder)
+    return [{"what": "spool", "which": str(folder.relative_to(home())), "done": "removed"} for folder in halves]
