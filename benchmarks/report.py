@@ -14,6 +14,7 @@ TIMES = {
 }  # ours, 2 workers: as fast at least
 PEAK_BYTES, GROWTH = 1.5e9, 1.10
 LEARNING = 8
+OVERHEAD = {"gpt --help": 0.3, "gpt corpora": 0.5, "unchanged train/python-docs": 15}
 
 
 def line(run: dict) -> str:
@@ -107,6 +108,40 @@ def show_decoder(found: dict) -> str:
         ]
         _table(console, title, head, rows)
     return console.export_text()
+
+
+def show_overhead(found: dict, steps: tuple[int, int]) -> str:
+    """The tables of overhead.py: printed, and as text."""
+    console = Console(record=True, width=132, markup=False, highlight=False)
+    console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()), soft_wrap=True)
+    same: dict[tuple, list[dict]] = {}
+    for run in found["overhead"]:
+        same.setdefault((run["what"], run.get("steps", "")), []).append(run)
+    rows = []
+    for (what, n), runs in same.items():
+        cells = [
+            _spread([run[name] for run in runs], 2) if name in runs[0] else "" for name in ("seconds", "cpu_seconds")
+        ]
+        wanted = f"<= {OVERHEAD[what]}" if what in OVERHEAD else ""
+        rows.append([what, n, len(runs), *cells, wanted])
+    _table(console, "What the machinery costs", ["what", "steps", "runs", "seconds", "CPU seconds", "wanted"], rows)
+    if same.keys() >= {("flow", steps[1]), ("trainer alone", steps[0])}:
+        console.print(*(_share(same, steps, clock) for clock in ("seconds", "cpu_seconds")), sep="\n")
+    return console.export_text()
+
+
+def _share(same: dict[tuple, list[dict]], steps: tuple[int, int], clock: str) -> str:
+    """The flow's time without the trainer's, as a fixed cost and a cost a step, and what that is of ten minutes' training."""
+    of = {key: median(run[clock] for run in runs) for key, runs in same.items() if key[1] in steps}
+    few, many = (of["flow", n] - of["trainer alone", n] for n in steps)
+    each = (many - few) / (steps[1] - steps[0])
+    fixed = few - each * steps[0]
+    pace = (of["trainer alone", steps[1]] - of["trainer alone", steps[0]]) / (steps[1] - steps[0])
+    whole = fixed + each * 600 / pace
+    return (
+        f"by {clock.replace('_', ' ')}: {fixed:.1f} s and {1e3 * each:.2f} ms a step of {1e3 * pace:.1f} ms; "
+        f"extrapolated to ten minutes of training: {whole:.1f} s, {whole / 600:.1%} (wanted: 2 %)"
+    )
 
 
 def _learning(console: Console, runs: list[dict]) -> None:
@@ -210,7 +245,7 @@ def _table(console: Console, title: str, head: list[str], rows: list[list]) -> N
     console.print(f"\n## {title}", table, sep="\n")
 
 
-def _spread(values: list[float]) -> str:
-    digits = 0 if max(values) >= 100 else 1
+def _spread(values: list[float], digits: int = 1) -> str:
+    digits = 0 if max(values) >= 100 else digits
     least, most = (f"{value:,.{digits}f}" for value in (min(values), max(values)))
     return f"{median(values):,.{digits}f}" + (f" [{least}-{most}]" if len(values) > 1 else "")

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from flows.documents import read_texts
 from flows.progress import say
 from flows.recipes import Recipe
@@ -18,6 +15,8 @@ from flows.tracking import Tracker
 from gpt import GPTError, memorisation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
     from sentencepiece import SentencePieceProcessor
 
     from gpt.model import GPT
@@ -127,6 +126,8 @@ def looks(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text:
 
 def _attention(maps_LTT: np.ndarray, labels: list[str]) -> Figure:
     """A panel a layer, four at most: rows are tokens that look, columns those looked at."""
+    from matplotlib.figure import Figure
+
     layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})
     figure = Figure(figsize=(4.6 * len(layers), 4.8), layout="constrained")
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):

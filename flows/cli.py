@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError, cli_compare
-from flows.environment import home, prepare
+from flows.environment import home, prepare, shared_home
 from flows.terminal import Json, at_terminal, call_flow, prefect_answering, table
 from gpt.config import DEFAULTS
 
@@ -201,7 +201,7 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
     from flows.store import Store
 
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
-    manifests = Store(home()).manifests(corpus)
+    manifests = Store(shared_home()).manifests(corpus)
     if as_json:
         return table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
     rows = [
@@ -229,7 +229,7 @@ def why(
     from flows.store import Store
 
     asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
-    found = reasons.why(Store(home()), recipes.load(**asked))
+    found = reasons.why(Store(shared_home()), recipes.load(**asked))
     table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
 
 
@@ -238,7 +238,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
     """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
     from flows.store import Store, to_artifact
 
-    store = Store(home())
+    store = Store(shared_home())
     rows = []
     if not (manifests := store.manifests(corpus)) and corpus != "*":
         raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
@@ -261,11 +261,11 @@ def prune(
     """Remove artifacts that no kept model was made from, and what killed builds left behind."""
     from flows.store import Store, idle
 
-    with idle(home()):  # so that no run begins to use what is listed
-        folders = Store(home()).prunable(keep)
+    with idle(shared_home()):  # so that no run begins to use what is listed
+        folders = Store(shared_home()).prunable(keep)
         sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
         rows = [
-            {"folder": str(folder.relative_to(home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
+            {"folder": str(folder.relative_to(shared_home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
             for folder in folders
         ]
         table(rows, as_json)
@@ -281,7 +281,7 @@ def prune(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
     """Serve the MLflow pages of this home, on this machine only."""
-    folder = prepare()
+    prepare()
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
@@ -295,12 +295,11 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
         "-m",
         "mlflow",
         "server",
-        "--backend-store-uri",
-        uri,
         "--artifacts-destination",
-        (folder / "mlartifacts").as_uri(),
+        (shared_home() / "mlartifacts").as_uri(),
     ]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # The address may hold a password, and a command line is open to all users of the machine.
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     try:
         raise typer.Exit(
             subprocess.call([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment)

@@ -19,7 +19,7 @@ from typing import Annotated
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import home, prepare  # noqa: E402
+from flows.environment import prepare, shared_home  # noqa: E402
 
 prepare()
 
@@ -61,8 +61,8 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store = Store(home())
-    with in_use(home()), _run() as (client, run_id, url):
+    store = Store(shared_home())
+    with in_use(shared_home()), _run() as (client, run_id, url):
         entrants, notes = _entrants(store, models)
         texts = _texts(store, entrants, corpora, max_bytes, notes)
         with progress.bar("compare") as report:

@@ -5,6 +5,7 @@ MLFLOW_TRACKING_URI keep their meaning.
 """
 
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,17 +19,31 @@ def home() -> Path:
 
     Raises UserError when it cannot be written.
     """
-    folder = Path(os.environ.get("GPT_HOME") or ROOT / ".gpt").expanduser().resolve()
+    return _made("GPT_HOME", ROOT / ".gpt")
+
+
+def shared_home() -> Path:
+    """The part of the home that several machines may share, on one disk, each with a home of its own: GPT_SHARED_HOME, by
+    default the home. It holds `artifacts/`, their `locks/`, and MLflow's files (`mlartifacts/`) where MLflow is a database.
+
+    The locks are flock's. They hold between machines on NFSv4 and on cluster file systems (CephFS, Lustre with -o flock, GPFS);
+    not where a mount keeps locks to itself (NFS with nolock or local_lock). Raises UserError when it cannot be written.
+    """
+    return _made("GPT_SHARED_HOME", home())
+
+
+def _made(name: str, default: Path) -> Path:
+    folder = Path(os.environ.get(name) or default).expanduser().resolve()
     if set("%?") & set(str(folder)):  # they mean something else in the address of a database
-        raise UserError(f"the home {folder} has a % or a ? in its path; set GPT_HOME to a folder without")
+        raise UserError(f"the home {folder} has a % or a ? in its path; set {name} to a folder without")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
+        probe = folder / f".writable-{platform.node()}-{os.getpid()}"
         probe.touch()
         probe.unlink(missing_ok=True)  # another thread may have been quicker
     except OSError as error:
         raise UserError(
-            f"the home {folder} cannot be written: {error.strerror}; set GPT_HOME to a folder that can"
+            f"the home {folder} cannot be written: {error.strerror}; set {name} to a folder that can"
         ) from error
     return folder
 
@@ -65,6 +80,7 @@ def prepare() -> Path:
         # A tracking server that is away is noticed in seconds; `tracking` itself tries again.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "PGCONNECT_TIMEOUT": "20",  # of PostgreSQL, where MLflow is one: without it, for ever
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -17,7 +17,7 @@ from prefect.states import Completed
 
 from data_contracts import DataError
 from flows import progress, tracking
-from flows.environment import home
+from flows.environment import shared_home
 from flows.recipes import Recipe
 from flows.stages import STAGES, Job
 from flows.store import Artifact, Store
@@ -40,7 +40,7 @@ def execute(name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool)
 
     try:
         with progress.bar(name) as report:
-            artifact = Store(home(), progress.say).build(
+            artifact = Store(shared_home(), progress.say).build(
                 recipe.corpus,
                 name,
                 parameters,

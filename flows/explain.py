@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flows import UserError
-from flows.environment import home
+from flows.environment import shared_home
 from flows.models import REGISTERED, mlflow_run, version_of
 from flows.store import Store
 
@@ -27,7 +27,7 @@ def explain(run: str, step: int) -> Explanation:
     run: a run id, a corpus (its newest model), or a registered model. Raises UserError when the run, its data or the step is
     not there.
     """
-    store = Store(home())
+    store = Store(shared_home())
     decoder = _decoder(store, run)
     train, corpus, steps = decoder["parameters"]["train"], decoder["corpus"], decoder["counts"]["steps"]
     if not 1 <= step <= steps:

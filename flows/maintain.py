@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import UserError, alive, outbox, tracking  # noqa: E402
-from flows.environment import home  # noqa: E402
+from flows.environment import home, shared_home  # noqa: E402
 from flows.progress import say  # noqa: E402
 from flows.store import Store, idle, in_use, to_artifact  # noqa: E402
 
@@ -58,9 +58,11 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
 def prune(keep: int, dry_run: bool) -> list[Row]:
     """As gpt prune. While a run is in progress nothing goes."""
     try:
-        with idle(home()):
-            folders = Store(home()).prunable(keep)
-            rows = [{"what": "artifact", "which": str(f.relative_to(home())), "done": "removed"} for f in folders]
+        with idle(shared_home()):
+            folders = Store(shared_home()).prunable(keep)
+            rows = [
+                {"what": "artifact", "which": str(f.relative_to(shared_home())), "done": "removed"} for f in folders
+            ]
             for folder in folders if not dry_run else ():
                 shutil.rmtree(folder)
             return rows
@@ -70,8 +72,8 @@ def prune(keep: int, dry_run: bool) -> list[Row]:
 
 def verify() -> list[Row]:
     """The damaged artifacts. Reads every byte of all."""
-    store = Store(home())
-    with in_use(home()):
+    store = Store(shared_home())
+    with in_use(shared_home()):
         told = ((m, store.damage(to_artifact(m))) for m in store.manifests())
         return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in told if lines]
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from flows import UserError
-from flows.environment import home
+from flows.environment import shared_home
 from flows.recipes import names
 from flows.store import Store
 
@@ -20,7 +20,7 @@ def find(model: str) -> Path:
     for folder in (Path(model), Path(model) / "model"):
         if (folder / "config.json").is_file():
             return folder
-    if trained := Store(home()).manifests(model, "train") if re.fullmatch(r"[a-z0-9-]+", model) else []:
+    if trained := Store(shared_home()).manifests(model, "train") if re.fullmatch(r"[a-z0-9-]+", model) else []:
         return Path(trained[-1]["path"]) / "model"
     if found := re.fullmatch(REGISTERED, model):
         return _download(f"models:/{found[1]}" + (f"@{found[2]}" if found[2] else f"/{found[3]}"), model)

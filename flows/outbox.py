@@ -45,7 +45,7 @@ class Outbox:
     def __init__(self, folder: Path, about: str = "about.json"):
         """Take hold of an existing folder. Raises BlockingIOError when a process has it, OSError when there is none."""
         self.folder = folder
-        self._held = (folder / about).open()
+        self._held = (folder / about).open("r+")  # NFS locks only what may be written
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.about = json.load(self._held)

@@ -16,14 +16,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts import corpora
-from data_contracts.cleaning import Rules
-from data_contracts.download import public
+from data_contracts.rules import Rules
 from data_contracts.sources import Source
 from flows import UserError
 from flows.environment import ROOT
 from gpt import sizing
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
-from tokenizers.training import MOST, TokenizerConfig
+from tokenizers.config import MOST, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
 SIZES = ("nano", "tiny", "small", "medium", "large", "xl", "auto")
@@ -116,6 +115,8 @@ class Recipe(BaseModel):
 
     def flat(self) -> dict[str, str]:
         """`section.name` -> value as text, for MLflow's parameters."""
+        from data_contracts.download import public
+
         values = json.loads(self.model_dump_json())
         if values["source"]["url"]:
             values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token

@@ -13,7 +13,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from flows import UserError, model_card, scoring
-from flows.environment import ROOT, home
+from flows.environment import ROOT, shared_home
 from flows.recipes import Recipe
 from flows.store import Artifact, Store, lock
 from flows.tracking import Tracker
@@ -32,7 +32,7 @@ def register(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
     Returns the version. A decoder that is registered already (the same digest) keeps its version.
     """
     name = f"gpt-{recipe.corpus}"
-    with lock(home(), f"register-{name}"):  # two runs of one corpus may end together
+    with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
         chosen = _version(tracker, recipe, decoder, sequences, name)
         verdict = _crown(tracker, recipe, name, chosen)
     tracker.tags({"model": f"models:/{name}/{chosen}", "champion": verdict})
@@ -114,7 +114,7 @@ def _duel(tracker: Tracker, recipe: Recipe, name: str, present: str, new: str) -
     """Whether the new version is better on what is held out now, and the reason in words."""
     from gpt import runtime
 
-    store, stages = Store(home()), tracker.stages
+    store, stages = Store(shared_home()), tracker.stages
     documents, decoder = stages["clean"], stages["train"]
     champion = scoring.find(store, f"{name}/{present}")
     challenger = scoring.find(store, str(decoder.folder))

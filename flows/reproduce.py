@@ -128,7 +128,7 @@ def reproduce(
         say(line)
     made.refuse(anyway)
     original, run = environment.home(), made.record.run_id
-    with in_use(original), lock(original, f"reproduce-{run}", say):
+    with in_use(environment.shared_home()), lock(original, f"reproduce-{run}", say):
         folder = _fresh(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
         say(f"it is made again in {folder}")
         with _living_in(folder):
@@ -305,7 +305,7 @@ def _data(found: Record, recipe: Recipe) -> tuple[sources.Source, list[Differenc
     if not lines:
         return source, []
     what = f"data: {'; '.join(lines[:3])}{f'; and {len(lines) - 3} more' if len(lines) > 3 else ''}"
-    store = Store(environment.home())
+    store = Store(environment.shared_home())
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
             here = sources.Source(kind="local", path=str(Path(kept["path"]) / RAW))
@@ -365,12 +365,14 @@ def _fresh(asked: Path | None, usual: Path, run: str) -> Path:
 @contextmanager
 def _living_in(folder: Path) -> Iterator[None]:
     """Everything this process makes goes to `folder`; MLflow and Prefect stay where they are, as `prepare` has set them."""
-    before = os.environ.get("GPT_HOME")
-    os.environ["GPT_HOME"] = str(folder)
+    names = ("GPT_HOME", "GPT_SHARED_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(folder)))
     try:
         yield
     finally:
-        os.environ.pop("GPT_HOME") if before is None else os.environ.update({"GPT_HOME": before})
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _tell(verdict: dict) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.documents import compressed_bits_per_byte, read_documents, read_texts
-from flows.environment import ROOT, home
+from flows.environment import ROOT, shared_home
 from flows.progress import Report, say
 from flows.recipes import OWN, Recipe
 from flows.store import Artifact, Store, code_files, code_version, read_manifest
@@ -211,7 +211,7 @@ def _identity(recipe: Recipe) -> dict:
     try:
         identity = sources.resolve(source, reader)
     except Unreachable as error:
-        made = [manifest["parameters"] for manifest in Store(home()).manifests(recipe.corpus, "download")]
+        made = [manifest["parameters"] for manifest in Store(shared_home()).manifests(recipe.corpus, "download")]
         # Named at such a version, the recipe's source must be exactly what the artifact was made from.
         here = [
             known

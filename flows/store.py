@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import IO
 
 from flows import UserError
 from flows.environment import ROOT
@@ -94,7 +95,7 @@ def code_files(*entries: Path) -> list[Path]:
 
 
 class Store:
-    """All artifacts under one home; safe to use from several processes at once."""
+    """All artifacts under one home; safe to use from several processes at once, and from several machines that share it."""
 
     def __init__(self, home: Path, say: Callable[[str], None] = print):
         self.root = home / "artifacts"
@@ -219,29 +220,29 @@ class Store:
 @contextmanager
 def lock(home: Path, name: str, say: Callable[[str], None] = print) -> Iterator[None]:
     """One holder at a time of a name; says so when it has to wait. The lock is the kernel's, so a killed process holds none."""
-    with _lock_file(home, name).open("w") as handle:
+    with _lock_file(home, name) as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"{name} is being made by another process; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def in_use(home: Path) -> Iterator[None]:
     """Held by every run from beginning to end, so that nothing is pruned that a run has yet to read."""
-    with _lock_file(home, "in-use").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_SH)
+    with _lock_file(home, "in-use") as handle:
+        _flock(handle, fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def idle(home: Path) -> Iterator[None]:
     """Nothing runs in this home while this is held. Raises UserError when something does."""
-    with _lock_file(home, "in-use").open("w") as handle:
+    with _lock_file(home, "in-use") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError("a run is in progress in this home; try again when it has ended") from None
         yield
@@ -309,10 +310,24 @@ def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _lock_file(home: Path, name: str) -> Path:
+def _lock_file(home: Path, name: str) -> IO[str]:
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / name.replace("/", "-")
+    return (folder / name.replace("/", "-")).open(
+        "a+"
+    )  # NFS gives a shared lock to readers only, another to writers only
+
+
+def _flock(handle: IO[str], how: int) -> None:
+    try:
+        fcntl.flock(handle, how)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise
+        raise UserError(
+            f"the disk of {Path(handle.name).parent} has no locks ({error.strerror}), so two runs would write over each other; "
+            "set GPT_SHARED_HOME, or GPT_HOME, to one that has"
+        ) from None
 
 
 def _parse(source: str) -> ast.Module:

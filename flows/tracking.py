@@ -5,6 +5,8 @@ Notable: only the run's beginning needs MLflow, and says so when it is missing. 
 the same of the same: its status is RUNNING again, and its metrics go on where they ended.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -16,10 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import mlflow
-from matplotlib.figure import Figure
+import sqlalchemy
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -32,28 +35,31 @@ from prefect.runtime import flow_run
 
 from data_contracts.download import public
 from flows import UserError, outbox, record
-from flows.environment import home
+from flows.environment import shared_home
 from flows.outbox import INTERVAL, Outbox
 from flows.progress import say
 from flows.recipes import Recipe
 from flows.stages import STAGES
 from flows.store import Artifact, git_state, lock
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 EXPERIMENT = "gpt"
 PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
 RESOURCES_EVERY = 10.0  # seconds between two looks at CPU, memory and GPU
 MLFLOW_PORT = 5000
 
-_current: ContextVar["Tracker | Untracked"] = ContextVar("tracker")
+_current: ContextVar[Tracker | Untracked] = ContextVar("tracker")
 
 
-def current() -> "Tracker | Untracked":
+def current() -> Tracker | Untracked:
     """The tracker of the run that this thread is in; outside of runs, one that records nothing."""
     return _current.get(Untracked())
 
 
 @contextmanager
-def run(recipe: Recipe) -> Iterator["Tracker"]:
+def run(recipe: Recipe) -> Iterator[Tracker]:
     """An MLflow run for one execution of the flow: finished, failed or killed as the flow ends, with what it had."""
     tracker = Tracker(recipe)
     if FlowRunContext.get():
@@ -81,24 +87,30 @@ def experiment_id() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
-    with answering(), lock(home(), "mlflow", lambda text: None):  # the first also makes the database, and only one may
+    with (
+        answering(),
+        lock(shared_home(), "mlflow", lambda text: None),
+    ):  # the first also makes the database, and only one may
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
             return found.experiment_id
         # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
-        folder = None if mlflow.get_tracking_uri().startswith("http") else (home() / "mlartifacts").as_uri()
+        folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
         return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """MLflow's failure to answer as a UserError, without the password that its address may hold."""
+    """MLflow's failure to answer, or its database's, as a UserError, without the password that its address may hold."""
     uri = mlflow.get_tracking_uri()
     try:
+        if uri.startswith("postgresql"):  # where MLflow itself would try for minutes, and say so in long lines
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
         yield
-    except MlflowException as error:
-        reason = str(error).replace(uri, without_password(uri)).split("(Caused by")[0][:200]
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
         raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {reason}\nstart it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
+            "start it, or unset MLFLOW_TRACKING_URI"
         ) from None
 
 
@@ -111,7 +123,7 @@ def runs_url(experiment: str) -> str:
 
 def without_password(uri: str) -> str:
     parts = urlparse(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # libpq takes ?password= as well
 
 
 class Untracked:

@@ -26,7 +26,7 @@ from prefect.states import Completed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import UserError, alive, recipes, registry, report, tracking  # noqa: E402
-from flows.environment import home  # noqa: E402
+from flows.environment import shared_home  # noqa: E402
 from flows.execute import execute  # noqa: E402
 from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
 from flows.store import Artifact, Store, in_use, touch  # noqa: E402
@@ -98,7 +98,7 @@ def prepare(
     """
     asked = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
     recipe = recipes.load(corpus, **asked)
-    with in_use(home()):
+    with in_use(shared_home()):
         raw = download(recipe, force == "download")
         made = documents = clean(raw, recipe, force == "clean")
         if until == "pack":
@@ -137,7 +137,7 @@ def train(
         refresh: do nothing if the corpus was never trained here; for schedules
     """
     recipe = recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
-    if refresh and not Store(home()).manifests(corpus, "train"):
+    if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
         return Completed(
@@ -149,8 +149,8 @@ def train(
 
 def unchanged(recipe: Recipe) -> str:
     """The registered model that the five stages would come to again, if none of them has anything to do."""
-    with in_use(home()):
-        reasons = why(Store(home()), recipe)
+    with in_use(shared_home()):
+        reasons = why(Store(shared_home()), recipe)
         if any(reason.runs for reason in reasons):
             return ""
         model = registry.known(recipe.corpus, reasons[-1].artifact)
@@ -161,7 +161,7 @@ def unchanged(recipe: Recipe) -> str:
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that they are to give again."""
-    with in_use(home()), tracking.run(recipe) as tracker:
+    with in_use(shared_home()), tracking.run(recipe) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")

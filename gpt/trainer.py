@@ -110,6 +110,7 @@ class _Run:
         try:
             self._plan(started)
             self._resume()
+            self._check_shared()
             first = self.step
             peak_flops = self.machine.peak_flops * parallel.world()
             speed = Speed(self.learner.model.flops_per_token, peak_flops, self.step)
@@ -207,6 +208,15 @@ class _Run:
             self._prune()  # a kill may have come before it was done
         parallel.barrier()  # before the first process deletes what another still reads
         self.metrics = MetricsFile(self.out / "log" / "metrics.jsonl", self.step, self._evaluated())
+
+    def _check_shared(self) -> None:
+        """Processes on other machines must see the state that the first one writes, or some would begin anew."""
+        seen = self.step if (self.out / "run.json").is_file() else -1
+        last, first = (parallel.agreed(sign * seen, self.machine.device) for sign in (1, -1))
+        if last != -first:
+            raise GPTError(
+                f"{self.out} is not the same folder for all processes: name one on a disk that the machines share"
+            )
 
     def _went_back(self) -> bool:
         """Whether an update since the last look was unsound; if so, the run is back at a state before it."""

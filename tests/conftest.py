@@ -12,7 +12,7 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
-FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME")
+FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME", "GPT_SHARED_HOME")
 
 
 @pytest.fixture

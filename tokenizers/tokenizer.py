@@ -15,10 +15,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from tokenizers import TokenizerError
+from tokenizers.config import END_OF_DOCUMENT, META
 
-END_OF_DOCUMENT = "<|endofdocument|>"
-PADDING = "<|padding|>"
-META = "\u2581"  # what SentencePiece writes for a space, and so cannot tell from one
 # Texts that careless settings lose: every tokenizer must return each of them unchanged before it may be used.
 NASTY = (
     "def f(x):\n    return x\n",

@@ -1,5 +1,7 @@
 """Keys, atomic builds, checked reuse, locks, pruning."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import UserError
-from flows.store import Store, code_version, differences, digest_of, idle, in_use, make_key
+from flows.store import Store, code_version, differences, digest_of, idle, in_use, lock, make_key
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -170,6 +172,16 @@ def test_nothing_is_pruned_while_a_run_is_in_progress(home):
         pass
     with idle(home):
         pass
+
+
+def test_a_disk_without_locks_is_refused(home, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for use in (lock(home, "a"), in_use(home), idle(home)):
+        with pytest.raises(UserError, match=f"{home}.* has no locks"), use:
+            pass
 
 
 def test_the_artifact_used_last_is_the_newest(store):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,59 @@ def test_a_run_goes_on_with_other_processes_than_it_began_with(packed, tmp_path,
     assert "step     11  loss" not in done.stdout
     train(packed, tmp_path / "one", shape, config, ONE)
     torch.testing.assert_close(weights(out / "model"), weights(tmp_path / "one" / "model"), rtol=0, atol=2e-3)
+
+
+def nodes(tmp_path, packed, sections, *outs):
+    """Start a torchrun for each out folder, as on so many machines, and return how each ended and what it said."""
+    task = tmp_path / "task.json"
+    task.write_text(json.dumps({name: dataclasses.asdict(section) for name, section in sections.items()}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{probe.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(len(outs)), "--nproc-per-node", "1"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", "test", "-m", "gpt.trainer"]
+    agents = [
+        subprocess.Popen(
+            [*torchrun, "--data", packed, "--config", task, "--out", out],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for out in outs
+    ]
+    try:
+        return [(agent.communicate(timeout=240)[0], agent.returncode) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()  # it ends what it started
+            agent.wait(60)
+
+
+@pytest.mark.slow
+def test_two_machines_train_what_one_process_trains(packed, tmp_path, shape, config):
+    sections = {"model": shape, "train": config, "runtime": dataclasses.replace(ONE, parallel="ddp")}
+    ended = nodes(tmp_path, packed, sections, tmp_path / "two", tmp_path / "two")
+    assert [code for _, code in ended] == [0, 0], ended
+    assert sum(words.count("step     18  val loss") for words, _ in ended) == 1  # one of both speaks
+    train(packed, tmp_path / "one", shape, config, ONE)
+    torch.testing.assert_close(
+        weights(tmp_path / "two" / "model"), weights(tmp_path / "one" / "model"), rtol=0, atol=2e-3
+    )
+    losses = [
+        [row["train/loss"] for row in map(json.loads, log.open()) if "train/loss" in row]
+        for log in (tmp_path / "two" / "log" / "metrics.jsonl", tmp_path / "one" / "log" / "metrics.jsonl")
+    ]
+    assert len(losses[0]) == 18
+    assert losses[0] == pytest.approx(losses[1], rel=2e-4)
+
+
+@pytest.mark.slow
+def test_machines_that_do_not_share_the_out_folder_are_told(packed, tmp_path, shape, config):
+    sections = {"model": shape, "train": config, "runtime": dataclasses.replace(ONE, parallel="ddp")}
+    ended = nodes(tmp_path, packed, sections, tmp_path / "here", tmp_path / "there")
+    assert all(code != 0 for _, code in ended)
+    assert sum("is not the same folder for all processes" in words for words, _ in ended) == 1
+    assert not (tmp_path / "here" / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tokenizers import TokenizerError, training
 from tokenizers import tokenizer as module
-from tokenizers.tokenizer import END_OF_DOCUMENT, META, NASTY, PADDING, Tokenizer
+from tokenizers.config import END_OF_DOCUMENT, META, PADDING
+from tokenizers.tokenizer import NASTY, Tokenizer
 from tokenizers.training import TokenizerConfig, automatic, train
 
 TEXTS = [text for _, text in sorted(pydoc_data.topics.topics.items())][:40]

@@ -1,0 +1,165 @@
+"""What the machinery costs: the command line, a run in which nothing changed, and a training beside the trainer alone.
+
+    make bench BENCHES=overhead                          # some fifteen minutes on two idle cores
+    make bench BENCHES=overhead BENCH="--only commands"
+
+Seconds by the clock and, beside them, CPU seconds of the process and its children, which a busy machine changes less. README.md
+says what the figures mean.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.watching import ROOT, empty, machine, parse
+
+PARTS = ("commands", "unchanged", "training")
+PORT = 4299
+API = f"http://127.0.0.1:{PORT}/api"
+STEPS = (200, 1200)  # the second is the recipe's own: one to two minutes
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+GPT = [sys.executable, "-m", "flows.cli"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="of each command; a training is run once for every two")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="where the figures go")
+    parser.set_defaults(memory="")
+    given = parse(parser, PARTS)
+    home = empty(given.cache / "overhead")
+    env = os.environ | {
+        "GPT_HOME": str(home / "home"),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # as gpt up has it
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+    }
+    found: dict = {"machine": machine() | {"load": f"{os.getloadavg()[0]:.1f}"}, "overhead": []}
+    note = found["overhead"].append
+    if "commands" in given.only:
+        for what in ("--help", "corpora"):
+            for _ in range(given.runs):
+                note({"what": f"gpt {what}", **timed([*GPT, what], env)})
+    if {"unchanged", "training"} & set(given.only):
+        with serving(home, env):
+            env |= {"PREFECT_API_URL": API}
+            if "unchanged" in given.only:
+                for run in unchanged(env, home, given.runs):
+                    note(run)
+            for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
+                found["overhead"] += training(env, home)
+    (given.cache / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (given.cache / "overhead.md").write_text(report.show_overhead(found, STEPS), encoding="utf-8")
+
+
+def timed(command: list, env: dict[str, str]) -> dict[str, float]:
+    """Seconds of a command that must succeed."""
+    began, before = time.perf_counter(), os.times()
+    result = subprocess.run([*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True)
+    seconds, after = time.perf_counter() - began, os.times()
+    if result.returncode:
+        raise SystemExit(
+            f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
+        )
+    return {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])}
+
+
+@contextmanager
+def serving(home: Path, env: dict[str, str]) -> Iterator[None]:
+    """A Prefect server, with train/python-docs deployed and a worker."""
+    server = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(PORT)]
+    with (
+        (home / "server.log").open("w") as log,
+        subprocess.Popen(server, cwd=ROOT, env=env, stdout=log, stderr=log) as one,
+    ):
+        try:
+            while not answers(f"{API}/health"):
+                if one.poll() is not None:
+                    raise SystemExit(f"the server did not start: see {log.name}")
+                time.sleep(0.2)
+            env = env | {"PREFECT_API_URL": API}
+            timed([*PREFECT, "work-pool", "create", "gpt", "--type", "process"], env)
+            timed([*PREFECT, "deploy", "-n", "train/python-docs"], env)
+            work = [*PREFECT, "worker", "start", "--pool", "gpt", "--type", "process", "--install-policy", "never"]
+            with subprocess.Popen(work, cwd=ROOT, env=env, stdout=log, stderr=log) as two:
+                try:
+                    yield
+                finally:
+                    two.terminate()
+        finally:
+            one.terminate()
+
+
+def answers(url: str, body: dict | None = None) -> object:
+    """What the server says; None while it does not."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
+    """A training with nothing to do, from `deployment run` until the server has it as completed."""
+    command = [*PREFECT, "deployment", "run", "train/python-docs", "-p", "steps=20"]
+    for number in range(runs + 1):  # the first has all to do
+        began = time.time()
+        timed(command, env)
+        while (run := newest())["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
+            time.sleep(0.1)
+        if run["state_type"] != "COMPLETED":
+            raise SystemExit(f"the run {run['state_type'].lower()}: see {home}/server.log")
+        if number:
+            yield {"what": "unchanged train/python-docs", "seconds": time.time() - began, "state": run["state_name"]}
+
+
+def newest() -> dict:
+    return answers(f"{API}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})[0]
+
+
+def training(env: dict[str, str], home: Path) -> list[dict]:
+    """The flow with its data stages done, and the trainer alone on the same packed data, for few steps and for many."""
+    found = []
+    timed([*GPT, "train", "python-docs", "--steps", "1"], env)
+    (pack,) = (home / "home" / "artifacts" / "python-docs" / "pack").glob("[!.]*")
+    config = home / "config.json"
+    for steps in STEPS:
+        recipe = json.loads(subprocess.run([sys.executable, "-c", SECTIONS, str(steps)], cwd=ROOT, env=env, check=True,
+                                           capture_output=True, text=True).stdout)  # fmt: skip
+        config.write_text(json.dumps(recipe))
+        alone = [
+            sys.executable,
+            "-m",
+            "gpt.trainer",
+            "--data",
+            pack,
+            "--config",
+            config,
+            "--out",
+            empty(home / "alone"),
+        ]
+        found.append({"what": "trainer alone", "steps": steps, **timed(alone, env)})
+        flow = [*GPT, "train", "python-docs", "--steps", str(steps), "--force", "train"]
+        found.append({"what": "flow", "steps": steps, **timed(flow, env)})
+    return found
+
+
+SECTIONS = """
+import json, sys
+from dataclasses import asdict
+from flows import recipes
+recipe = recipes.load("python-docs", steps=int(sys.argv[1]))
+print(json.dumps({name: asdict(getattr(recipe, name)) for name in ("model", "train", "runtime")}))
+"""
+
+
+if __name__ == "__main__":
+    main()
