@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError
-from flows.environment import ROOT, home, prepare
+from flows.environment import ROOT, prepare
 from flows.terminal import Json, table
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
@@ -48,7 +48,7 @@ def down():
 
 
 def status(as_json: Json = False):
-    """Show what is up, which runs are queued, running and due, and how each corpus's last one ended; exit code 1 if it is down."""
+    """Show what is up, what is queued, running and due, and how each corpus's last run ended; exit code 1 if it is down."""
     prepare()
     from flows import status as known
 

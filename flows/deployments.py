@@ -1,4 +1,4 @@
-"""prefect.yaml, checked before it is deployed: `prefect deploy` itself skips a file that it cannot read, and keys it does not know."""
+"""prefect.yaml, checked before it is deployed: `prefect deploy` skips a file it cannot read, and unknown keys."""
 
 import ast
 import subprocess
@@ -40,7 +40,7 @@ def check(path: Path) -> dict[str, tuple[int, str]]:
         # Of the ways in which a value could have been meant, Prefect's models list the usual one first.
         first = error.errors()[0]
         where = tuple(
-            part for part in first["loc"] if isinstance(part, int) or part.isidentifier() and part[0].islower()
+            part for part in first["loc"] if isinstance(part, int) or (part.isidentifier() and part[0].islower())
         )
         if first["type"] != "extra_forbidden":
             raise wrong(where, f"{'.'.join(map(str, where[-1:]))}: {first['msg']}") from None

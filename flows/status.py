@@ -7,8 +7,6 @@ import urllib.request
 from base64 import b64encode
 from datetime import UTC, datetime
 
-import psutil
-
 from flows import UserError
 from flows.doors import GIVEN_BY
 from flows.environment import home

@@ -1,4 +1,4 @@
-"""`gpt up`: Prefect server, MLflow server, work pool, deployments and a worker, from one command, watched until it is told to stop.
+"""`gpt up`: Prefect server, MLflow server, work pool, deployments and a worker from one command, watched until told to stop.
 
 Notable: a lock of the kernel says whether it runs, and <home>/up.json what it started, with process ids, their start times and
 the mark of `flows.services`. So a second `gpt up`, `gpt down` and `gpt status` find it, and what a killed one left behind.
