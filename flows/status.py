@@ -50,7 +50,13 @@ def status() -> dict:
         return f"{flows.get(run['flow_id'], '?')}/{names.get(run['deployment_id'], run['name'])}"
 
     waiting = runs("EXPECTED_START_TIME_ASC", "SCHEDULED", "PENDING", "PAUSED")
-    due = [run for run in waiting if run["state_type"] != "SCHEDULED" or run["next_scheduled_start_time"] <= now]
+    due = [
+        run
+        for run in waiting
+        if run["state"]["name"] == "AwaitingConcurrencySlot"  # its time is when it asks again
+        or run["state_type"] != "SCHEDULED"
+        or run["next_scheduled_start_time"] <= now
+    ]
     later = {named(run): run for run in reversed(waiting) if run not in due}
     return result | {
         "running": [
