@@ -39,11 +39,12 @@ def check(path: Path) -> dict[str, tuple[int, str]]:
     except ValidationError as error:
         # Of the ways in which a value could have been meant, Prefect's models list the usual one first.
         first = error.errors()[0]
-        where = tuple(
-            part for part in first["loc"] if isinstance(part, int) or (part.isidentifier() and part[0].islower())
-        )
+        where, value = (), content
+        for part in first["loc"]:  # which also names the models that were tried
+            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+                where, value = (*where, part), value[part]
         if first["type"] != "extra_forbidden":
-            raise wrong(where, f"{'.'.join(map(str, where[-1:]))}: {first['msg']}") from None
+            raise wrong(where, f"{where[-1] if where else path.name}: {first['msg']}") from None
         known = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
         close = get_close_matches(str(where[-1]), [name for model in known for name in model.model_fields], 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
