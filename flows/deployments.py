@@ -1,8 +1,10 @@
 """prefect.yaml, checked before it is deployed: `prefect deploy` skips a file it cannot read, and unknown keys."""
 
 import ast
-import subprocess
+import io
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -85,12 +87,21 @@ def check_pools(path: Path, deployments: dict[str, tuple[int, str]], pools: set[
 
 
 def deploy(path: Path) -> None:
-    """Every deployment of the file, made or brought up to date."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        lines = [line.strip(" │") for line in (done.stdout + done.stderr).splitlines() if line.strip(" │")]
-        raise UserError(f"{path.name} could not be deployed: {' '.join(lines[-2:])[-300:]}\n{path}")
+    """Every deployment of the file, made or brought up to date: `prefect deploy`, in this process, which has loaded Prefect."""
+    before = sys.argv
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        print(said.getvalue())
+        if end.code:
+            text = said.getvalue().replace("An exception occurred.", "")
+            lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╰─╮╯")]
+            raise UserError(f"{path.name} could not be deployed: {' '.join(lines[-2:])[-300:]}\n{path}") from None
+    finally:
+        sys.argv = before
 
 
 def _missing(entrypoint: str) -> str:

@@ -23,17 +23,16 @@ def main(answer: Path, file: Path, waits_for: list[str]) -> None:
     from flows import deployments
 
     found = deployments.check(file)
+    from flows import tracking  # while the servers start
+    from flows.arrange import arrange
+
     for address in waits_for:  # `gpt up` ends this process if a server does not start
         while not answering(Service("", [], {}, address)):
             time.sleep(0.3)
     pools = make_pool()
     deployments.check_pools(file, found, pools)
     deployments.deploy(file)
-    from flows.arrange import arrange
-
     lines = [f"deployments    {len(found)} of {file.name}", *arrange()]
-    from flows import tracking
-
     answer.write_text(json.dumps({"lines": lines, "experiment": tracking.experiment_id()}))
 
 

@@ -34,7 +34,7 @@ from flows.services import (
     without_password,
 )
 
-START_SECONDS = 300  # on a fresh home two databases are made
+START_SECONDS = 900  # on a fresh home two databases are made, which a small, busy machine takes minutes for
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # so many in so many seconds, and it gives up
 STOP_SECONDS = 240.0
 ORDER = ("worker", "set-up", "mlflow", "prefect")  # in which they end

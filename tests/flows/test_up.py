@@ -1,4 +1,4 @@
-"""`gpt up` as its user meets it: with a password and open to other machines, killed, in a terminal, and when something is wrong."""
+"""`gpt up` as its user meets it: with a password and open to other machines, killed, in a terminal, and refusing."""
 
 import base64
 import contextlib
