@@ -68,7 +68,7 @@ def status() -> dict:
                 "run": named(run),
                 "state": run["state"]["name"],
                 "since": _time(run["expected_start_time"]),
-                "pool": run["work_pool_name"] or "none: its work pool is gone, so nothing will run it",
+                "pool": _pool(run["work_pool_name"]),
             }
             for run in due
         ],
@@ -100,6 +100,13 @@ def _last(runs: list[dict], deployments: dict[str, str]) -> list[dict]:
                 "val_bpb": round(manifest["counts"]["val_bpb"], 4),
             }
     return [rows[corpus] for corpus in sorted(rows)]
+
+
+def _pool(name: str | None) -> str:
+    """And what keeps a run from starting, if that is its work pool."""
+    if not name:
+        return "none: its work pool is gone; gpt up makes it and deploys again"
+    return name if name == "gpt" else f"{name}, which takes a worker of its own: prefect worker start --pool {name}"
 
 
 def _ask(api: str, what: str, **body: object) -> list[dict]:

@@ -6,8 +6,10 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -60,16 +62,21 @@ def prefect(api: str, *arguments: str, **more: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE)
 
 
-def code_of(url: str, password: str = "") -> int:
+def ask(url: str, password: str = "", method: str = "POST", **body: object) -> tuple[int, dict]:
+    """Status and answer."""
     headers = {"Content-Type": "application/json"}
     if password:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
-    body = b'{"experiment_ids": ["1"]}' if "mlflow" in url else b"{}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
-            return answer.status
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, {}
+
+
+def search(ports: tuple[str, ...]) -> str:
+    return f"http://127.0.0.1:{ports[3]}/api/2.0/mlflow/runs/search"
 
 
 def building(home: Path) -> list[Path]:
@@ -77,12 +84,11 @@ def building(home: Path) -> list[Path]:
     return sorted(home.glob("artifacts/python-docs/train/.building-*/state/step-*/state.json"))
 
 
-def runs(home: Path) -> list[tuple[str, str]]:
-    """Name and state of the flow runs, oldest first, as the database has them."""
-    import sqlite3
-
+def assert_told(home: Path, *states: str) -> None:
+    """The states of the flow runs, oldest first; MLflow was told of the training's end too, which went on in its own run."""
     with contextlib.closing(sqlite3.connect(f"file:{home}/prefect/prefect.db?mode=ro", uri=True)) as database:
-        return database.execute("select id, state_type from flow_run order by created").fetchall()
+        assert [row[0] for row in database.execute("select state_type from flow_run order by created")] == [*states]
+    assert [run["status"] for run in json.loads(gpt(home, "runs", "--json").stdout)] == ["killed", "finished"]
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +118,11 @@ def guarded(home, ports) -> dict:
 
 
 def test_both_servers_ask_for_the_password(guarded, ports):
-    for url in (f"{guarded['api']}/flows/filter", f"http://127.0.0.1:{ports[3]}/api/2.0/mlflow/runs/search"):
+    for url, body in ((f"{guarded['api']}/flows/filter", {}), (search(ports), {"experiment_ids": ["1"]})):
         for address in (url, url.replace("127.0.0.1", socket.gethostname())):
-            assert code_of(address) == 401
-            assert code_of(address, "not-" + PASSWORD) == 401
-            assert code_of(address, PASSWORD) == 200
+            assert ask(address, **body)[0] == 401
+            assert ask(address, "not-" + PASSWORD, **body)[0] == 401
+            assert ask(address, PASSWORD, **body)[0] == 200
 
 
 def test_a_run_goes_through_the_password(guarded, home, folder):
@@ -148,6 +154,28 @@ def test_a_second_one_says_that_it_is_up(guarded, home, ports):
     assert json.loads((home / "up.json").read_text())["pid"] == guarded["pid"]
 
 
+def test_a_run_that_no_worker_takes_is_told(guarded, home):
+    def post(what: str, method: str = "POST", **body: object) -> dict:
+        code, answer = ask(f"{guarded['api']}/{what}", PASSWORD, method, **body)
+        assert code < 300, what
+        return answer
+
+    def queued() -> list[str]:
+        return [row["pool"] for row in json.loads(gpt(home, "status", "--json", **SECRET).stdout)["queued"]]
+
+    post("work_pools/", name="other", type="process")
+    flow = post("flows/", name="train")["id"]
+    deployment = post(
+        "deployments/", name="lost", flow_id=flow, work_pool_name="other", entrypoint="flows/train.py:train"
+    )
+    run = post(f"deployments/{deployment['id']}/create_flow_run")["id"]
+    assert ["prefect worker start --pool other" in text for text in queued()] == [True]
+    post("work_pools/other", "DELETE")
+    assert ["its work pool is gone" in text for text in queued()] == [True]
+    post(f"flow_runs/{run}", "DELETE")
+    post(f"deployments/{deployment['id']}", "DELETE")
+
+
 def test_the_password_stands_nowhere(guarded, home):
     lines = alive(home)
     assert len(lines) >= 5  # itself, two servers and a child of MLflow's, a worker
@@ -164,9 +192,9 @@ def test_what_dies_is_told_and_started_again(guarded, home, ports):
     def again() -> bool:
         now = json.loads((home / "up.json").read_text())["services"]["mlflow"]
         with contextlib.suppress(OSError):
-            return now["pid"] != guarded["services"]["mlflow"]["pid"] and code_of(f"{url}/runs/search", PASSWORD) == 200
+            code, _ = ask(search(ports), PASSWORD, experiment_ids=["1"])
+            return now["pid"] != guarded["services"]["mlflow"]["pid"] and code == 200
 
-    url = f"http://127.0.0.1:{ports[3]}/api/2.0/mlflow"
     until("MLflow", again)
     assert "mlflow ended with code -9; starting it again" in (home / "logs" / "up.log").read_text()
 
@@ -190,7 +218,7 @@ def test_down_ends_what_a_killed_one_left_and_the_training_keeps_its_state(guard
     assert re.search(r"ended \d+ processes that an earlier gpt up left", down.stdout)
     assert alive(home) == []
     assert building(home)
-    assert [state for _, state in runs(home)] == ["COMPLETED", "CRASHED"]
+    assert_told(home, "COMPLETED", "CRASHED")
     nothing = gpt(home, "status")
     assert (nothing.returncode, nothing.stdout.strip()) == (1, "nothing is up; gpt up starts it")
 
@@ -224,7 +252,7 @@ def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, 
     assert "everything is down" in log.read_text()
     assert alive(home) == []
     assert building(home)
-    assert [state for _, state in runs(home)] == ["COMPLETED", "CRASHED", "CRASHED", "SCHEDULED"]
+    assert_told(home, "COMPLETED", "CRASHED", "CRASHED", "SCHEDULED")
 
 
 def test_stopped_while_it_starts_it_leaves_nothing(tmp_path):
@@ -298,14 +326,15 @@ def test_a_wrong_prefect_yaml_is_told_and_nothing_stays_up(tmp_path):
     assert alive(tmp_path / "home") == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ui_leaves_no_child(tmp_path, number):
+def test_ui_leaves_no_child(tmp_path, empty_mlflow):
     home, port = tmp_path / "home", free_port()
+    home.mkdir()
+    shutil.copy(empty_mlflow, home)
     command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
     page = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True)
     assert f":{port}/#/experiments" in page.stdout.readline()
     until("the server", lambda: len(alive(home)) >= 3 or page.poll() is not None)  # itself, MLflow and its child
-    page.send_signal(number)
+    page.terminate()
     assert page.wait(PATIENCE) == 0
     assert alive(home) == []
 
