@@ -26,6 +26,7 @@ from flows.environment import ROOT, home
 
 MARK = "GPT_UP"
 OF_A_RUN = "PREFECT__FLOW_RUN_ID"  # Prefect's worker sets it for the processes of a flow run
+HEAD = "--- started by gpt at "  # of what a log holds of one start
 LOG_BYTES = 20_000_000  # a larger log is put aside when its service starts
 RUN_GRACE = 120.0  # seconds for a training to leave its checkpoint
 GRACE = 20.0
@@ -52,7 +53,7 @@ def start(service: Service, mark: str) -> subprocess.Popen:
     if service.log.exists() and service.log.stat().st_size > LOG_BYTES:
         service.log.replace(service.log.with_suffix(".log.old"))
     with service.log.open("a") as log:
-        print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} starting", file=log, flush=True)
+        print(f"{HEAD}{time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
         return subprocess.Popen(
             service.command,
             cwd=ROOT,
@@ -62,6 +63,16 @@ def start(service: Service, mark: str) -> subprocess.Popen:
             stderr=log,
             start_new_session=True,  # Ctrl-C in a terminal reaches `gpt` alone, which ends them in order
         )
+
+
+def prefect_server(host: str, port: int, api: str, environment: dict[str, str]) -> Service:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    database = f"{os.environ['PREFECT_HOME']}/prefect.db"
+    for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        if os.environ.get(name):
+            database = f"{without_password(os.environ[name])}, of {name}"
+            break
+    return Service("prefect", command, environment, f"{api}/health", port, f"its database is {database}")
 
 
 def mlflow_server(
@@ -74,14 +85,8 @@ def mlflow_server(
     if auth:
         command += ["--app-name", "basic-auth"]
         more["MLFLOW_AUTH_CONFIG_PATH"] = str(auth)
-    return Service(
-        "mlflow",
-        command,
-        environment | more,
-        f"{url}/health",
-        port,
-        f"its database is {without_password(store)}",
-    )
+    mend = f"its database is {without_password(store)}"
+    return Service("mlflow", command, environment | more, f"{url}/health", port, mend)
 
 
 def check_port(service: Service, host: str, option: str) -> None:
@@ -116,10 +121,14 @@ def answering(service: Service) -> bool:
         return False
 
 
+def said(service: Service) -> str:
+    """Its log since it was last started."""
+    return service.log.read_text(errors="replace").rpartition(HEAD)[2]
+
+
 def failure(service: Service, code: int) -> UserError:
     """What its log says, in a line or two."""
-    text = service.log.read_text(errors="replace").rpartition("--- ")[2]
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said(service))
     if service.name == "set-up" and "error: " in text:
         return UserError(text.rpartition("error: ")[2].strip())
     lines = [line.strip(" │|") for line in text.splitlines() if line.strip(" │|")]

@@ -30,8 +30,9 @@ from flows.services import (
     end_session,
     failure,
     mlflow_server,
+    prefect_server,
+    said,
     start,
-    without_password,
 )
 
 START_SECONDS = 900  # on a fresh home two databases are made, which a small, busy machine takes minutes for
@@ -196,15 +197,7 @@ class _Supervisor:
 
     def _start_all(self) -> None:
         doors, store = self.doors, os.environ["MLFLOW_TRACKING_URI"]
-        prefect = Service(
-            "prefect",
-            [sys.executable, "-m", "prefect", "server", "start", "--host", doors.host, "--port", str(doors.port)],
-            doors.prefect_environment(),
-            f"{doors.api}/health",
-            doors.port,
-            _prefect_database(),
-        )
-        servers = [prefect]
+        servers = [prefect_server(doors.host, doors.port, doors.api, doors.prefect_environment())]
         if not (elsewhere := store.startswith("http")):
             auth = mlflow_users(home(), doors.user, doors.password) if doors.password else None
             url = doors.url(doors.mlflow_port)
@@ -229,7 +222,7 @@ class _Supervisor:
         clients |= {"PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")}
         worker = Service("worker", [*command, "--install-policy", "never"], clients)
         self._start(worker)
-        self._until(lambda: "started!" in worker.log.read_text(errors="replace").rpartition("--- ")[2])
+        self._until(lambda: "started!" in said(worker))
         base = store.rstrip("/") if elsewhere else doors.address(doors.mlflow_port)
         page = f"{base}/#/experiments/{made['experiment']}/runs?workflowType=machine_learning"
         self.state |= {"ready": True, "mlflow": page}
@@ -293,11 +286,3 @@ def _take(lock: TextIO) -> bool:
 
 def _pids(found: dict) -> list[int]:
     return [found["services"][name]["pid"] for name in ORDER if name in found["services"]]
-
-
-def _prefect_database() -> str:
-    """Where it is, for whoever wonders why Prefect does not start."""
-    for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
-        if os.environ.get(name):
-            return f"its database is {without_password(os.environ[name])}, of {name}"
-    return f"its database is {os.environ['PREFECT_HOME']}/prefect.db"

@@ -59,7 +59,7 @@ def prefect(api: str, *arguments: str, **more: str) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "prefect", *arguments]
     variables = environment(folder, PREFECT_HOME=str(folder / "prefect"), PREFECT_API_URL=api, **more)
     variables.pop("GPT_HOME")  # of a second terminal, whose processes are none of `gpt up`
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
 
 
 def ask(url: str, password: str = "", method: str = "POST", **body: object) -> tuple[int, dict]:
