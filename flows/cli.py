@@ -1,16 +1,14 @@
 """The `gpt` command. Every table takes --json; errors that a user can cause are a line or two on stderr, with exit code 2."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows import UserError, cli_compare
+from flows import UserError, cli_compare, cli_up
 from flows.environment import home, prepare, shared_home
 from flows.terminal import Json, at_terminal, call_flow, prefect_answering, table
 from gpt.config import DEFAULTS
@@ -278,34 +276,8 @@ def prune(
             shutil.rmtree(folder)
 
 
-@app.command()
-def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
-    """Serve the MLflow pages of this home, on this machine only."""
-    prepare()
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    if uri.startswith("http"):
-        raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
-    from flows import outbox, tracking
-
-    url = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
-    outbox.sync()
-    print(f"MLflow: {url}\nCtrl-C stops it", flush=True)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--artifacts-destination",
-        (shared_home() / "mlartifacts").as_uri(),
-    ]
-    # The address may hold a password, and a command line is open to all users of the machine.
-    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    try:
-        raise typer.Exit(
-            subprocess.call([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment)
-        )
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+for command in (cli_up.up, cli_up.down, cli_up.status, cli_up.ui):
+    app.command()(command)
 
 
 def main() -> None:
