@@ -24,7 +24,7 @@ from data_contracts import near, shards
 
 # function: what comes before it since the last clock, what it does itself
 CLEAN = {
-    (shards, "_collect"): ("set aside", "read JSON"),
+    (shards, "read_files"): ("set aside", "read JSON"),
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
     (shards, "_sample"): ("samples", "samples"),
     (shards, "measure"): ("cut", "measure"),

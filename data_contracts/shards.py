@@ -118,7 +118,7 @@ def clean(
 def clean_shard(shard: Shard) -> dict:
     """Write a shard's texts (kept or not), keys, samples and, last, figures into the work folder; returns the figures."""
     module, rules = corpora.find(shard.corpus), shard.rules
-    raw = _collect(module, shard)
+    raw = read_files(module, shard.files, shard.options)
     rows = raw.height
     raw, malformed = _set_malformed_aside(raw, shard)
     check(raw, module.Raw, f"raw rows of {shard.corpus}")
@@ -247,7 +247,7 @@ def key(text_id: pl.Expr) -> pl.Expr:
 
 
 def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
-    taken = list(inspect.signature(module.read).parameters)[1:]
+    taken = list(inspect.signature(module.read).parameters)[2:]
     if unknown := sorted(set(options) - set(taken)):
         raise DataError(
             f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(taken) or 'none'}"
@@ -267,15 +267,16 @@ def _groups(found: dict[str, Path]) -> Iterator[dict[str, Path]]:
         yield group
 
 
-def _collect(module: ModuleType, shard: Shard) -> pl.DataFrame:
-    try:
-        rows = module.read({name: Path(path) for name, path in shard.files.items()}, **shard.options).lazy().collect()
-    except pl.exceptions.PolarsError as error:
-        names = ", ".join(list(shard.files)[:3])
-        raise DataError(f"{names} of {shard.corpus} cannot be read: {str(error).splitlines()[0]}") from None
-    if "malformed" not in rows.columns:
-        rows = rows.with_columns(malformed=pl.lit(None, pl.String))
-    return rows
+def read_files(module: ModuleType, found: dict[str, str | Path], options: dict[str, str]) -> pl.DataFrame:
+    """The raw rows of files, {relative name: path}, one after another, with what is `malformed` of each (null: nothing)."""
+    frames = [pl.DataFrame(schema={"malformed": pl.String})]
+    for name, path in found.items():
+        try:
+            rows = module.read(Path(path), name, **options)
+            frames.append(rows.collect() if isinstance(rows, pl.LazyFrame) else rows)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+    return pl.concat(frames, how="diagonal")
 
 
 def _set_malformed_aside(raw: pl.DataFrame, shard: Shard) -> tuple[pl.DataFrame, pl.DataFrame]:
