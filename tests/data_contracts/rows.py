@@ -8,7 +8,8 @@ import polars as pl
 from data_contracts import files
 from data_contracts.cleaning import Rules
 from data_contracts.documents import check
-from data_contracts.shards import apply, read_files
+from data_contracts.shards import read_files
+from data_contracts.texts import apply
 
 # As the recipes of the social corpora have it.
 RULES = Rules(entities=True, spaces=True)

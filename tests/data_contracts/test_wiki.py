@@ -10,7 +10,7 @@ import pytest
 from data_contracts import DataError
 from data_contracts.cleaning import PUBLISHED, Rules
 from data_contracts.corpora import wiki
-from data_contracts.shards import apply, judge
+from data_contracts.texts import apply, judge
 from tests.data_contracts.rows import cleaned, documents, read, texts
 
 PLAIN = "kaggle/ltcmdrdata/plain-text-wikipedia-202011"
