@@ -20,14 +20,14 @@ from unittest.mock import patch
 
 from benchmarks import plain
 from benchmarks.systems import RULES
-from data_contracts import near, shards
+from data_contracts import near, shards, texts
 
 # function: what comes before it since the last clock, what it does itself
 CLEAN = {
-    (shards, "_collect"): ("set aside", "read JSON"),
+    (shards, "read_files"): ("set aside", "read JSON"),
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
     (shards, "_sample"): ("samples", "samples"),
-    (shards, "measure"): ("cut", "measure"),
+    (texts, "measure"): ("cut", "measure"),
     (shards, "identify"): ("drop rules", "ids, split"),
     (near, "signatures"): ("ids, split", "MinHash"),
     (shards, "_write"): ("set aside", "keys, samples"),
@@ -62,7 +62,7 @@ class Clock:
         with ExitStack() as stack:
             for (module, name), laps in clocked.items():
                 stack.enter_context(patch.object(module, name, around(getattr(module, name), *laps)))
-            stack.enter_context(patch.object(shards, "text_rules", self.rules(shards.text_rules)))
+            stack.enter_context(patch.object(texts, "text_rules", self.rules(texts.text_rules)))
             return function(shard)
 
     def rules(self, text_rules: Callable) -> Callable:

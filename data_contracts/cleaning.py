@@ -34,16 +34,30 @@ class TextRule(NamedTuple):
 
 
 class DropRule(NamedTuple):
-    """A ground to reject a text. `holds` sees the columns of measures.COLUMNS; null (not measured) never holds."""
+    """A ground to reject a text: one of its measures is out of bounds."""
 
     name: str
     reason: str
-    holds: Callable[[Rules], pl.Expr]
-    on: Callable[[Rules], bool] = lambda rules: True
+    measure: str
+    """a column of measures.COLUMNS, or `language`; null (not measured) is never out of bounds"""
+    limits: tuple[str, ...] = ()
+    """the settings that bound it: least (min_), most (max_), or what it must be one of; without, it must not be 0"""
     source: str = ""
     """where the threshold is published"""
-    limits: tuple[str, ...] = ()
-    """the settings that it looks at"""
+
+    def on(self, rules: Rules) -> bool:
+        return not self.limits or any(getattr(rules, limit) for limit in self.limits)
+
+    def holds(self, rules: Rules) -> pl.Expr:
+        """Whether a text is to be rejected; for rules that are on."""
+        measure, found = pl.col(self.measure), []
+        for limit in filter(partial(getattr, rules), self.limits):
+            value = getattr(rules, limit)
+            if limit.startswith("min_"):
+                found.append(measure < value)
+            else:
+                found.append(measure > value if limit.startswith("max_") else ~measure.is_in(list(value)))
+        return pl.any_horizontal(found or measure == 0)
 
 
 GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
@@ -177,86 +191,31 @@ LAST_RULES = (
 )
 
 DROP_RULES = (
-    DropRule("empty", "nothing but white space", lambda _: pl.col("n_words") == 0),
-    DropRule(
-        "too_short",
-        "fewer than min_chars characters",
-        lambda rules: pl.col("n_chars") < rules.min_chars,
-        limits=("min_chars",),
-    ),
-    DropRule(
-        "too_long",
-        "more than max_chars characters",
-        lambda rules: pl.col("n_chars") > rules.max_chars,
-        lambda rules: rules.max_chars > 0,
-        limits=("max_chars",),
-    ),
-    DropRule(
-        "few_words",
-        "fewer than min_words words",
-        lambda rules: pl.col("n_words") < rules.min_words,
-        lambda rules: rules.min_words > 0,
-        GOPHER,
-        ("min_words",),
-    ),
+    DropRule("empty", "nothing but white space", "n_words"),
+    DropRule("too_short", "fewer than min_chars characters", "n_chars", ("min_chars",)),
+    DropRule("too_long", "more than max_chars characters", "n_chars", ("max_chars",)),
+    DropRule("few_words", "fewer than min_words words", "n_words", ("min_words",), GOPHER),
     DropRule(
         "word_length",
         "words shorter or longer, on average, than language has them",
-        lambda rules: (
-            (pl.col("word_chars") < rules.min_word_chars)
-            | (pl.col("word_chars") > (rules.max_word_chars or float("inf")))
-        ),
-        lambda rules: bool(rules.min_word_chars or rules.max_word_chars),
-        GOPHER,
+        "word_chars",
         ("min_word_chars", "max_word_chars"),
+        GOPHER,
     ),
     DropRule(
-        "symbols",
-        "number signs and ellipses: lists of tags, teasers cut short",
-        lambda rules: pl.col("symbols") > rules.max_symbols,
-        lambda rules: rules.max_symbols > 0,
-        GOPHER,
-        ("max_symbols",),
+        "symbols", "number signs and ellipses: lists of tags, teasers cut short", "symbols", ("max_symbols",), GOPHER
     ),
-    DropRule(
-        "letters",
-        "too few words with a letter: tables, codes",
-        lambda rules: pl.col("letter_words") < rules.min_letter_words,
-        lambda rules: rules.min_letter_words > 0,
-        GOPHER,
-        ("min_letter_words",),
-    ),
-    DropRule(
-        "stop_words",
-        "no running English text goes without them",
-        lambda rules: pl.col("stop_words") < rules.min_stop_words,
-        lambda rules: rules.min_stop_words > 0,
-        GOPHER,
-        ("min_stop_words",),
-    ),
-    DropRule(
-        "repeated_lines",
-        "lines over and over: menus, logs",
-        lambda rules: pl.col("repeated_lines") > rules.max_repeated_lines,
-        lambda rules: rules.max_repeated_lines > 0,
-        GOPHER,
-        ("max_repeated_lines",),
-    ),
+    DropRule("letters", "too few words with a letter: tables, codes", "letter_words", ("min_letter_words",), GOPHER),
+    DropRule("stop_words", "no running English text goes without them", "stop_words", ("min_stop_words",), GOPHER),
+    DropRule("repeated_lines", "lines over and over: menus, logs", "repeated_lines", ("max_repeated_lines",), GOPHER),
     DropRule(
         "repeated_ngrams",
         "the same words over and over: boilerplate, spam",
-        lambda rules: pl.col("repeated_ngrams") > rules.max_repeated_ngrams,
-        lambda rules: rules.max_repeated_ngrams > 0,
-        GOPHER,
+        "repeated_ngrams",
         ("max_repeated_ngrams",),
+        GOPHER,
     ),
-    DropRule(
-        "language",
-        "not one of the languages asked for",
-        lambda rules: ~pl.col("language").is_in(list(rules.languages)),
-        lambda rules: bool(rules.languages),
-        limits=("languages",),
-    ),
+    DropRule("language", "not one of the languages asked for", "language", ("languages",)),
 )
 
 # What shards.py rejects for, beside the rules above and a corpus's own reasons.

@@ -106,9 +106,10 @@ def text(path: Path, name: str, encoding: str | None = None) -> str:
         raise _not_text(path, name, encoding) from None
 
 
-def rows_of(texts: list[str], column: str, name: str) -> pl.LazyFrame:
+def rows_of(texts: list[str], column: str, name: str) -> pl.DataFrame:
     """Rows out of pieces of one file that Python has cut: `column`, source_file, source_row."""
-    return pl.LazyFrame({column: texts}, {column: pl.String}).with_row_index(ROW).pipe(_place, name)
+    places = {"source_file": [name] * len(texts), "source_row": range(len(texts))}
+    return pl.DataFrame({column: texts} | places, {column: pl.String, "source_file": pl.String, "source_row": pl.Int64})
 
 
 def listed(columns: Iterable[str], most: int = 12) -> str:

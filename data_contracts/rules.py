@@ -1,13 +1,15 @@
 """The settings of cleaning, apart from the rules themselves: a recipe is read and checked without loading polars."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from data_contracts import DataError
 
 Normalize = Literal["none", "NFC"]
 Policy = Literal["keep", "mask", "drop"]
 Near = Literal["keep", "together", "drop"]
+FROM_0 = ("min_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars")
+SHARES = ("min_letter_words", "max_repeated_lines", "max_repeated_ngrams", "max_malformed")
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,19 @@ class Rules:
             least, most = getattr(self, low), getattr(self, high)
             if most and most < least:
                 problems.append(f"{high} {most} is less than {low} {least} (0 means no limit)")
-        for name, known in (
-            ("normalize", Normalize),
-            ("urls", Policy),
-            ("emails", Policy),
-            ("mentions", Policy),
-            ("near_duplicates", Near),
-        ):
-            if getattr(self, name) not in get_args(known):
-                problems.append(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(known))}")
-        for name in ("min_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars"):
-            if getattr(self, name) < 0:
-                problems.append(f"{name} {getattr(self, name)} is below 0")
-        for name in ("min_letter_words", "max_repeated_lines", "max_repeated_ngrams", "max_malformed"):
-            if not 0 <= getattr(self, name) <= 1:
-                problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
+        for name, kind in get_type_hints(type(self)).items():
+            known, value = get_args(kind), getattr(self, name)
+            if get_origin(kind) is Literal and value not in known:
+                problems.append(f"{name} {value!r} is not one of {', '.join(known)}")
+            elif name in SHARES and not 0 <= value <= 1:
+                problems.append(f"{name} {value} is not between 0 and 1")
+            elif name in FROM_0 and value < 0:
+                problems.append(f"{name} {value} is below 0")
         if unknown := [code for code in self.languages if len(code) != 2 or not code.islower()]:
             problems.append(f"languages {', '.join(map(repr, unknown))}: give ISO 639-1 codes such as 'en'")
-        if self.split_chars and self.split_chars < max(100, self.min_chars):
-            problems.append(
-                f"split_chars {self.split_chars} is less than {max(100, self.min_chars)} (0 means never cut)"
-            )
+        least = max(100, self.min_chars)
+        if self.split_chars and self.split_chars < least:
+            problems.append(f"split_chars {self.split_chars} is less than {least} (0 means never cut)")
         if not 0 < self.val_fraction < 1:
             problems.append(f"val_fraction {self.val_fraction} is not between 0 and 1")
         if problems:

@@ -12,7 +12,6 @@ falls) is settled from a few numbers a text; then each shard is written. Both pa
 Equal files and rules give equal bytes, however many shards are cleaned at a time, and wherever.
 """
 
-import hashlib
 import inspect
 import json
 import shutil
@@ -25,10 +24,10 @@ import numpy as np
 import polars as pl
 
 from data_contracts import DataError, corpora, files, near, parts, report
-from data_contracts.cleaning import DROP_RULES, OTHER_REASONS, Rules, reason, text_rules
+from data_contracts.cleaning import DROP_RULES, OTHER_REASONS, Rules
 from data_contracts.documents import Documents, Rejects, check
-from data_contracts.language import language
-from data_contracts.measures import measure
+from data_contracts.samples import CUT
+from data_contracts.texts import apply, identify, judge, key
 from data_contracts.transfer import bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
@@ -118,35 +117,44 @@ def clean(
 def clean_shard(shard: Shard) -> dict:
     """Write a shard's texts (kept or not), keys, samples and, last, figures into the work folder; returns the figures."""
     module, rules = corpora.find(shard.corpus), shard.rules
-    raw = _collect(module, shard)
+    raw = read_files(module, shard.files, shard.options)
     rows = raw.height
     raw, malformed = _set_malformed_aside(raw, shard)
     check(raw, module.Raw, f"raw rows of {shard.corpus}")
-    texts = _complete(module.documents(raw.lazy())).collect()
+    texts = module.documents(raw.lazy()).collect()
     del raw
+    given = {"n_rows": pl.lit(1, pl.Int64), "reason": pl.lit(None, pl.String)}
+    texts = texts.with_columns(
+        pl.col("text").fill_null(""), **{k: v for k, v in given.items() if k not in texts.columns}
+    )
     kept, own = texts.filter(pl.col("reason").is_null()), texts.filter(pl.col("reason").is_not_null())
     n_texts, n_rows = texts.height, texts["n_rows"].sum()
     before = kept["text"]
     del texts
     after, changed = apply(before, module, rules)
     kept = kept.with_columns(after.alias("text"))
-    sample = _sample(before, kept, shard)
-    del before
+    both = kept.select(before.alias("before"), "text", "source_file", "source_row")
+    sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
+    del before, both
     text_bytes = _bytes(kept)
     pieces = kept.lazy().drop("n_rows", "reason").pipe(parts.cut, rules.split_chars).collect()
     del kept
-    judged = identify(judge(pieces, rules), rules)
+    judged = judge(pieces, rules)
     del pieces
-    kept = judged.filter(pl.col("reason").is_null())
+    n_pieces, piece_bytes = judged.height, _bytes(judged)
+    kept = identify(judged.filter(pl.col("reason").is_null()), rules)
+    judged = judged.filter(pl.col("reason").is_not_null())
     keys = kept.select(key=key(pl.col("text_id")), val=pl.col("split") == "val")
     if rules.near_duplicates != "keep":
         keys = pl.concat([keys, near.signatures(kept["text"])], how="horizontal")
-    rejected = pl.concat([malformed, own, judged.filter(pl.col("reason").is_not_null())], how="diagonal_relaxed")
-    texts = pl.concat([judged.drop("text_id"), malformed, own.drop("n_rows")], how="diagonal_relaxed")
+    rejected = pl.concat([malformed, own, judged], how="diagonal_relaxed")
+    texts = pl.concat([kept.drop("text_id"), judged, malformed, own.drop("n_rows")], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     _write(keys, shard.path("keys"))
-    _write(_with_rejected(sample, rejected), shard.path("sample"))
+    few = rejected.group_by("reason", maintain_order=True).head(3).select("text", "source_file", "source_row", "reason")
+    sample = pl.concat([sample, few], how="diagonal").with_columns(pl.col("before", "text").str.slice(0, CUT))
+    _write(sample, shard.path("sample"))
     figures = {
         "rows": rows,
         "rows_of_texts": n_rows,
@@ -155,8 +163,8 @@ def clean_shard(shard: Shard) -> dict:
         "texts": n_texts,
         "turned_away": own.height,
         "text_bytes": text_bytes,
-        "pieces": judged.height,
-        "piece_bytes": _bytes(judged),
+        "pieces": n_pieces,
+        "piece_bytes": piece_bytes,
         "changed": changed,
         "kept": kept.height,
         "rejected": dict(sorted(rejected.group_by("reason").len().iter_rows())),
@@ -187,67 +195,8 @@ def finish_shard(shard: Shard) -> None:
         partial.replace(final[kind])
 
 
-def apply(texts: pl.Series, module: ModuleType, rules: Rules) -> tuple[pl.Series, dict[str, int]]:
-    """The texts after every text rule, and how many of them each rule changed."""
-    active = text_rules(getattr(module, "RULES", ()), rules)
-    odd = texts.str.contains("|".join(rule.only for rule in active if rule.rare)).arg_true()
-    changed = {}
-    for rule in active:
-        places = odd if rule.rare else None
-        some = texts if places is None else texts.gather(places)
-        if rule.only:
-            held = some.str.contains(rule.only).arg_true()
-            places, some = held if places is None else places.gather(held), some.gather(held)
-        new = some.to_frame("text").select(rule.change(pl.col("text"), rules)).to_series() if len(some) else some
-        changed[rule.name] = int((new != some).sum())
-        if changed[rule.name]:
-            # `scatter` writes into its Series: the caller's stays as it was.
-            texts = new if places is None else texts.clone().scatter(places, new)
-    return texts, changed
-
-
-def judge(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Each piece with its measures, and the reason to reject it (null: kept)."""
-    measured = pl.concat([pieces, measure(pieces["text"])], how="horizontal")
-    if not rules.languages:
-        return measured.with_columns(reason=reason(rules))
-    return (
-        measured.with_columns(language=language(measured["text"])).with_columns(reason=reason(rules)).drop("language")
-    )
-
-
-def identify(judged: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """For the kept ones: text_id (of the text alone), doc_id (unique), split (by text_id: copies stay together)."""
-    kept = judged.with_row_index("place").filter(pl.col("reason").is_null())
-    kept = kept.select("place", "source_file", "source_row", "metadata", text_id=short_sha256(kept["text"]))
-    where = pl.format("{}:{}:{}:{}", "text_id", "source_file", "source_row", "metadata")
-    ids = kept.select(
-        "place",
-        "text_id",
-        doc_id="text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series()),
-        split=pl.when(held_out(kept["text_id"], rules)).then(pl.lit("val")).otherwise(pl.lit("train")),
-    )
-    return judged.with_row_index("place").join(ids, on="place", how="left", maintain_order="left").drop("place")
-
-
-def short_sha256(texts: pl.Series) -> pl.Series:
-    """The first 32 hex digits of each text's sha256: polars has no hash that stays the same from one version to the next."""
-    return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.cast(pl.Binary)], dtype=pl.String)
-
-
-def held_out(text_ids: pl.Series, rules: Rules) -> pl.Series:
-    """Whether a text belongs to val: a draw from [0, 1) made of the seed and the text's own hash, nothing else."""
-    draws = short_sha256(pl.Series([f"{rules.seed}:{text_id}" for text_id in text_ids], dtype=pl.String))
-    return draws.str.slice(0, 8).str.to_integer(base=16) / 2**32 < rules.val_fraction
-
-
-def key(text_id: pl.Expr) -> pl.Expr:
-    """60 bits of an id, to find copies by: among ten million texts two others share them with a chance of 1 in 20,000."""
-    return text_id.str.slice(0, 15).str.to_integer(base=16, dtype=pl.Int64)
-
-
 def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
-    taken = list(inspect.signature(module.read).parameters)[1:]
+    taken = list(inspect.signature(module.read).parameters)[2:]
     if unknown := sorted(set(options) - set(taken)):
         raise DataError(
             f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(taken) or 'none'}"
@@ -267,15 +216,16 @@ def _groups(found: dict[str, Path]) -> Iterator[dict[str, Path]]:
         yield group
 
 
-def _collect(module: ModuleType, shard: Shard) -> pl.DataFrame:
-    try:
-        rows = module.read({name: Path(path) for name, path in shard.files.items()}, **shard.options).lazy().collect()
-    except pl.exceptions.PolarsError as error:
-        names = ", ".join(list(shard.files)[:3])
-        raise DataError(f"{names} of {shard.corpus} cannot be read: {str(error).splitlines()[0]}") from None
-    if "malformed" not in rows.columns:
-        rows = rows.with_columns(malformed=pl.lit(None, pl.String))
-    return rows
+def read_files(module: ModuleType, found: dict[str, str | Path], options: dict[str, str]) -> pl.DataFrame:
+    """The raw rows of files, {relative name: path}, one after another, with what is `malformed` of each (null: nothing)."""
+    frames = [pl.DataFrame(schema={"malformed": pl.String})]
+    for name, path in found.items():
+        try:
+            rows = module.read(Path(path), name, **options)
+            frames.append(rows.collect() if isinstance(rows, pl.LazyFrame) else rows)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+    return pl.concat(frames, how="diagonal")
 
 
 def _set_malformed_aside(raw: pl.DataFrame, shard: Shard) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -304,37 +254,6 @@ def _require_readable(corpus: str, figures: list[dict], rules: Rules) -> None:
     if bad > rules.max_malformed * rows:
         first = next(figure["first_malformed"][0] for figure in figures if figure["malformed"])
         _raise_malformed(corpus, bad, rows, first, rules)
-
-
-def _complete(texts: pl.LazyFrame) -> pl.LazyFrame:
-    """n_rows and reason, where the corpus does not give them: one row a text, and none turned away."""
-    known = texts.collect_schema().names()
-    return texts.with_columns(
-        [
-            pl.lit(1, pl.Int64).alias("n_rows") if "n_rows" not in known else pl.col("n_rows").cast(pl.Int64),
-            pl.lit(None, pl.String).alias("reason") if "reason" not in known else pl.col("reason"),
-            pl.col("text").fill_null(""),
-        ]
-    )
-
-
-def _sample(before: pl.Series, kept: pl.DataFrame, shard: Shard) -> pl.DataFrame:
-    """Texts drawn at random, before and after the text rules: reason is null."""
-    both = kept.select("text", "source_file", "source_row").insert_column(0, before.alias("before"))
-    drawn = both.sample(min(shard.sampled, both.height), seed=shard.number)
-    return drawn.with_columns(pl.col("before", "text").str.slice(0, 3000), reason=pl.lit(None, pl.String))
-
-
-def _with_rejected(sample: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
-    few = rejected.group_by("reason", maintain_order=True).head(3)
-    few = few.select(
-        pl.lit(None, pl.String).alias("before"),
-        pl.col("text").str.slice(0, 3000),
-        "source_file",
-        "source_row",
-        "reason",
-    )
-    return pl.concat([sample, few])
 
 
 def _bytes(texts: pl.DataFrame) -> int:

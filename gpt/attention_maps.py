@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gpt.evaluate import evaluating
 from gpt.model import GPT, Rotary, SelfAttention
 
 
@@ -14,15 +15,14 @@ def attention_maps(model: GPT, ids_BT: Tensor, documents_BT: Tensor | None = Non
     """Attention probabilities, float32 (layers, B, H, T, T): row t says what position t looks at, and adds up to 1.
 
     They are worked out beside the pass, as the kernels that the model uses never hold them. ids_BT, documents_BT: see
-    `GPT.forward`, which raises GPTError for a text over T. The model is put in eval mode and back.
+    `GPT.forward`, which raises GPTError for a text over T.
     """
     maps: list[Tensor] = []
     hooks = [block.attention.register_forward_pre_hook(partial(_keep, maps)) for block in model.blocks]
-    was_training = model.training
     try:
-        model.eval().hidden(ids_BT, documents_BT)
+        with evaluating(model):
+            model.hidden(ids_BT, documents_BT)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return torch.stack(maps)

@@ -8,6 +8,7 @@ import contextlib
 import math
 import shutil
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,8 @@ def steps_that_fit(
         evaluations = -(-steps // config.eval_every)
         return steps * update + evaluations * evaluation + steps // config.checkpoint_every * saving
 
-    steps = int(parallel.agreed(-_most(seconds, left), device) * -1)  # the fewest of all processes' counts
+    most = bisect_right(range(2**31), left, key=seconds) - 1
+    steps = -int(parallel.agreed(-most, device))  # the fewest of all processes' counts
     if steps < 1:
         needed = (clock() - started + first + seconds(1)) / (1 - SPARE) / 60
         raise GPTError(
@@ -103,12 +105,3 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
     with contextlib.suppress(_Enough):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
-
-
-def _most(seconds: Callable[[int], float], left: float) -> int:
-    """The largest number of steps, at most 2^31 - 1, that take no longer than `left` seconds; 0 if none."""
-    low, high = 0, 2**31
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if seconds(middle) <= left else (low, middle)
-    return low

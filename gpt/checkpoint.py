@@ -47,10 +47,7 @@ def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
 
     metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
     """
-    weights = _weights(model)
-    if is_main():
-        with _atomic_folder(Path(folder)) as temporary:
-            _write_model(temporary, model, weights, metadata)
+    _save(folder, {"model": model.state_dict()}, {"config": _about(model, metadata)})
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
@@ -64,38 +61,33 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         raise GPTError(f"{folder / 'config.json'}: metadata is missing")
-    tensors = _read_tensors(folder / "model.safetensors")
     with torch.random.fork_rng(devices=[]):  # loading a model amid a training must not move its random numbers
         model = GPT(config)  # on "meta" instead, its first values would cost the import of torch._dynamo: two seconds
-    _check_tensors(folder / "model.safetensors", tensors, model.state_dict())
-    model.load_state_dict(tensors)
+    model.load_state_dict(_read_tensors(folder / "model.safetensors", model.state_dict()))
     return model.to(device).eval(), metadata
 
 
 def save_state(
-    folder: Path,
-    model: GPT,
-    optimizers: list[Optimizer],
-    ema: EMA | None = None,
-    *,
-    step: int,
-    progress: dict[str, Any],
-) -> None:
+    folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None, *, step: int, progress: dict[str, Any],
+) -> None:  # fmt: skip
     """Write all that a run needs to go on after `step` updates exactly as if it had not stopped, atomically.
 
     progress: JSON values of the trainer's own (evaluations so far, what it was asked to do).
     """
-    weights, kept = _weights(model), _optimizer_tensors(model, optimizers)
-    average = {name: _on_cpu(tensor) for name, tensor in ema.tensors().items()} if ema else None
-    if not is_main():
-        return
-    with _atomic_folder(Path(folder)) as temporary:
-        _write_model(temporary, model, weights, {"step": step})
-        save_file(kept, temporary / "optimizer.safetensors", metadata={"format": "pt"})
-        if average is not None:
-            save_file(average, temporary / "ema.safetensors", metadata={"format": "pt"})
-        state = {"format": STATE_FORMAT, "version": VERSION, "step": step, "progress": progress}
-        _write_json(temporary / "state.json", state)
+    # By name, not as the optimizers number them: it stays right if parameters are numbered otherwise one day.
+    kept = {
+        f"{name}/{what}": tensor
+        for name, parameter in model.named_parameters()
+        for optimizer in optimizers
+        for what, tensor in optimizer.state.get(parameter, {}).items()
+    }
+    averages = {"ema": ema.tensors()} if ema else {}
+    state = {"format": STATE_FORMAT, "version": VERSION, "step": step, "progress": progress}
+    _save(
+        folder,
+        {"model": model.state_dict(), "optimizer": kept} | averages,
+        {"config": _about(model, {"step": step}), "state": state},
+    )
 
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -112,11 +104,8 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
     """Put a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
     _read_json(folder / "state.json", STATE_FORMAT)
-    weights = _read_tensors(folder / "model.safetensors")
-    _check_tensors(folder / "model.safetensors", weights, model.state_dict())
-    averages = ema.tensors() if ema else {}
-    saved_averages = _read_tensors(folder / "ema.safetensors") if ema else {}
-    _check_tensors(folder / "ema.safetensors", saved_averages, averages)
+    targets = {"model": dict(model.state_dict())} | ({"ema": ema.tensors()} if ema else {})
+    saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
     kept = _read_tensors(folder / "optimizer.safetensors")
     parameters = dict(model.named_parameters())
     names = {id(parameter): name for name, parameter in parameters.items()}
@@ -136,9 +125,9 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
                 what: tensor if what == "step" else placed_like(parameter, tensor) for what, tensor in own.items()
             }
         optimizer.load_state_dict(document)
-    for target, source in ((dict(model.state_dict()), weights), (averages, saved_averages)):
-        for name, tensor in target.items():
-            tensor.copy_(placed_like(tensor, source[name]))
+    for file, tensors in targets.items():
+        for name, tensor in tensors.items():
+            tensor.copy_(placed_like(tensor, saved[file][name]))
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -222,19 +211,23 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _weights(model: GPT) -> dict[str, Tensor]:
-    return {name: _on_cpu(tensor) for name, tensor in model.state_dict().items()}
+def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
+    """A folder of one .safetensors file for each group of tensors, and of one .json file for each document."""
+    gathered = {  # by every process, before the first writes alone
+        file: {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in named.items()}
+        for file, named in tensors.items()
+    }
+    if is_main():
+        with _atomic_folder(Path(folder)) as temporary:
+            for file, named in gathered.items():
+                # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
+                save_file(named, temporary / f"{file}.safetensors", metadata={"format": "pt"})
+            for file, document in documents.items():
+                _write_json(temporary / f"{file}.json", document)
 
 
-def _on_cpu(tensor: Tensor) -> Tensor:
-    return whole(tensor.detach()).cpu().contiguous()
-
-
-def _write_model(folder: Path, model: GPT, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    document = {"format": MODEL_FORMAT, "version": VERSION, "model": asdict(model.config), "metadata": metadata}
-    _write_json(folder / "config.json", document)
+def _about(model: GPT, metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"format": MODEL_FORMAT, "version": VERSION, "model": asdict(model.config), "metadata": metadata}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -258,16 +251,16 @@ def _read_json(path: Path, format_name: str) -> dict[str, Any]:
     return document
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The tensors of a file, which have the names, shapes and dtypes of those expected."""
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except FileNotFoundError:
         raise GPTError(f"{path} is missing") from None
     except (OSError, SafetensorError) as error:
         raise GPTError(f"{path} is cut or no safetensors file ({error})") from None
-
-
-def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    if expected is None:
+        return tensors
     if differing := sorted(tensors.keys() ^ expected.keys()):
         raise GPTError(
             f"{path}: {differing[0]} is {'missing' if differing[0] in expected else 'not part of this model'}"
@@ -276,13 +269,4 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, T
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"
             raise GPTError(f"{path}: {name} is {tuple(tensor.shape)} {tensor.dtype}, config.json says {wanted}")
-
-
-def _optimizer_tensors(model: GPT, optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    """What the optimizers keep, by parameter name: it stays right if parameters are numbered otherwise one day."""
-    return {
-        f"{name}/{what}": _on_cpu(tensor)
-        for name, parameter in model.named_parameters()
-        for optimizer in optimizers
-        for what, tensor in optimizer.state.get(parameter, {}).items()
-    }
+    return tensors

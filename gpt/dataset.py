@@ -169,9 +169,8 @@ class Dataset:
         folder = Path(folder)
         path = folder / "dataset.json"
         document = _read(path)
-        about = from_dict(
-            Description, {k: document[k] for k in document.keys() & Description.__annotations__.keys()}, str(path)
-        )
+        settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
+        about = from_dict(Description, settings, str(path))
         splits = {}
         for split in SPLITS:
             try:
@@ -212,9 +211,9 @@ class Dataset:
         """Where the documents of a split lie: in the split's own order, or with a seed (from 0) in that of an epoch."""
         key = (split, seed, epoch)
         if key not in self._layouts:
-            generator = (
-                None if seed < 0 else np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
-            )
+            generator = None
+            if seed >= 0:
+                generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
             lengths = self.splits[split].index["length"].astype(np.int64) + 1
             made = lay_out(lengths, self.block_size, self.about.strategy, generator)
             # One shuffled layout is kept, or two while a batch straddles epochs; those in the split's own order are few.

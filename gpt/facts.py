@@ -22,6 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gpt import GPTError
 from gpt.dataset import PAD_TARGET
+from gpt.evaluate import evaluating
+from gpt.runtime import autocast
 
 PATH = Path(__file__).with_name("facts.toml")
 N_WRONG = 4
@@ -91,7 +93,7 @@ def score(
 ) -> list[Verdict]:  # fmt: skip
     """Score every candidate of every phrasing; one Verdict a phrasing, in the order of the facts.
 
-    model: a `gpt.model.GPT`, on `device`; put in eval mode and back. tokenizer: its own, whose eos starts a document.
+    model: a `gpt.model.GPT`, on `device`. tokenizer: its own, whose eos starts a document.
     batch_size: sentences at a time, no matter for the result. dtype: as in `gpt.evaluate`. Sentences over T tokens lose
     their beginning, all candidates the same. Raises GPTError for a tokenizer of another size, or too small a T.
     """
@@ -99,7 +101,7 @@ def score(
         raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
     T, eos_id, device = model.config.block_size, tokenizer.eos_id(), torch.device(device)
     phrasings = [(fact, number) for fact in facts for number in range(len(fact.sentences))]
-    rows, was_training = [], model.training
+    rows = []
     for fact, number in phrasings:
         prompt, *sentences = tokenizer.encode([fact.sentences[number][0], *fact.candidates(number)])
         start = len(commonprefix([prompt, *sentences]))  # noqa: RUF071 (of lists, not of paths)
@@ -110,18 +112,15 @@ def score(
         rows += [(torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(blank + ids[start:])) for ids in sentences]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
     nats = torch.zeros(len(rows), dtype=torch.float64)
-    model.eval()
-    try:
+    with evaluating(model):
         for done in range(0, len(order), batch_size):
             batch = order[done : done + batch_size]
             ids, targets = zip(*(rows[row] for row in batch), strict=True)
             ids_BT = pad_sequence(ids, True, eos_id).to(device)
             targets_BT = pad_sequence(targets, True, PAD_TARGET).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, None, reduction="none")
             nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
-    finally:
-        model.train(was_training)
     scores = iter(nats.tolist())
     return [Verdict(f, number, tuple(next(scores) for _ in range(1 + len(f.wrong)))) for f, number in phrasings]
 

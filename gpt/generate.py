@@ -8,7 +8,8 @@ Notable:
   the model without a cache gives for `tokens[window(n, T):]`, whatever the kind of position
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,36 +58,32 @@ def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "",
 
 
 def stream_texts(
-    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1, max_tokens: int = 256,
-    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 1, stop: str | Sequence[str] = (),
+    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1,
+    stop: str | Sequence[str] = (), **settings,
 ) -> Iterator[tuple[int, str]]:  # fmt: skip
     """Continue prompts that stand at the start of a document: (row, text) as soon as characters are whole.
 
     tokenizer: the one the model was trained with. Row p * samples + i is sample i of prompt p. An empty prompt starts a
     document; of one longer than the context its end counts. Prompts are not given out. A text ends with its document,
-    before the first of the `stop` strings, or after max_tokens. The other arguments: see `sample_batch`.
+    before the first of the `stop` strings, or after max_tokens. settings: see `sample_batch`.
     Raises GPTError for a tokenizer of another size, a prompt it cannot spell, or an argument out of range.
     """
     if tokenizer.vocab_size() != model.config.vocab_size:
-        raise GPTError(
-            f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}: not a pair"
-        )
+        found = f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}"
+        raise GPTError(f"{found}: not a pair")
     stop = [stop] * bool(stop) if isinstance(stop, str) else list(stop)
     if "" in stop:
         raise GPTError("a stop string is empty; it would stop before the first character")
     eos_id = tokenizer.eos_id()
     contexts = [[eos_id, *encode(tokenizer, prompt)] for prompt in prompts]
     done: set[int] = set()
-    tokens = sample_batch(model, contexts, samples, max_tokens, temperature, top_k, top_p, seed, eos_id, done)
+    tokens = sample_batch(model, contexts, samples, eos_id=eos_id, done=done, **settings)
     return _write(tokens, [Writer(tokenizer, stop) for _ in range(len(prompts) * samples)], done)
 
 
-def sample(
-    model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-    seed: int = 1, eos_id: int = -1,
-) -> Iterator[int]:  # fmt: skip
-    """Continue one list of tokens, one token at a time (see `sample_batch`)."""
-    return (token for _, token in sample_batch(model, [ids], 1, max_tokens, temperature, top_k, top_p, seed, eos_id))
+def sample(model: GPT, ids: Sequence[int], max_tokens: int = 256, **settings) -> Iterator[int]:
+    """Continue one list of tokens, one token at a time. settings: see `sample_batch`."""
+    return (token for _, token in sample_batch(model, [ids], max_tokens=max_tokens, **settings))
 
 
 def sample_batch(
@@ -106,25 +103,21 @@ def sample_batch(
         problems.append("no token to continue; start from the end-of-document token")
     if outside := [token for ids in contexts for token in ids if not 0 <= token < V]:
         problems.append(f"token {outside[0]} is not in the vocabulary of {V}")
-    if samples < 1:
-        problems.append(f"samples is {samples}; it must be at least 1")
-    if max_tokens < 0:
-        problems.append(f"max_tokens is {max_tokens}; it must be at least 0")
-    if not 0 <= temperature < float("inf"):
-        problems.append(f"temperature is {temperature}; it must be a number of at least 0")
-    if top_k < 0:
-        problems.append(f"top_k is {top_k}; it must be at least 0 (0: every token)")
-    if not 0 < top_p <= 1:
-        problems.append(f"top_p is {top_p}; it must be over 0 and at most 1")
-    if not 0 <= seed < 2**63:
-        problems.append(f"seed is {seed}; it must be from 0 to 2^63 - 1")
+    bounds = (
+        ("samples", samples, samples >= 1, "at least 1"),
+        ("max_tokens", max_tokens, max_tokens >= 0, "at least 0"),
+        ("temperature", temperature, 0 <= temperature < float("inf"), "a number of at least 0"),
+        ("top_k", top_k, top_k >= 0, "at least 0 (0: every token)"),
+        ("top_p", top_p, 0 < top_p <= 1, "over 0 and at most 1"),
+        ("seed", seed, 0 <= seed < 2**63, "from 0 to 2^63 - 1"),
+    )
+    problems += [f"{name} is {value}; it must be {bound}" for name, value, holds, bound in bounds if not holds]
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
     rows = [(c * samples + i, ids, i) for c, ids in enumerate(contexts) for i in range(samples)]
-    how, done = (max_tokens, temperature, top_k, top_p, seed, eos_id), set() if done is None else done
-    return (
-        drawn for first in range(0, len(rows), ROWS) for drawn in _sample(model, rows[first : first + ROWS], *how, done)
-    )
+    pick = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    how = (max_tokens, pick, seed, eos_id, set() if done is None else done)
+    return (drawn for at in range(0, len(rows), ROWS) for drawn in _sample(model, rows[at : at + ROWS], *how))
 
 
 def window(n: int, T: int) -> int:
@@ -134,8 +127,8 @@ def window(n: int, T: int) -> int:
 
 
 def _sample(
-    model: GPT, rows: list[tuple[int, list[int], int]], max_tokens: int, temperature: float, top_k: int, top_p: float,
-    seed: int, eos_id: int, done: set[int],
+    model: GPT, rows: list[tuple[int, list[int], int]], max_tokens: int, pick: Callable[..., Tensor], seed: int, eos_id: int,
+    done: set[int],
 ) -> Iterator[tuple[int, int]]:  # fmt: skip
     """rows: (number, context, number of the sample), decoded together."""
     names, written = [name for name, _, _ in rows], [list(ids) for _, ids, _ in rows]
@@ -154,7 +147,7 @@ def _sample(
                 starts = begin
             logits_RV = decoder.step(torch.tensor([ids[-1] for ids in written], device=device)).float()
             uniform_R = torch.tensor([draw.random() for draw in draws], dtype=torch.float32, device=device)
-            tokens = choose(logits_RV, temperature, top_k, top_p, uniform_R).tolist()
+            tokens = pick(logits_RV, uniform_R=uniform_R).tolist()
         for name, ids, token in zip(names, written, tokens, strict=True):
             ids.append(token)
             if token == eos_id:

@@ -75,9 +75,9 @@ class Line:
         self._file = socket.socket(fileno=descriptor).makefile("rw", encoding="utf-8")
 
     def tell(self, name: str, *values: Any) -> None:
-        """Have the listener of that name called with these JSON values; returns when it has returned."""
+        """Have the listener of that name called with these values (JSON, and paths); returns when it has returned."""
         try:
-            print(json.dumps([name, values]), file=self._file, flush=True)
+            print(json.dumps([name, values], default=str), file=self._file, flush=True)
             heard = self._file.readline()
         except OSError:
             heard = ""

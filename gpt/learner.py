@@ -24,7 +24,7 @@ from gpt.feeding import Feeder, MicroBatch
 from gpt.memory import check_fit, largest_that_fits, too_large
 from gpt.model import GPT
 from gpt.optim import build_optimizers, set_schedule
-from gpt.runtime import Machine
+from gpt.runtime import Machine, autocast
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Learner:
             part = parallel.rank() * len(batches) + number
             torch.manual_seed(_dropout_seed(self.config.seed, step, part))
             with parallel.gradients_wait(self._module, number < len(batches) - 1):
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.machine.dtype == torch.bfloat16):
+                with autocast(device, self.machine.dtype):
                     loss = self._call(*batch, "sum") / n_all
                 (loss * world).backward()  # the processes' gradients are averaged, where their sum is wanted
             total += loss.detach()

@@ -17,6 +17,8 @@ import logging
 import os
 import sys
 import tomllib
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.dataset import Dataset
 from gpt.launch import Line
 from gpt.settings import from_dict
-from gpt.trainer import OnEvaluation, OnStep, train
+from gpt.trainer import train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,8 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     others = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, one speaks
     logging.basicConfig(level=logging.ERROR if others else logging.INFO, format="%(message)s")
-    line = None if options.line is None else Line(options.line)
-    on_step, on_evaluation = (_print_step, _print_evaluation) if line is None else _told(line)
+    line, on_step, on_evaluation = None, _print_step, _print_evaluation
+    if options.line is not None:
+        line = Line(options.line)
+        on_step = partial(line.tell, "step")
+        on_evaluation = partial(line.tell, "evaluation")
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))
         result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
@@ -89,26 +94,14 @@ def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig,
     )
 
 
-def _told(line: Line) -> tuple[OnStep, OnEvaluation]:
-    return (
-        lambda step, metrics: line.tell("step", step, metrics),
-        lambda step, metrics, folder, best: line.tell("evaluation", step, metrics, str(folder), best),
-    )
-
-
 def _print_step(step: int, metrics: dict[str, float]) -> None:
+    left = timedelta(seconds=round(metrics["train/eta_seconds"]))
     shown = (
         f"step {step:6d}  loss {metrics['train/loss']:.4f}  lr {metrics['train/lr']:.2e}  "
         f"grad {metrics['train/grad_norm']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {_duration(metrics['train/eta_seconds'])} left"
+        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {left} left"
     )
     print(shown, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:

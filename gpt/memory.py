@@ -13,7 +13,7 @@ from torch import Tensor
 from gpt import GPTError
 from gpt.config import TrainConfig
 from gpt.model import GPT
-from gpt.runtime import Machine
+from gpt.runtime import Machine, autocast
 
 COMPILED = 0.4  # share of those bytes that surely remains when compiling has cheap ones computed again; not measured
 
@@ -90,7 +90,7 @@ def free_bytes(device: torch.device) -> int:
 
 def _loss(model: GPT, rows: int, machine: Machine) -> Tensor:
     ids_BT = torch.zeros(rows, model.config.block_size, dtype=torch.int64, device=machine.device)
-    with torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=machine.dtype == torch.bfloat16):
+    with autocast(machine.device, machine.dtype):
         return model.loss(ids_BT, ids_BT, None, "sum")
 
 

@@ -115,15 +115,14 @@ class GPT(nn.Module):
         return F.linear(self.hidden(ids_BT, documents_BT, memory_BSC, memory_mask_BS), self.head_weight_VC)
 
     def loss(
-        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean",
-        memory_BSC: Tensor | None = None, memory_mask_BS: Tensor | None = None,
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean", **memory: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Cross-entropy in nats, float32, of the targets that are not IGNORE (the other arguments: see `forward`).
+        """Cross-entropy in nats, float32, of the targets that are not IGNORE. documents_BT, memory: see `forward`.
 
         reduction: "mean", "sum", or "none" for one of each target: flat (B*T,), 0 where IGNORE. The logits are never all in
         memory (see `gpt.loss`).
         """
-        x_BTC = self.hidden(ids_BT, documents_BT, memory_BSC, memory_mask_BS)
+        x_BTC = self.hidden(ids_BT, documents_BT, **memory)
         return cross_entropy(x_BTC.flatten(0, 1), self.head_weight_VC, targets_BT.flatten(), reduction)
 
     def hidden(

@@ -71,10 +71,13 @@ def _polynomial(gram_NRR: Tensor) -> Tensor:
     """What the whole iteration multiplies x with, from x x^T: all its products are of the short side, so a matrix of 128 x 512
     takes 0.55 of the work. Eight bits of a bfloat16 would not do: the Gram matrix squares what is to be told apart."""
     a, b, c = NEWTON_SCHULZ
-    product = torch.eye(gram_NRR.shape[1], device=gram_NRR.device).expand_as(gram_NRR)
     for step in range(NEWTON_SCHULZ_STEPS):
         p = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)  # without its a times 1
-        product = torch.baddbmm(product, p, product, beta=a)
+        if step == 0:
+            product = p.clone()
+            product.diagonal(dim1=1, dim2=2).add_(a)
+        else:
+            product = torch.baddbmm(product, p, product, beta=a)
         if step < NEWTON_SCHULZ_STEPS - 1:
             half = torch.baddbmm(gram_NRR, p, gram_NRR, beta=a)
             gram_NRR = torch.baddbmm(half, p, half, beta=a)

@@ -29,16 +29,14 @@ def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
 
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     """One AdamW, or Muon and AdamW. Each parameter group carries its `peak_lr`, which the schedule scales."""
-    groups = {role: list(group.values()) for role, group in parameter_groups(model).items()}
-    decayed, undecayed = ("embeddings",), ("vectors",)
+    matrices, embeddings, vectors = (list(group.values()) for group in parameter_groups(model).values())
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
-        optimizers.append(Muon(groups["matrices"], config.matrix_lr, config.weight_decay, config.momentum))
-    else:
-        decayed = ("matrices", "embeddings")
+        optimizers.append(Muon(matrices, config.matrix_lr, config.weight_decay, config.momentum))
+        matrices = []
     adamw_groups = [
-        {"params": [p for role in roles for p in groups[role]], "weight_decay": decay}
-        for roles, decay in ((decayed, config.weight_decay), (undecayed, 0.0))
+        {"params": [*matrices, *embeddings], "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     # Fused: one pass over each tensor instead of a dozen; it exists for CPU and CUDA.
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())

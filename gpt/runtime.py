@@ -49,6 +49,11 @@ def prepare(runtime: Runtime) -> Machine:
     )
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """A context in which matrix products are taken in `dtype`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
 def _device(runtime: Runtime) -> torch.device:
     name = runtime.device
     if name == "auto":

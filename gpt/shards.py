@@ -55,7 +55,7 @@ assert HEADER.itemsize == 256
 LIMIT = 2**32
 SOURCES = "sources.json"
 SPOT_CHECKS = (
-    64  # document ends looked at on opening: enough to notice a shifted stream; each may be a read from the disk
+    64  # document ends looked at on opening, each maybe a read from the disk: enough to notice a shifted stream
 )
 
 
@@ -123,10 +123,8 @@ class Shard:
         if (header["vocab_size"], header["eos_id"], header["token_bytes"]) != (*kind[:2], kind.dtype.itemsize):
             raise GPTError(f"{path} has another vocabulary than its dataset: pack the corpus again")
         n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
-        start, end = (
-            _index_place(n_tokens, kind.dtype),
-            _index_place(n_tokens, kind.dtype) + n_documents * INDEX.itemsize,
-        )
+        start = _index_place(n_tokens, kind.dtype)
+        end = start + n_documents * INDEX.itemsize
         if size != end:
             raise GPTError(f"{path} is {'cut' if size < end else 'too long'}: it has {size} bytes instead of {end}")
         tokens = np.memmap(path, kind.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
@@ -247,11 +245,8 @@ class Writer:
             self._split,
             len(self.shards),
         )
-        header["tokens"], header["documents"], header["bytes"] = (
-            self._tokens,
-            len(index),
-            index["bytes"].sum(dtype=np.int64),
-        )
+        header["tokens"], header["documents"] = self._tokens, len(index)
+        header["bytes"] = index["bytes"].sum(dtype=np.int64)
         with self._file as file:
             file.write(bytes(_index_place(self._tokens, self._kind.dtype) - file.tell()))
             file.write(index.data)

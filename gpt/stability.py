@@ -13,9 +13,7 @@ from torch import Tensor
 
 BEFORE = 100  # losses that say what is usual
 RECENT = 5  # losses whose median must stand out: one odd batch is no spike
-DEVIATIONS = (
-    6.0  # by so many the median must be above the usual, where a deviation is that of most losses, odd ones aside
-)
+DEVIATIONS = 6.0  # by so many the median must be above the usual; a deviation is that of most losses, odd ones aside
 JUMP = 0.2  # nats, and at least by that
 SKIPPED_BEFORE = 8  # a spike shows some updates after its cause: as many batches before it are left out as well
 APART = 1000  # steps: trouble again within so many is not the data's

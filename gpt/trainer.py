@@ -260,12 +260,11 @@ class _Run:
         """Keep the latest weights and the best, also what an earlier state, which the run may go back to, calls the best."""
         if not parallel.is_main():
             return
-        root, keep = self.out / "state", set()
+        root = self.out / "state"
         folders = [checkpoint.step_folder(root, step) for step in checkpoint.steps_in(root)]
         known = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
-        for evaluations in filter(None, [*known, self.evaluations]):
-            keep |= self._kept(evaluations)
-        checkpoint.keep_only(self.out / "checkpoints", keep)
+        kept = (self._kept(evaluations) for evaluations in [*known, self.evaluations] if evaluations)
+        checkpoint.keep_only(self.out / "checkpoints", set().union(*kept))
 
     def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
         latest = [int(evaluation["step"]) for evaluation in evaluations][-self.config.keep_checkpoints :]
@@ -285,9 +284,8 @@ class _Run:
 
     def _finish(self) -> None:
         self.learner.close()
-        checkpoint.keep_only(
-            self.out / "checkpoints", self._kept(self.evaluations)
-        )  # no state is to go back to any more
+        # There is no state to go back to any more.
+        checkpoint.keep_only(self.out / "checkpoints", self._kept(self.evaluations))
         self._write_run(stopped_early=self.step < self.config.steps)
         chosen = checkpoint.step_folder(self.out / "checkpoints", best(self.evaluations)["step"])
         checkpoint.copy_folder(chosen, self.out / "model")
@@ -311,14 +309,9 @@ class _Run:
 
     def _ended(self) -> bool:
         """After the last step, or after `patience` evaluations none of which was the best."""
-        return self.step == self.config.steps or (
-            self.config.patience > 0 and self._fruitless() >= self.config.patience
-        )
-
-    def _fruitless(self) -> int:
-        """Evaluations since the best."""
-        steps = [evaluation["step"] for evaluation in self.evaluations]
-        return len(steps) - 1 - steps.index(best(self.evaluations)["step"]) if steps else 0
+        found = self.evaluations
+        since_best = len(found) - 1 - found.index(best(found)) if found else 0
+        return self.step == self.config.steps or 0 < self.config.patience <= since_best
 
     def _evaluated(self) -> int:
         """The step of the latest evaluation."""

@@ -4,8 +4,9 @@ A module gives
     TITLE, LICENCE         one line each
     FILES                  patterns of the raw file names that its reader wants
     Raw                    contract of the raw rows: the columns that the rest relies on; others are welcome
-    read(found)            rows of some of its files, {relative name: path}, with `source_file` and `source_row` (0-based, in
-                           that file), and `malformed` where a record may be unreadable: what is wrong with it, null for none
+    read(path, name)       rows of one of its files, called by its relative name, in order, with `source_file` and `source_row`
+                           (0-based, in that file), and `malformed` where a record may be unreadable: what is wrong with it,
+                           null for none. Raises DataError for a file that cannot be read
     documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
                            where the corpus itself turns texts away (null: keep)
 and where it needs them
@@ -13,7 +14,7 @@ and where it needs them
     REASONS                what each `reason` means, {name: why}
     choose(found)          the files to read of those that are there
     build(folder)          a built-in corpus writes its raw files
-Keyword arguments of `read` after the first are options that a recipe may set, all strings.
+Arguments of `read` after these are options that a recipe may set, all strings.
 
 `rick-and-morty` lives in `rick_and_morty.py`. Whatever a user brings under a name of his own is read by `own.py`.
 """

@@ -36,10 +36,9 @@ class Posts(RawRows):
     body: str = Field(nullable=True)
 
 
-def read(found: dict[str, Path], encoding: str = "utf-8") -> pl.DataFrame:
-    """Posts and comments in the order of the files. Raises DataError for a file without title and body."""
-    frames = [readers.csv_rows(path, name, ("title", "body"), encoding) for name, path in found.items()]
-    return pl.concat(frames, how="diagonal")
+def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
+    """Posts and comments; a title and a body must be there."""
+    return readers.csv_rows(path, name, ("title", "body"), encoding)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

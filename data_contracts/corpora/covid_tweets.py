@@ -35,10 +35,9 @@ class Raw(RawRows):
     text: str = Field(nullable=True)
 
 
-def read(found: dict[str, Path], encoding: str = "utf-8") -> pl.DataFrame:
-    """Tweets in the order of the files. Raises DataError for a file without a column `text`."""
-    frames = [readers.csv_rows(path, name, ("text",), encoding) for name, path in found.items()]
-    return pl.concat(frames, how="diagonal")
+def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
+    """Tweets; a column `text` must be there."""
+    return readers.csv_rows(path, name, ("text",), encoding)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

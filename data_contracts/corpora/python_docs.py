@@ -24,16 +24,8 @@ KINDS = ("topic", "module", "class", "function")
 
 # Not the library: test suites, installed packages, old tools, files written for one machine, and the topics themselves.
 LEFT_OUT = {
-    "test",
-    "tests",
-    "idle_test",
-    "site-packages",
-    "dist-packages",
-    "idlelib",
-    "lib2to3",
-    "turtledemo",
-    "pydoc_data",
-}
+    "test", "tests", "idle_test", "site-packages", "dist-packages", "idlelib", "lib2to3", "turtledemo", "pydoc_data",
+}  # fmt: skip
 
 
 class Raw(RawRows):
@@ -51,9 +43,9 @@ def build(folder: Path) -> None:
             file.write(json.dumps({"name": name, "kind": kind, "text": text}, ensure_ascii=False) + "\n")
 
 
-def read(found: dict[str, Path]) -> pl.LazyFrame:
-    """The rows that `build` wrote. Raises DataError when its file is damaged."""
-    return pl.concat([readers.jsonl_rows(path, name, ("name", "kind", "text")) for name, path in found.items()])
+def read(path: Path, name: str) -> pl.LazyFrame:
+    """The rows that `build` wrote."""
+    return readers.jsonl_rows(path, name, ("name", "kind", "text"))
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

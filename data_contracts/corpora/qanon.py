@@ -64,16 +64,20 @@ def choose(found: dict[str, Path]) -> dict[str, Path]:
     return {names[0]: found[names[0]]}
 
 
-def read(found: dict[str, Path], references: str = "drop") -> pl.LazyFrame:
-    """Posts in the order of the file.
+def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
+    """Posts.
 
     references: what becomes of the posts that a post answers, other people's words: "drop" them, or "quote" them before it, as
-    lines after "> ". Raises DataError for a file that is not JSON, or holds no posts.
+    lines after "> ".
     """
     if references not in ("drop", "quote"):
         raise DataError(f"options.references {references!r} is not one of drop, quote")
     quoted = pl.col("referenced_posts").list.eval(pl.element().struct.field("text").drop_nulls()).list.join("\n")
-    return pl.concat([_posts(path, name) for name, path in found.items()]).select(
+    lines = path.suffix.lower() == ".jsonl"
+    posts = (
+        readers.jsonl_rows(path, name, POST) if lines else readers.json_array(path, name, POST, inside="posts").lazy()
+    )
+    return posts.select(
         *readers.PLACE,
         pl.col("post_metadata").struct.unnest(),
         "text",
@@ -90,9 +94,3 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
         metadata=about.struct.json_encode(),
         reason=pl.when(pl.col("text").is_null()).then(pl.lit("no_text")),
     )
-
-
-def _posts(path: Path, name: str) -> pl.LazyFrame:
-    if path.suffix.lower() == ".jsonl":
-        return readers.jsonl_rows(path, name, POST)
-    return readers.json_array(path, name, POST, inside="posts").lazy()

@@ -27,9 +27,9 @@ class Raw(RawRows):
     line: str
 
 
-def read(found: dict[str, Path]) -> pl.DataFrame:
-    """Lines in the order of the file. Raises DataError for a file without these columns, or that is not UTF-8."""
-    return pl.concat([readers.csv_rows(path, name, COLUMNS) for name, path in found.items()], how="diagonal")
+def read(path: Path, name: str) -> pl.DataFrame:
+    """Spoken lines; COLUMNS must be there."""
+    return readers.csv_rows(path, name, COLUMNS)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

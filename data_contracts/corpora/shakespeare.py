@@ -20,9 +20,10 @@ class Raw(RawRows):
     speech: str = Field(str_length={"min_value": 1})
 
 
-def read(found: dict[str, Path]) -> pl.LazyFrame:
-    """Speeches in the order of the file. Raises DataError for one that is not UTF-8."""
-    return pl.concat([_speeches(path, name) for name, path in found.items()])
+def read(path: Path, name: str) -> pl.DataFrame:
+    """Speeches."""
+    play = readers.text(path, name).replace("\r\n", "\n")
+    return readers.rows_of([speech for speech in re.split(r"\n{2,}", play.strip("\n")) if speech], "speech", name)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
@@ -31,8 +32,3 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     return raw.select(
         "source_file", "source_row", text="speech", metadata=pl.struct(speaker.alias("speaker")).struct.json_encode()
     )
-
-
-def _speeches(path: Path, name: str) -> pl.LazyFrame:
-    play = readers.text(path, name).replace("\r\n", "\n")
-    return readers.rows_of([speech for speech in re.split(r"\n{2,}", play.strip("\n")) if speech], "speech", name)

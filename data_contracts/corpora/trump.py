@@ -28,15 +28,14 @@ class Raw(RawRows):
     body: str = Field(nullable=True)
 
 
-def read(found: dict[str, Path], text_column: str = "", encoding: str = "utf-8") -> pl.LazyFrame:
-    """Comments in the order of the files.
+def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") -> pl.LazyFrame:
+    """Comments.
 
     text_column: the column that holds them; by default the first of BODY_COLUMNS that a file has. encoding: of .csv and .tsv
-    files, such as cp1252. Raises DataError with the columns that a file has where none fits.
+    files, such as cp1252.
     """
     keep = ("title", *_reddit.NUMBERS)
-    frames = [_tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep) for name, path in found.items()]
-    return pl.concat(frames, how="diagonal").rename({"text": "body"})
+    return _tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

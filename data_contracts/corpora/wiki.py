@@ -41,9 +41,9 @@ class Raw(RawRows):
     text: str
 
 
-def read(found: dict[str, Path]) -> pl.DataFrame:
-    """Articles in the order of the files. Raises DataError naming the file, and the place where it is damaged."""
-    return pl.concat([readers.json_array(path, name, ("id", "title", "text")) for name, path in found.items()])
+def read(path: Path, name: str) -> pl.DataFrame:
+    """Articles."""
+    return readers.json_array(path, name, ("id", "title", "text"))
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

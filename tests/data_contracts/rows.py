@@ -8,7 +8,8 @@ import polars as pl
 from data_contracts import files
 from data_contracts.cleaning import Rules
 from data_contracts.documents import check
-from data_contracts.shards import apply
+from data_contracts.shards import read_files
+from data_contracts.texts import apply
 
 # As the recipes of the social corpora have it.
 RULES = Rules(entities=True, spaces=True)
@@ -18,9 +19,7 @@ def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame
     """The raw rows of a folder, held against their contract, and what is wrong with those that cannot be read."""
     found = files.require(folder, module.FILES)
     found = module.choose(found) if hasattr(module, "choose") else found
-    rows = module.read(found, **options).lazy().collect()
-    if "malformed" not in rows.columns:
-        return check(rows, module.Raw), []
+    rows = read_files(module, found, options)
     return check(rows.filter(pl.col("malformed").is_null()), module.Raw), rows["malformed"].drop_nulls().to_list()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from data_contracts import card, cleaning, corpora, measures, pages, samples, shards, thresholds
 from data_contracts.cleaning import DROP_RULES, PUBLISHED, Rules
+from data_contracts.texts import apply
 from tests.conftest import ROOT
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
@@ -272,7 +273,7 @@ def test_groups_of_characters(char, group):
 
 def test_the_text_rules_leave_the_texts_they_are_given():
     before = pl.Series("text", ["a\rb", "c", "d\u2581"])
-    after, changed = shards.apply(before, corpora.find("mine"), Rules())
+    after, changed = apply(before, corpora.find("mine"), Rules())
     assert before.to_list() == ["a\rb", "c", "d\u2581"]
     assert after.to_list() == ["a\nb", "c", "d_"]
     assert changed["line_ends"] == changed["low_block"] == 1

@@ -22,7 +22,7 @@ from data_contracts.cleaning import (
     text_rules,
 )
 from data_contracts.measures import COLUMNS
-from data_contracts.shards import apply, held_out, judge, key, short_sha256
+from data_contracts.texts import apply, held_out, judge, key, short_sha256
 
 ALL_ON = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True)
 PLAIN = SimpleNamespace()  # a corpus without rules of its own

@@ -7,10 +7,10 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from data_contracts import DataError, files
+from data_contracts import DataError
 from data_contracts.cleaning import PUBLISHED, Rules
 from data_contracts.corpora import wiki
-from data_contracts.shards import apply, judge
+from data_contracts.texts import apply, judge
 from tests.data_contracts.rows import cleaned, documents, read, texts
 
 PLAIN = "kaggle/ltcmdrdata/plain-text-wikipedia-202011"
@@ -282,7 +282,7 @@ def real(shared_data):
 
 
 def test_the_real_articles_have_the_quirks_that_the_reference_counted(real):
-    found = wiki.read(files.require(real, wiki.FILES))
+    found = read(wiki, real)[0]
     text = found["text"]
     assert found.height == 111
     assert text.str.contains("\n").sum() == 0  # an article is one line
@@ -303,11 +303,7 @@ def test_no_quirk_is_left_in_the_real_articles(real):
     assert (about == about.str.strip_chars()).all()
     assert text.str.starts_with(pl.Series(about + "\n\n")).all()
     # Most of the words stay: the rules drop debris and apparatus.
-    assert (
-        0.75
-        < text.str.len_bytes().sum() / wiki.read(files.require(real, wiki.FILES))["text"].str.len_bytes().sum()
-        < 0.97
-    )
+    assert 0.75 < text.str.len_bytes().sum() / read(wiki, real)[0]["text"].str.len_bytes().sum() < 0.97
     assert {name for name, count in changed.items() if count > 20} >= {
         "headings",
         "categories",
@@ -319,7 +315,7 @@ def test_no_quirk_is_left_in_the_real_articles(real):
 
 def test_no_section_of_the_real_articles_is_empty(real):
     """A heading line stands before text or before a deeper heading; its level is known from the raw text."""
-    raw = dict(wiki.read(files.require(real, wiki.FILES)).select(pl.col("title").str.strip_chars(), "text").iter_rows())
+    raw = dict(read(wiki, real)[0].select(pl.col("title").str.strip_chars(), "text").iter_rows())
     empty = []
     for text, about in (
         documents(wiki, real, RULES).filter(pl.col("reason").is_null()).select("text", "metadata").iter_rows()
