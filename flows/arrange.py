@@ -59,7 +59,11 @@ def arrange(after: timedelta = timedelta(minutes=10), silence: timedelta = timed
                 description="A run whose heart has stopped is dead: its worker was killed with it.",
                 trigger=EventTrigger(
                     posture=Posture.Proactive,
-                    after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending"},
+                    after={
+                        "prefect.flow-run.Pending",
+                        "prefect.flow-run.Submitting",
+                        "prefect.flow-run.heartbeat",
+                    },
                     expect={"prefect.flow-run.*"},
                     match={"prefect.resource.id": "prefect.flow-run.*"},
                     for_each={"prefect.resource.id"},

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
@@ -73,14 +72,12 @@ def turn(processes: int) -> Iterator[None]:
     held = ExitStack()
     try:
         with suppress(ObjectNotFound), get_client(sync_client=True) as client:
-            slots = min(processes, client.read_global_concurrency_limit_by_name(GPU).limit)
-            # A server that is away for a while costs the slot, not the training.
-            ask = partial(concurrency, GPU, slots, lease_duration=LEASE, raise_on_lease_renewal_failure=False)
-            try:
-                held.enter_context(ask(max_retries=0))
-            except ConcurrencySlotAcquisitionError:
+            limit = client.read_global_concurrency_limit_by_name(GPU)
+            slots = min(processes, limit.limit)
+            if limit.active_slots + slots > limit.limit:
                 progress.say(f"waiting for {slots} of the slots of {GPU}: other trainings have them")
-                held.enter_context(ask())
+            # A server that is away for a while costs the slot, not the training.
+            held.enter_context(concurrency(GPU, slots, lease_duration=LEASE, raise_on_lease_renewal_failure=False))
     except Exception as error:
         progress.say(f"no slot of {GPU} to be had, going on without: {type(error).__name__}: {str(error)[:200]}")
     try:

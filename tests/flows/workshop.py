@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
 
 import psutil
 
@@ -17,12 +18,12 @@ from tests.flows.conftest import free_port, stop, wait_for
 PATIENCE = 300  # seconds for anything to happen; a loaded machine of two cores takes its time
 
 
-def until(done: Callable, what: str, seconds: float = PATIENCE):
-    """The first true value that done() returns. Raises AssertionError when none comes."""
-    end = time.monotonic() + seconds
+def until(done: Callable, what: str, every: float = 0.5):
+    """The first true value that done() returns, asked so often. Raises AssertionError when none comes."""
+    end = time.monotonic() + PATIENCE
     while not (found := done()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.01)
+        assert time.monotonic() < end, f"{what}: not within {PATIENCE} s"
+        time.sleep(every)
     return found
 
 
@@ -80,8 +81,17 @@ class Workshop:
         """JSON of Prefect's API."""
         data, kind = None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.api}/{what}", data, kind, method=method or None)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or "null")
+
+        def answered() -> list | None:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return [json.loads(answer.read() or "null")]
+            except HTTPError as error:
+                if error.code != 503:  # so it says that its database is locked at the moment
+                    raise
+                return None
+
+        return until(answered, what)[0]
 
     def run(self, deployment: str, **parameters) -> str:
         """Start a deployment; returns the id of the flow run."""
