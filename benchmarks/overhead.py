@@ -111,18 +111,19 @@ def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
     """A training with nothing to do, from `deployment run` until the server has it as completed."""
     command = [*PREFECT, "deployment", "run", "train/python-docs", "-p", "steps=20"]
     for number in range(runs + 1):  # the first has all to do
-        began = time.time()
-        timed(command, env)
-        while (run := newest())["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
+        tag, began = f"overhead-{number}", time.time()
+        timed([*command, "--tag", tag], env)
+        tagged = {"flow_runs": {"tags": {"all_": [tag]}}}
+        while (run := answers(f"{API}/flow_runs/filter", tagged)[0])["state_type"] not in (
+            "COMPLETED",
+            "FAILED",
+            "CRASHED",
+        ):
             time.sleep(0.1)
         if run["state_type"] != "COMPLETED":
             raise SystemExit(f"the run {run['state_type'].lower()}: see {home}/server.log")
         if number:
             yield {"what": "unchanged train/python-docs", "seconds": time.time() - began, "state": run["state_name"]}
-
-
-def newest() -> dict:
-    return answers(f"{API}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})[0]
 
 
 def training(env: dict[str, str], home: Path) -> list[dict]:

@@ -65,7 +65,7 @@ def stages(cards: int) -> dict[str, float]:
 
 
 def disk(size: str) -> dict[str, float]:
-    """GB that each stage leaves. Training: two states of three numbers a parameter; three checkpoints and the model, here and
+    """GB that each stage leaves. Training: two states, of three numbers a parameter; three checkpoints and the model, here and
     in MLflow."""
     return {
         "download": RAW / 1e9,

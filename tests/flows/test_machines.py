@@ -8,11 +8,8 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,13 +19,12 @@ import psutil
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, environment, gpt
-from tests.flows.conftest import free_port, settings, stop, wait_for
+from tests.conftest import gpt
+from tests.flows.conftest import free_port, settings
 from tests.flows.test_command import assert_refused, digests
-from tests.flows.test_deployments import ask
+from tests.flows.workshop import PATIENCE, Workshop, until
 
 pytestmark = pytest.mark.slow
-PATIENCE = 300.0  # seconds that anything may take here
 PASSWORD = f"p@ss/{secrets.token_hex(8)}%"  # with what an address must spell otherwise
 # Training takes long enough to be killed in, with checkpoints close together.
 OVERRIDES = {
@@ -46,16 +42,6 @@ OVERRIDES = {
     "sample.evaluation_tokens": 0,
     "runtime.threads": 1,
 }
-
-
-def until(what: str, found: Callable[[], object]) -> object:
-    """Ask again and again, until there is something."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if answer := found():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: not within {PATIENCE:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -116,7 +102,7 @@ def postgres() -> Iterator[Cluster]:
                     assert process.poll() is None, (folder / "log").read_text()
                     return None
 
-            connection = until("PostgreSQL", connected)
+            connection = until(connected, "PostgreSQL")
             connection.autocommit = True
             for database in ("prefect", "mlflow"):
                 connection.cursor().execute(f"create database {database}")
@@ -127,43 +113,31 @@ def postgres() -> Iterator[Cluster]:
             process.wait(60)
 
 
-@pytest.fixture(scope="module")
-def server(postgres, tmp_path_factory) -> Iterator[str]:
-    """API address of a Prefect server whose database is PostgreSQL."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    more = {
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": postgres.address("asyncpg", "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "true",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with started(command, environment(folder / "home", **more), folder / "server.log") as process:
-        wait_for(f"http://127.0.0.1:{port}/api/health", process, PATIENCE)
-        yield f"http://127.0.0.1:{port}/api"
+class Machines(Workshop):
+    """Each with a home and a log of its own; what they share is in the environment of all."""
+
+    def __init__(self, folder: Path, database: str, **shared: str):
+        self.shared = shared | {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
+        super().__init__(folder)
+
+    def environment(self, home: Path, **more: str) -> dict[str, str]:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        of_its_own = {"PREFECT_HOME": str(home.parent / "prefect")}
+        shared = dict(self.shared)
+        if home != self.folder / "home":  # only the server needs the database
+            del shared["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+        return super().environment(home, **shared | of_its_own | more)
+
+    def words(self, machine: str) -> str:
+        return (self.folder / f"{machine}-worker.log").read_text()
+
+    def _start(self, command: list[str], log: str, env: dict[str, str]) -> subprocess.Popen:
+        return super()._start(command, f"{Path(env['GPT_HOME']).parent.name}-{log}", env)
 
 
-def call(url: str, body: dict) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=30).close()
-
-
-@contextmanager
-def started(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
-    """A process until the end of the block; its words are added to a file."""
-    with log.open("a") as words:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=words, stderr=words)
-    try:
-        yield process
-    finally:
-        stop(process)
-
-
-@contextmanager
-def worker(env: dict[str, str], queue: str, log: Path) -> Iterator[subprocess.Popen]:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpt", "--type", "process"]
-    with started([*command, "--work-queue", queue, "--install-policy", "never"], env, log) as process:
-        yield process
+BURY = (
+    "from flows.environment import prepare; prepare(); from flows import alive; print(alive.bury())"  # as gpt up does
+)
 
 
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
@@ -174,91 +148,62 @@ def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
     assert quote(PASSWORD, safe="") not in away.stderr
 
 
-def test_two_machines_make_what_one_makes(postgres, server, tmp_path):
-    common = tmp_path / "common"
-    shared = {"GPT_SHARED_HOME": str(common), "MLFLOW_TRACKING_URI": postgres.address("psycopg2", "mlflow")}
-    shared |= {"PREFECT_API_URL": server, "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    machines = {
-        name: environment(tmp_path / name / "home", PREFECT_HOME=str(tmp_path / name / "prefect"), **shared)
-        for name in "ab"
-    }
-    for name in "ab":
-        (tmp_path / name).mkdir()
-    logs = {name: tmp_path / f"{name}.log" for name in "ab"}
-
-    def prefect(*arguments: str) -> None:
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-        result = subprocess.run(command, cwd=ROOT, env=machines["a"], capture_output=True, text=True, timeout=PATIENCE)
-        assert result.returncode == 0, result.stdout + result.stderr
-
-    def trained(state: str) -> list[dict]:
-        of_type = {"state": {"type": {"any_": [state]}}}
-        return ask(server, "flow_runs", flows={"name": {"any_": ["train"]}}, flow_runs=of_type)
-
-    prefect("work-pool", "create", "gpt", "--type", "process")
-    prefect("deploy", "-n", "prepare/corpus", "-n", "train/python-docs")
-    building = common / "artifacts" / "python-docs" / "train"
-    overrides = ["-p", f"overrides={json.dumps(OVERRIDES)}"]
-    with worker(machines["a"], "cpu", logs["a"]):
-        with worker(machines["b"], "gpu", logs["b"]) as b:
-            prefect(
-                "deployment", "run", "prepare/corpus", "-p", "corpus=python-docs", "-p", "then_train=true", *overrides
-            )
-            until("a state of the training", lambda: list(building.glob(".building-*/state/step-*")))
-            commands = "\n".join(" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True))
-            for process in [*psutil.Process(b.pid).children(recursive=True), b]:
-                process.kill()  # the power went
-        (killed,) = trained("RUNNING")
+def test_two_machines_make_what_one_makes(postgres, tmp_path):
+    common, homes = tmp_path / "common", {name: tmp_path / name / "home" for name in "ab"}
+    mlflow = postgres.address("psycopg2", "mlflow")
+    shop = Machines(
+        tmp_path / "server",
+        postgres.address("asyncpg", "prefect"),
+        GPT_SHARED_HOME=str(common),
+        MLFLOW_TRACKING_URI=mlflow,
+    )
+    try:
+        shop.start_worker(homes["a"], "--work-queue", "cpu")
+        b = shop.start_worker(homes["b"], "--work-queue", "gpu")
+        prepared = shop.run("prepare/corpus", corpus="python-docs", then_train=True, overrides=OVERRIDES)
+        building = common / "artifacts" / "python-docs" / "train"
+        until(lambda: list(building.glob(".building-*/state/step-*")), "a state of the training")
+        commands = "\n".join(" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True))
+        shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
-        crashed = {"state": {"type": "CRASHED"}, "force": True}  # as the automation does that misses its heartbeats
-        call(f"{server}/flow_runs/{killed['id']}/set_state", crashed)
-        with worker(machines["b"], "gpu", logs["b"]):
-            prefect("deployment", "run", "train/python-docs", *overrides)
-            until("the training", lambda: trained("COMPLETED") or trained("FAILED"))
-    assert len(trained("COMPLETED")) == 1, logs["b"].read_text()
+        assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
+        assert "its process is gone" in shop.python(BURY, homes["b"])
+        shop.start_worker(homes["b"], "--work-queue", "gpu")
+        trained = shop.wait(shop.run("train/python-docs", overrides=OVERRIDES))
+        assert trained["state"]["type"] == "COMPLETED", trained["state"]
 
-    # Each did its part, and the second training went on where the first was when it was killed.
-    words = {name: log.read_text() for name, log in logs.items()}
-    for stage in ("download", "clean", "tokenize", "pack"):
-        assert re.search(rf"{stage} +[\d.]+ s ", words["a"])
-        assert len(re.findall(rf"{stage} +reused ", words["b"])) == 2
-    assert "bits per byte at step" not in words["a"]
-    assert "bits per byte at step" in words["b"]
-    (manifest,) = building.glob("*/manifest.json")
-    assert json.loads(manifest.read_text())["counts"]["resumed_from"] >= 20
-    with closing(psycopg2.connect(shared["MLFLOW_TRACKING_URI"].replace("+psycopg2", ""))) as connection:
-        cursor = connection.cursor()
-        cursor.execute("select status from runs where lifecycle_stage = 'active'")
-        assert cursor.fetchall() == [("FINISHED",)]
-        cursor.execute("select artifact_location from experiments where name = 'gpt'")
-        assert cursor.fetchall() == [((common / "mlartifacts").as_uri(),)]
-    assert list(common.glob("mlartifacts/**/model.safetensors"))
+        # Each did its part, and the second training went on where the first was when it was killed.
+        for stage in ("download", "clean", "tokenize", "pack"):
+            assert re.search(rf"{stage} +[\d.]+ s ", shop.words("a"))
+            assert len(re.findall(rf"{stage} +reused ", shop.words("b"))) == 2
+        assert "bits per byte at step" not in shop.words("a")
+        assert "bits per byte at step" in shop.words("b")
+        (manifest,) = building.glob("*/manifest.json")
+        assert json.loads(manifest.read_text())["counts"]["resumed_from"] >= 20
+        with closing(psycopg2.connect(mlflow.replace("+psycopg2", ""))) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select status from runs where lifecycle_stage = 'active'")
+            assert cursor.fetchall() == [("FINISHED",)]
+            cursor.execute("select artifact_location from experiments where name = 'gpt'")
+            assert cursor.fetchall() == [((common / "mlartifacts").as_uri(),)]
+        assert list(common.glob("mlartifacts/**/model.safetensors"))
 
-    # One machine, with databases of its own.
-    alone = gpt(tmp_path / "alone", "train", "python-docs", *settings(OVERRIDES), PREFECT_API_URL=server)
+        # One machine, with an MLflow of its own.
+        alone = gpt(tmp_path / "alone", "train", "python-docs", *settings(OVERRIDES), PREFECT_API_URL=shop.api)
+    finally:
+        shop.close()
     assert alone.returncode == 0, alone.stderr
     assert digests(common) == digests(tmp_path / "alone")
-    assert not list((tmp_path / "a" / "home").glob("artifacts"))
-    assert not list((tmp_path / "b" / "home").glob("artifacts"))
+    assert not [home for home in homes.values() if (home / "artifacts").exists()]
 
     # The password is nowhere but where it was given.
     assert "postgres" in commands
     for name in ("prefect", "mlflow"):
-        dump = [
-            postgres_program("pg_dump"),
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "gpt",
-            "-p",
-            str(postgres.port),
-            "-f",
-            tmp_path / name,
-            name,
-        ]
-        subprocess.run(dump, env=os.environ | {"PGPASSWORD": PASSWORD}, check=True, timeout=PATIENCE)
+        dump = [postgres_program("pg_dump"), "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "gpt", name]
+        with (tmp_path / name).open("w") as file:
+            subprocess.run(dump, env=os.environ | {"PGPASSWORD": PASSWORD}, check=True, timeout=PATIENCE, stdout=file)
     written = [path for path in tmp_path.parent.rglob("*") if path.is_file()]
-    assert {tmp_path / "prefect", logs["a"], logs["b"]} < set(written)
+    assert {tmp_path / "prefect", shop.folder / "b-worker.log", shop.folder / "server-server.log"} < set(written)
     for secret in (PASSWORD, quote(PASSWORD, safe="")):
         assert secret not in commands
         assert [path for path in written if secret.encode() in path.read_bytes()] == []
