@@ -92,7 +92,7 @@ def down(say: Callable[[str], None] = print) -> None:
             with suppress(ProcessLookupError):
                 os.kill(found["pid"], signal.SIGTERM)
             until = time.monotonic() + STOP_SECONDS
-            while not _take(lock):
+            while not _take(lock) or is_process(found):  # it lets go a moment before it is gone
                 if time.monotonic() > until:
                     raise UserError(
                         f"gpt up (process {found['pid']}) does not end; kill it, and gpt down ends the rest"

@@ -187,14 +187,19 @@ def test_the_password_stands_nowhere(guarded, home):
 
 
 def test_what_dies_is_told_and_started_again(guarded, home, ports):
-    os.kill(guarded["services"]["mlflow"]["pid"], signal.SIGKILL)  # its own child keeps the port, were it left
+    before = psutil.Process(guarded["services"]["mlflow"]["pid"])
+    children = before.children(recursive=True)  # they keep the port, were they left
+    before.kill()
 
     def again() -> bool:
         now = json.loads((home / "up.json").read_text())["services"]["mlflow"]
+        if now["pid"] == before.pid or any(child.is_running() for child in children):
+            return False
         with contextlib.suppress(OSError):
-            code, _ = ask(search(ports), PASSWORD, experiment_ids=["1"])
-            return now["pid"] != guarded["services"]["mlflow"]["pid"] and code == 200
+            return ask(search(ports), PASSWORD, experiment_ids=["1"])[0] == 200
+        return False
 
+    assert children
     until("MLflow", again)
     assert "mlflow ended with code -9; starting it again" in (home / "logs" / "up.log").read_text()
 
