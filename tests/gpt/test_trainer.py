@@ -150,7 +150,7 @@ def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, s
     assert result.skipped == list(range(12, 21))
     assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
     arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
-    subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
+    subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 3
     for out in disturbed:
