@@ -1,9 +1,10 @@
 """Which files of a folder count, and whether their first bytes are what their names promise.
 
-Every way in (a user's folder, a Kaggle archive, a download) goes through `find` and `inspect`, so that a login page saved as
-`posts.csv`, a spreadsheet renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
+Every way in (a user's folder, a Kaggle archive, a download) goes through `readable` and `inspect`, so that a login page saved
+as `posts.csv`, a spreadsheet renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
 """
 
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
@@ -26,17 +27,20 @@ FOREIGN = {
 }
 
 
-def find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
-    """Files below `folder` whose name matches a pattern (case aside), as {relative name with /: path}, sorted by that name.
-
-    Those that are not visible (see `is_visible`) are left out.
-    """
-    found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if is_visible(name) and matches(path.name, patterns) and path.is_file():
-            found[name] = path
+def below(folder: Path) -> dict[str, Path]:
+    """All files below a folder, as {relative name with /: path}, sorted by that name."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return dict(sorted(found.items()))
+
+
+def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    """The names of which the last part fits one of the patterns (case aside), without those that are not visible."""
+    small = [pattern.lower() for pattern in patterns]
+    return [
+        name
+        for name in names
+        if is_visible(name) and any(fnmatch(name.rpartition("/")[2].lower(), pattern) for pattern in small)
+    ]
 
 
 def is_visible(name: str) -> bool:
@@ -45,25 +49,21 @@ def is_visible(name: str) -> bool:
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
-    """`find`, then `inspect` each file. Raises DataError when nothing matches, listing what is there instead."""
-    found = find(folder, patterns)
+    """The files of a folder that are `readable`, each one `inspect`ed. Raises DataError that lists what is there if none is."""
+    there = below(folder)
+    found = {name: there[name] for name in readable(there, patterns)}
     if not found:
-        raise DataError(f"no {' or '.join(patterns)} file among the {listing(folder)}")
+        raise DataError(f"no {' or '.join(patterns)} file among the {listing(there)}")
     for name, path in found.items():
         inspect(path, name)
     return found
 
 
-def listing(folder: Path, most: int = 6) -> str:
-    """The files of a folder in words, for an error message: '2 files: a.zip, b.xlsx'."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def listing(names: Iterable[str], most: int = 6) -> str:
+    """Files in words, for an error message: '2 files: a.zip, b.xlsx'."""
+    names = sorted(names)
     shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
     return f"{len(names)} files{': ' + shown if names else ''}"
-
-
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a bare file name fits one of the patterns, upper and lower case being the same."""
-    return any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns)
 
 
 def inspect(path: Path, name: str = "") -> None:

@@ -15,17 +15,19 @@ import polars as pl
 NGRAM = 5
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
-COLUMNS = {
-    "n_chars": pl.Int64,  # Unicode code points
-    "n_bytes": pl.Int64,  # of UTF-8
-    "n_words": pl.Int64,  # runs without ASCII white space
-    "word_chars": pl.Float32,  # mean length of a word, in characters
-    "letter_words": pl.Float32,  # share of words with a letter; every character beyond ASCII counts as one
-    "symbols": pl.Float32,  # number signs and ellipses a word
-    "stop_words": pl.Int64,  # how many of STOP_WORDS occur, in lower case
-    "repeated_lines": pl.Float32,  # share of lines, blank ones aside, that have the words of an earlier one of the text
-    "repeated_ngrams": pl.Float32,  # share of five-word sequences that repeat an earlier one of the text
+MEANINGS = {
+    "n_chars": "characters",  # Unicode code points
+    "n_bytes": "bytes of UTF-8",
+    "n_words": "words: runs without white space",  # of ASCII
+    "word_chars": "mean length of a word",  # in characters
+    "letter_words": "share of words with a letter",  # as which every character beyond ASCII counts
+    "symbols": "number signs and ellipses a word",
+    "stop_words": "how many of the eight commonest English words occur",  # STOP_WORDS, in lower case
+    "repeated_lines": "share of lines that repeat an earlier one",  # of the same text, by its words; blank ones aside
+    "repeated_ngrams": "share of five-word sequences that repeat an earlier one",
 }
+COUNTS = ("n_chars", "n_bytes", "n_words", "stop_words")
+COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
 
 BLOCK_BYTES = 256 << 10
 PAD = 8

@@ -205,10 +205,8 @@ def _file_name(source: Source) -> str:
 
 def _chosen(source: Source, corpus: str, there: Iterable[str], where: str) -> list[str]:
     """The names of the files that a source means, of all that are there, sorted. Raises DataError that lists what is there."""
-    patterns = corpora.find(corpus).FILES
-    names = sorted(there)
-    holds = f"it has {len(names)} files" + (f": {', '.join(names[:6])}" if names else "") + ", ..." * (len(names) > 6)
-    readable = [name for name in names if files.is_visible(name) and files.matches(PurePosixPath(name).name, patterns)]
+    patterns, names = corpora.find(corpus).FILES, sorted(there)
+    readable, holds = files.readable(names, patterns), f"it has {files.listing(names)}"
     if missing := [name for name in source.files if name not in readable]:
         raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
     if not readable:
@@ -224,14 +222,10 @@ def _local_files(source: Source, corpus: str) -> dict[str, Path]:
     path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
-    if path.is_file():
-        there = {path.name: path}
-    else:
-        there = {found.relative_to(path).as_posix(): found for found in path.rglob("*") if found.is_file()}
-    zips = {name: there[name] for name in sorted(there) if files.is_visible(name) and name.lower().endswith(".zip")}
-    patterns = corpora.find(corpus).FILES
-    if zips and not any(files.is_visible(name) and files.matches(there[name].name, patterns) for name in there):
-        return zips
+    there = {path.name: path} if path.is_file() else files.below(path)
+    zips = files.readable(there, ("*.zip",))
+    if zips and not files.readable(there, corpora.find(corpus).FILES):
+        return {name: there[name] for name in zips}
     return {name: there[name] for name in _chosen(source, corpus, there, source.path)}
 
 

@@ -8,19 +8,8 @@ from collections.abc import Iterable
 import polars as pl
 
 from data_contracts.cleaning import DROP_RULES, PUBLISHED, Rules
-from data_contracts.measures import COLUMNS
+from data_contracts.measures import COLUMNS, MEANINGS
 
-MEANINGS = {
-    "n_chars": "characters",
-    "n_bytes": "bytes of UTF-8",
-    "n_words": "words: runs without white space",
-    "word_chars": "mean length of a word",
-    "letter_words": "share of words with a letter",
-    "symbols": "number signs and ellipses a word",
-    "stop_words": "how many of the eight commonest English words occur",
-    "repeated_lines": "share of lines that repeat an earlier one",
-    "repeated_ngrams": "share of five-word sequences that repeat an earlier one",
-}
 SHARES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 

@@ -25,6 +25,7 @@ PART = 65_536  # characters of a document that are drawn or left together
 CHECKED = 1000  # documents that must decode to themselves, of the first
 CHECKED_CHARS = 20_000  # of each
 LEAST = 512  # of an automatic vocabulary; see MOST
+REQUIRED = re.compile(r"smaller than required_chars\D*\d+\D+(\d+)")  # what the library says of too small a vocabulary
 
 
 @dataclass
@@ -96,7 +97,7 @@ def fit(sample: Sample, config: TokenizerConfig) -> bytes:
             return _fit(sample, config, wanted)
         except (RuntimeError, OSError) as error:
             message = str(error)
-        needed = re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message)
+        needed = REQUIRED.search(message)
         if not needed or config.vocab_size != "auto":
             raise TokenizerError(_explain(message, wanted, sample))
         wanted = 2 * int(needed[1])  # Chinese, say: half for characters, half for what they make up
@@ -146,7 +147,7 @@ def _explain(message: str, vocab_size: int, sample: Sample) -> str:
     asked = f"tokenizer.vocab_size {vocab_size}"
     if found := re.search(r"[Vv]ocabulary size(?: is)? too high.*?<= *(\d+)", message):
         return _too_large(vocab_size, int(found[1]))
-    if found := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
+    if found := REQUIRED.search(message):
         return f"{asked} is smaller than the text's characters need; the smallest possible is {found[1]}"
     if "sentences_.empty" in message or not sample.sampled:
         return f"there is no text to train a tokenizer on ({sample.documents} documents, {sample.seen} bytes)"

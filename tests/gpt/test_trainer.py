@@ -150,7 +150,7 @@ def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, s
     assert result.skipped == list(range(12, 21))
     assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
     arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
-    subprocess.run([str(argument) for argument in arguments], check=True, timeout=300)
+    subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 3
     for out in disturbed:
@@ -444,13 +444,13 @@ def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path,
     config = dataclasses.replace(schedule, minutes=0.05, warmup_steps=2000, eval_every=40, checkpoint_every=1000)
 
     def stop(step, *_):
-        if step == 60:
+        if step == 4:  # a busy machine has been seen to fit 30
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
     result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
-    assert result.resumed_from == 60
+    assert result.resumed_from == 4
     assert "steps fit into 0.05 minutes" in caplog.text
     assert result.evaluations[-1]["step"] == result.steps
     fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
