@@ -34,7 +34,7 @@ ADAPTED = {
     r"(processes)=\d+": r"\1=2",
     r"(micro_batch_size)=\d+": r"\1=2",
     r"tcp://scheduler:8786": "local",
-    r"source\.max_files=\d+": "source.max_files=0",
+    r"--set source\.max_files=\d+": "",  # of a download
     r"gpt-wsb/3": "gpt-wsb/1",
     r"RUN_ID": "$(gpt runs --corpus shakespeare --best --json | grep -oE '[0-9a-f]{32}' | head -1)",
     r"steps=\d+": "steps=40",
@@ -122,7 +122,7 @@ def reader(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path, empty_mlflow) -> Path:
+def project(tmp_path, empty_mlflow, reader) -> Path:
     """The project's folder, with a home of its own and room for what commands write."""
     folder = tmp_path / "project"
     (folder / ".gpt").mkdir(parents=True)
@@ -131,6 +131,7 @@ def project(tmp_path, empty_mlflow) -> Path:
         if path.name not in (".git", ".gpt"):
             (folder / path.name).symlink_to(path)
     (folder / "config.toml").write_text(CONFIG)
+    (folder / "reviews.csv").symlink_to(reader / "reviews.csv")
     return folder
 
 
@@ -178,8 +179,8 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
                 continue
             done = subprocess.run(script, cwd=project, env=more, capture_output=True, text=True, timeout=600)
             if done.returncode:
-                print(f"{done.returncode}: {asked}", flush=True)
                 wrong.append(f"{command}\n(run as: {asked})\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+                print(wrong[-1], flush=True)
     finally:
         subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=project, env=more, timeout=300)
         for server in servers:
