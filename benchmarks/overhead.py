@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from benchmarks import report
 from benchmarks.watching import ROOT, empty, machine, parse
 
@@ -50,10 +52,10 @@ def main() -> None:
             for _ in range(given.runs):
                 note({"what": f"gpt {what}", **timed([*GPT, what], env)})
     if {"unchanged", "training"} & set(given.only):
-        with serving(home, env):
+        with serving(home, env) as worker:
             env |= {"PREFECT_API_URL": API}
             if "unchanged" in given.only:
-                for run in unchanged(env, home, given.runs):
+                for run in unchanged(env, home, worker, given.runs):
                     note(run)
             for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
                 found["overhead"] += training(env, home)
@@ -74,8 +76,8 @@ def timed(command: list, env: dict[str, str]) -> dict[str, float]:
 
 
 @contextmanager
-def serving(home: Path, env: dict[str, str]) -> Iterator[None]:
-    """A Prefect server, with train/python-docs deployed and a worker."""
+def serving(home: Path, env: dict[str, str]) -> Iterator[psutil.Process]:
+    """A Prefect server, with train/python-docs deployed, and a worker, which is given."""
     server = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(PORT)]
     with (
         (home / "server.log").open("w") as log,
@@ -92,7 +94,7 @@ def serving(home: Path, env: dict[str, str]) -> Iterator[None]:
             work = [*PREFECT, "worker", "start", "--pool", "gpt", "--type", "process", "--install-policy", "never"]
             with subprocess.Popen(work, cwd=ROOT, env=env, stdout=log, stderr=log) as two:
                 try:
-                    yield
+                    yield psutil.Process(two.pid)
                 finally:
                     two.terminate()
         finally:
@@ -107,12 +109,13 @@ def answers(url: str, body: dict | None = None) -> object:
         return json.load(answer)
 
 
-def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
+def unchanged(env: dict[str, str], home: Path, worker: psutil.Process, runs: int) -> Iterator[dict]:
     """A training with nothing to do, from `deployment run` until the server has it as completed."""
     command = [*PREFECT, "deployment", "run", "train/python-docs", "-p", "steps=20"]
     for number in range(runs + 1):  # the first has all to do
         tag, began = f"overhead-{number}", time.time()
-        timed([*command, "--tag", tag], env)
+        before = sum(worker.cpu_times()[:4])  # with that of the processes that it started and that have ended
+        asked = timed([*command, "--tag", tag], env)
         tagged = {"flow_runs": {"tags": {"all_": [tag]}}}
         while (run := answers(f"{API}/flow_runs/filter", tagged)[0])["state_type"] not in (
             "COMPLETED",
@@ -122,8 +125,17 @@ def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
             time.sleep(0.1)
         if run["state_type"] != "COMPLETED":
             raise SystemExit(f"the run {run['state_type'].lower()}: see {home}/server.log")
+        seconds = time.time() - began
+        while worker.children():
+            time.sleep(0.1)
+        spent = asked["cpu_seconds"] + sum(worker.cpu_times()[:4]) - before
         if number:
-            yield {"what": "unchanged train/python-docs", "seconds": time.time() - began, "state": run["state_name"]}
+            yield {
+                "what": "unchanged train/python-docs",
+                "seconds": seconds,
+                "cpu_seconds": spent,
+                "state": run["state_name"],
+            }
 
 
 def training(env: dict[str, str], home: Path) -> list[dict]:
