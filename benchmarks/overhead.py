@@ -26,7 +26,6 @@ from benchmarks.watching import ROOT, empty, machine, parse
 PARTS = ("commands", "unchanged", "training")
 PORT = 4299
 API = f"http://127.0.0.1:{PORT}/api"
-STEPS = (200, 1200)  # the second is the recipe's own: one to two minutes
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 GPT = [sys.executable, "-m", "flows.cli"]
 
@@ -35,8 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="of each command; a training is run once for every two")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="where the figures go")
+    parser.add_argument(
+        "--steps", default="200,1200", help="of trainings; the second is the recipe's own, one to two minutes"
+    )
     parser.set_defaults(memory="")
     given = parse(parser, PARTS)
+    steps = tuple(map(int, given.steps.split(",")))
     home = empty(given.cache / "overhead")
     env = os.environ | {
         "GPT_HOME": str(home / "home"),
@@ -58,9 +61,9 @@ def main() -> None:
                 for run in unchanged(env, home, worker, given.runs):
                     note(run)
             for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
-                found["overhead"] += training(env, home)
+                found["overhead"] += training(env, home, steps)
     (given.cache / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (given.cache / "overhead.md").write_text(report.show_overhead(found, STEPS), encoding="utf-8")
+    (given.cache / "overhead.md").write_text(report.show_overhead(found, steps), encoding="utf-8")
 
 
 def timed(command: list, env: dict[str, str]) -> dict[str, float]:
@@ -138,13 +141,13 @@ def unchanged(env: dict[str, str], home: Path, worker: psutil.Process, runs: int
             }
 
 
-def training(env: dict[str, str], home: Path) -> list[dict]:
+def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> list[dict]:
     """The flow with its data stages done, and the trainer alone on the same packed data, for few steps and for many."""
     found = []
     timed([*GPT, "train", "python-docs", "--steps", "1"], env)
     (pack,) = (home / "home" / "artifacts" / "python-docs" / "pack").glob("[!.]*")
     config = home / "config.json"
-    for steps in STEPS:
+    for steps in numbers:
         recipe = json.loads(subprocess.run([sys.executable, "-c", SECTIONS, str(steps)], cwd=ROOT, env=env, check=True,
                                            capture_output=True, text=True).stdout)  # fmt: skip
         config.write_text(json.dumps(recipe))
