@@ -21,7 +21,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 # What else it can do: make bench BENCHES=encoding BENCH="--help". The figures stay in .bench, peers in a venv of their own.
-BENCHES ?= cleaning encoding decoder
+BENCHES ?= cleaning encoding decoder overhead
 bench: .venv/installed .venv-bench/installed
 	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done
 

@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from benchmarks import report
 from benchmarks.watching import ROOT, empty, machine, parse
 
 PARTS = ("commands", "unchanged", "training")
 PORT = 4299
 API = f"http://127.0.0.1:{PORT}/api"
-STEPS = (200, 1200)  # the second is the recipe's own: one to two minutes
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 GPT = [sys.executable, "-m", "flows.cli"]
 
@@ -33,8 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="of each command; a training is run once for every two")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="where the figures go")
+    parser.add_argument(
+        "--steps", default="200,1200", help="of trainings; the second is the recipe's own, one to two minutes"
+    )
     parser.set_defaults(memory="")
     given = parse(parser, PARTS)
+    steps = tuple(map(int, given.steps.split(",")))
     home = empty(given.cache / "overhead")
     env = os.environ | {
         "GPT_HOME": str(home / "home"),
@@ -50,15 +55,15 @@ def main() -> None:
             for _ in range(given.runs):
                 note({"what": f"gpt {what}", **timed([*GPT, what], env)})
     if {"unchanged", "training"} & set(given.only):
-        with serving(home, env):
+        with serving(home, env) as worker:
             env |= {"PREFECT_API_URL": API}
             if "unchanged" in given.only:
-                for run in unchanged(env, home, given.runs):
+                for run in unchanged(env, home, worker, given.runs):
                     note(run)
             for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
-                found["overhead"] += training(env, home)
+                found["overhead"] += training(env, home, steps)
     (given.cache / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (given.cache / "overhead.md").write_text(report.show_overhead(found, STEPS), encoding="utf-8")
+    (given.cache / "overhead.md").write_text(report.show_overhead(found, steps), encoding="utf-8")
 
 
 def timed(command: list, env: dict[str, str]) -> dict[str, float]:
@@ -74,8 +79,8 @@ def timed(command: list, env: dict[str, str]) -> dict[str, float]:
 
 
 @contextmanager
-def serving(home: Path, env: dict[str, str]) -> Iterator[None]:
-    """A Prefect server, with train/python-docs deployed and a worker."""
+def serving(home: Path, env: dict[str, str]) -> Iterator[psutil.Process]:
+    """A Prefect server, with train/python-docs deployed, and a worker, which is given."""
     server = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(PORT)]
     with (
         (home / "server.log").open("w") as log,
@@ -92,7 +97,7 @@ def serving(home: Path, env: dict[str, str]) -> Iterator[None]:
             work = [*PREFECT, "worker", "start", "--pool", "gpt", "--type", "process", "--install-policy", "never"]
             with subprocess.Popen(work, cwd=ROOT, env=env, stdout=log, stderr=log) as two:
                 try:
-                    yield
+                    yield psutil.Process(two.pid)
                 finally:
                     two.terminate()
         finally:
@@ -107,12 +112,13 @@ def answers(url: str, body: dict | None = None) -> object:
         return json.load(answer)
 
 
-def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
+def unchanged(env: dict[str, str], home: Path, worker: psutil.Process, runs: int) -> Iterator[dict]:
     """A training with nothing to do, from `deployment run` until the server has it as completed."""
     command = [*PREFECT, "deployment", "run", "train/python-docs", "-p", "steps=20"]
     for number in range(runs + 1):  # the first has all to do
         tag, began = f"overhead-{number}", time.time()
-        timed([*command, "--tag", tag], env)
+        before = sum(worker.cpu_times()[:4])  # with that of the processes that it started and that have ended
+        asked = timed([*command, "--tag", tag], env)
         tagged = {"flow_runs": {"tags": {"all_": [tag]}}}
         while (run := answers(f"{API}/flow_runs/filter", tagged)[0])["state_type"] not in (
             "COMPLETED",
@@ -122,17 +128,26 @@ def unchanged(env: dict[str, str], home: Path, runs: int) -> Iterator[dict]:
             time.sleep(0.1)
         if run["state_type"] != "COMPLETED":
             raise SystemExit(f"the run {run['state_type'].lower()}: see {home}/server.log")
+        seconds = time.time() - began
+        while worker.children():
+            time.sleep(0.1)
+        spent = asked["cpu_seconds"] + sum(worker.cpu_times()[:4]) - before
         if number:
-            yield {"what": "unchanged train/python-docs", "seconds": time.time() - began, "state": run["state_name"]}
+            yield {
+                "what": "unchanged train/python-docs",
+                "seconds": seconds,
+                "cpu_seconds": spent,
+                "state": run["state_name"],
+            }
 
 
-def training(env: dict[str, str], home: Path) -> list[dict]:
+def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> list[dict]:
     """The flow with its data stages done, and the trainer alone on the same packed data, for few steps and for many."""
     found = []
     timed([*GPT, "train", "python-docs", "--steps", "1"], env)
     (pack,) = (home / "home" / "artifacts" / "python-docs" / "pack").glob("[!.]*")
     config = home / "config.json"
-    for steps in STEPS:
+    for steps in numbers:
         recipe = json.loads(subprocess.run([sys.executable, "-c", SECTIONS, str(steps)], cwd=ROOT, env=env, check=True,
                                            capture_output=True, text=True).stdout)  # fmt: skip
         config.write_text(json.dumps(recipe))
