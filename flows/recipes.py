@@ -25,8 +25,8 @@ from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
 from tokenizers.config import MOST, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
-SIZES = ("nano", "tiny", "small", "medium", "large", "xl", "auto")
-Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto"]
+# Of the recipe's own family, by what the corpus asks for, or a preset of either family.
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 

@@ -87,7 +87,7 @@ def prepare(
 
     Args:
         corpus: name of the corpus; gpt corpora lists them
-        size: model size, instead of the recipe's; auto: by bytes and device
+        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
         steps: training steps, instead of the recipe's
         minutes: as many training steps as end in time, instead of steps
         overrides: settings by name, such as {"train.lr": 0.001}
@@ -128,7 +128,7 @@ def train(
 
     Args:
         corpus: name of the corpus; gpt corpora lists them
-        size: model size, instead of the recipe's; auto: by bytes and device
+        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
         steps: training steps, instead of the recipe's
         minutes: as many training steps as end in time, instead of steps
         overrides: settings by name, such as {"train.lr": 0.001}
