@@ -174,8 +174,10 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
                 script = ["bash", "-c", before + asked]
             if re.search("|".join(SERVERS), command):
                 servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
-                if port := re.search("|".join(ports.values()), asked):
-                    wait_for(f"http://127.0.0.1:{port[0]}/", servers[-1])
+                port = re.search("|".join(ports.values()), asked)
+                wait_for(f"http://127.0.0.1:{port[0]}/", servers[-1], 600)
+                while command == "gpt up" and subprocess.run(["bash", "-c", "gpt status"], env=more).returncode:
+                    assert servers[-1].poll() is None, "gpt up ended"
                 continue
             done = subprocess.run(script, cwd=project, env=more, capture_output=True, text=True, timeout=600)
             if done.returncode:
