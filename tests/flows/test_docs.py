@@ -175,7 +175,7 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
             if re.search("|".join(SERVERS), command):
                 servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
                 port = re.search("|".join(ports.values()), asked)
-                wait_for(f"http://127.0.0.1:{port[0]}/", servers[-1], 600)
+                wait_for(f"http://127.0.0.1:{port[0]}/{'ping' if 'serve' in command else ''}", servers[-1], 600)
                 while command == "gpt up" and subprocess.run(["bash", "-c", "gpt status"], env=more).returncode:
                     assert servers[-1].poll() is None, "gpt up ended"
                 continue
