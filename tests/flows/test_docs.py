@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -86,15 +87,14 @@ def table(columns: dict[str, str], rows: list[str]) -> str:
 def reader(tmp_path_factory) -> Path:
     """The home directory of a reader: notes, reviews, a download, and raw files in the form of each corpus."""
     folder = tmp_path_factory.mktemp("reader")
-    text = "the river bends and the old bridge waits for rain while the miller counts his sacks of barley"
-    words = text.split()
-    texts = [
-        "\n".join(
-            " ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {i}, and no more than that."
-            for j in range(1, 12)
-        )
-        for i in range(80)
+    draw = random.Random(0)
+    syllables = [
+        a + b for a in ("ba", "do", "gi", "lu", "me", "no", "ri", "sa", "te", "vu") for b in ("n", "r", "st", "")
     ]
+    words = ["the", "of", "and", "to", "a", "in"] * 20 + [
+        draw.choice(syllables) + draw.choice(syllables) for _ in range(400)
+    ]
+    texts = ["\n".join(" ".join(draw.choices(words, k=9)) + "." for _ in range(11)) for _ in range(80)]
     for name in ("notes", "Downloads", "raw/shakespeare", "raw/wsb", "raw/wiki", "raw/rick-and-morty"):
         (folder / name).mkdir(parents=True)
     for number, text in enumerate(texts):
