@@ -150,6 +150,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
             if stage == "download":
                 assert "No heartbeat" in shop.wait(run, "Crashed")["state"]["message"]
                 forget(shop)
+                shop.ask("v2/concurrency_limits/gpu", method="DELETE")  # a killed training has its slot for a minute
             else:
                 until(alive.bury, "the dead run is found")
                 assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
