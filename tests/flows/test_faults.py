@@ -103,25 +103,21 @@ def here(shop, home, monkeypatch):
         yield
 
 
-class Watch:
-    """Sees when a stage is in the middle of being made."""
+def until_in(home: Path, stage: str, going_on=lambda: True) -> None:
+    """Until a run that was just started is in the middle of a stage; of a training, until it has saved a state of its own."""
+    inside = ".building-*/state/step-*" if stage == "train" else ".building-*"
+    folder = home / "artifacts" / "python-docs" / stage
+    before = set(folder.glob(inside))
 
-    def __init__(self, home: Path):
-        self.home, self.seen = home, set()
+    def there() -> set[Path]:
+        assert going_on(), f"it ended before it was in {stage}"
+        return set(folder.glob(inside)) - before
 
-    def until_in(self, stage: str, going_on=lambda: True) -> None:
-        """Of a training: when it has saved a state that was not there the last time."""
-        folder = self.home / "artifacts" / "python-docs" / stage
+    until(there, f"in the middle of {stage}", every=0.002)
 
-        def inside() -> set[Path]:
-            assert going_on(), f"it ended before it was in {stage}"
-            found = set(folder.glob(".building-*/state/step-*" if stage == "train" else ".building-*"))
-            return found - self.seen
 
-        self.seen |= until(inside, f"in the middle of {stage}", every=0.002)
-
-    def unfinished(self, stage: str) -> bool:
-        return not list((self.home / "artifacts" / "python-docs" / stage).glob("[!.]*"))
+def unfinished(home: Path, stage: str) -> bool:
+    return not list((home / "artifacts" / "python-docs" / stage).glob("[!.]*"))
 
 
 def forget(shop: Workshop) -> None:
@@ -136,16 +132,15 @@ def start(home: Path, api: str, *more: str) -> subprocess.Popen:
 
 
 def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, home, undisturbed, here):
-    watch = Watch(home)
     with injected("worker and flow run killed, once in each stage", 5):
         for stage in STAGES:
             if stage == "download":  # this one is found by the automation, the others as gpt up finds them
                 arrange(silence=timedelta(seconds=120))
             worker = shop.start_worker(home)
             run = shop.run("train/python-docs", overrides=SETTINGS)
-            watch.until_in(stage)
+            until_in(home, stage)
             shop.kill(worker)
-            assert watch.unfinished(stage)
+            assert unfinished(home, stage)
             assert shop.ask(f"flow_runs/{run}")["state"]["name"] == "Running"
             if stage == "download":
                 assert "No heartbeat" in shop.wait(run, "Crashed")["state"]["message"]
@@ -158,15 +153,15 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
     worker = shop.start_worker(home)
     with injected("flow run killed, its worker not"):
         run = shop.run("train/python-docs", overrides=SETTINGS)
-        watch.until_in("train")
+        until_in(home, "train")
         for child in worker.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        assert watch.unfinished("train")
+        assert unfinished(home, "train")
         shop.wait(run, "Crashed")  # the worker tells
     with injected("worker killed, its flow run not"):
         run = shop.run("train/python-docs", overrides=SETTINGS)
-        watch.until_in("train")
+        until_in(home, "train")
         worker.kill()
         shop.wait(run, "Crashed")  # Prefect ends what its worker has left behind
         worker = shop.start_worker(home)
@@ -186,10 +181,10 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
 def test_the_server_is_started_again_in_the_middle_of_a_training(shop, home, undisturbed, here):
     arrange()  # with a limit, whose slot the training holds
     forget(shop)  # no comparison, please
-    worker, watch = shop.start_worker(home), Watch(home)
+    worker = shop.start_worker(home)
     with injected("Prefect's server killed and started again"):
         run = shop.run("train/python-docs", overrides=SETTINGS, force="train")
-        watch.until_in("train")
+        until_in(home, "train")
         assert shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 1
         shop.kill(psutil.Process(shop.server.pid))
         shop.server.wait()
@@ -237,7 +232,7 @@ def test_one_of_two_processes_killed(shop, tmp_path, undisturbed_home):
         shutil.copytree(*(one / "artifacts" / "python-docs" / stage for one in (undisturbed_home, home)))
     training = start(home, shop.api, *two)
     with injected("kill -9 of one of two processes of a training"):
-        Watch(home).until_in("train", lambda: training.poll() is None)
+        until_in(home, "train", lambda: training.poll() is None)
         ranks = [p for p in psutil.Process(training.pid).children() if "gpt.trainer" in p.cmdline()]
         assert len(ranks) == 2
         ranks[1].kill()
@@ -278,14 +273,13 @@ def test_the_network_goes_away_in_a_download(shop, tmp_path):
 def test_stopped_in_every_stage(shop, tmp_path, undisturbed):
     """By Ctrl-C and by SIGTERM in turn, and in the training by both."""
     home, signals = tmp_path / "home", [signal.SIGINT, signal.SIGTERM]
-    watch = Watch(home)
     with injected("Ctrl-C and SIGTERM, in each stage", 6):
         for number, stage in enumerate([*STAGES, "train"]):
             process, sent = start(home, shop.api), signals[number % 2]
-            watch.until_in(stage, lambda process=process: process.poll() is None)
+            until_in(home, stage, lambda process=process: process.poll() is None)
             process.send_signal(sent)
             assert process.wait(120) == 128 + sent
-            assert watch.unfinished(stage), f"{stage} was finished before the signal came"
+            assert unfinished(home, stage), f"{stage} was finished before the signal came"
         result = gpt(home, *TRAIN, PREFECT_API_URL=shop.api)
         assert result.returncode == 0, result.stderr
         assert digests(home) == undisturbed
