@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 PROGRAMS = ("gpt ", "make ", "prefect ", "mlflow", "python ", "curl ", "export ", "source ", "torchrun ", "MLFLOW_")
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 # What a command says, and what is run: of the size of a test, at free ports, with what is here.
-SMALL = {"tokenizer.vocab_size": 320, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
+SMALL = {"clean.val_fraction": 0.2, "tokenizer.vocab_size": 320, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
          "train.batch_size": 4, "train.eval_every": 20, "sample.max_tokens": 10, "runtime.threads": 1}  # fmt: skip
 BROUGHT = ("shakespeare", "wsb", "wiki")  # whose raw files the reader has in ~/raw
 ADAPTED = {
@@ -39,7 +39,9 @@ ADAPTED = {
     r"gpt-wsb/3": "gpt-wsb/1",
     r"RUN_ID": "$(gpt runs --corpus shakespeare --best --json | grep -oE '[0-9a-f]{32}' | head -1)",
     r"steps=\d+": "steps=40",
+    r"^make train$": "gpt train python-docs",
     r"^make ": "make --dry-run ",
+    r"^gpt ui$": "gpt ui --port 5000",
     r"^gpt prune$": "gpt prune --yes",
     r"^gpt up": "gpt up --port 4200 --mlflow-port 5000",
     r"(schedule pause train/wsb) ID": r"\1 $(prefect deployment schedule ls train/wsb | grep -oE '[0-9a-f-]{36}' | head -1)",
