@@ -121,11 +121,11 @@ def test_a_prepared_corpus_is_trained_by_another_deployment(shop):
 
 
 def test_a_failing_run_ends_with_an_exit_code(shop):
-    failing = shop.prefect(*TRAIN[:4], "-p", f"overrides={json.dumps(SMALL | {'pack.block_size': 100000})}")
+    failing = shop.prefect(*TRAIN[:4], "-p", 'overrides={"train.lrr": 0.1}')
     assert failing.returncode not in (0, None)
     run = newest(shop, "train")
     assert run["state"]["type"] == "FAILED"
-    assert "at most" in run["state"]["message"]
+    assert "did you mean 'train.lr'" in run["state"]["message"]
 
 
 @pytest.mark.parametrize(
