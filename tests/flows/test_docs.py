@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 PROGRAMS = ("gpt ", "make ", "prefect ", "mlflow", "python ", "curl ", "export ", "source ", "torchrun ", "MLFLOW_")
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 # What a command says, and what is run: of the size of a test, at free ports, with what is here.
-SMALL = {"clean.val_fraction": 0.2, "tokenizer.vocab_size": 320, "pack.block_size": 32, "model.n_layer": 1,
+SMALL = {"clean.val_fraction": 0.2, "tokenizer.vocab_size": 400, "pack.block_size": 32, "model.n_layer": 1,
          "model.n_embd": 32, "model.n_head": 2, "train.batch_size": 4, "train.eval_every": 20,
          "sample.max_tokens": 10, "runtime.threads": 1}  # fmt: skip
 BROUGHT = ("shakespeare", "wsb", "wiki")  # whose raw files the reader has in ~/raw

@@ -34,8 +34,8 @@ SETTINGS = {
     "model.n_layer": 2,
     "model.n_embd": 64,
     "model.dropout": 0.1,
-    "train.steps": 120,
-    "train.eval_every": 60,
+    "train.steps": 360,
+    "train.eval_every": 180,
     "train.checkpoint_every": 20,
     "sample.max_tokens": 10,
     "runtime.threads": 1,
@@ -172,8 +172,8 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
     assert statuses(home) == ["FINISHED"]  # all of them continued the one MLflow run
     with sqlite3.connect(home / "mlflow.db") as database:
         counted = "select count(*), count(distinct step), max(step) from metrics where key = "
-        assert database.execute(counted + "'train/loss'").fetchone() == (13, 13, 120)
-        assert database.execute(counted + "'val/bpb'").fetchone() == (2, 2, 120)
+        assert database.execute(counted + "'train/loss'").fetchone() == (37, 37, 360)
+        assert database.execute(counted + "'val/bpb'").fetchone() == (2, 2, 360)
         ((doubled,),) = database.execute("select count(*) - count(distinct key || ' ' || step) from metrics")
         assert doubled == 0
 
