@@ -11,9 +11,11 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ SMALL = {"clean.val_fraction": 0.2, "tokenizer.vocab_size": 400, "pack.block_siz
 BROUGHT = ("shakespeare", "wsb", "wiki")  # whose raw files the reader has in ~/raw
 ADAPTED = {
     r"--steps \d+": "--steps 40",
-    r"--minutes \d+": "--minutes 0.05",
+    r"--minutes \d+": "--minutes 0.3",
     r"--size (tiny|small|medium|large|xl)": "--size nano",
     r"(processes)=\d+": r"\1=2",
     r"(micro_batch_size)=\d+": r"\1=2",
@@ -155,6 +157,14 @@ def adapted(command: str, ports: dict[str, str]) -> str:
     return command
 
 
+def end(servers: list[subprocess.Popen]) -> None:
+    """With what a shell has started."""
+    while servers:
+        with suppress(ProcessLookupError):
+            os.killpg(servers[-1].pid, signal.SIGTERM)
+        stop(servers.pop())
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_every_command_does_what_it_is_shown_for(document, reader, project):
     found = commands(document)
@@ -175,6 +185,8 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
                 script = [sys.executable, "-c", python]
             else:
                 script = ["bash", "-c", before + asked]
+            if command.startswith("gpt up"):
+                end(servers)  # gpt ui has its port
             if re.search("|".join(SERVERS), command):
                 servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
                 port = re.search("|".join(ports.values()), asked)
@@ -190,6 +202,5 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
                 print(wrong[-1], flush=True)
     finally:
         subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=project, env=more, timeout=300)
-        for server in servers:
-            stop(server)
+        end(servers)
     assert not wrong, "\n\n".join(wrong)
