@@ -14,8 +14,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
 from flows import UserError, alive
+from flows.environment import GPU
 
-GPU = "gpu"
 COMPARE = "compare after training"
 SILENCE = "crash silent runs"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from flows import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+GPU = "gpu"  # the limit of trainings at once on Prefect's server: flows.arrange makes it, flows.execute waits for it
 
 
 def home() -> Path:

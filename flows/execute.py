@@ -16,12 +16,11 @@ from prefect.states import Completed
 
 from data_contracts import DataError
 from flows import progress, tracking
-from flows.environment import shared_home
+from flows.environment import GPU, shared_home
 from flows.recipes import Recipe
 from flows.stages import STAGES, Job
 from flows.store import Artifact, Store
 
-GPU = "gpu"  # the limit that flows.arrange makes
 LEASE = 60.0  # seconds until the slot of a killed training is free again; Prefect's shortest
 CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
 

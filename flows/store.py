@@ -313,9 +313,8 @@ def _hash(value) -> str:
 def _lock_file(home: Path, name: str) -> IO[str]:
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return (folder / name.replace("/", "-")).open(
-        "a+"
-    )  # NFS gives a shared lock to readers only, another to writers only
+    # Both read and written: NFS gives a shared lock to readers only, another to writers only.
+    return (folder / name.replace("/", "-")).open("a+")
 
 
 def _flock(handle: IO[str], how: int) -> None:

@@ -87,10 +87,7 @@ def experiment_id() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
-    with (
-        answering(),
-        lock(shared_home(), "mlflow", lambda text: None),
-    ):  # the first also makes the database, and only one may
+    with answering(), lock(shared_home(), "mlflow", lambda text: None):  # only one may make the database, the first
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
             return found.experiment_id
         # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
