@@ -6,7 +6,6 @@ does, a few minutes after the last heartbeat.
 """
 
 import atexit
-import fcntl
 from contextlib import suppress
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flows.environment import home
+from flows.locks import take
 
 PREFIX = "flow-run-"
 _held = []
@@ -25,8 +25,8 @@ def hold(flow, run, state) -> None:
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     path, new = folder / f"{PREFIX}{run.id}", folder / f".{run.id}"
-    handle = new.open("w")
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    handle = new.open("w+")
+    take(handle)
     new.rename(path)  # found by others only now that it is held
     _held.append(handle)
     atexit.register(path.unlink, missing_ok=True)
@@ -37,10 +37,8 @@ def bury(dry_run: bool = False) -> list[str]:
     found = []
     with get_client(sync_client=True) as client:
         for path in sorted((home() / "locks").glob(f"{PREFIX}*")):
-            with path.open() as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+            with path.open("r+") as handle:
+                if not take(handle):
                     continue
             with suppress(ObjectNotFound):  # it was deleted, or is of another server
                 run = client.read_flow_run(UUID(path.name.removeprefix(PREFIX)))

@@ -234,15 +234,14 @@ def why(
 @app.command()
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
     """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
-    from flows.store import Store, to_artifact
+    from flows.store import Store
 
-    store = Store(shared_home())
-    rows = []
-    if not (manifests := store.manifests(corpus)) and corpus != "*":
+    rows = [
+        {k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
+        for manifest, problems in Store(shared_home()).verify(corpus)
+    ]
+    if not rows and corpus != "*":
         raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
-    for manifest in manifests:
-        problems = store.damage(to_artifact(manifest))
-        rows.append({k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"})
     table(rows, as_json)
     raise typer.Exit(int(any(row["state"] != "sound" for row in rows)))
 
@@ -257,7 +256,8 @@ def prune(
     as_json: Json = False,
 ):
     """Remove artifacts that no kept model was made from, and what killed builds left behind."""
-    from flows.store import Store, idle
+    from flows.locks import idle
+    from flows.store import Store
 
     with idle(shared_home()):  # so that no run begins to use what is listed
         folders = Store(shared_home()).prunable(keep)

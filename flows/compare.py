@@ -29,14 +29,14 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from prefect import flow  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.context import FlowRunContext  # noqa: E402
-from prefect.runtime import flow_run  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import UserError, alive, matrix, progress, recipes, scoring, tracking  # noqa: E402
 from flows.execute import card_markdown  # noqa: E402
+from flows.locks import in_use  # noqa: E402
 from flows.registry import CHAMPION  # noqa: E402
 from flows.scoring import BYTES, Entrant, Loaded, Text  # noqa: E402
-from flows.store import Store, git_state, in_use  # noqa: E402
+from flows.store import Store  # noqa: E402
 from gpt.confidence import interval  # noqa: E402
 from gpt.config import Runtime  # noqa: E402
 
@@ -240,10 +240,8 @@ def _run() -> Iterator[tuple[mlflow.MlflowClient, str, str]]:
 
     Raises UserError when MLflow does not answer at the beginning.
     """
-    client, experiment, git = mlflow.MlflowClient(), tracking.experiment_id(), git_state()
-    tags = {"kind": "compare", "git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
-    if flow_run.id:
-        tags["prefect.flow_run_id"] = str(flow_run.id)
+    client, experiment = mlflow.MlflowClient(), tracking.experiment_id()
+    tags = {"kind": "compare"} | tracking.made_by()
     with tracking.answering():
         run_id = client.create_run(experiment, run_name="compare", tags=tags).info.run_id
     status = "KILLED"

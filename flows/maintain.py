@@ -23,8 +23,9 @@ from pydantic import Field  # noqa: E402
 
 from flows import UserError, alive, outbox, tracking  # noqa: E402
 from flows.environment import home, shared_home  # noqa: E402
+from flows.locks import idle, in_use  # noqa: E402
 from flows.progress import say  # noqa: E402
-from flows.store import Store, idle, in_use, to_artifact  # noqa: E402
+from flows.store import Store  # noqa: E402
 
 DAY = 86400.0
 Keep = Annotated[int, Field(ge=0, le=1000)]
@@ -72,9 +73,8 @@ def prune(keep: int, dry_run: bool) -> list[Row]:
 
 def verify() -> list[Row]:
     """The damaged artifacts. Reads every byte of all."""
-    store = Store(shared_home())
     with in_use(shared_home()):
-        told = ((m, store.damage(to_artifact(m))) for m in store.manifests())
+        told = Store(shared_home()).verify()
         return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in told if lines]
 
 

@@ -8,7 +8,6 @@ Notable: an answer may be lost, so every kind of line can be sent again and chan
 name, step, time and value it has; a checkpoint is looked up before it is made; a table is all its rows so far.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from flows.environment import home
+from flows.locks import take
 from flows.progress import say
 
 INTERVAL = 1.0  # seconds between two batches of metrics
@@ -45,9 +45,10 @@ class Outbox:
     def __init__(self, folder: Path, about: str = "about.json"):
         """Take hold of an existing folder. Raises BlockingIOError when a process has it, OSError when there is none."""
         self.folder = folder
-        self._held = (folder / about).open("r+")  # NFS locks only what may be written
+        self._held = (folder / about).open("r+")
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not take(self._held):
+                raise BlockingIOError(f"another process has {folder}")
             self.about = json.load(self._held)
         except (OSError, ValueError):
             self._held.close()

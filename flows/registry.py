@@ -14,8 +14,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from flows import UserError, model_card, scoring
 from flows.environment import ROOT, shared_home
+from flows.locks import lock
 from flows.recipes import Recipe
-from flows.store import Artifact, Store, lock
+from flows.store import Artifact, Store
 from flows.tracking import Tracker
 from gpt import GPTError
 from gpt.confidence import interval

@@ -10,7 +10,6 @@ from a copy on this disk).
 """
 
 import ast
-import fcntl
 import hashlib
 import json
 import os
@@ -19,15 +18,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
 
-from flows import UserError
 from flows.environment import ROOT
+from flows.locks import lock
 
 MANIFEST = "manifest.json"
 BESIDE = ("log/", "card/")  # no part of what an artifact is
@@ -129,6 +126,10 @@ class Store:
             if (problem := _check_file(artifact.folder / name, name, entry))
         ]
 
+    def verify(self, corpus: str = "*") -> Iterator[tuple[dict, list[str]]]:
+        """Every manifest with its artifact's `damage`."""
+        return ((manifest, self.damage(to_artifact(manifest))) for manifest in self.manifests(corpus))
+
     def build(
         self,
         corpus: str,
@@ -217,37 +218,6 @@ class Store:
         return [*stale, *self.root.glob("*/*/.*-*")]
 
 
-@contextmanager
-def lock(home: Path, name: str, say: Callable[[str], None] = print) -> Iterator[None]:
-    """One holder at a time of a name; says so when it has to wait. The lock is the kernel's, so a killed process holds none."""
-    with _lock_file(home, name) as handle:
-        try:
-            _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{name} is being made by another process; waiting for it")
-            _flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def in_use(home: Path) -> Iterator[None]:
-    """Held by every run from beginning to end, so that nothing is pruned that a run has yet to read."""
-    with _lock_file(home, "in-use") as handle:
-        _flock(handle, fcntl.LOCK_SH)
-        yield
-
-
-@contextmanager
-def idle(home: Path) -> Iterator[None]:
-    """Nothing runs in this home while this is held. Raises UserError when something does."""
-    with _lock_file(home, "in-use") as handle:
-        try:
-            _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("a run is in progress in this home; try again when it has ended") from None
-        yield
-
-
 def touch(artifact: Artifact) -> None:
     """Used now, as if it had been reused."""
     _stamp(artifact.folder / MANIFEST)
@@ -308,25 +278,6 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _lock_file(home: Path, name: str) -> IO[str]:
-    folder = home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Both read and written: NFS gives a shared lock to readers only, another to writers only.
-    return (folder / name.replace("/", "-")).open("a+")
-
-
-def _flock(handle: IO[str], how: int) -> None:
-    try:
-        fcntl.flock(handle, how)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise
-        raise UserError(
-            f"the disk of {Path(handle.name).parent} has no locks ({error.strerror}), so two runs would write over each other; "
-            "set GPT_SHARED_HOME, or GPT_HOME, to one that has"
-        ) from None
 
 
 def _parse(source: str) -> ast.Module:

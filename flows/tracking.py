@@ -36,11 +36,12 @@ from prefect.runtime import flow_run
 from data_contracts.download import public
 from flows import UserError, outbox, record
 from flows.environment import shared_home
+from flows.locks import lock
 from flows.outbox import INTERVAL, Outbox
 from flows.progress import say
 from flows.recipes import Recipe
 from flows.stages import STAGES
-from flows.store import Artifact, git_state, lock
+from flows.store import Artifact, git_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,6 +110,17 @@ def answering() -> Iterator[None]:
             f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
             "start it, or unset MLFLOW_TRACKING_URI"
         ) from None
+
+
+def made_by() -> dict[str, str]:
+    """Tags that lead from a run of MLflow to the commit and to Prefect's run, where there is one."""
+    git = git_state()
+    tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
+    if flow_run.id:
+        tags["prefect.flow_run_id"] = str(flow_run.id)
+        if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
+            tags["prefect.flow_run_url"] = str(flow_run.ui_url)
+    return tags
 
 
 def runs_url(experiment: str) -> str:
@@ -249,17 +261,9 @@ class Tracker:
 
     def _begin(self, box: Outbox | None) -> None:
         """Start a run, or take up a stopped one."""
-        git = git_state()
-        tags = {
-            "corpus": self.recipe.corpus,
-            "git.commit": git["commit"],
-            "git.dirty": str(git["dirty"]).lower(),
-            "mlflow.note.content": f"**{self.recipe.corpus}**: {self.recipe.title}",
-        } | record.tags(environment := record.environment())
-        if flow_run.id:
-            tags["prefect.flow_run_id"] = str(flow_run.id)
-            if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
-                tags["prefect.flow_run_url"] = str(flow_run.ui_url)
+        note = f"**{self.recipe.corpus}**: {self.recipe.title}"
+        tags = {"corpus": self.recipe.corpus, "mlflow.note.content": note} | made_by()
+        tags |= record.tags(environment := record.environment())
         with answering():
             if box:
                 mlflow.start_run(box.run_id, tags=tags, log_system_metrics=False)

@@ -28,8 +28,9 @@ from pydantic import Field  # noqa: E402
 from flows import UserError, alive, recipes, registry, report, tracking  # noqa: E402
 from flows.environment import shared_home  # noqa: E402
 from flows.execute import execute  # noqa: E402
+from flows.locks import in_use  # noqa: E402
 from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
-from flows.store import Artifact, Store, in_use, touch  # noqa: E402
+from flows.store import Artifact, Store, touch  # noqa: E402
 from flows.why import why  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]

@@ -4,7 +4,6 @@ Notable: a lock of the kernel says whether it runs, and <home>/up.json what it s
 the mark of `flows.services`. So a second `gpt up`, `gpt down` and `gpt status` find it, and what a killed one left behind.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -15,13 +14,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 
 from flows import UserError
 from flows.doors import GIVEN_BY, Doors, mlflow_users
 from flows.environment import home, prepare
+from flows.locks import take
 from flows.services import (
     Service,
     answering,
@@ -68,8 +67,8 @@ def up(doors: Doors, file: Path, say: Callable[[str], None] = print) -> None:
     Raises UserError when something does not start, or dies again and again; nothing is left running then.
     """
     prepare()
-    with (home() / "up.lock").open("w") as lock:
-        if not _take(lock):
+    with (home() / "up.lock").open("w+") as lock:
+        if not take(lock):
             say(f"gpt is up already\n{told(wait_for_ready())}")
             return
         if left := state():
@@ -82,17 +81,17 @@ def up(doors: Doors, file: Path, say: Callable[[str], None] = print) -> None:
 def down(say: Callable[[str], None] = print) -> None:
     """End what `gpt up` started in this home, or left behind."""
     found = state()
-    with (home() / "up.lock").open("w") as lock:
-        if not _take(lock):
+    with (home() / "up.lock").open("w+") as lock:
+        if not take(lock):
             while not (found := state()).get("alive"):  # it has the lock, and is about to write that it is there
-                if _take(lock):
+                if take(lock):
                     break
                 time.sleep(0.1)
             say("stopping; a running training leaves a checkpoint first")
             with suppress(ProcessLookupError):
                 os.kill(found["pid"], signal.SIGTERM)
             until = time.monotonic() + STOP_SECONDS
-            while not _take(lock) or is_process(found):  # it lets go a moment before it is gone
+            while not take(lock) or is_process(found):  # it lets go a moment before it is gone
                 if time.monotonic() > until:
                     raise UserError(
                         f"gpt up (process {found['pid']}) does not end; kill it, and gpt down ends the rest"
@@ -274,14 +273,6 @@ class _Supervisor:
 
 class _Stopped(BaseException):
     """By a signal."""
-
-
-def _take(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _pids(found: dict) -> list[int]:

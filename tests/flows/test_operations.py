@@ -151,6 +151,10 @@ def test_the_notification_of_the_docs_and_what_maintenance_finds(shop, home):
         address = f"http://127.0.0.1:{server.server_port}/hook"
         shop.python(re.sub(r'address = ".*"', f'address = "{address}"', example), home)
 
+        # Comparisons follow the trainings of the tests before: a home that is in use is not pruned.
+        until(lambda: len(comparisons(shop)) >= 3, "the comparison after the last training")
+        assert {shop.wait(run["id"])["state"]["name"] for run in comparisons(shop)} == {"Completed"}
+
         # A damaged artifact, a run that failed long ago, one whose process is gone, and half a start of one.
         manifests = home.glob(f"artifacts/{CORPUS}/pack/*/manifest.json")
         (max(manifests, key=lambda path: path.stat().st_mtime_ns).parent / "baselines.json").write_text("{}")

@@ -235,15 +235,16 @@ def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
 def test_near_losses_are_enough_only_where_bits_cannot_be_equal(trained, run, record):
     """Compared with the run's own artifacts, as if they were a reproduction's."""
     from flows import reproduce
+    from flows.plan import TOLERANCE
 
     plan = reproduce.plan(record)
     summary = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/summary.json")
     assert reproduce.compare(plan, summary, trained)["verdict"] == "identical"
     near, far = copy_of(run, scale=1.004), copy_of(run, scale=1.02)
     for run_id, tolerance, verdict in (
-        (near, reproduce.TOLERANCE, "within tolerance"),
+        (near, TOLERANCE, "within tolerance"),
         (near, 0.0, "differs"),
-        (far, reproduce.TOLERANCE, "differs"),
+        (far, TOLERANCE, "differs"),
     ):
         made = replace(plan, record=replace(record, run_id=run_id), tolerance=tolerance)
         found = reproduce.compare(made, summary, trained)
@@ -251,7 +252,7 @@ def test_near_losses_are_enough_only_where_bits_cannot_be_equal(trained, run, re
         assert found["metrics"][1]["first"] == 10
     assert found["metrics"][1]["largest_relative"] == pytest.approx(1 - 1 / 1.02)
     other = replace(record, manifests=record.manifests | {"clean": record.manifests["clean"] | {"digest": "0" * 64}})
-    found = reproduce.compare(replace(plan, record=other, tolerance=reproduce.TOLERANCE), summary, trained)
+    found = reproduce.compare(replace(plan, record=other, tolerance=TOLERANCE), summary, trained)
     assert found["verdict"] == "differs"
     assert "clean is the first that differs" in found["says"]
 

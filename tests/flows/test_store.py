@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import UserError
-from flows.store import Store, code_version, differences, digest_of, idle, in_use, lock, make_key
+from flows.locks import idle, in_use, lock
+from flows.store import Store, code_version, differences, digest_of, make_key
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
