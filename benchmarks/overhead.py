@@ -10,6 +10,7 @@ says what the figures mean.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -75,7 +76,9 @@ def timed(command: list, env: dict[str, str]) -> dict[str, float]:
         raise SystemExit(
             f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
         )
-    return {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])}
+    spent = {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])}
+    told = re.search(r"assessing ([\d.]+)$", result.stdout, re.MULTILINE)  # by gpt train: scores, samples, figures
+    return spent | ({"assessing": float(told[1])} if told else {})
 
 
 @contextmanager

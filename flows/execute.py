@@ -92,7 +92,8 @@ def _evaluation(recipe: Recipe, step: int, metrics: dict[str, float], folder: Pa
 
     tracker = tracking.current()
     tracker.evaluation(step, metrics, folder, best)
-    assess.writes(tracker, step, folder, recipe)
+    with tracker.assessing():
+        assess.writes(tracker, step, folder, recipe)
 
 
 def _tell(create: Callable, key: str, **what: object) -> None:

@@ -101,7 +101,8 @@ def _crown(tracker: Tracker, recipe: Recipe, name: str, new: str) -> str:
     if verdict := client.get_model_version(name, new).tags.get(f"against.{present}"):
         return verdict  # a reused decoder is not measured again
     try:
-        better, verdict = _duel(tracker, recipe, name, present, new)
+        with tracker.assessing():
+            better, verdict = _duel(tracker, recipe, name, present, new)
     except (UserError, GPTError) as error:
         return f"version {present} stays: it cannot be scored to compare ({str(error)[:200]})"
     if better:

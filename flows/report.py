@@ -32,13 +32,14 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
-    step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
-    written = samples(recipe, gpt, tokenizer)
-    texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
-    tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-    repeated = assess.repeats(tracker, step, written, stages["clean"].folder)
-    assess.looks(tracker, gpt, tokenizer, texts[0])
-    known = assess.knows(tracker, step, gpt, tokenizer, recipe)
+    with tracker.assessing():
+        step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
+        written = samples(recipe, gpt, tokenizer)
+        texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+        repeated = assess.repeats(tracker, step, written, stages["clean"].folder)
+        assess.looks(tracker, gpt, tokenizer, texts[0])
+        known = assess.knows(tracker, step, gpt, tokenizer, recipe)
     model = register(tracker, recipe, decoder, sequences) if named else ""
     summary = {
         "corpus": recipe.corpus,
@@ -56,11 +57,12 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
             name: {"key": a.key, "digest": a.digest, "reused": a.reused, "seconds": a.seconds, **a.counts}
             for name, a in stages.items()
         },
+        "assessing_seconds": round(tracker.assessing_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     tracker.tags({"mlflow.note.content": description(recipe, summary)})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
-    tracker.step(0, once | {"peak_memory_bytes": summary["peak_memory_bytes"]})
+    tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
     if FlowRunContext.get():
         with suppress(Exception):  # a Prefect page without its table is no reason to lose a trained model
@@ -153,7 +155,7 @@ def show(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list
         "bits per byte": "   ".join(
             f"{name} {value:.3f}" for name, value in sorted(bits.items(), key=lambda item: item[1])
         ),
-        "seconds": seconds,
+        "seconds": f"{seconds}  assessing {summary['assessing_seconds']:.1f}",
         "peak memory": f"{summary['peak_memory_bytes'] / 1e9:.2f} GB",
         "repeats": f"at most {summary['longest_overlap']} characters in a row of the training text, in these samples",
         "facts": facts,

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from flows.documents import compressed_bits_per_byte, read_documents, read_texts
@@ -53,8 +53,12 @@ class Stage:
     def code(self, recipe: Recipe) -> str:
         if self.name == "download" and recipe.source.kind != "builtin":
             return ""  # its parameters say which bytes are meant: how they are brought changes nothing
-        files = code_files(*(ROOT / name.format(reader=recipe.reader.replace("-", "_")) for name in self.sources))
-        return code_version(*files, inspect.getsource(self.make))
+        return _code(self.make, *(ROOT / name.format(reader=recipe.reader.replace("-", "_")) for name in self.sources))
+
+
+@cache
+def _code(make: Callable[[Job], dict], *entries: Path) -> str:
+    return code_version(*code_files(*entries), inspect.getsource(make))
 
 
 def download(job: Job) -> dict:

@@ -151,11 +151,21 @@ class Tracker:
         self.recipe = recipe
         self.stages: dict[str, Artifact] = {}
         self.tagged: dict[str, str] = {}
+        self.assessing_seconds = 0.0
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
         self.url = runs_url(self.experiment)
         self._task = _task(recipe)
         self._begin(outbox.stopped(self._task))
+
+    @contextmanager
+    def assessing(self) -> Iterator[None]:
+        """Around what looks at a model, so that its time is told apart from what training and tracking take."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.assessing_seconds += time.monotonic() - began
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """Training metrics of one step. Of a step that is done again, after a kill or a spike, the first ones stay."""
