@@ -142,8 +142,9 @@ def _share(same: dict[tuple, list[dict]], steps: tuple[int, int]) -> str:
     pace = (of["trainer alone", steps[1]] - of["trainer alone", steps[0]]) / (steps[1] - steps[0])
     whole = fixed + each * 600 / pace
     return (
-        f"orchestration and tracking: {fixed:.1f} s and {1e3 * each:.2f} ms a step of {1e3 * pace:.1f} ms; of {steps[1]} steps "
-        f"{many:.1f} s, {many / of['trainer alone', steps[1]]:.1%}; of ten minutes {whole:.1f} s, {whole / 600:.1%} (wanted: 2 %)"
+        f"orchestration and tracking: {fixed:.1f} s and {1e3 * each:.2f} ms a step of {1e3 * pace:.1f} ms\n"
+        f"of {steps[1]} steps: {many:.1f} s, {many / of['trainer alone', steps[1]]:.1%}; "
+        f"of ten minutes of training: {whole:.1f} s, {whole / 600:.1%} (wanted: 2 %)"
     )
 
 

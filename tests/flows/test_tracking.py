@@ -216,6 +216,7 @@ def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
     for run in runs[:3]:
         note = run.data.tags["mlflow.note.content"]
         assert f"{run.data.metrics['val/best_bpb']:.3f}" in note
+        assert run.data.metrics["assessing_seconds"] > 0
         assert "| gzip |" in note
         assert "22,016 parameters; 2,560 tokens" in note
         assert f"champion: {run.data.tags['champion']}" in note
