@@ -77,7 +77,7 @@ def timed(command: list, env: dict[str, str]) -> dict[str, float]:
             f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
         )
     spent = {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])}
-    told = re.search(r"assessing ([\d.]+)$", result.stdout, re.MULTILINE)  # by gpt train: scores, samples, figures
+    told = re.search(r"assessing ([\d.]+)", result.stdout + result.stderr)  # by gpt train: scores, samples, figures
     return spent | ({"assessing": float(told[1])} if told else {})
 
 
