@@ -67,8 +67,8 @@ def main() -> None:
     (given.cache / "overhead.md").write_text(report.show_overhead(found, steps), encoding="utf-8")
 
 
-def timed(command: list, env: dict[str, str]) -> dict[str, float]:
-    """Seconds of a command that must succeed."""
+def timed(command: list, env: dict[str, str], **printed: str) -> dict[str, float]:
+    """Seconds of a command that must succeed, and figures that it prints. printed: a pattern by the figure's name."""
     began, before = time.perf_counter(), os.times()
     result = subprocess.run([*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True)
     seconds, after = time.perf_counter() - began, os.times()
@@ -76,9 +76,8 @@ def timed(command: list, env: dict[str, str]) -> dict[str, float]:
         raise SystemExit(
             f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
         )
-    spent = {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])}
-    told = re.search(r"assessing ([\d.]+)", result.stdout + result.stderr)  # by gpt train: scores, samples, figures
-    return spent | ({"assessing": float(told[1])} if told else {})
+    figures = {name: float(re.search(pattern, result.stdout + result.stderr)[1]) for name, pattern in printed.items()}
+    return {"seconds": seconds, "cpu_seconds": sum(after[2:4]) - sum(before[2:4])} | figures
 
 
 @contextmanager
@@ -167,7 +166,7 @@ def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> list[
         ]
         found.append({"what": "trainer alone", "steps": steps, **timed(alone, env)})
         flow = [*GPT, "train", "python-docs", "--steps", str(steps), "--force", "train"]
-        found.append({"what": "flow", "steps": steps, **timed(flow, env)})
+        found.append({"what": "flow", "steps": steps, **timed(flow, env, assessing=r"assessing ([\d.]+)")})
     return found
 
 

@@ -25,6 +25,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from flows import UserError
 from flows.environment import home
 from flows.locks import take
 from flows.progress import say
@@ -43,14 +44,15 @@ class Outbox:
     """The lines of one run. One process at a time holds it; a killed process holds nothing."""
 
     def __init__(self, folder: Path, about: str = "about.json"):
-        """Take hold of an existing folder. Raises BlockingIOError when a process has it, OSError when there is none."""
+        """Take hold of an existing folder. Raises BlockingIOError when a process has it, OSError when there is none, UserError
+        when its disk has no locks."""
         self.folder = folder
         self._held = (folder / about).open("r+")
         try:
             if not take(self._held):
                 raise BlockingIOError(f"another process has {folder}")
             self.about = json.load(self._held)
-        except (OSError, ValueError):
+        except (OSError, ValueError, UserError):
             self._held.close()
             raise
         self.run_id, self.client = self.about["run_id"], mlflow.MlflowClient()
@@ -314,7 +316,7 @@ def sync() -> None:
 def _left() -> Iterator[Outbox]:
     """The outboxes of this home and of this tracking server that no process holds, newest first."""
     for about in sorted((home() / "spool").glob("*/about.json"), key=os.path.getmtime, reverse=True):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, UserError):  # what cannot be held is left alone
             if json.loads(about.read_text())["server"] == _server():
                 yield Outbox(about.parent)
 

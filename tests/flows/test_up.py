@@ -13,10 +13,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,22 +25,12 @@ from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import free_port
 from tests.flows.test_deployments import SMALL
 from tests.flows.test_prefect_yaml import HEAD
+from tests.flows.workshop import PATIENCE, until
 
 pytestmark = pytest.mark.slow
-PATIENCE = 300  # seconds for anything that is waited for
 USER, PASSWORD = "gpt", "Open-Sesame-4711"
 SECRET = {"PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{PASSWORD}"}
 FOR_LONG = ("-p", "steps=1000000", "-p", f"overrides={json.dumps(SMALL | {'train.eval_every': 500})}")
-
-
-def until(what: str, found: Callable[[], object]) -> object:
-    """The first true answer."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if answer := found():
-            return answer
-        time.sleep(0.3)
-    raise AssertionError(f"{what} did not come within {PATIENCE} s")
 
 
 def alive(home: Path) -> list[str]:
@@ -67,12 +56,16 @@ def ask(url: str, password: str = "", method: str = "POST", **body: object) -> t
     headers = {"Content-Type": "application/json"}
     if password:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
-    try:
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as error:
-        return error.code, {}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+
+    def answered() -> tuple[int, dict] | None:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return None if error.code == 503 else (error.code, {})  # 503: its database is locked at the moment
+
+    return until(answered, url)
 
 
 def search(ports: tuple[str, ...]) -> str:
@@ -158,11 +151,7 @@ def test_a_second_one_says_that_it_is_up(guarded, home, ports):
 
 def test_a_run_that_no_worker_takes_is_told(guarded, home):
     def post(what: str, method: str = "POST", **body: object) -> dict:
-        for _ in range(60):
-            code, answer = ask(f"{guarded['api']}/{what}", PASSWORD, method, **body)
-            if code != 503:  # so Prefect says that its database is locked at the moment
-                break
-            time.sleep(0.5)
+        code, answer = ask(f"{guarded['api']}/{what}", PASSWORD, method, **body)
         assert code < 300, what
         return answer
 
@@ -207,7 +196,7 @@ def test_what_dies_is_told_and_started_again(guarded, home, ports):
         return False
 
     assert children
-    until("MLflow", again)
+    until(again, "MLflow")
     assert "mlflow ended with code -9; starting it again" in (home / "logs" / "up.log").read_text()
 
 
@@ -215,10 +204,10 @@ def test_down_ends_what_a_killed_one_left_and_the_training_keeps_its_state(guard
     given = {"PREFECT_API_AUTH_STRING": SECRET["PREFECT_SERVER_API_AUTH_STRING"], "folder": folder / "terminal"}
     started = prefect(guarded["api"], "deployment", "run", "train/python-docs", *FOR_LONG, **given)
     assert started.returncode == 0, started.stdout + started.stderr
-    until("a checkpoint", lambda: building(home))
+    until(lambda: building(home), "a checkpoint")
     os.kill(guarded["pid"], signal.SIGKILL)
     until(
-        "its end", lambda: not psutil.pid_exists(guarded["pid"]) or psutil.Process(guarded["pid"]).status() == "zombie"
+        lambda: not psutil.pid_exists(guarded["pid"]) or psutil.Process(guarded["pid"]).status() == "zombie", "its end"
     )
     assert len(alive(home)) >= 4
     shown = gpt(home, "status", **SECRET)
@@ -243,20 +232,20 @@ def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, 
             [sys.executable, "-m", "flows.cli", "up", *ports], cwd=ROOT, env=environment(home), stdout=out, stderr=out
         )
     try:
-        until("gpt up", lambda: up.poll() is not None or "Ctrl-C, or gpt down, stops it" in log.read_text())
+        until(lambda: up.poll() is not None or "Ctrl-C, or gpt down, stops it" in log.read_text(), "gpt up")
         assert up.poll() is None, log.read_text()
         api = json.loads((home / "up.json").read_text())["api"]
         for _ in range(2):
             started = prefect(api, "deployment", "run", "train/python-docs", *FOR_LONG, folder=folder / "terminal")
             assert started.returncode == 0, started.stdout + started.stderr
         before = building(home)
-        until("a later checkpoint", lambda: set(building(home)) - set(before))
+        until(lambda: set(building(home)) - set(before), "a later checkpoint")
 
         def waits() -> list:
             queued = json.loads(gpt(home, "status", "--json").stdout)["queued"]
             return [row for row in queued if row["run"] == "train/python-docs"]
 
-        assert len(until("the second run", waits)) == 1
+        assert len(until(waits, "the second run")) == 1
         up.send_signal(signal.SIGINT)
         assert up.wait(PATIENCE) == 0, log.read_text()
     finally:
@@ -272,7 +261,7 @@ def test_stopped_while_it_starts_it_leaves_nothing(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "flows.cli", "up", "--port", str(free_port()), "--mlflow-port", str(free_port())]
     up = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    until("the set-up", lambda: (home / "logs" / "set-up.log").exists() or up.poll() is not None)
+    until(lambda: (home / "logs" / "set-up.log").exists() or up.poll() is not None, "the set-up")
     down = gpt(home, "down")
     assert down.returncode == 0, down.stderr
     assert up.wait(PATIENCE) == 0, up.stdout.read()
@@ -346,7 +335,7 @@ def test_ui_leaves_no_child(tmp_path, empty_mlflow):
     command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
     page = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True)
     assert f":{port}/#/experiments" in page.stdout.readline()
-    until("the server", lambda: len(alive(home)) >= 3 or page.poll() is not None)  # itself, MLflow and its child
+    until(lambda: len(alive(home)) >= 3 or page.poll() is not None, "the server")  # itself, MLflow and its child
     page.terminate()
     assert page.wait(PATIENCE) == 0
     assert alive(home) == []
