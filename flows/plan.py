@@ -148,7 +148,7 @@ def _code(found: Record, recipe: Recipe) -> list[Difference]:
     for name, stage in STAGES.items():
         manifest = found.manifests[name]
         if (code := stage.code(recipe)) != manifest["code"]:
-            told.append(Difference(f"{name}: code {manifest['code'][:8]} -> {code[:8]}", True))
+            told.append(Difference(f"{name}: code {manifest['code']} -> {code}", True))
         if name != "download":  # whose parameters are the data
             lines = differences(manifest["parameters"], stage.parameters(recipe))
             told += [Difference(f"{name}: {line}", True) for line in lines]

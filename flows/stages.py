@@ -6,19 +6,19 @@ so that asking `gpt why` loads no torch.
 """
 
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
+from flows.code_identity import identity
 from flows.documents import compressed_bits_per_byte, read_documents, read_texts
-from flows.environment import ROOT, shared_home
+from flows.environment import shared_home
 from flows.progress import Report, say
-from flows.recipes import OWN, Recipe
-from flows.store import Artifact, Store, code_files, code_version, read_manifest
+from flows.recipes import OWN, Recipe, names
+from flows.store import Artifact, Store, read_manifest
 
 MODEL = "tokenizer.model"
 RAW = "raw"  # the downloaded files, in a folder of their own: a manifest beside them could be taken for one
@@ -46,19 +46,18 @@ class Stage:
     inputs: tuple[str, ...]
     parameters: Callable[[Recipe], dict]
     sources: tuple[str, ...]
-    """files whose code decides the output, with all they import of their package; {reader} is the recipe's module"""
+    """files whose code decides the output, with all they import of their package; `file.py:name` is one function"""
     make: Callable[[Job], dict]
     resumable: bool = False
+    reads_corpus: bool = False
+    """whether the module of the corpus (`data_contracts/corpora/`) decides the output too"""
 
     def code(self, recipe: Recipe) -> str:
+        """Which code makes the stage's artifact: part of its key."""
         if self.name == "download" and recipe.source.kind != "builtin":
             return ""  # its parameters say which bytes are meant: how they are brought changes nothing
-        return _code(self.make, *(ROOT / name.format(reader=recipe.reader.replace("-", "_")) for name in self.sources))
-
-
-@cache
-def _code(make: Callable[[Job], dict], *entries: Path) -> str:
-    return code_version(*code_files(*entries), inspect.getsource(make))
+        parts = {self.name: self.sources} | (_reader_part(recipe.reader) if self.reads_corpus else {})
+        return ", ".join(identity(part, entries) for part, entries in parts.items())
 
 
 def download(job: Job) -> dict:
@@ -233,6 +232,18 @@ def _identity(recipe: Recipe) -> dict:
     return identity
 
 
+def code_parts() -> dict[str, tuple[str, ...]]:
+    """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
+    parts = {stage.name: stage.sources for stage in STAGES.values()}
+    for reader in [*names(), OWN]:
+        parts |= _reader_part(reader)
+    return parts
+
+
+def _reader_part(reader: str) -> dict[str, tuple[str, ...]]:
+    return {f"reader/{reader}": (f"data_contracts/corpora/{reader.replace('-', '_')}.py",)}
+
+
 def reader_of(recipe: Recipe) -> str:
     """The name that the data contracts know the corpus by: a user's own goes by the name that its user gave it."""
     return recipe.corpus if recipe.reader == OWN else recipe.reader
@@ -254,30 +265,52 @@ def _model_parameters(recipe: Recipe) -> dict:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("download", (), _identity, ("data_contracts/corpora/{reader}.py",), download, resumable=True),
+        Stage(
+            "download",
+            (),
+            _identity,
+            ("flows/stages.py:download",),
+            download,
+            resumable=True,
+            reads_corpus=True,
+        ),
         Stage(
             "clean",
             ("download",),
             lambda recipe: _parameters("clean", "options")(recipe) | {"reader": recipe.reader},
-            ("data_contracts/shards.py", "data_contracts/corpora/{reader}.py"),
+            ("flows/stages.py:clean", "data_contracts/shards.py"),
             clean,
             resumable=True,
+            reads_corpus=True,
         ),
         Stage(
             "tokenize",
             ("clean",),
             _parameters("tokenizer"),
-            ("tokenizers/training.py", "tokenizers/report.py", "flows/documents.py"),
+            ("flows/stages.py:tokenize", "tokenizers/training.py", "tokenizers/report.py", "flows/documents.py"),
             tokenize,
         ),
         Stage(
             "pack",
             ("clean", "tokenize"),
             _parameters("pack"),
-            ("gpt/baselines.py", "gpt/report.py", "tokenizers/tokenizer.py", "flows/documents.py"),
+            (
+                "flows/stages.py:pack",
+                "gpt/baselines.py",
+                "gpt/report.py",
+                "tokenizers/tokenizer.py",
+                "flows/documents.py",
+            ),
             pack,
             resumable=True,
         ),
-        Stage("train", ("tokenize", "pack"), _model_parameters, ("gpt/trainer.py",), fit, resumable=True),
+        Stage(
+            "train",
+            ("tokenize", "pack"),
+            _model_parameters,
+            ("flows/stages.py:fit", "gpt/trainer.py"),
+            fit,
+            resumable=True,
+        ),
     )
 }

@@ -9,7 +9,6 @@ others but do not enter the digest: they hold timings, and words about the data 
 from a copy on this disk).
 """
 
-import ast
 import hashlib
 import json
 import os
@@ -54,41 +53,6 @@ class Artifact:
 def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) -> str:
     """16 hex digits. inputs: the digest of each input by stage name."""
     return _hash([stage, parameters, inputs, code])[:16]
-
-
-def code_version(*sources: Path | str) -> str:
-    """16 hex digits over Python sources (files, or source text) as they run: comments, docstrings and layout left out."""
-    normal = []
-    for source in sources:
-        tree = _parse(source.read_text() if isinstance(source, Path) else source)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
-        normal.append(ast.unparse(tree))
-    return _hash(normal)[:16]
-
-
-def code_files(*entries: Path) -> list[Path]:
-    """These files and all that they import from their own packages, near and far, sorted."""
-    found: set[Path] = set()
-    waiting = list(entries)
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        package = path.relative_to(ROOT).parts[0]
-        for node in ast.walk(_parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                place = ROOT / name.replace(".", "/")
-                if name.split(".")[0] == package:
-                    waiting += [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
-    return sorted(found)
 
 
 class Store:
@@ -278,17 +242,6 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _parse(source: str) -> ast.Module:
-    """Without what only runs when the file is a program."""
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))]
-    return tree
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _short(value) -> str:

@@ -29,7 +29,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
         if before:
             last = before[-1]
             changes = differences(last["parameters"], parameters)
-            changes += [f"code {last['code'][:8]} -> {code[:8]}"] if last["code"] != code else []
+            changes += [f"code {last['code']} -> {code}"] if last["code"] != code else []
         if waiting:
             because = "; ".join([*changes, f"{' and '.join(waiting)} first"]) + (
                 "" if changes else "; reused if its output is the same"

@@ -195,7 +195,7 @@ def test_all_that_differs_is_told_before_it_starts(record):
     told = plan.lines()
     for line in (
         "! recipe: train.stepz is not known; did you mean 'train.steps'?; it is left out",
-        "! clean: code 00000000 -> ",
+        "! clean: code 0000000000000000 -> ",
         "! sentencepiece 0.1 -> ",
         f"! threads {cores + 1} -> {cores}: this machine has no more",
         "! device_name Abacus 3000 -> ",

@@ -1,9 +1,7 @@
 """What a stage's key is made of."""
 
 from flows import recipes
-from flows.environment import ROOT
 from flows.stages import STAGES
-from flows.store import code_files
 
 
 def key_parts(**overrides) -> dict[str, tuple]:
@@ -29,16 +27,3 @@ def test_a_setting_changes_the_key_of_the_stage_that_it_belongs_to():
 def test_hardware_logs_and_wishes_for_the_summary_change_none():
     assert changed(runtime__threads=1, runtime__log_every=3, sample__seed=4, train__checkpoint_every=7) == set()
     assert changed(runtime__dtype="bfloat16") == {"train"}  # asked for by name it changes the numbers
-
-
-def test_code_is_all_that_a_stage_imports_of_its_package_and_no_more():
-    def names(*entries):
-        return {str(path.relative_to(ROOT)) for path in code_files(*(ROOT / entry for entry in entries))}
-
-    trained = names("gpt/trainer.py")
-    assert {"gpt/model.py", "gpt/optim.py", "gpt/muon.py", "gpt/dataset.py", "gpt/checkpoint.py"} <= trained
-    assert not {"gpt/main.py", "gpt/generate.py"} & trained  # a program's arguments, and what comes after training
-    for stage in ("tokenize", "pack"):  # what they read, and the figures of gzip and xz, are made there
-        assert "flows/documents.py" in names(*STAGES[stage].sources)
-    packed = ("__init__", "baselines", "dataset", "layout", "report", "settings", "shards")  # packing needs no model
-    assert names("gpt/baselines.py", "gpt/report.py") == {f"gpt/{name}.py" for name in packed}
