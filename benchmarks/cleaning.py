@@ -21,7 +21,7 @@ import polars as pl
 
 from benchmarks import dump, report
 from benchmarks.watching import ROOT, empty, machine, parse, watch
-from flows.fan_out import SETTINGS
+from flows.stages.workers import SETTINGS
 
 DATATROVE = ROOT / ".venv-bench"
 PARTS = ("floor", "ours", "plain", "datatrove", "steps")

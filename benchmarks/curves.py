@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from benchmarks.decoders import QUICK, packed
 from benchmarks.shapes import SHAPES, characters, full_pass
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
-from gpt.dataset import Dataset
-from gpt.learner import Learner
-from gpt.runtime import prepare
+from gpt.data.dataset import Dataset
+from gpt.machine.device import prepare
+from gpt.trainer.update import Learner
 
 STEPS, EVERY, SEEDS, JUDGED = 600, 50, (1, 2, 3), 30_000
 # classic as nanoGPT trains it; modern with the rates of `make bench`. Each with a schedule that ends at STEPS.

@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.shapes import SHAPES
 from benchmarks.watching import ROOT, machine, watch
 from data_contracts import sources
-from flows import recipes
+from flows import recipe as recipes
 
 PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
 # Without the instructions a step in bfloat16 takes minutes, of ours as of the peer.

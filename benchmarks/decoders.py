@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
-from gpt import dataset
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
-from gpt.generate import sample_batch
-from gpt.learner import Learner
-from gpt.model import GPT
-from gpt.optim import build_optimizers
-from gpt.runtime import prepare
-from gpt.shards import Documents
+from gpt.data import dataset
+from gpt.data.shards import Documents
+from gpt.generation.sample import sample_batch
+from gpt.machine.device import prepare
+from gpt.model.transformer import GPT
+from gpt.trainer.optimizers import build_optimizers
+from gpt.trainer.update import Learner
 
 # Chosen on the last tenth of the characters to train on, never on those that judge (docs/log.md).
 STEPS = {2: 250, 4: 240}  # by layers

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from flows.documents import read_documents
-from gpt.dataset import Dataset, Description, write
-from gpt.shards import Documents
+from flows.stages.documents import read_documents
+from gpt.data.dataset import Dataset, Description, write
+from gpt.data.shards import Documents
 from tokenizers.tokenizer import Tokenizer
 
 

@@ -18,8 +18,8 @@ import polars as pl
 
 from benchmarks import dump, report
 from benchmarks.watching import ROOT, empty, machine, parse, watch
-from gpt.dataset import Dataset, Description, write
-from gpt.shards import Documents
+from gpt.data.dataset import Dataset, Description, write
+from gpt.data.shards import Documents
 from tokenizers.training import TokenizerConfig, train
 
 PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"

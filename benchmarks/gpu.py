@@ -23,12 +23,12 @@ from torch import Tensor
 
 from benchmarks.decoders import packed, updating
 from benchmarks.shapes import characters, full_pass
-from gpt import trainer
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
-from gpt.generate import sample_batch
-from gpt.learner import Learner
-from gpt.model import GPT
-from gpt.runtime import prepare
+from gpt.generation.sample import sample_batch
+from gpt.machine.device import prepare
+from gpt.model.transformer import GPT
+from gpt.trainer import loop as trainer
+from gpt.trainer.update import Learner
 
 RUNS = 5
 # tiny-shakespeare, 6 layers of 384, T 256: not tuned on a GPU yet.

@@ -42,7 +42,7 @@ def parameters(size: str) -> int:
 
 
 def flops_per_token(size: str) -> int:
-    """As `gpt.model.GPT.flops_per_token`, without building one."""
+    """As `gpt.model.transformer.GPT.flops_per_token`, without building one."""
     shape = PRESETS[f"modern-{size}"]
     return 6 * parameters(size) + 12 * shape["n_layer"] * shape["n_embd"] * BLOCK_SIZE
 

@@ -5,7 +5,7 @@ function named below, and between one rule and the next. It counts the CPU time 
 
     POLARS_MAX_THREADS=1 python -m benchmarks.steps FILE RUNS        # JSON: nanoseconds a step, in each run
 
-cleaning.py gives it all the settings of a worker (flows/fan_out.py).
+cleaning.py gives it all the settings of a worker (flows/stages/workers.py).
 """
 
 import json
@@ -20,16 +20,17 @@ from unittest.mock import patch
 
 from benchmarks import plain
 from benchmarks.systems import RULES
-from data_contracts import near, shards, texts
+from data_contracts.clean import judge, near_duplicates
+from data_contracts.clean import shard as shards
 
 # function: what comes before it since the last clock, what it does itself
 CLEAN = {
     (shards, "read_files"): ("set aside", "read JSON"),
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
     (shards, "_sample"): ("samples", "samples"),
-    (texts, "measure"): ("cut", "measure"),
+    (judge, "measure"): ("cut", "measure"),
     (shards, "identify"): ("drop rules", "ids, split"),
-    (near, "signatures"): ("ids, split", "MinHash"),
+    (near_duplicates, "signatures"): ("ids, split", "MinHash"),
     (shards, "_write"): ("set aside", "keys, samples"),
 }
 FINISH = {
@@ -62,7 +63,7 @@ class Clock:
         with ExitStack() as stack:
             for (module, name), laps in clocked.items():
                 stack.enter_context(patch.object(module, name, around(getattr(module, name), *laps)))
-            stack.enter_context(patch.object(texts, "text_rules", self.rules(texts.text_rules)))
+            stack.enter_context(patch.object(judge, "text_rules", self.rules(judge.text_rules)))
             return function(shard)
 
     def rules(self, text_rules: Callable) -> Callable:

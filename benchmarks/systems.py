@@ -3,7 +3,7 @@
     python -m benchmarks.systems ours 2 OUT FILE...
 
 floor    polars reads the JSON and writes zstd Parquet, no rule. Threads will do: polars lets go of Python's lock
-ours     shards.clean by the recipe `wiki`: documents, rejects, report, card
+ours     shard.clean by the recipe `wiki`: documents, rejects, report, card
 plain    the same rules in plain Python (plain.py)
 The seconds are wall-clock, from before the workers start until after they ended.
 """
@@ -21,8 +21,9 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import plain as plain_python
-from data_contracts import card, shards
-from data_contracts.cleaning import Rules, text_rules
+from data_contracts import card
+from data_contracts.clean import shard
+from data_contracts.clean.change import Rules, text_rules
 from data_contracts.corpora import wiki
 
 RECIPE = Path(__file__).resolve().parents[1] / "flows" / "recipes" / "wiki.toml"
@@ -32,7 +33,7 @@ RULES = Rules(**tomllib.loads(RECIPE.read_text(encoding="utf-8"))["clean"])
 def floor(files: list[Path], out: Path, workers: int) -> None:
     def one(path: Path) -> None:
         frame = pl.read_json(path, schema=dict.fromkeys(("id", "title", "text"), pl.String))
-        frame.write_parquet(out / f"{path.stem}.parquet", **shards.PARQUET)
+        frame.write_parquet(out / f"{path.stem}.parquet", **shard.PARQUET)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(one, files))
@@ -41,7 +42,7 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
 def ours(files: list[Path], out: Path, workers: int) -> None:
     describe = partial(card.write, out, rules=RULES, about={"corpus": "wiki"})
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        shards.clean("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
+        shard.clean("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
 
 
 def plain(files: list[Path], out: Path, workers: int) -> None:
@@ -54,7 +55,7 @@ def plain(files: list[Path], out: Path, workers: int) -> None:
 
 if __name__ == "__main__":
     # Here, for the workers import this file again and have no use for Prefect.
-    from flows.fan_out import SETTINGS
+    from flows.stages.workers import SETTINGS
 
     os.environ.update(SETTINGS)  # what workers inherit; polars in this process has its own by now
     system, workers, out, *files = sys.argv[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from data_contracts import corpora, samples, thresholds
-from data_contracts.cleaning import DROP_RULES, OTHER_REASONS, Rules, text_rules
+from data_contracts.clean.change import DROP_RULES, OTHER_REASONS, Rules, text_rules
 from data_contracts.pages import Figure, Quote, Sections, Table, publish, table
 
 COUNTED = "rows texts documents rejects bytes train_documents train_bytes val_documents val_bytes"

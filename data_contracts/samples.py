@@ -10,8 +10,8 @@ from collections import Counter
 
 import polars as pl
 
-from data_contracts.cleaning import EMAIL, MENTION, Rules, TextRule
-from data_contracts.language import language
+from data_contracts.clean.change import EMAIL, MENTION, Rules, TextRule
+from data_contracts.clean.language import language
 from data_contracts.pages import Parts
 
 KEPT, REJECTED, CHARS = 5, 3, 300  # texts to show; texts to show of each reason; characters of each

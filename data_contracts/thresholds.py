@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from data_contracts.cleaning import DROP_RULES, PUBLISHED, Rules
-from data_contracts.measures import COLUMNS, MEANINGS
+from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
+from data_contracts.clean.measures import COLUMNS, MEANINGS
 
 SHARES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows.environment import prepare, shared_home  # noqa: E402
+from flows.home import prepare, shared_home  # noqa: E402
 
 prepare()
 
@@ -31,21 +31,25 @@ from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.context import FlowRunContext  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import UserError, alive, matrix, progress, recipes, scoring, tracking  # noqa: E402
-from flows.execute import card_markdown  # noqa: E402
-from flows.locks import in_use  # noqa: E402
-from flows.registry import CHAMPION  # noqa: E402
-from flows.scoring import BYTES, Entrant, Loaded, Text  # noqa: E402
-from flows.store import Store  # noqa: E402
-from gpt.confidence import interval  # noqa: E402
+from flows import UserError, progress  # noqa: E402
+from flows import recipe as recipes  # noqa: E402
+from flows.evaluation import comparison_page, scoring  # noqa: E402
+from flows.evaluation.scoring import BYTES, Entrant, Loaded, Text  # noqa: E402
+from flows.models.register import CHAMPION  # noqa: E402
+from flows.server import dead_runs  # noqa: E402
+from flows.stages.run_stage import card_markdown  # noqa: E402
+from flows.store.artifacts import Store  # noqa: E402
+from flows.store.locks import in_use  # noqa: E402
+from flows.tracking import run as tracking  # noqa: E402
 from gpt.config import Runtime  # noqa: E402
+from gpt.evaluation.confidence import interval  # noqa: E402
 
 WRITTEN = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # how every model answers a prompt
 
 Most = Annotated[int, Field(ge=1)]
 
 
-@flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[alive.hold])
+@flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold])
 def compare(
     models: list[str] = [],  # noqa: B006
     corpora: list[str] = [],  # noqa: B006
@@ -70,7 +74,7 @@ def compare(
         result["notes"] = notes + result["notes"]
         result |= {"mlflow_run": run_id, "mlflow_url": url}
         with TemporaryDirectory() as folder:
-            matrix.publish(Path(folder), result)
+            comparison_page.publish(Path(folder), result)
             try:
                 _to_mlflow(client, run_id, result, Path(folder))
             except (MlflowException, OSError) as error:  # the figures are there all the same
@@ -83,9 +87,9 @@ def compare(
 
 def measure(entrants: list[Entrant], texts: list[Text], prompts: list[str], report: progress.Report) -> dict:
     """Every model on every text. Plain values alone, as --json prints them; None is an end of an interval that has none."""
-    from gpt import runtime
+    from gpt.machine import device
 
-    machine = runtime.prepare(Runtime())
+    machine = device.prepare(Runtime())
     nats, models, cells, answers, notes = {}, [], [], [], []
     share = 1 / len(entrants)
     for number, entrant in enumerate(entrants):
@@ -227,7 +231,7 @@ def _prompts(texts: list[Text]) -> list[str]:
 
 
 def _answers(loaded: Loaded, prompts: list[str]) -> tuple[list[str], dict]:
-    from gpt.generate import texts
+    from gpt.generation.sample import texts
 
     started = time.perf_counter()
     written = [text for (text,) in texts(loaded.model, loaded.writer, prompts, **WRITTEN)]
@@ -260,7 +264,7 @@ def _run() -> Iterator[tuple[mlflow.MlflowClient, str, str]]:
 
 def _to_mlflow(client: mlflow.MlflowClient, run_id: str, result: dict, folder: Path) -> None:
     """Metrics by corpus, so that one comparison can be set beside another; the page with its heat map; tables."""
-    names, now = matrix.short_names(result), int(time.time() * 1000)
+    names, now = comparison_page.short_names(result), int(time.time() * 1000)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
     values |= {
         f"{name}/{names[model['model']]}": model[name]
@@ -271,7 +275,7 @@ def _to_mlflow(client: mlflow.MlflowClient, run_id: str, result: dict, folder: P
     metrics = [Metric(re.sub(r"[^\w./ -]", "-", name), float(value), now, 0) for name, value in values.items()]
     listed = {"models": [m["model"] for m in result["models"]], "corpora": [c["corpus"] for c in result["corpora"]]}
     params = [Param(name, ", ".join(each)[:6000]) for name, each in listed.items()]
-    client.log_batch(run_id, metrics, params, [RunTag("mlflow.note.content", matrix.note(result))])
+    client.log_batch(run_id, metrics, params, [RunTag("mlflow.note.content", comparison_page.note(result))])
     client.log_artifacts(run_id, str(folder), "comparison")
     answers = [
         {"prompt": prompt} | {a["model"]: a["text"] for a in result["answers"] if a["prompt"] == prompt}

@@ -11,7 +11,7 @@ from typing import Annotated
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows import environment  # noqa: E402
+from flows import home as environment  # noqa: E402
 
 environment.prepare()
 
@@ -21,11 +21,14 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.states import Completed, Failed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import UserError, alive, outbox, tracking  # noqa: E402
-from flows.environment import home, shared_home  # noqa: E402
-from flows.locks import idle, in_use  # noqa: E402
+from flows import UserError  # noqa: E402
+from flows.home import home, shared_home  # noqa: E402
 from flows.progress import say  # noqa: E402
-from flows.store import Store  # noqa: E402
+from flows.server import dead_runs  # noqa: E402
+from flows.store.artifacts import Store  # noqa: E402
+from flows.store.locks import idle, in_use  # noqa: E402
+from flows.tracking import outbox  # noqa: E402
+from flows.tracking import run as tracking  # noqa: E402
 
 DAY = 86400.0
 Keep = Annotated[int, Field(ge=0, le=1000)]
@@ -33,7 +36,7 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 Row = dict[str, str]
 
 
-@flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[alive.hold])
+@flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold])
 def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
     """Bury dead runs, prune artifacts, verify the others, and let go of old failed runs. Fails if an artifact is damaged.
 
@@ -42,7 +45,7 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
         days: days that MLflow keeps a run which failed or was killed
         dry_run: only tell what would be done
     """
-    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in alive.bury(dry_run)]
+    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.bury(dry_run)]
     rows += spool(dry_run)
     rows += prune(keep, dry_run)
     rows += retire(days, dry_run)

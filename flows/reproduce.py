@@ -3,9 +3,9 @@
     prefect deployment run reproduce/run -p run_id=RUN
     gpt reproduce RUN                                     # the same flow, here and now
 
-Before anything is built, `flows.plan` compares the record with what is here. Afterwards stages are compared by digest, weights
+Before anything is built, `run_record` compares the record with what is here. Afterwards stages are compared by digest, weights
 by sha256, losses step by step. On the same kind of CPU all of them are equal; on a GPU, whose sums have no fixed order, or on
-another machine, the held-out loss is to keep within `flows.plan`'s TOLERANCE.
+another machine, the held-out loss is to keep within `flows.models.run_record`'s TOLERANCE.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows import environment  # noqa: E402
+from flows import home as environment  # noqa: E402
 
 environment.prepare()
 
@@ -28,12 +28,14 @@ from prefect import flow  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
-from flows import UserError, alive, tracking  # noqa: E402
-from flows.locks import in_use, lock  # noqa: E402
-from flows.plan import Plan, plan, read  # noqa: E402
+from flows import UserError  # noqa: E402
+from flows.models.run_record import Plan, plan, read  # noqa: E402
 from flows.progress import say  # noqa: E402
-from flows.stages import STAGES  # noqa: E402
-from flows.store import read_manifest  # noqa: E402
+from flows.server import dead_runs  # noqa: E402
+from flows.stages.definitions import STAGES  # noqa: E402
+from flows.store.artifacts import read_manifest  # noqa: E402
+from flows.store.locks import in_use, lock  # noqa: E402
+from flows.tracking import run as tracking  # noqa: E402
 from flows.train import pipeline  # noqa: E402
 
 WEIGHTS = "model/model.safetensors"
@@ -41,7 +43,7 @@ NOTE = "reproduction.json"  # in the home of a reproduction: whose it is, and th
 COMPARED = ("train/loss", "val/loss")
 
 
-@flow(name="reproduce", flow_run_name="{run_id}", persist_result=False, on_running=[alive.hold])
+@flow(name="reproduce", flow_run_name="{run_id}", persist_result=False, on_running=[dead_runs.hold])
 def reproduce(
     run_id: str,
     home: str | None = None,

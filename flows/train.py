@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
 
-from flows import environment  # noqa: E402
+from flows import home as environment  # noqa: E402
 
 environment.prepare()
 
@@ -25,13 +25,18 @@ from prefect.runtime import deployment  # noqa: E402
 from prefect.states import Completed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
-from flows import UserError, alive, recipes, registry, report, tracking  # noqa: E402
-from flows.environment import shared_home  # noqa: E402
-from flows.execute import execute  # noqa: E402
-from flows.locks import in_use  # noqa: E402
-from flows.recipes import CORPUS_PATTERN, Recipe, Size  # noqa: E402
-from flows.store import Artifact, Store, touch  # noqa: E402
-from flows.why import why  # noqa: E402
+from flows import UserError  # noqa: E402
+from flows import recipe as recipes  # noqa: E402
+from flows.evaluation import summary as report  # noqa: E402
+from flows.home import shared_home  # noqa: E402
+from flows.models import register  # noqa: E402
+from flows.recipe import CORPUS_PATTERN, Recipe, Size  # noqa: E402
+from flows.server import dead_runs  # noqa: E402
+from flows.stages.run_stage import execute  # noqa: E402
+from flows.stages.stale import why  # noqa: E402
+from flows.store.artifacts import Artifact, Store, touch  # noqa: E402
+from flows.store.locks import in_use  # noqa: E402
+from flows.tracking import run as tracking  # noqa: E402
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
 # Prefect's form takes limits from these types, and its help from the `Args` of a flow's docstring.
@@ -72,7 +77,7 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
 
 
-@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[alive.hold])
+@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold])
 def prepare(
     corpus: Corpus,
     size: Size | None = None,
@@ -114,7 +119,7 @@ def prepare(
     return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
-@flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[alive.hold])
+@flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold])
 def train(
     corpus: Corpus,
     size: Size | None = None,
@@ -154,7 +159,7 @@ def unchanged(recipe: Recipe) -> str:
         reasons = why(Store(shared_home()), recipe)
         if any(reason.runs for reason in reasons):
             return ""
-        model = registry.known(recipe.corpus, reasons[-1].artifact)
+        model = register.known(recipe.corpus, reasons[-1].artifact)
         for reason in reasons if model else ():
             touch(reason.artifact)
     return model

@@ -7,7 +7,7 @@ A training state is the same folder plus
 
     optimizer.safetensors       "<parameter name>/<what the optimizer keeps>"
     ema.safetensors             the average of the weights by parameter name, where there is one
-    state.json                  step, evaluations so far; batches and random numbers follow from the step (`gpt.learner`)
+    state.json                  step, evaluations so far; batches and random numbers follow from the step (`gpt.trainer.update`)
 
 A folder is built under a hidden name beside its place, flushed to disk, and renamed: it is there whole or not at all.
 The same model gives the same bytes, whatever number of processes trained it: sharded tensors are written whole. So with many
@@ -32,9 +32,9 @@ from torch.optim import Optimizer
 
 from gpt import GPTError
 from gpt.config import ModelConfig
-from gpt.ema import EMA
-from gpt.model import GPT
-from gpt.parallel import is_main, placed_like, whole
+from gpt.machine.parallel import is_main, placed_like, whole
+from gpt.model.ema import EMA
+from gpt.model.transformer import GPT
 from gpt.settings import from_dict
 
 MODEL_FORMAT = "gpt-from-scratch/model"

@@ -4,8 +4,8 @@ import torch
 
 from benchmarks import scale
 from gpt.config import ModelConfig, preset
-from gpt.model import GPT
-from gpt.runtime import PEAK_FLOPS
+from gpt.machine.device import PEAK_FLOPS
+from gpt.model.transformer import GPT
 from tests.conftest import ROOT
 
 

@@ -10,8 +10,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.cleaning import TextRule
-from data_contracts.documents import RawRows
+from data_contracts.clean.change import TextRule
+from data_contracts.contracts import RawRows
 
 NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of who knows where
 

@@ -6,8 +6,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.cleaning import TextRule
-from data_contracts.documents import RawRows
+from data_contracts.clean.change import TextRule
+from data_contracts.contracts import RawRows
 
 TITLE = "Tweets about COVID-19, July and August 2020 (Kaggle gpreda/covid19-tweets)"
 LICENCE = "Not verified; the words belong to those who wrote them"

@@ -6,8 +6,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.corpora import _tables
-from data_contracts.documents import RawRows
+from data_contracts.contracts import RawRows
+from data_contracts.readers import tables
 
 TITLE = "Your own texts, from a folder or a file"
 LICENCE = "Yours to know"
@@ -42,7 +42,7 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     """
     if path.suffix.lower() == ".txt":
         return readers.rows_of([readers.text(path, name, encoding)], "text", name)
-    return _tables.rows(path, name, TEXT_COLUMNS, text_column, encoding)
+    return tables.rows(path, name, TEXT_COLUMNS, text_column, encoding)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -14,7 +14,7 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.documents import RawRows
+from data_contracts.contracts import RawRows
 
 TITLE = "Python's own documentation: language topics and standard-library docstrings (built in)"
 LICENCE = "Python Software Foundation License"

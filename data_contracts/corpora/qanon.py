@@ -6,8 +6,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import DataError, readers
-from data_contracts.cleaning import TextRule
-from data_contracts.documents import RawRows
+from data_contracts.clean.change import TextRule
+from data_contracts.contracts import RawRows
 
 TITLE = "QAnon's posts (Kaggle jkingsman/qanondrops)"
 LICENCE = "Collation MIT; the posts themselves without a licence"

@@ -6,7 +6,7 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.documents import RawRows
+from data_contracts.contracts import RawRows
 
 TITLE = "Rick and Morty: the scripts of eleven episodes, by speaker (Kaggle andradaolteanu/rickmorty-scripts)"
 LICENCE = "Transcripts of a copyrighted series; no licence known: for private study"

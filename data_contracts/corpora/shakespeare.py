@@ -7,7 +7,7 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.documents import RawRows
+from data_contracts.contracts import RawRows
 
 TITLE = "Tiny Shakespeare: speeches from the plays (karpathy/char-rnn)"
 LICENCE = "Public domain"

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts.corpora import _reddit, _tables
-from data_contracts.documents import RawRows
+from data_contracts.contracts import RawRows
+from data_contracts.corpora import _reddit
+from data_contracts.readers import tables
 
 TITLE = "Reddit's comments on Donald Trump (Kaggle amalinow/donald-trump-comments-on-reddit)"
 LICENCE = "Not verified; the words belong to those who wrote them"
@@ -35,7 +36,7 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     files, such as cp1252.
     """
     keep = ("title", *_reddit.NUMBERS)
-    return _tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
+    return tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -12,8 +12,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.cleaning import Rules, TextRule
-from data_contracts.documents import RawRows
+from data_contracts.clean.change import Rules, TextRule
+from data_contracts.contracts import RawRows
 
 TITLE = "English Wikipedia, October 2020, as plain text (Kaggle ltcmdrdata/plain-text-wikipedia-202011)"
 LICENCE = "Text by Wikipedia's authors, CC BY-SA 3.0"

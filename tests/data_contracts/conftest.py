@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts import download, kaggle
+from data_contracts.sources import https, kaggle
 from tests.data_contracts.stub_server import Stub
 
 
 @pytest.fixture
 def stub(monkeypatch):
     """The server, and clients that do not pause between attempts."""
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(https, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(kaggle, "PAUSE_SECONDS", 0.0)
     with Stub() as server:
         yield server

@@ -5,11 +5,11 @@ from types import ModuleType
 
 import polars as pl
 
-from data_contracts import files
-from data_contracts.cleaning import Rules
-from data_contracts.documents import check
-from data_contracts.shards import read_files
-from data_contracts.texts import apply
+from data_contracts.clean.change import Rules
+from data_contracts.clean.judge import apply
+from data_contracts.clean.shard import read_files
+from data_contracts.contracts import check
+from data_contracts.sources import files
 
 # As the recipes of the social corpora have it.
 RULES = Rules(entities=True, spaces=True)

@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from data_contracts import card, cleaning, corpora, measures, pages, samples, shards, thresholds
-from data_contracts.cleaning import DROP_RULES, PUBLISHED, Rules
-from data_contracts.texts import apply
+from data_contracts import card, corpora, pages, samples, thresholds
+from data_contracts.clean import change, measures, shard
+from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
+from data_contracts.clean.judge import apply
 from tests.conftest import ROOT
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
@@ -29,7 +30,7 @@ def jsonl(*texts: str) -> str:
 def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> tuple[dict, Path]:
     """What the card says, and its folder."""
     about = {"corpus": corpus} | about
-    shards.clean(corpus, raw, out, rules, describe=lambda *found: card.write(out, *found, rules, about))
+    shard.clean(corpus, raw, out, rules, describe=lambda *found: card.write(out, *found, rules, about))
     return json.loads((out / "card" / "card.json").read_text()), out / "card"
 
 
@@ -98,7 +99,7 @@ class TestRealData:
         assert max(map(found.count, found)) <= 3
         assert all(len(row["text"]) <= 301 for row in facts["rejected"])
         for name in ("card.json", "card.md", "card.html"):
-            assert not re.search(cleaning.EMAIL, (folder / name).read_text())
+            assert not re.search(change.EMAIL, (folder / name).read_text())
         assert "@•••" in (folder / "card.md").read_text()
 
     def test_the_pages_show_the_numbers_and_the_figures(self, reddit):
@@ -121,10 +122,11 @@ def test_equal_data_gives_equal_bytes(folder, tmp_path):
         {"a.jsonl": jsonl(*[f"Text {n} of ä few, with words & signs\n" for n in range(300)], "", "short", "short")}
     )
     code = (
-        "import sys; from pathlib import Path; from data_contracts import card, cleaning, shards; "
-        "raw, out, rules = Path(sys.argv[1]), Path(sys.argv[2]), cleaning.Rules(min_chars=4); "
+        "import sys; from pathlib import Path; from data_contracts import card; "
+        "from data_contracts.clean import change, shard; "
+        "raw, out, rules = Path(sys.argv[1]), Path(sys.argv[2]), change.Rules(min_chars=4); "
         "describe = lambda *found: card.write(out, *found, rules, {'corpus': 'mine'}); "
-        "shards.clean('mine', raw, out, rules, describe=describe)"
+        "shard.clean('mine', raw, out, rules, describe=describe)"
     )
     for number in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": number, "POLARS_MAX_THREADS": number}
@@ -196,8 +198,8 @@ def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
 def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, monkeypatch, rule, base):
     raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
     monkeypatch.setattr(card, "write", lambda *_: None)
-    before = shards.clean("vaccine-myths", raw, tmp_path / "before", base)
-    after = shards.clean(
+    before = shard.clean("vaccine-myths", raw, tmp_path / "before", base)
+    after = shard.clean(
         "vaccine-myths",
         raw,
         tmp_path / "after",

@@ -9,7 +9,7 @@ import pytest
 
 import data_contracts
 from data_contracts import DataError, corpora
-from data_contracts.cleaning import FIRST_RULES, LAST_RULES
+from data_contracts.clean.change import FIRST_RULES, LAST_RULES
 
 PACKAGE = Path(data_contracts.__file__).parent
 

@@ -59,8 +59,10 @@ def home(tmp_path_factory, empty_mlflow):
 
 def train(home: Path, corpus: str, **settings: object) -> dict:
     """One run of the pipeline; the tags that MLflow has of it."""
-    from flows import recipes, report, tracking
-    from flows.execute import execute
+    from flows import recipe as recipes
+    from flows.evaluation import summary
+    from flows.stages.run_stage import execute
+    from flows.tracking import run as tracking
 
     overrides = dict(recipes.parse_override(f"{name}={value}") for name, value in (SMALL | settings).items())
     recipe = recipes.load(corpus, source=str(home.parent / f"{corpus}.jsonl"), overrides=overrides)
@@ -72,7 +74,7 @@ def train(home: Path, corpus: str, **settings: object) -> dict:
         }.items():  # fmt: skip
             found = execute(stage, recipe, {name: made[name] for name in inputs}, False)
             made[stage] = getattr(found, "data", found)
-        report.finish(recipe, tracker)
+        summary.finish(recipe, tracker)
     return mlflow.get_run(tracker.run_id).data.tags | {"run": tracker.run_id}
 
 
@@ -93,8 +95,8 @@ def cell(result: dict, model: str, corpus: str) -> dict:
 
 
 def manifest(corpus: str, stage: str) -> dict:
-    from flows.environment import home
-    from flows.store import Store
+    from flows.home import home
+    from flows.store.artifacts import Store
 
     return Store(home()).manifests(corpus, stage)[-1]
 
@@ -115,10 +117,10 @@ def test_on_its_own_corpus_a_model_has_its_own_val_bpb(home, result):
 
 def test_on_another_corpus_every_token_of_its_raw_text_is_scored_once(home, result):
     """The matrix against a plain loop: the model's own tokenizer, one sequence after another, ends of documents unscored."""
-    from flows import scoring
-    from flows.store import Store
+    from flows.evaluation import scoring
+    from flows.store.artifacts import Store
     from gpt.config import Runtime
-    from gpt.runtime import prepare
+    from gpt.machine.device import prepare
 
     entrant = scoring.find(Store(home), "mill")
     loaded = scoring.load(entrant, prepare(Runtime(device="cpu", threads=1)))
@@ -186,7 +188,7 @@ def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
 
 
 def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home):
-    from flows import scoring
+    from flows.evaluation import scoring
 
     made = manifest("mill", "clean")
     whole, part, less = (
@@ -208,8 +210,8 @@ def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home)
 
 def test_one_held_out_document_has_no_interval(home):
     from flows import compare as flow
-    from flows import scoring
-    from flows.store import Store
+    from flows.evaluation import scoring
+    from flows.store.artifacts import Store
 
     made = manifest("mill", "clean")
     one = scoring.held_out(
@@ -218,10 +220,10 @@ def test_one_held_out_document_has_no_interval(home):
     result = flow.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows import matrix
+    from flows.evaluation import comparison_page
 
-    assert matrix.heat_map(result)
-    assert "no interval" in str(matrix.sections(result))
+    assert comparison_page.heat_map(result)
+    assert "no interval" in str(comparison_page.sections(result))
 
 
 def test_what_cannot_be_compared_is_said(home, tmp_path, monkeypatch):
@@ -253,7 +255,7 @@ def test_what_cannot_be_compared_is_said(home, tmp_path, monkeypatch):
         assert "no held-out text of 'sums' is in this home, so it has no column" in " ".join(result["notes"])
     finally:
         (tmp_path / "clean").rename(clean)
-    monkeypatch.setattr("flows.models._download", gone)
+    monkeypatch.setattr("flows.models.lookup._download", gone)
     with pytest.raises(UserError, match=r"gpt-mill/1 is left out: gone; gpt-sums/1 is left out: gone"):
         compare()
 
@@ -265,14 +267,15 @@ def gone(*_):
 def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server, monkeypatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows import cli, progress
+    from flows import progress
+    from flows.cli import app
 
     monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     arguments = ["compare", "mill", "gpt-sums@champion", "--corpus", "mill", "--prompt", "the mill", "--json"]
     try:
         with temporary_settings({PREFECT_API_URL: prefect_server}):
-            found = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+            found = CliRunner().invoke(app.app, arguments, catch_exceptions=False)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -299,7 +302,7 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
 
 
 def test_the_terminal_shows_it(result, capsys):
-    from flows.cli_compare import _show
+    from flows.cli.model_commands import _show
 
     _show(result)
     shown = capsys.readouterr().out
@@ -320,13 +323,14 @@ def test_a_worse_model_does_not_become_champion_and_is_measured_once(home, monke
     assert "95 % interval +" in said
     assert "worse than the champion" in said
     assert champion("mill") == "1"
-    monkeypatch.setattr("flows.registry._duel", gone)
+    monkeypatch.setattr("flows.models.register._duel", gone)
     assert train(home, "mill", **BAD)["champion"] == said
 
 
 def test_a_model_better_only_within_the_noise_does_not_become_champion(home, monkeypatch):
     """The same model, but for noise of either sign on every document."""
-    from flows import registry, scoring
+    from flows.evaluation import scoring
+    from flows.models import register
 
     score, turn = scoring.score, iter(range(9))
 
@@ -335,7 +339,7 @@ def test_a_model_better_only_within_the_noise_does_not_become_champion(home, mon
         noise = np.random.default_rng(next(turn)).normal(0, 0.1, len(found.document_nats))
         return replace(found, document_nats=found.document_nats + noise, nats=found.nats + noise.sum())
 
-    monkeypatch.setattr(registry.scoring, "score", noisy)
+    monkeypatch.setattr(register.scoring, "score", noisy)
     said = train(home, "mill", **{"train.lr": 0.02000001})["champion"]
     assert said.startswith("version 1 stays")
     assert said.endswith("within the noise")
@@ -354,8 +358,8 @@ def test_a_better_model_becomes_champion_also_on_other_held_out_documents(home):
 
 def manifest_of(corpus: str, stage: str, count: str, val_fraction: float) -> int:
     """A count of the artifact that was made when so much was held out."""
-    from flows.environment import home
-    from flows.store import Store
+    from flows.home import home
+    from flows.store.artifacts import Store
 
     store = Store(home())
     cleans = {m["digest"]: m["parameters"]["clean"]["val_fraction"] for m in store.manifests(corpus, "clean")}
@@ -374,7 +378,7 @@ def test_two_models_of_one_corpus_have_two_columns_where_other_documents_were_he
 
 
 def test_runs_are_listed_and_found(home):
-    from flows.runs import listing
+    from flows.tracking.run_list import listing
 
     rows = listing(limit=0).rows
     assert {row["kind"] for row in rows} == {"train", "compare"}
@@ -390,7 +394,7 @@ def test_runs_are_listed_and_found(home):
 
 @pytest.mark.parametrize("stage", ["download", "clean", "pack"])
 def test_runs_that_learned_from_the_same_bytes_are_found_by_any_of_their_digests(home, stage):
-    from flows.runs import listing
+    from flows.tracking.run_list import listing
 
     made = manifest("sums", stage)
     found = listing(dataset_digest=made["digest"][:10]).rows
@@ -400,7 +404,7 @@ def test_runs_that_learned_from_the_same_bytes_are_found_by_any_of_their_digests
 
 
 def test_runs_says_what_is_wrong(home, monkeypatch):
-    from flows.runs import listing
+    from flows.tracking.run_list import listing
 
     assert listing("no-such-corpus").rows == []
     with pytest.raises(UserError, match="no beginning of a digest"):

@@ -18,12 +18,12 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import alive
-from flows.arrange import arrange
+from flows.server import dead_runs
+from flows.server.arrange import arrange
 from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
+from tests.flows.cli.test_command import STAGES, digests
 from tests.flows.conftest import settings
-from tests.flows.test_command import STAGES, digests
 from tests.flows.workshop import Workshop, until
 
 pytestmark = pytest.mark.slow
@@ -147,7 +147,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
                 forget(shop)
                 shop.ask("v2/concurrency_limits/gpu", method="DELETE")  # a killed training has its slot for a minute
             else:
-                until(alive.bury, "the dead run is found")
+                until(dead_runs.bury, "the dead run is found")
                 assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
 
     worker = shop.start_worker(home)

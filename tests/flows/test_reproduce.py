@@ -15,10 +15,12 @@ import torch
 from mlflow.entities import Metric, Param, RunTag
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import cli, progress, recipes
-from gpt.sizing import usable_cores
+from flows import progress
+from flows import recipe as recipes
+from flows.cli import app
+from gpt.machine.sizing import usable_cores
+from tests.flows.cli.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 from tests.flows.conftest import TINY
-from tests.flows.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def call(monkeypatch, capsys, own_signals):  # noqa: F811
     def call(*arguments: str) -> CompletedProcess:
         monkeypatch.setattr(sys, "argv", ["gpt", "reproduce", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         return CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
 
     return call
@@ -128,10 +130,10 @@ def test_a_run_records_what_is_needed_to_have_it_again(run):
 
 
 def test_an_address_is_recorded_without_its_secrets():
-    from flows import record
+    from flows.store import provenance
 
     source = {"source.url": "https://me:secret@example.org/input.txt?token=abc"}
-    values = record.recipe_values(recipes.load("shakespeare", overrides=source))
+    values = provenance.recipe_values(recipes.load("shakespeare", overrides=source))
     assert values["source"]["url"] == "https://example.org/input.txt"
 
 
@@ -235,7 +237,7 @@ def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
 def test_near_losses_are_enough_only_where_bits_cannot_be_equal(trained, run, record):
     """Compared with the run's own artifacts, as if they were a reproduction's."""
     from flows import reproduce
-    from flows.plan import TOLERANCE
+    from flows.models.run_record import TOLERANCE
 
     plan = reproduce.plan(record)
     summary = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/summary.json")

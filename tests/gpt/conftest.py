@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from gpt import dataset
 from gpt.config import ModelConfig, TrainConfig
-from gpt.dataset import Description
-from gpt.model import GPT
-from gpt.shards import Documents
+from gpt.data import dataset
+from gpt.data.dataset import Description
+from gpt.data.shards import Documents
+from gpt.model.transformer import GPT
 
 VOCAB, EOS, T = 32, 0, 16
 

@@ -5,9 +5,9 @@ import torch
 
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
-from gpt.ema import EMA
-from gpt.model import GPT
-from gpt.optim import build_optimizers
+from gpt.model.ema import EMA
+from gpt.model.transformer import GPT
+from gpt.trainer.optimizers import build_optimizers
 
 
 @pytest.fixture

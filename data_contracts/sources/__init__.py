@@ -1,0 +1,246 @@
+"""Where a corpus comes from: built into Python, an https file, a local folder or a Kaggle dataset.
+
+`resolve` says which bytes are meant, without paths, URLs or secrets: two sources with the same answer are the same data, and
+moving a folder or changing a mirror changes nothing. `fetch` brings those bytes.
+"""
+
+import math
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from data_contracts import DataError, corpora
+from data_contracts.sources import files
+from data_contracts.sources.disk import Progress, disk_errors, require_space, told
+
+Kind = Literal["builtin", "https", "local", "kaggle"]
+
+HANDLE = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/versions/(?P<version>[1-9]\d*))?", re.ASCII)
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+# The fields that mean something to each kind, and whether it needs them; another one would have no effect, so it is refused.
+PART = {"files": False, "max_files": False, "fraction": False}
+FIELDS: dict[str, dict[str, bool]] = {
+    "builtin": {},
+    "https": {"url": True, "sha256": True, "files": False},
+    "local": {"path": True} | PART,
+    "kaggle": {"handle": True} | PART,
+}
+
+
+def ignore(share: float, text: str = "") -> None:
+    """The progress callback of somebody who does not want to know."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to get a corpus. Raises DataError that lists every problem at once."""
+
+    kind: Kind
+    """builtin (the corpus module writes it), https (one file), local (a file, a folder or a zip) or kaggle (a dataset)."""
+    handle: str = ""
+    """kaggle: `owner/dataset` for its current version, or `owner/dataset/versions/N` to pin one."""
+    url: str = ""
+    """https: the address of the file. No part of the data's identity: a mirror with the same sha256 is the same source."""
+    sha256: str = ""
+    """https: 64 hex digits that the file must have."""
+    path: str = ""
+    """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
+    files: tuple[str, ...] = ()
+    """Only these files, named relative to the dataset, folder or archive; none means all. https: the name to save under."""
+    max_files: int = 0
+    """kaggle, local: only so many files, the first by name; 0 means all. Only they are downloaded. Where names say nothing of
+    the content (those of the Wikipedia dump are random) they are a random sample."""
+    fraction: float = 1.0
+    """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
+
+
+def resolve(source: Source, corpus: str) -> dict:
+    """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
+
+    builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
+    "files": names or patterns}, and "max_files" or "fraction" where it is set: a pinned version and these name the same
+    files for ever, so that only an unpinned Kaggle handle asks the network. The same goes for what is taken out of a local zip
+    archive, of which "files" has the sha256. Raises DataError when the source cannot be found, Unreachable when Kaggle does
+    not answer.
+    """
+    if source.kind == "builtin":
+        corpora.load(corpus)
+        return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
+    if source.kind == "https":
+        return {"sha256": source.sha256.lower()}
+    part = {
+        field.name: getattr(source, field.name)
+        for field in fields(source)
+        if field.name in ("max_files", "fraction") and getattr(source, field.name) != field.default
+    }
+    if source.kind == "local":
+        with disk_errors(source.path):
+            found = _local_files(source, corpus)
+            identity = {"files": {name: files.sha256(path) for name, path in found.items()}}
+        if _zipped(found):
+            identity |= part | ({"entries": sorted(source.files)} if source.files else {})
+        return identity
+    dataset, version = _split_handle(source.handle)
+    if not version:
+        from data_contracts.sources import kaggle
+
+        version = kaggle.current_version(dataset)
+    wanted = sorted(source.files or corpora.find(corpus).FILES)
+    return {"handle": dataset, "version": version, "files": wanted} | part
+
+
+def pinned(source: Source, identity: dict) -> Source:
+    """The source of exactly the bytes that `resolve` named: a Kaggle dataset at that version."""
+    return (
+        replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
+        if source.kind == "kaggle"
+        else source
+    )
+
+
+def reach(source: Source, corpus: str) -> None:
+    """Raise DataError if the bytes that a source means are not to be had now, Unreachable if that cannot be known. Nothing is
+    downloaded. A Kaggle handle must have a version (see `pinned`)."""
+    if source.kind == "https":
+        from data_contracts.sources import https
+
+        https.reach(source.url)
+    elif source.kind == "local":
+        _local_files(source, corpus)
+    elif source.kind == "kaggle":
+        from data_contracts.sources import kaggle
+
+        _chosen(source, corpus, kaggle.listing(source.handle), f"Kaggle's {source.handle}")
+
+
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore) -> None:
+    """Put the raw files of a source into `folder`, which holds nothing or what an interrupted call with the same one left.
+
+    A Kaggle handle must have a version (see `pinned`). Raises DataError for whatever the network, the server, the disk or the
+    user got wrong; leaves nothing but those files when it succeeds.
+    """
+    if source.kind == "builtin":
+        module = corpora.load(corpus)
+        if not hasattr(module, "build"):
+            raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
+        with disk_errors(corpus):
+            module.build(folder)
+        progress(1.0, "")
+    elif source.kind == "https":
+        from data_contracts.sources import https
+
+        https.download(source.url, source.sha256.lower(), folder / _file_name(source), progress)
+    elif source.kind == "local":
+        with disk_errors(corpus):
+            found = _local_files(source, corpus)
+            if _zipped(found):
+                from data_contracts.sources import local
+
+                local.unpack(found, lambda there: _chosen(source, corpus, there, source.path), folder, progress, corpus)
+            else:
+                _copy(found, folder, progress, corpus)
+    else:
+        from data_contracts.sources import kaggle
+
+        kaggle.download(
+            source.handle,
+            lambda there: _chosen(source, corpus, there, f"Kaggle's {source.handle}"),
+            folder,
+            progress,
+            corpus,
+        )
+
+
+def _problems(source: Source) -> Iterator[str]:
+    if source.kind not in get_args(Kind):
+        yield f"kind is not one of {', '.join(get_args(Kind))}"
+        return
+    known = FIELDS[source.kind]
+    for field in fields(source)[1:]:
+        is_set = getattr(source, field.name) != field.default
+        if is_set and field.name not in known:
+            yield f"{field.name} has no effect here, leave it out"
+        if not is_set and known.get(field.name):
+            yield f"{field.name} is missing"
+    if source.handle and not HANDLE.fullmatch(source.handle):
+        yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
+    if source.url and (urlsplit(source.url).scheme not in ("http", "https") or not urlsplit(source.url).hostname):
+        yield "url is not an http(s) address"
+    if source.sha256 and not SHA256.fullmatch(source.sha256):
+        yield f"sha256 {source.sha256!r} is not 64 hex digits"
+    for name in source.files:
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            yield f"file {name!r} is not a name inside the source"
+    if source.kind == "https" and len(source.files) > 1:
+        yield "files names more than the one file that a url gives"
+    if source.max_files < 0:
+        yield f"max_files {source.max_files} is below 0"
+    if not 0 < source.fraction <= 1:
+        yield f"fraction {source.fraction} is not above 0 and at most 1"
+    if source.max_files and source.fraction != 1:
+        yield "max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction"
+
+
+def _split_handle(handle: str) -> tuple[str, int]:
+    """('owner/dataset', version), 0 standing for the current one."""
+    parts = HANDLE.fullmatch(handle)
+    return parts["dataset"], int(parts["version"] or 0)
+
+
+def _file_name(source: Source) -> str:
+    return source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
+
+
+def _chosen(source: Source, corpus: str, there: Iterable[str], where: str) -> list[str]:
+    """The names of the files that a source means, of all that are there, sorted. Raises DataError that lists what is there."""
+    patterns, names = corpora.find(corpus).FILES, sorted(there)
+    readable, holds = files.readable(names, patterns), f"it has {files.listing(names)}"
+    if missing := [name for name in source.files if name not in readable]:
+        raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
+    if not readable:
+        raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
+    chosen = [name for name in readable if name in source.files] if source.files else readable
+    # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.
+    share = max(1, math.ceil(round(source.fraction * len(chosen), 6)))
+    return chosen[: source.max_files or share]
+
+
+def _local_files(source: Source, corpus: str) -> dict[str, Path]:
+    """The chosen files by name; or, where nothing but zip archives can be had, those."""
+    path = Path(source.path).expanduser()
+    if not path.exists():
+        raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
+    there = {path.name: path} if path.is_file() else files.below(path)
+    zips = files.readable(there, ("*.zip",))
+    if zips and not files.readable(there, corpora.find(corpus).FILES):
+        return {name: there[name] for name in zips}
+    return {name: there[name] for name in _chosen(source, corpus, there, source.path)}
+
+
+def _zipped(found: dict[str, Path]) -> bool:
+    return all(name.lower().endswith(".zip") for name in found)
+
+
+def _copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
+    """Copy, not link: a file that its owner edits later must not change under an artifact that is already hashed."""
+    total = sum(path.stat().st_size for path in found.values())
+    require_space(folder, total, what)
+    done = 0
+    for number, (name, path) in enumerate(found.items(), 1):
+        files.inspect(path, name)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        done += path.stat().st_size
+        progress(*told(number, len(found), done, total))

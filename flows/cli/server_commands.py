@@ -1,0 +1,94 @@
+"""The commands that run servers: `gpt up`, `gpt down`, `gpt status` and `gpt ui`."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import UserError
+from flows.cli.terminal import Json, table
+from flows.home import ROOT, prepare
+
+Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
+MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
+
+
+def up(
+    host: Annotated[
+        str,
+        typer.Option(help="where both servers listen; wider than this machine takes a password (see the README)"),
+    ] = "127.0.0.1",
+    port: Port = 4200,
+    mlflow_port: MlflowPort = 5000,
+    prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
+    detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
+):
+    """Start Prefect, MLflow, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
+    prepare()
+    from flows.server import supervisor
+    from flows.server.access import doors
+
+    asked, file = doors(host, port, mlflow_port), Path(prefect_file).resolve()
+    if not detach:
+        return supervisor.up(asked, file, lambda text: print(text, flush=True))
+    options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--prefect-file": file}
+    return supervisor.detach([str(word) for option in options.items() for word in option])
+
+
+def down():
+    """Stop what gpt up started; a running training leaves a checkpoint."""
+    prepare()
+    from flows.server import supervisor
+
+    supervisor.down()
+
+
+def status(as_json: Json = False):
+    """Show what is up, what is queued, running and due, and how each corpus's last run ended; exit code 1 if it is down."""
+    prepare()
+    from flows.server import status
+
+    found = status.status()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    elif not found["services"]:
+        print("nothing is up; gpt up starts it")
+    else:
+        for title, rows in found.items():
+            if title != "up":
+                print(f"{title}:")
+                table(rows, False) if rows else print("none")
+                print()
+    raise typer.Exit(int(not found["up"]))
+
+
+def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
+    """Serve the MLflow pages of this home, on this machine only."""
+    prepare()
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri.startswith("http"):
+        raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
+    import secrets
+
+    from flows.server import processes
+    from flows.tracking import outbox
+    from flows.tracking import run as tracking
+
+    url = f"http://127.0.0.1:{port}"
+    service = processes.mlflow_server(uri, "127.0.0.1", port, url, {}, None)
+    processes.check_port(service, "127.0.0.1", "--port")
+    page = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
+    outbox.sync()
+    mark = secrets.token_hex(8)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        process = processes.start(service, mark)
+        print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
+        raise processes.failure(service, process.wait())
+    finally:
+        processes.end(mark, [])

@@ -1,0 +1,84 @@
+"""What the commands share: tables, and calling a flow as a person at a terminal would have it."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows import UserError
+from flows.home import home, prepare, sweep
+
+Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
+
+
+def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: object) -> object:
+    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other.
+
+    says: its first line. goes_on: whether a second call goes on where one that was stopped ended.
+    """
+    at_terminal(goes_on)
+    from flows import progress
+
+    progress.console.print(f"{says} (home {home()})", markup=False)
+    flow = getattr(import_module(f"flows.{module}"), name)
+    with prefect_answering():
+        return flow(**arguments)
+
+
+def at_terminal(goes_on: bool = True) -> None:
+    """What a flow that a person starts and watches needs, before Prefect is loaded."""
+    prepare()
+    sweep()
+    # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, partial(_stop, goes_on))
+    from flows import progress
+
+    progress.to_terminal = True
+
+
+@contextmanager
+def prefect_answering() -> Iterator[None]:
+    """Prefect's failure to answer as a UserError."""
+    try:
+        yield
+    except RuntimeError as error:  # Prefect's, when its server does not answer
+        if "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "its temporary server")
+        raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
+
+
+def table(rows: list[dict], as_json: bool) -> None:
+    """A row a dict; their keys are the columns."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing yet")
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(escape(str(value)) for value in row.values()))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(shown)
+
+
+def _stop(goes_on: bool, number: int, _) -> None:
+    later = "; the same command goes on from here" if goes_on else ""
+    print(f"\nstopped by {signal.Signals(number).name}{later}", file=sys.stderr)
+    sys.exit(128 + number)

@@ -1,0 +1,88 @@
+"""Where things live, and the settings that Prefect and MLflow read from the environment when they are imported.
+
+`prepare()` runs before either is imported. It only sets what the user left unset, so PREFECT_API_URL, PREFECT_HOME and
+MLFLOW_TRACKING_URI keep their meaning.
+"""
+
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+from flows import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+GPU = "gpu"  # the limit of trainings at once on Prefect's server: made by flows.server.arrange
+
+
+def home() -> Path:
+    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing.
+
+    Raises UserError when it cannot be written.
+    """
+    return _made("GPT_HOME", ROOT / ".gpt")
+
+
+def shared_home() -> Path:
+    """The part of the home that several machines may share, on one disk, each with a home of its own: GPT_SHARED_HOME, by
+    default the home. It holds `artifacts/`, their `locks/`, and MLflow's files (`mlartifacts/`) where MLflow is a database.
+
+    The locks are flock's. They hold between machines on NFSv4 and on cluster file systems (CephFS, Lustre with -o flock, GPFS);
+    not where a mount keeps locks to itself (NFS with nolock or local_lock). Raises UserError when it cannot be written.
+    """
+    return _made("GPT_SHARED_HOME", home())
+
+
+def _made(name: str, default: Path) -> Path:
+    folder = Path(os.environ.get(name) or default).expanduser().resolve()
+    if set("%?") & set(str(folder)):  # they mean something else in the address of a database
+        raise UserError(f"the home {folder} has a % or a ? in its path; set {name} to a folder without")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{platform.node()}-{os.getpid()}"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another thread may have been quicker
+    except OSError as error:
+        raise UserError(
+            f"the home {folder} cannot be written: {error.strerror}; set {name} to a folder that can"
+        ) from error
+    return folder
+
+
+def sweep() -> None:
+    """End the temporary Prefect servers of this home whose `gpt` was killed: Prefect starts one a process, and a killed process
+    cannot stop it. Marks this process as the one that its own server belongs to."""
+    import psutil
+
+    folder = str(home())
+    for process in psutil.process_iter(["cmdline"]):
+        if not any("prefect.server.api.server" in word for word in process.info["cmdline"] or ()):
+            continue
+        with suppress(psutil.Error, ValueError):
+            owner, place = (process.environ().get(name, "") for name in ("GPT_OWNER", "GPT_OWNER_HOME"))
+            if owner and place == folder and not psutil.pid_exists(int(owner)):
+                process.terminate()
+    os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
+
+
+def prepare() -> Path:
+    """Set the defaults (telemetry off, everything under the home), and return the home."""
+    folder = home()
+    defaults = {
+        "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # The first start migrates a database: 18 s seen, and 20 s is the default.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # A tracking server that is away is noticed in seconds; `tracking` itself tries again.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "PGCONNECT_TIMEOUT": "20",  # of PostgreSQL, where MLflow is one: without it, for ever
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    return folder

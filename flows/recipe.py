@@ -1,0 +1,297 @@
+"""Recipe: everything that determines a run, typed, validated, and read from one commented TOML file a corpus.
+
+`flows/recipes/<corpus>.toml` is merged with the preset that its [model] names and with overrides (`train.lr=0.001`), then
+checked as a whole: every problem is told in one message, an unknown key with the nearest known one. The sections are the
+leaves' own dataclasses, so a setting is documented once, where it is used.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_contracts import corpora
+from data_contracts.clean.settings import Rules
+from data_contracts.sources import Source
+from flows import UserError
+from flows.home import ROOT
+from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
+from gpt.machine import sizing
+from tokenizers.config import MOST, TokenizerConfig
+
+FOLDER = ROOT / "flows" / "recipes"
+# Of the recipe's own family, by what the corpus asks for, or a preset of either family.
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]
+CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+OWN = "own"  # the reader, and the recipe, of a folder that a user brings
+
+
+@dataclass(frozen=True)
+class Pack:
+    """How documents become sequences of tokens (gpt.data.dataset)."""
+
+    block_size: int = 256
+    """T: tokens in a training sequence, and the most that the decoder looks back"""
+    strategy: Literal["concat", "best_fit"] = "concat"
+    """concat: one document after another, no token lost. best_fit: documents of up to T tokens are never cut, with padding"""
+    document_mask: bool = False
+    """attention keeps to the document that a position is in"""
+
+    def __post_init__(self):
+        if not 2 <= self.block_size <= 2**20:
+            raise ValueError(f"block_size {self.block_size} is not within 2 and {2**20}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the trained model is asked to write, for the summary and MLflow."""
+
+    prompts: tuple[str, ...] = ("",)
+    """each is continued once; the empty prompt lets the model begin a document"""
+    max_tokens: int = 200
+    evaluation_tokens: int = 32
+    """so many after each evaluation too, at most, for a table that grows with the steps; 0: none"""
+    temperature: float = 0.8
+    top_k: int = 50
+    seed: int = 0
+    facts: bool = False
+    """ask it the simple facts of gpt/evaluation/facts.toml, in English, as a model of Wikipedia should know them"""
+
+    def __post_init__(self):
+        problems = [] if self.prompts else ['prompts is empty; the empty prompt is [""]']
+        if self.max_tokens < 1 or min(self.top_k, self.evaluation_tokens) < 0 or not 0 <= self.temperature < 100:
+            problems.append(
+                "max_tokens must be at least 1, top_k and evaluation_tokens at least 0, temperature from 0 to 100"
+            )
+        if not 0 <= self.seed < 2**63:
+            problems.append(f"seed {self.seed} is not within 0 and 2^63 - 1")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who cleans the shards of a corpus of many files, and encodes documents. The bytes that come out are the same."""
+
+    count: int = 0
+    """processes that clean, and threads that encode; 0 means one a core"""
+    dask: str = ""
+    """`local` starts a Dask cluster of that many processes; an address such as tcp://host:8786 uses the one there"""
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise ValueError(f"count {self.count} is below 0; 0 means one a core")
+
+
+class Recipe(BaseModel):
+    """One corpus's run. `model.vocab_size` is what was asked for; the tokenizer stage says what it became."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str = Field(pattern=CORPUS_PATTERN)
+    title: str = ""
+    size: Literal["", "auto"] = ""
+    """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settled`)"""
+    licence: str = ""
+    """of the data, as far as it is known, for the card of the model"""
+    reader: str
+    """which module of data_contracts/corpora reads the raw files"""
+    source: Source
+    options: dict[str, str] = {}
+    """of the reader, such as `text_column`"""
+    clean: Rules = Rules()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    workers: Workers = Workers()
+    pack: Pack = Pack()
+    model: ModelConfig
+    train: TrainConfig
+    runtime: Runtime = Runtime()
+    sample: Sample = Sample()
+
+    def flat(self) -> dict[str, str]:
+        """`section.name` -> value as text, for MLflow's parameters."""
+        from data_contracts.sources.https import public
+
+        values = json.loads(self.model_dump_json())
+        if values["source"]["url"]:
+            values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token
+        for elsewhere in ("vocab_size", "block_size"):  # asked for by tokenizer and pack
+            del values["model"][elsewhere]
+        if self.size:
+            for open_yet in sizing.SHAPE:
+                del values["model"][open_yet]
+        return dict(sorted(_flatten(values)))
+
+
+def settled(recipe: Recipe, train_bytes: int) -> Recipe:
+    """The recipe with the shape that `--size auto` comes to; any other as it is. train_bytes: of the documents to train on."""
+    if not recipe.size:
+        return recipe
+    flops = sizing.device_flops(recipe.runtime.device, recipe.runtime.threads)
+    _, model = sizing.sized(recipe.model, recipe.train, train_bytes, flops)
+    return recipe.model_copy(update={"size": "", "model": model})
+
+
+def names() -> list[str]:
+    """Corpora that have a recipe, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != OWN)
+
+
+def load(
+    corpus: str,
+    *,
+    size: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    source: str | None = None,
+    overrides: dict | None = None,
+) -> Recipe:
+    """The recipe of a corpus. Raises UserError with every problem found.
+
+    size: a preset of the recipe's family instead of its own shape, a preset's whole name, or auto. steps, minutes: of train.
+    source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
+    overrides: {"train.lr": 0.001}.
+    """
+    if corpus in names():
+        text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
+    elif source:
+        text = (FOLDER / f"{OWN}.toml").read_text(encoding="utf-8")
+    else:
+        raise UserError(
+            f"corpus {corpus!r} is not known{_nearest(corpus, names())} (gpt corpora lists them; --from PATH brings your own)"
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {corpus}.toml is not TOML: {error}") from None
+    problems: list[str] = []
+    if source:
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            problems.append(f"--from {path} does not exist")
+        values["source"] = {"kind": "local", "path": str(path)}  # all of it: a part is for downloads
+    for name, value in (overrides or {}).items():
+        section, dot, key = name.partition(".")
+        if section in ("corpus", "reader"):
+            problems.append(f"{section} follows from the corpus that is named, and cannot be set")
+            continue
+        place = values.setdefault(section, {}) if dot else values
+        if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
+            problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
+            continue
+        place[key or section] = value
+    values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
+    for name, value in (("steps", steps), ("minutes", minutes)):
+        if value is not None:
+            values.setdefault("train", {})[name] = value
+    _resolve_model(values, size, problems)
+    recipe = _validate(values, problems)
+    if problems or recipe is None:
+        head = (
+            f"recipe {corpus} cannot be used: "
+            if len(problems) == 1
+            else f"recipe {corpus} has {len(problems)} problems:\n  "
+        )
+        raise UserError(head + "\n  ".join(problems))
+    return recipe
+
+
+def recorded(values: dict) -> tuple[Recipe | None, list[str]]:
+    """The recipe that a run's record holds, and what is wrong with it: settings that are no longer known, or may no longer
+    have such a value, are left out. None if it cannot be used even so."""
+    problems: list[str] = []
+    return _validate(json.loads(json.dumps(values)), problems), problems
+
+
+def parse_override(text: str) -> tuple[str, object]:
+    """`train.lr=1e-3` -> ("train.lr", 0.001). The value is read as TOML, and as plain text where it is none."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UserError(f"--set {text!r} is not of the form section.name=value, such as train.steps=500")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
+    """Put the preset under what [model] says, and T and the vocabulary where they belong."""
+    model = dict(values.get("model") or {})
+    for name, home in (("vocab_size", "tokenizer.vocab_size"), ("block_size", "pack.block_size")):
+        if name in model:
+            problems.append(f"model.{name} is set by {home}")
+            del model[name]
+    base = model.pop("preset", "modern-nano")
+    if size == "auto":
+        values["size"] = size
+    elif size:
+        base = size if size in PRESETS else f"{str(base).split('-')[0]}-{size}"
+        model = {name: value for name, value in model.items() if name not in sizing.SHAPE}
+    try:
+        model = preset(base) | model
+    except ValueError as error:
+        problems.append(str(error))
+        model = preset("modern-nano") | model
+    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MOST)
+    block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
+    # A wrong type here is told by its own section; the model only needs some number to be checked with.
+    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MOST
+    model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
+    values["model"] = model
+
+
+def _validate(values: dict, problems: list[str]) -> Recipe | None:
+    """A section with an unknown or mistyped field does not get as far as its own checks, so those fields are taken out, once
+    told, and the rest is checked again."""
+    while True:
+        try:
+            return Recipe.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            found = error.errors()
+        new = [problem for problem in map(_problem, found) if problem not in problems]
+        problems += new
+        for item in found:
+            section, *rest = item["loc"]
+            if not rest:
+                values.pop(section, None) if item["type"] == "extra_forbidden" else None
+            elif isinstance(values.get(section), dict):
+                values[section].pop(rest[0], None)
+        if not new:
+            return None
+
+
+def _problem(item: dict) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{place} is not known{_nearest(place, _settings() if '.' in place else [*Recipe.model_fields, *_settings()])}"
+    if item["type"] == "missing":
+        return f"{place} is missing"
+    message = re.sub(rf"^Value error, (?:{place} configuration: |rules: )?", "", item["msg"])
+    return f"{place}: {message}" if item["type"] == "value_error" else f"{place} = {item['input']!r}: {message}"
+
+
+def _settings() -> list[str]:
+    """Every known `section.name`."""
+    known = []
+    for name, info in Recipe.model_fields.items():
+        section = info.annotation
+        known += [f"{name}.{field.name}" for field in fields(section)] if is_dataclass(section) else [name]
+    return [*known, "model.preset"]
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _flatten(values: dict, prefix: str = ""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)

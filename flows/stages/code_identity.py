@@ -1,0 +1,168 @@
+"""Which code made an artifact: a version while the sources are those of `stages.lock`, their hash once somebody edited them.
+
+The lock has a row a part: a stage, or the reader of one corpus. Whoever edits the sources of a part decides what that means:
+
+    make lock                      # asks of each part whose sources differ: does its output change?
+    make lock ANSWER=same          # none does: the new hash is accepted, the version stays, and nobody's artifacts are rebuilt
+    make lock ANSWER=changed       # all do: the version is raised, and every artifact made by the part is rebuilt
+
+Until then the identity is the hash, so an experiment is never served what older code made. The hash is one of the syntax tree:
+comments, docstrings, layout and the version of Python are no part of it.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from flows.home import ROOT
+
+LOCK = Path(__file__).with_name("stages.lock")
+ABOUT = """\
+# The version of each part of the pipeline's code, and a hash of the sources that decide its output. Written by `make lock`.
+"""
+
+
+def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path = ROOT) -> str:
+    """`part version` if the sources are those of the lock, else `part hash`. entries: see `source_files`."""
+    row, found = read_lock(lock).get(part), hash_sources(entries, root)
+    return f"{part} {row['version'] if row and row['sources'] == found else found}"
+
+
+@cache
+def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
+    """16 hex digits over these sources and all that they import from their own packages, near and far."""
+    files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
+    trees = [_parse(path.read_text(encoding="utf-8")) for path in files]
+    for entry in entries:
+        file, _, name = entry.partition(":")
+        if name:
+            body = ast.parse((root / file).read_text(encoding="utf-8")).body
+            trees += [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return hash_trees(trees)
+
+
+def hash_trees(trees: list[ast.AST]) -> str:
+    text = json.dumps([_normal(tree) for tree in trees], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
+    """These files, named from the project's root, and all that they import from their own packages, sorted.
+
+    An entry `file.py:name` is one function of a file and brings nothing else."""
+    found: set[Path] = set()
+    waiting = [root / entry for entry in entries]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        package = path.relative_to(root).parts[0]
+        for node in ast.walk(_parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name.split(".")[0] == package:
+                    waiting += _modules(root, name)
+    return sorted(found)
+
+
+def read_lock(path: Path = LOCK) -> dict[str, dict]:
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write_lock(parts: dict[str, tuple[str, ...]], changed: set[str], path: Path = LOCK, root: Path = ROOT) -> None:
+    """Accept the sources of every part as they are; those whose output has changed get the next version."""
+    old, text = read_lock(path), ABOUT
+    for part, entries in sorted(parts.items()):
+        version = old[part]["version"] + (part in changed) if part in old else 1
+        text += f'\n["{part}"]\nversion = {version}\nsources = "{hash_sources(entries, root)}"\n'
+    path.write_text(text, encoding="utf-8")
+
+
+def stale(parts: dict[str, tuple[str, ...]], path: Path = LOCK, root: Path = ROOT) -> list[str]:
+    """The parts whose sources are not those of the lock."""
+    old = read_lock(path)
+    found = {part: hash_sources(entries, root) for part, entries in sorted(parts.items())}
+    return [part for part, sources in found.items() if old.get(part, {}).get("sources") != sources]
+
+
+def main(answer: str = "") -> None:
+    from flows.stages.definitions import code_parts
+
+    parts, known = code_parts(), read_lock()
+    changed = set()
+    for part in stale(parts):
+        if part not in known:
+            print(f"{part}: new")
+            continue
+        said = answer or _ask(part)
+        if said not in ("same", "changed"):
+            sys.exit(f"answer same or changed, not {said!r}; stages.lock is as it was")
+        print(f"{part}: {said}")
+        changed |= {part} if said == "changed" else set()
+    write_lock(parts, changed)
+
+
+def _ask(part: str) -> str:
+    try:
+        return input(f"the sources of {part} were edited. Does its output change? [same/changed] ")
+    except EOFError:
+        return ""
+
+
+def _modules(root: Path, name: str) -> list[Path]:
+    """The file of a module, with the `__init__.py` of each package on the way to it."""
+    parts = name.split(".")
+    packages = [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [path for path in (*packages, root.joinpath(*parts).with_suffix(".py")) if path.is_file()]
+
+
+def _parse(source: str) -> ast.Module:
+    """Without what only runs when the file is a program."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))]
+    return tree
+
+
+def _normal(node: object) -> object:
+    """A syntax tree as lists that every version of Python writes alike: without docstrings, and without empty fields, which
+    versions add."""
+    if isinstance(node, list):
+        return [_normal(item) for item in node]
+    if isinstance(node, ast.Constant):
+        return [type(node.value).__name__, repr(node.value)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        fields["body"] = [line for line in node.body if not _is_text(line)]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    return [type(node).__name__, {name: _normal(value) for name, value in fields.items() if value not in (None, [])}]
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The pieces of an f-string, neighbouring texts as one: versions cut them differently."""
+    pieces: list[ast.expr] = []
+    for value in values:
+        if isinstance(value, ast.Constant) and pieces and isinstance(pieces[-1], ast.Constant):
+            pieces[-1] = ast.Constant(pieces[-1].value + value.value)
+        elif not (isinstance(value, ast.Constant) and not value.value):
+            pieces.append(value)
+    return pieces
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,287 @@
+"""Versioned artifacts on disk: `<home>/artifacts/<corpus>/<stage>/<key>/`, each with a `manifest.json` written last.
+
+The key says what an artifact would be made from: its stage, parameters, the digests of its inputs, and the code that makes
+it. The digest says what it is. So equal bytes upstream mean reuse downstream, whatever made them.
+
+Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock
+and renamed into place, so nothing half-made looks finished. Files under `log/` and `card/` are recorded and checked like the
+others but do not enter the digest: they hold timings, and words about the data (the same documents are the same, from Kaggle or
+from a copy on this disk).
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from flows.home import ROOT
+from flows.store.locks import lock
+
+MANIFEST = "manifest.json"
+BESIDE = ("log/", "card/")  # no part of what an artifact is
+PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect", "mlflow",
+            "kagglehub")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's output: small enough to pass between tasks, enough to find and trust the files."""
+
+    corpus: str
+    stage: str
+    key: str
+    digest: str
+    path: str
+    counts: dict = field(default_factory=dict)
+    seconds: float = 0.0
+    """what building it took, also when it is reused"""
+    reused: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+
+def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) -> str:
+    """16 hex digits. inputs: the digest of each input by stage name."""
+    return _hash([stage, parameters, inputs, code])[:16]
+
+
+class Store:
+    """All artifacts under one home; safe to use from several processes at once, and from several machines that share it."""
+
+    def __init__(self, home: Path, say: Callable[[str], None] = print):
+        self.root = home / "artifacts"
+        self.say = say
+
+    def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
+        """Manifests of finished artifacts, the one made or reused last at the end; each with its `path`."""
+        paths = sorted(
+            self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, path)
+        )
+        manifests = ((path.parent, read_manifest(path.parent)) for path in paths)
+        return [manifest | {"path": str(folder)} for folder, manifest in manifests if manifest]
+
+    def made_from(self, manifest: dict, stage: str) -> dict | None:
+        """The manifest of an input, if it is still here."""
+        known = reversed(self.manifests(manifest["corpus"], stage))
+        return next((m for m in known if m["digest"] == manifest["inputs"][stage]), None)
+
+    def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
+        """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
+        path = self.root / corpus / stage / key
+        manifest = read_manifest(path)
+        return manifest and to_artifact(manifest | {"path": str(path)})
+
+    def damage(self, artifact: Artifact) -> list[str]:
+        """What is wrong with the files, a line each: missing, cut or edited. Reads every byte."""
+        manifest = read_manifest(artifact.folder) or {"files": {}}
+        return [
+            problem
+            for name, entry in manifest["files"].items()
+            if (problem := _check_file(artifact.folder / name, name, entry))
+        ]
+
+    def verify(self, corpus: str = "*") -> Iterator[tuple[dict, list[str]]]:
+        """Every manifest with its artifact's `damage`."""
+        return ((manifest, self.damage(to_artifact(manifest))) for manifest in self.manifests(corpus))
+
+    def build(
+        self,
+        corpus: str,
+        stage: str,
+        parameters: dict,
+        inputs: dict[str, str],
+        code: str,
+        make: Callable[[Path], dict],
+        *,
+        resumable: bool = False,
+        force: bool = False,
+    ) -> Artifact:
+        """The artifact of this key: reused when it is there and sound, else made by `make(folder) -> counts`.
+
+        Waits when another process builds the same key. resumable: a folder that an interrupted build left is handed to
+        `make` again; otherwise it is emptied first. force: build even if a sound one is there.
+        """
+        key = make_key(stage, parameters, inputs, code)
+        name = f"{corpus}/{stage}/{key}"
+        final = self.root / corpus / stage / key
+        building = final.with_name(f".building-{key}")
+        with lock(self.root.parent, name, self.say):
+            found = self.find(corpus, stage, key)
+            problems = self.damage(found) if found else []
+            if found and not problems and not force:
+                _stamp(found.folder / MANIFEST)
+                return replace(found, reused=True)
+            for problem in problems:
+                self.say(f"{name}: {problem}; it is built again")
+            if not resumable or force:
+                shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True, exist_ok=True)
+            started = time.monotonic()
+            try:
+                counts = make(building)
+            except BaseException:
+                if not resumable:
+                    shutil.rmtree(building, ignore_errors=True)
+                raise
+            seconds = round(time.monotonic() - started, 3)
+            files = {
+                str(path.relative_to(building)): describe(path)
+                for path in sorted(building.rglob("*"))
+                if path.is_file()
+            }
+            manifest = {
+                "corpus": corpus,
+                "stage": stage,
+                "key": key,
+                "digest": digest_of(files),
+                "inputs": inputs,
+                "parameters": parameters,
+                "code": code,
+                "files": files,
+                "counts": counts,
+                "seconds": seconds,
+                "git": git_state(),
+                "packages": package_versions(),
+                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            }
+            _write_synced(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            _stamp(building / MANIFEST)
+            _swap(building, final)
+            return to_artifact(manifest | {"path": str(final)})
+
+    def prunable(self, keep: int) -> list[Path]:
+        """Folders that may go: all but the `keep` newest training artifacts of each corpus and what those were made from,
+        and what interrupted or replaced builds left behind. To be asked while the home is `idle`."""
+        manifests = self.manifests()
+        needed: set[tuple[str, str]] = set()  # (corpus, digest)
+        for corpus in {manifest["corpus"] for manifest in manifests}:
+            newest_first = [m for m in reversed(manifests) if m["corpus"] == corpus]
+            stages_seen: dict[str, int] = {}
+            for manifest in newest_first:
+                count = stages_seen[manifest["stage"]] = stages_seen.get(manifest["stage"], 0) + 1
+                if count <= (keep if manifest["stage"] == "train" else 1):
+                    needed.add((corpus, manifest["digest"]))
+            grown = True
+            while grown:
+                inputs = {
+                    (corpus, d) for m in newest_first if (corpus, m["digest"]) in needed for d in m["inputs"].values()
+                }
+                grown = not inputs <= needed
+                needed |= inputs
+        stale = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
+        return [*stale, *self.root.glob("*/*/.*-*")]
+
+
+def touch(artifact: Artifact) -> None:
+    """Used now, as if it had been reused."""
+    _stamp(artifact.folder / MANIFEST)
+
+
+def to_artifact(manifest: dict) -> Artifact:
+    return Artifact(
+        **{name: manifest[name] for name in ("corpus", "stage", "key", "digest", "path", "counts", "seconds")}
+    )
+
+
+def digest_of(files: dict[str, dict]) -> str:
+    """64 hex digits over the names and contents of the files, those under `log/` and `card/` left out."""
+    return _hash([[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith(BESIDE)])
+
+
+def describe(path: Path) -> dict:
+    with path.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256}
+
+
+def git_state() -> dict:
+    """Commit of the project and whether the work tree differs from it; empty where there is no git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": False}
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def package_versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`name old -> new` for every leaf in which two nested dicts differ."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name, "(absent)"), new.get(name, "(absent)")
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name} {_short(before)} -> {_short(after)}")
+    return lines
+
+
+def _hash(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:16]}..."
+
+
+def read_manifest(folder: Path) -> dict | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return manifest if {"digest", "files", "created", "counts"} <= manifest.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _check_file(path: Path, name: str, entry: dict) -> str:
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+    return "" if describe(path) == entry else f"{name} was edited (its sha256 differs)"
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _stamp(manifest: Path) -> None:
+    """Used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
+    os.utime(manifest, ns=(time.time_ns(),) * 2)
+
+
+def _swap(building: Path, final: Path) -> None:
+    """Put the new folder in its place; what stood there goes only after."""
+    old = final.with_name(f".replaced-{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    building.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,292 @@
+"""The packed dataset: documents as token shards, and the batches drawn from them.
+
+    dataset.json                      what this module's `Description` says, and the shards of each split
+    sources.json                      the files that the documents come from; the index of a shard names them by number
+    train-00000.shard ...  val-...    tokens and document index (gpt.data.shards)
+    tokenizer.model                   the SentencePiece model that made the tokens, where the packer put it there
+
+Every token is the target of exactly one position of one sequence, an epoch (see packing): the inputs are the tokens before the
+targets, and before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it of
+(seed, step, part): training can stop and go on anywhere, on any number of devices, and sees the same batches.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpt import GPTError
+from gpt.data.packing import PADDING, Layout, Strategy, lay_out
+from gpt.data.shards import SOURCES, Documents, Kind, Shard, Writer, read_sources, write_json
+from gpt.settings import check_types, from_dict
+
+FORMAT = "gpt-from-scratch/dataset"
+VERSION = 2
+SPLITS = ("train", "val")
+PAD_TARGET = -1
+AGAIN = "pack the corpus again"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a dataset is, apart from its documents. Raises GPTError that lists every problem."""
+
+    vocab_size: int
+    """V: ids are 0..V-1"""
+    block_size: int
+    """T: targets in a sequence"""
+    eos_id: int
+    """the token that ends a document"""
+    pad_id: int
+    """the input where there is no target; eos_id does as well"""
+    tokenizer_fingerprint: str
+    """of the tokenizer that made the ids: equal means equal ids"""
+    strategy: Strategy = "concat"
+    """how documents become sequences: gpt.data.packing"""
+    document_mask: bool = False
+    """attention keeps to the document that a position is in"""
+
+    def __post_init__(self) -> None:
+        if problems := check_types(self):
+            raise GPTError("dataset: " + "; ".join(problems))
+        if not 2 <= self.vocab_size < 2**31:
+            problems.append(f"vocab_size is {self.vocab_size}; it must be at least 2")
+        if not 2 <= self.block_size <= 2**20:
+            problems.append(f"block_size (T) is {self.block_size}; it must be from 2 to {2**20}")
+        problems += [
+            f"{name} {value} is not a token: vocab_size is {self.vocab_size}"
+            for name, value in (("eos_id", self.eos_id), ("pad_id", self.pad_id))
+            if not 0 <= value < self.vocab_size
+        ]
+        if len(self.tokenizer_fingerprint.encode()) > 64:
+            problems.append("tokenizer_fingerprint is over 64 bytes")
+        if problems:
+            raise GPTError("dataset: " + "; ".join(problems))
+
+    @property
+    def kind(self) -> Kind:
+        """What its shards have in common."""
+        return Kind(self.vocab_size, self.eos_id, self.tokenizer_fingerprint)
+
+
+class Batch(NamedTuple):
+    """Sequences to train on or to score: B of them, int64."""
+
+    ids_BT: np.ndarray
+    """inputs"""
+    targets_BT: np.ndarray
+    """the token after each; PAD_TARGET where there is none"""
+    documents_BT: np.ndarray
+    """the document of the split that each target is of; -1 where there is none"""
+
+
+def write(
+    folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description
+) -> dict[str, dict[str, int]]:
+    """Write a dataset, some documents at a time. Shards that a killed call left are kept, and it goes on after them.
+
+    folder: made if missing. splits: for "train" and "val", a function that gives its documents from the n-th on (from 0),
+    always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
+    Raises GPTError for ids that are no ids (`Writer.add`), an empty split, or too large a T.
+    """
+    if set(splits) != set(SPLITS):
+        raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
+    shards: dict[str, list[Shard]] = {}
+    if not (folder / "train-00000.shard").exists():
+        (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
+    for split in SPLITS:
+        with Writer(folder, split, about.kind) as writer:
+            for documents in splits[split](writer.done):
+                writer.add(documents)
+        shards[split] = writer.shards
+    counts = {split: _counts(found) for split, found in shards.items()}
+    for split, counted in counts.items():
+        if not counted["documents"]:
+            raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
+    fewest, split = min((counts[split]["tokens"], split) for split in SPLITS)
+    if about.block_size > fewest:
+        raise GPTError(
+            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
+        )
+    files = {split: [shard.path.name for shard in found] for split, found in shards.items()}
+    description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
+    write_json(folder / "dataset.json", description)
+    return counts
+
+
+class Split:
+    """One part of the documents: its shards, and their indexes as one."""
+
+    def __init__(self, shards: list[Shard]):
+        self.shards = shards
+        self.index = shards[0].index if len(shards) == 1 else np.concatenate([shard.index for shard in shards])
+        self.n_tokens, self.n_documents, self.n_bytes = _counts(shards).values()
+        self._firsts = np.cumsum([0, *(shard.n_tokens for shard in shards)])
+
+    def tokens(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at these places of the split, int64; at -1 stands the eos before the first document."""
+        if len(self.shards) == 1:
+            return self.shards[0].tokens[places + 1].astype(np.int64)
+        found = np.empty(len(places), np.int64)
+        of = np.searchsorted(self._firsts, places, "right") - 1
+        for number in np.unique(of):
+            mine = of == number
+            shard = self.shards[max(number, 0)]
+            found[mine] = shard.tokens[places[mine] - self._firsts[max(number, 0)] + 1]
+        return found
+
+    def stream(self, first: int, last: int) -> np.ndarray:
+        """Tokens first..last of the split, as they are stored."""
+        parts = [
+            shard.tokens[1:][max(0, first - start) : max(0, last - start)]
+            for shard, start in zip(self.shards, self._firsts, strict=False)
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+class Dataset:
+    """A packed dataset, memory-mapped and checked. Open with `Dataset.open(folder)`."""
+
+    def __init__(self, folder: Path, about: Description, splits: dict[str, Split]):
+        self.folder, self.about, self.splits = folder, about, splits
+        self.vocab_size, self.block_size, self.eos_id = about.vocab_size, about.block_size, about.eos_id
+        self.tokenizer_fingerprint, self.document_mask = about.tokenizer_fingerprint, about.document_mask
+        self._layouts: dict[tuple[str, int, int], Layout] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "Dataset":
+        """Map the files of a dataset and check that they belong together.
+
+        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or not what was counted.
+        """
+        folder = Path(folder)
+        path = folder / "dataset.json"
+        document = _read(path)
+        settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
+        about = from_dict(Description, settings, str(path))
+        splits = {}
+        for split in SPLITS:
+            try:
+                names, counted = list(document["shards"][split]), document["splits"][split]
+                paths = [folder / Path(name).name for name in names]
+            except (KeyError, TypeError):
+                raise GPTError(f"{path}: the shards of {split} are missing: {AGAIN}") from None
+            shards = [Shard.open(shard, about.kind) for shard in paths]
+            if not shards or _counts(shards) != counted:
+                found = shards and _counts(shards)
+                raise GPTError(f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {AGAIN}")
+            splits[split] = Split(shards)
+        return cls(folder, about, splits)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The SentencePiece model that made the tokens, if the packer put it here."""
+        return self.folder / "tokenizer.model"
+
+    def sources(self) -> list[str]:
+        """The files that the documents come from, by their number in the index."""
+        return read_sources(self.folder)
+
+    def digest(self) -> str:
+        """sha256 over dataset.json and the indexes: names the data without reading every token."""
+        sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
+        for split in SPLITS:
+            sha256.update(np.ascontiguousarray(self.splits[split].index).data)
+        return sha256.hexdigest()
+
+    def n_sequences(self, split: str = "train") -> int:
+        """Sequences of T targets that hold every token of the split once: an epoch."""
+        if self.about.strategy == "concat":
+            return -(-self.splits[split].n_tokens // self.block_size)
+        return len(self.layout(split).order)
+
+    def layout(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
+        """Where the documents of a split lie: in the split's own order, or with a seed (from 0) in that of an epoch."""
+        key = (split, seed, epoch)
+        if key not in self._layouts:
+            generator = None
+            if seed >= 0:
+                generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            lengths = self.splits[split].index["length"].astype(np.int64) + 1
+            made = lay_out(lengths, self.block_size, self.about.strategy, generator)
+            # One shuffled layout is kept, or two while a batch straddles epochs; those in the split's own order are few.
+            kept = [k for k in self._layouts if k[1] < 0 or k == (split, seed, epoch - 1)]
+            self._layouts = {k: self._layouts[k] for k in kept} | {key: made}
+        return self._layouts[key]
+
+    def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
+        """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
+
+        A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
+        Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle epochs.
+        Raises GPTError when parts do not divide the batch.
+        """
+        if batch_size % parts:
+            raise GPTError(f"a batch of {batch_size} sequences does not divide into {parts} equal parts")
+        n, size = self.n_sequences("train"), batch_size // parts
+        places = step * batch_size + part * size + np.arange(size)
+        epochs = places // n
+        found = [
+            self._gather("train", layout, layout.order[places[epochs == epoch] % n])
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+            for layout in [self.layout("train", seed, epoch)]
+        ]
+        return found[0] if len(found) == 1 else Batch(*map(np.concatenate, zip(*found, strict=True)))
+
+    def sequences(self, split: str, numbers: Iterable[int]) -> Batch:
+        """The sequences with these numbers (0..n_sequences-1), documents in the split's own order."""
+        return self._gather(split, self.layout(split), np.asarray(list(numbers), np.int64))
+
+    def _gather(self, split: str, layout: Layout, numbers: np.ndarray) -> Batch:
+        """Cut sequences out of a layout. Raises GPTError for an id that is not in the vocabulary."""
+        B, T = len(numbers), self.block_size
+        firsts_B = numbers * T
+        low_B = np.searchsorted(layout.starts, firsts_B, "right") - 1
+        pieces_B = np.searchsorted(layout.starts, firsts_B + T) - low_B
+        row = np.repeat(np.arange(B), pieces_B)
+        piece = np.arange(len(row)) + np.repeat(low_B - np.cumsum(pieces_B) + pieces_B, pieces_B)
+        begin = np.maximum(layout.starts[piece], firsts_B[row])
+        sizes = np.minimum(layout.starts[piece + 1], firsts_B[row] + T) - begin
+        # Where a target's place in the split is, less its place in the batch: the same all along a piece.
+        shift = layout.offsets[piece] + begin - layout.starts[piece] - (np.cumsum(sizes) - sizes)
+        places = np.arange(B * T) + np.repeat(shift, sizes)
+        documents = np.repeat(layout.documents[piece], sizes)
+        part = self.splits[split]
+        targets, ids = part.tokens(places), part.tokens(places - 1)
+        if (padding := layout.documents[piece] == PADDING).any():
+            hole = np.repeat(padding, sizes)
+            targets[hole], ids[hole] = PAD_TARGET, self.about.pad_id
+        if max(targets.max(initial=0), ids.max(initial=0)) >= self.vocab_size:
+            raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {AGAIN}")
+        return Batch(ids.reshape(B, T), targets.reshape(B, T), documents.reshape(B, T))
+
+
+def _counts(shards: list[Shard]) -> dict[str, int]:
+    return {
+        "tokens": sum(shard.n_tokens for shard in shards),
+        "documents": sum(shard.n_documents for shard in shards),
+        "bytes": sum(shard.n_bytes for shard in shards),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GPTError(
+            f"{path} is missing: {path.parent} is no packed dataset, or one whose writing was cut off"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise GPTError(f"{path} cannot be read ({error}): {AGAIN}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise GPTError(f"{path} does not describe a packed dataset (format {FORMAT})")
+    if document.get("version") != VERSION:
+        raise GPTError(f"{path} has version {document.get('version')}; this program reads version {VERSION}: {AGAIN}")
+    return document

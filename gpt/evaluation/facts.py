@@ -1,0 +1,169 @@
+"""Does a model know simple facts? Each is put as several sentences, and the right answer must beat wrong ones of its kind.
+
+A candidate's score is ln P(answer and what follows it | start of a document, prompt): the prompt is common, so whole sentences
+compare. A sum, not a mean over tokens or bytes: by the chain rule it is the probability of the text, in however many tokens; a
+mean favours long answers that complete themselves. That an answer is common or short buys little: see `_neighbours`. Sentences
+are encoded whole, as in training, so a token may straddle prompt and answer: the sum begins at the first token where the
+prompt's encoding, or any candidate's, parts from the others': all have the same context, and no part of an answer is left out.
+"""
+
+import hashlib
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from sentencepiece import SentencePieceProcessor
+from torch.nn.utils.rnn import pad_sequence
+
+from gpt import GPTError
+from gpt.data.dataset import PAD_TARGET
+from gpt.evaluation.score import evaluating
+from gpt.machine.device import autocast
+
+PATH = Path(__file__).with_name("facts.toml")
+N_WRONG = 4
+TIE = 1e-4  # nats: what float32 adds up differently in another batch is a tie, not a win
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact: sentences (before, after) around the place of the answer; the right answer; wrong ones."""
+
+    name: str
+    category: str
+    sentences: tuple[tuple[str, str], ...]
+    answer: str
+    wrong: tuple[str, ...]
+
+    def candidates(self, phrasing: int) -> list[str]:
+        """The whole sentences, the right one first."""
+        texts = [answer.join(self.sentences[phrasing]) for answer in (self.answer, *self.wrong)]
+        return [text[:1].upper() + text[1:] for text in texts]
+
+
+def load(path: Path = PATH) -> list[Fact]:
+    """The facts of a file like facts.toml, whose head describes the format. Raises GPTError that names what is wrong in it."""
+    facts = []
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        for relation, about in data.get("relations", {}).items():
+            for group in about["facts"].values():
+                for subject, answer in group.items():
+                    phrasings = [text.replace("{subject}", subject) for text in about["phrasings"]]
+                    wrong = _neighbours(answer, set(group.values()), about.get("also", {}).get(subject, []))
+                    facts.append(_fact(f"{relation}: {subject}", about["category"], phrasings, answer, wrong))
+        for about in data.get("single", []):
+            name, *_ = phrasings = about["phrasings"]
+            facts.append(_fact(name, about["category"], phrasings, about["answer"], about["wrong"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise GPTError(f"{path} is not a usable file of facts ({error!r}); facts.toml shows the form") from None
+    return facts
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One phrasing of one fact: the log-likelihoods, in nats, of its right answer and then of `fact.wrong`."""
+
+    fact: Fact
+    phrasing: int
+    nats: tuple[float, ...]
+
+    @property
+    def right(self) -> float:
+        """1 if the right answer is the likeliest, 0 if not, 1/k in a tie of k."""
+        best = max(self.nats) - TIE
+        return (self.nats[0] >= best) / sum(nats >= best for nats in self.nats)
+
+    def row(self) -> dict[str, object]:
+        """For a table of all sentences; the wrong answer is the likeliest one."""
+        nats, wrong = max(zip(self.nats[1:], self.fact.wrong, strict=True))
+        row = {"fact": self.fact.name, "category": self.fact.category, "right": self.right, "nats": self.nats[0]}
+        return row | {"wrong": wrong, "wrong_nats": nats, "sentence": self.fact.candidates(self.phrasing)[0]}
+
+
+@torch.no_grad()
+def score(
+    model: torch.nn.Module, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128,
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+) -> list[Verdict]:  # fmt: skip
+    """Score every candidate of every phrasing; one Verdict a phrasing, in the order of the facts.
+
+    model: a `gpt.model.transformer.GPT`, on `device`. tokenizer: its own, whose eos starts a document.
+    batch_size: sentences at a time, no matter for the result. dtype: as in `gpt.evaluation.score`. Sentences over T tokens lose
+    their beginning, all candidates the same. Raises GPTError for a tokenizer of another size, or too small a T.
+    """
+    if tokenizer.vocab_size() != model.config.vocab_size:
+        raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
+    T, eos_id, device = model.config.block_size, tokenizer.eos_id(), torch.device(device)
+    phrasings = [(fact, number) for fact in facts for number in range(len(fact.sentences))]
+    rows = []
+    for fact, number in phrasings:
+        prompt, *sentences = tokenizer.encode([fact.sentences[number][0], *fact.candidates(number)])
+        start = len(commonprefix([prompt, *sentences]))  # noqa: RUF071 (of lists, not of paths)
+        first = max(0, max(map(len, sentences)) - T)
+        if start < first:
+            raise GPTError(f"block size (T) {T} is too short for the answers of the fact {fact.name!r}")
+        blank = [PAD_TARGET] * (start - first)
+        rows += [(torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(blank + ids[start:])) for ids in sentences]
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
+    nats = torch.zeros(len(rows), dtype=torch.float64)
+    with evaluating(model):
+        for done in range(0, len(order), batch_size):
+            batch = order[done : done + batch_size]
+            ids, targets = zip(*(rows[row] for row in batch), strict=True)
+            ids_BT = pad_sequence(ids, True, eos_id).to(device)
+            targets_BT = pad_sequence(targets, True, PAD_TARGET).to(device)
+            with autocast(device, dtype):
+                losses = model.loss(ids_BT, targets_BT, None, reduction="none")
+            nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
+    scores = iter(nats.tolist())
+    return [Verdict(f, number, tuple(next(scores) for _ in range(1 + len(f.wrong)))) for f, number in phrasings]
+
+
+def summarize(verdicts: Iterable[Verdict]) -> list[dict[str, object]]:
+    """A row for each category, by name, and one for "all" at last.
+
+    accuracy: mean over facts of the share of phrasings that are right; low, high: its 95 % confidence interval, over facts, as
+    phrasings of one are not independent; chance: what guessing gets; always: share of facts right in every phrasing.
+    """
+    rows, rights = [], defaultdict(list)
+    for verdict in verdicts:
+        rights[verdict.fact].append(verdict.right)
+    for category in (*sorted({fact.category for fact in rights}), "all") if rights else ():
+        some = {fact: right for fact, right in rights.items() if category in ("all", fact.category)}
+        accuracy, always = fmean(map(fmean, some.values())), fmean(min(right) == 1 for right in some.values())
+        (low, high), chance = wilson(accuracy, len(some)), fmean(1 / (1 + len(fact.wrong)) for fact in some)
+        row = {"category": category, "facts": len(some), "accuracy": accuracy, "low": low, "high": high}
+        rows.append(row | {"chance": chance, "always": always})
+    return rows
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of a mean of n independent values in 0..1 (Wilson 1927). It has a width even at 0 and 1."""
+    centre, spread = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def _neighbours(answer: str, pool: set[str], also: Iterable[str]) -> list[str]:
+    """The N_WRONG nearest to the answer on a circle of the pool, as many on either side, but for what is right too.
+
+    Placed by hash, so they never change. Nearness is mutual: where each answer is right once, one that beats two on either side
+    leaves none of the four right. So choosing by the answer alone, without the subject, wins at most a third of the facts.
+    """
+    circle = sorted(pool, key=lambda name: hashlib.sha256(name.encode()).digest())
+    steps = [sign * step for step in range(1, len(circle)) for sign in (1, -1)]
+    near = [circle[(circle.index(answer) + step) % len(circle)] for step in steps]
+    return [name for name in dict.fromkeys(near) if name != answer and name not in also][:N_WRONG]
+
+
+def _fact(name: str, category: str, phrasings: Sequence[str], answer: str, wrong: Sequence[str]) -> Fact:
+    places = [(text.count("{answer}"), text.count("{subject}")) for text in phrasings]
+    if len(wrong) < N_WRONG or len({answer, *wrong}) <= len(wrong) or set(places) != {(1, 0)}:
+        raise ValueError(f"{name!r} needs {N_WRONG} wrong answers, all different, and {{answer}} once in each phrasing")
+    sentences = ((text[:1].upper() + text[1:]).split("{answer}") for text in phrasings)
+    return Fact(name, category, tuple((before, after) for before, after in sentences), answer, tuple(wrong))

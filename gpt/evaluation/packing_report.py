@@ -1,0 +1,42 @@
+"""How well a dataset is packed, in figures."""
+
+import numpy as np
+
+from gpt.data.dataset import SPLITS, Dataset
+from gpt.data.packing import PADDING
+
+PER_TEN = 8  # bins of length, for a factor of ten
+
+
+def figures(dataset: Dataset) -> dict:
+    """{"splits": a row a split, "lengths": {"up to T" | "longer": {floor(PER_TEN * log10(tokens)): documents}}}.
+
+    A row: documents, tokens (ends of documents included), sequences (of an epoch), padding (positions without a target),
+    utilisation (share of positions with one), cut (documents that lie in more than one sequence, in the split's own order).
+    """
+    rows, T = [], dataset.block_size
+    for split in SPLITS:
+        layout, part = dataset.layout(split), dataset.splits[split]
+        real = layout.documents != PADDING
+        starts, ends = layout.starts[:-1][real], layout.starts[1:][real]
+        sequences = np.bincount(layout.documents[real], (ends - 1) // T - starts // T + 1, part.n_documents)
+        positions = len(layout.order) * T
+        rows.append(
+            {
+                "split": split,
+                "documents": part.n_documents,
+                "tokens": part.n_tokens,
+                "sequences": len(layout.order),
+                "padding": positions - part.n_tokens,
+                "utilisation": part.n_tokens / positions,
+                "cut": int((sequences > 1).sum()),
+            }
+        )
+    lengths = np.concatenate([part.index["length"] for part in dataset.splits.values()]).astype(np.int64)
+    bins = np.floor(np.log10(np.maximum(lengths, 1)) * PER_TEN + 1e-9).astype(int)
+    groups = {"up to T": bins[lengths <= T], "longer": bins[lengths > T]}
+    counted = {
+        name: dict(zip(*map(np.ndarray.tolist, np.unique(of, return_counts=True)), strict=True))
+        for name, of in groups.items()
+    }
+    return {"splits": rows, "lengths": counted}

@@ -1,0 +1,114 @@
+"""The command line of the trainer, for a machine that has only this folder and a packed dataset.
+
+python -m gpt.trainer --data DIR --config FILE.toml --out DIR
+torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR
+
+[model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's
+preset = "modern-nano"
+[train]                      # any of TrainConfig's
+steps = 1000
+[runtime]                    # any of Runtime's
+device = "auto"
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tomllib
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gpt import GPTError
+from gpt.config import ModelConfig, Runtime, TrainConfig, preset
+from gpt.data.dataset import Dataset
+from gpt.machine import parallel
+from gpt.machine.launch import Line
+from gpt.settings import from_dict
+from gpt.trainer.loop import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train from the command line. Returns the exit code: 2 for what a user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m gpt.trainer", description="Train a GPT on a packed dataset.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the packed dataset")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help=".toml or .json: model, train, runtime"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the model; resumes if it holds a state"
+    )
+    parser.add_argument(
+        "--line", type=int, help=argparse.SUPPRESS
+    )  # of gpt.machine.launch: tell there instead of printing
+    options = parser.parse_args(arguments)
+    others = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, one speaks
+    logging.basicConfig(level=logging.ERROR if others else logging.INFO, format="%(message)s")
+    line, on_step, on_evaluation = None, _print_step, _print_evaluation
+    if options.line is not None:
+        line = Line(options.line)
+        on_step = partial(line.tell, "step")
+        on_evaluation = partial(line.tell, "evaluation")
+    try:
+        model, config, runtime = read_config(options.config, Dataset.open(options.data))
+        result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
+    except GPTError as error:
+        if line:
+            line.tell("error", str(error))
+        elif not others:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    if line:
+        line.tell("end", result.resumed_from)
+    if line or others:
+        return 0
+    print(
+        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
+        f"{' (stopped early)' if result.stopped_early else ''}, "
+        f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
+    )
+    return 0
+
+
+def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig, Runtime]:
+    """Read a .toml or .json file with the sections model, train and runtime. Raises GPTError for anything unknown."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise GPTError(f"{path} cannot be read: {error}") from None
+    if not isinstance(document, dict) or (unknown := document.keys() - {"model", "train", "runtime"}):
+        named = f"section {sorted(unknown)[0]!r}" if isinstance(document, dict) else "its content"
+        raise GPTError(f"{path}: {named} is not known; sections are model, train and runtime")
+    sections = {name: document.get(name, {}) for name in ("model", "train", "runtime")}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
+    named = dict(sections["model"])
+    shape = preset(named.pop("preset")) if "preset" in named else {}
+    shape |= {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | named
+    return (
+        from_dict(ModelConfig, shape, str(path)),
+        from_dict(TrainConfig, sections["train"], str(path)),
+        from_dict(Runtime, sections["runtime"], str(path)),
+    )
+
+
+def _print_step(step: int, metrics: dict[str, float]) -> None:
+    left = timedelta(seconds=round(metrics["train/eta_seconds"]))
+    shown = (
+        f"step {step:6d}  loss {metrics['train/loss']:.4f}  lr {metrics['train/lr']:.2e}  "
+        f"grad {metrics['train/grad_norm']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
+        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {left} left"
+    )
+    print(shown, flush=True)
+
+
+def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:
+    mark = "  best" if best else ""
+    print(
+        f"step {step:6d}  val loss {metrics['val/loss']:.4f}  {metrics['val/bpb']:.4f} bits per byte{mark}", flush=True
+    )

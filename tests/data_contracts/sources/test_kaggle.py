@@ -1,0 +1,578 @@
+"""Kaggle, end to end against a server that speaks its protocol: kagglehub itself runs, in its own process."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data_contracts import DataError, Unreachable
+from data_contracts.sources import Source, disk, fetch, kaggle, reach, resolve
+from flows import recipe as recipes
+from flows.stages.definitions import STAGES, Job
+from flows.store.artifacts import Store
+from tests.data_contracts.stub_server import HTML, LOGIN, Dataset, Reply
+
+HANDLE = "andradaolteanu/rickmorty-scripts"
+PINNED = Source("kaggle", handle=f"{HANDLE}/versions/3")
+HEADER = "index,season no.,episode no.,episode name,name,line\n"
+SCRIPT = (HEADER + "".join(f"{i},1,{1 + i // 50},Pilot,Rick,Line {i} of it\n" for i in range(9000))).encode()
+SHORT = SCRIPT[:500]
+CUT = 200_000
+KEPT = 196_608  # of it: whole chunks of 64 KiB
+RESUMED = f"GET a.csv bytes={KEPT - 1}-"
+WRONG = Reply(body=b"x" * len(SCRIPT), headers={"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="})
+LIST, LINK, GET = "ListDatasetFiles", "DownloadDataset a.csv", "GET a.csv"
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def kaggle_has(kaggle_stub):
+    """kaggle_has({"a.csv": ...}, link=...) puts a dataset on the server, which it returns."""
+
+    def put(files: dict[str, bytes] | None = None, **how):
+        kaggle_stub.datasets[HANDLE] = Dataset({"a.csv": SCRIPT} if files is None else files, **how)
+        return kaggle_stub
+
+    return put
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def wait_for(done, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_the_real_rick_and_morty(kaggle_stub, target, shared_data):
+    script = shared_data / "kaggle" / HANDLE / "RickAndMortyScripts.csv"
+    kaggle_stub.datasets[HANDLE] = Dataset({script.name: script.read_bytes()})
+    source, told = Source("kaggle", handle=HANDLE), []
+    assert resolve(source, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"]}
+    fetch(PINNED, "rick-and-morty", target, lambda *words: told.append(words))
+    assert names(target) == [script.name]
+    assert (target / script.name).read_bytes() == script.read_bytes()
+    assert told[-1] == (1.0, "1/1 files, 210.1 kB of 210.1 kB")
+
+
+def test_a_version_that_is_gone_is_known_without_a_download(kaggle_has):
+    server = kaggle_has()
+    reach(PINNED, "rick-and-morty")
+    assert not [request for request in server.requests if request.startswith(("GET", "DownloadDataset"))]
+    kaggle_has(version=4)
+    with pytest.raises(DataError, match=f"Kaggle does not know {HANDLE}/versions/3"):
+        reach(PINNED, "rick-and-morty")
+
+
+def test_a_pinned_version_needs_no_network_to_be_named():
+    assert resolve(PINNED, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"]}
+    subset = Source("kaggle", handle=PINNED.handle, max_files=2)
+    assert resolve(subset, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"], "max_files": 2}
+    subset = Source("kaggle", handle=PINNED.handle, fraction=0.5, files=("b.csv", "a.csv"))
+    assert resolve(subset, "rick-and-morty")["files"] == ["a.csv", "b.csv"]
+    assert resolve(subset, "rick-and-morty")["fraction"] == 0.5
+
+
+FILES = {
+    "deep/er/c.csv": SHORT,
+    "b.csv": SHORT + b"b",
+    "A.CSV": SHORT + b"a",
+    "._b.csv": b"no",
+    ".hidden/x.csv": b"no",
+    "__MACOSX/b.csv": b"no",
+    "../out.csv": b"no",
+    "/abs.csv": b"no",
+    "readme.md": b"no",
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({}, ["A.CSV", "b.csv", "deep/er/c.csv"]),
+        ({"files": ("deep/er/c.csv",)}, ["deep/er/c.csv"]),
+        ({"max_files": 2}, ["A.CSV", "b.csv"]),
+        ({"fraction": 0.5}, ["A.CSV", "b.csv"]),
+        ({"fraction": 0.01}, ["A.CSV"]),
+    ],
+    ids=["all", "named", "max_files", "fraction", "at least one"],
+)
+def test_only_the_wanted_files_are_downloaded(kaggle_has, target, part, expected):
+    stub, told = kaggle_has(FILES, page=4), []
+    fetch(Source("kaggle", handle=PINNED.handle, **part), "rick-and-morty", target, lambda *words: told.append(words))
+    assert names(target) == expected
+    assert (target / expected[-1]).read_bytes() == FILES[expected[-1]]
+    fetched = [line for name in expected for line in (f"DownloadDataset {name}", f"GET {name}")]
+    assert stub.requests == [LIST, f"{LIST} 4", f"{LIST} 8", *fetched]
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert told[-1][1].startswith(f"{len(expected)}/{len(expected)} files")
+
+
+def test_a_list_that_never_ends_is_left(kaggle_has, target):
+    again = Reply(body=b'{"datasetFiles": [{"name": "a.csv"}], "nextPageToken": "0"}')
+    stub = kaggle_has(listing=[again, again, again])
+    fetch(PINNED, "rick-and-morty", target)
+    assert stub.requests == [LIST, f"{LIST} 0", LINK, GET]
+
+
+PAUSED = [LINK, LINK, LINK]
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ({"listing": [Reply(503), Reply(429)]}, [LIST, LIST, LIST, LINK, GET]),
+        ({"link": [Reply(500), Reply(429)]}, [LIST, *PAUSED, GET]),
+        ({"storage": [Reply(503)]}, [LIST, LINK, GET, LINK, GET]),
+        ({"storage": [Reply(cut=CUT)]}, [LIST, LINK, GET, LINK, GET, RESUMED]),
+        ({"storage": [Reply(cut=CUT)], "zipped": True}, [LIST, LINK, GET, LINK, GET, RESUMED]),
+        ({"storage": [Reply(cut=CUT)], "hashed": False}, [LIST, LINK, GET, LINK, GET, RESUMED]),
+        (
+            {"storage": [Reply(cut=CUT), Reply(), Reply(503)]},
+            [LIST, LINK, GET, LINK, GET, RESUMED, LINK, GET, f"GET a.csv bytes={KEPT - 2}-"],
+        ),
+        (  # Range is not honoured, and nothing else would tell
+            {"storage": [Reply(cut=CUT), Reply(), Reply(body=SCRIPT)], "hashed": False, "sized": False},
+            [LIST, LINK, GET, LINK, GET, RESUMED, LINK, GET],
+        ),
+        (
+            {
+                "storage": [Reply(cut=CUT), Reply(), Reply(206, SCRIPT[9:], {"Content-Range": "bytes 9-99/100"})],
+                "hashed": False,
+                "sized": False,
+            },
+            [LIST, LINK, GET, LINK, GET, RESUMED, LINK, GET],
+        ),
+        ({"storage": [WRONG]}, [LIST, LINK, GET, LINK, GET]),
+        ({"storage": [Reply(body=b"PK\3\4" + SCRIPT)], "zipped": True, "hashed": False}, [LIST, LINK, GET, LINK, GET]),
+        (
+            {"storage": [Reply(cut=CUT, headers={"Content-Length": None})], "hashed": False},
+            [LIST, LINK, GET, LINK, GET],
+        ),
+        ({"storage": [Reply(cut=CUT, headers={"Content-Length": None})]}, [LIST, LINK, GET, LINK, GET]),
+        ({"storage": [LOGIN], "hashed": False, "sized": False}, [LIST, LINK, GET, LINK, GET]),
+        ({"storage": [Reply(body=HTML)], "hashed": False, "sized": False}, [LIST, LINK, GET, LINK, GET]),
+        ({"storage": [Reply(body=b'{"code": 500}')], "hashed": False}, [LIST, LINK, GET, LINK, GET]),
+        ({"link": [LOGIN]}, [LIST, LINK, LINK, GET]),
+        ({"link": [Reply(body=b'{"code": 503, "message": "no"}', headers={"Content-Type": "application/json"})]}, None),
+        (  # which kagglesdk would take for an answer of its own, and read into memory
+            {"storage": [Reply(headers={"Content-Type": "application/json"})]},
+            [LIST, LINK, GET],
+        ),
+    ],
+    ids=[
+        "list 503 then 429",
+        "link 500 then 429",
+        "storage 503",
+        "cut",
+        "cut zip",
+        "cut without hash",
+        "cut then 503",
+        "Range ignored",
+        "another Range",
+        "wrong md5",
+        "broken zip",
+        "short without length or hash",
+        "short without length",
+        "login page",
+        "HTML as data",
+        "JSON error as data",
+        "login page for a link",
+        "JSON error with 200",
+        "JSON type",
+    ],
+)
+def test_what_may_pass_is_tried_again(kaggle_has, target, how, asked):
+    how |= {hop: {"a.csv": list(how[hop])} for hop in ("link", "storage") if hop in how}
+    stub = kaggle_has(**how)
+    fetch(PINNED, "rick-and-morty", target)
+    assert names(target) == ["a.csv"]
+    assert (target / "a.csv").read_bytes() == SCRIPT
+    assert stub.requests == (asked or [LIST, LINK, LINK, GET])
+
+
+def test_a_login_page_is_no_text(kaggle_has, target):
+    """Nothing but its type tells that it is not the file, where any text would do and neither size nor hash is known."""
+    kaggle_has({"a.txt": SHORT}, storage={"a.txt": [LOGIN]}, hashed=False, sized=False)
+    fetch(PINNED, "mine", target)
+    assert (target / "a.txt").read_bytes() == SHORT
+
+
+def test_a_line_that_breaks_more_often_than_there_are_attempts(kaggle_has, target):
+    stub = kaggle_has(storage={"a.csv": [Reply(cut=70_000), Reply()] * 5})
+    fetch(PINNED, "rick-and-morty", target)
+    assert (target / "a.csv").read_bytes() == SCRIPT
+    assert len(stub.requests) > 3 * kaggle.ATTEMPTS
+
+
+MANY = kaggle.ATTEMPTS * 3
+SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle"
+
+
+@pytest.mark.parametrize(
+    ("files", "how", "said", "requests"),
+    [
+        ({}, {"version": 4}, "Kaggle does not know .*404.*\n.*" + SIGN_IN, 1),
+        (
+            None,
+            {"listing": [Reply(403)]},
+            r"refuses .*403.*terms.* kaggle.com/datasets/\S+rickmorty-scripts\n.*" + SIGN_IN,
+            1,
+        ),
+        (None, {"link": [Reply(401)]}, f"Kaggle refuses a.csv of {HANDLE}.*401.*\n.*{SIGN_IN}", 2),
+        (None, {"storage": [Reply(404)]}, f"Kaggle does not know a.csv of {HANDLE}.*404", 3),
+        (None, {"listing": [Reply(503)] * MANY}, "Kaggle answered 503 for", 4),
+        (None, {"link": [Reply(429)] * MANY}, "Kaggle answered 429 for a.csv", 5),
+        (None, {"listing": [LOGIN] * MANY}, "is a web page, not data", 4),
+        (
+            None,
+            {"storage": [Reply(cut=10)] * MANY},
+            "cannot reach Kaggle for a.csv .*ChunkedEncodingError, 4 times",
+            12,
+        ),
+        (None, {"storage": [WRONG] * MANY}, "a.csv .* damaged, 4 times: its md5 is wrong", 9),
+        (
+            None,
+            {"storage": [Reply(body=SHORT)] * MANY, "hashed": False},
+            f"damaged, 4 times: 500 bytes came, Kaggle lists {len(SCRIPT)}",
+            9,
+        ),
+        ({"a.csv": b""}, {}, "a.csv is empty", 9),
+        ({"a.csv": HTML}, {}, "a.csv is an HTML page", 9),
+        ({"a.zip": b"PK", "b.md": b"hi"}, {}, r"holds no file .* \(\*.csv\); it has 2 files: a.zip, b.md", 1),
+        ({}, {}, "it has 0 files", 1),
+    ],
+    ids=[
+        "another version",
+        "403",
+        "401",
+        "storage 404",
+        "503",
+        "429",
+        "login page",
+        "always cut",
+        "always wrong md5",
+        "always short",
+        "empty",
+        "HTML",
+        "other files",
+        "no files",
+    ],
+)
+def test_what_cannot_be_had_is_said(kaggle_has, target, monkeypatch, files, how, said, requests):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "hush-hush")
+    how |= {hop: {"a.csv": list(how[hop])} for hop in ("link", "storage") if hop in how}
+    stub = kaggle_has(files, **how)
+    with pytest.raises(DataError, match=said) as error:
+        fetch(PINNED, "rick-and-morty", target)
+    assert stub.tokens[0] == "Bearer hush-hush"
+    assert len(stub.requests) == requests
+    assert "hush" not in str(error.value)
+    assert "secret" not in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
+    assert not [name for name in names(target) if not name.startswith(".kagglehub")]
+    fresh = kaggle_has({"a.csv": SCRIPT})  # the next run recovers by itself
+    fetch(PINNED, "rick-and-morty", target)
+    assert (target / "a.csv").read_bytes() == SCRIPT
+    assert names(target) == ["a.csv"]
+    assert fresh.requests[requests:][0] == LIST
+
+
+def test_a_named_file_that_is_missing(kaggle_has, target):
+    kaggle_has({"a.csv": SHORT})
+    with pytest.raises(DataError, match=r"Kaggle's .* does not hold b.csv; it has 1 files: a.csv"):
+        fetch(Source("kaggle", handle=PINNED.handle, files=("b.csv",)), "rick-and-morty", target)
+
+
+@pytest.mark.parametrize(
+    ("how", "mark"),
+    [
+        ({"view": [Reply(stall=True)]}, ""),
+        ({"listing": [Reply(stall=True)]}, ""),
+        ({"link": {"a.csv": [Reply(stall=True)]}}, ""),
+        ({"storage": {"a.csv": [Reply(stall=True)]}}, ""),
+        ({"storage": {"a.csv": [Reply(cut=CUT, stall=True)]}}, f"GET a.csv bytes={KEPT - 1}-"),
+    ],
+    ids=["version", "list", "link", "storage", "middle"],
+)
+def test_a_silent_server_is_given_up(kaggle_has, monkeypatch, target, how, mark):
+    stub, patience = kaggle_has(**how), kaggle.STALL_SECONDS
+    monkeypatch.setattr(
+        kaggle, "STALL_SECONDS", 4
+    )  # the start of the child counts, and takes seconds on a busy machine
+    with pytest.raises(Unreachable, match=r"sent nothing of .* for 4 s\n"):
+        fetch(PINNED if "view" not in how else _now(), "rick-and-morty", target)
+    assert "a.csv" not in names(target)
+    if mark:
+        monkeypatch.setattr(kaggle, "STALL_SECONDS", patience)
+        fetch(PINNED, "rick-and-morty", target)
+        assert stub.requests[-1] == mark
+        assert (target / "a.csv").read_bytes() == SCRIPT
+
+
+def _now() -> Source:
+    """The source of the current version, as a flow would name it."""
+    identity = resolve(Source("kaggle", handle=HANDLE), "rick-and-morty")
+    return Source("kaggle", handle=f"{HANDLE}/versions/{identity['version']}")
+
+
+def test_no_network(kaggle_stub, monkeypatch, target):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.getsockname()[1]}")
+    with pytest.raises(Unreachable, match=r"cannot reach Kaggle for .*, 4 times\)") as error:
+        fetch(PINNED, "rick-and-morty", target)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_new_version_is_fetched_anew_and_another_one_not_at_all(kaggle_has, target):
+    stub = kaggle_has({"a.csv": SHORT})
+    assert _now() == PINNED
+    fetch(PINNED, "rick-and-morty", target)
+    stub.datasets[HANDLE] = Dataset({"a.csv": SHORT + b"!"}, version=4)
+    assert resolve(Source("kaggle", handle=HANDLE), "rick-and-morty")["version"] == 4
+    fetch(_now(), "rick-and-morty", target)
+    assert (target / "a.csv").read_bytes() == SHORT + b"!"
+
+
+def place(target: Path, name: str) -> Path:
+    path = target / ".kagglehub" / "datasets" / HANDLE / "versions" / "3" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "zipped"])
+@pytest.mark.parametrize("spoiled", [b"", b"x"], ids=["whole", "spoiled"])
+def test_a_leftover_of_full_length_is_neither_trusted_nor_sent_again(kaggle_has, target, zipped, spoiled):
+    """kagglehub itself takes it for the file, neither hashed nor unpacked."""
+    stub = kaggle_has(zipped=zipped, sized=False)
+    body = stub.datasets[HANDLE].stored("a.csv")
+    place(target, "a.csv").write_bytes(spoiled + body[len(spoiled) :])
+    fetch(PINNED, "rick-and-morty", target)
+    assert (target / "a.csv").read_bytes() == SCRIPT
+    assert stub.requests[:4] == [LIST, LINK, GET, f"GET a.csv bytes={len(body) - 1}-"]
+    assert len(stub.requests) == (6 if spoiled else 4)
+
+
+def test_killed_while_it_unpacked(kaggle_has, target):
+    stub = kaggle_has(zipped=True, sized=False)
+    place(target, "a.csv").write_bytes(SCRIPT[:CUT])
+    place(target, "a.csv.zip").write_bytes(stub.datasets[HANDLE].stored("a.csv"))
+    fetch(PINNED, "rick-and-morty", target)
+    assert (target / "a.csv").read_bytes() == SCRIPT
+    assert len(stub.requests) == 4
+
+
+def test_finished_files_stay_and_all_else_goes(kaggle_has, target):
+    stub = kaggle_has({"a.csv": SHORT, "b/c.csv": SHORT, "d.csv": SHORT})
+    for name, content in {"a.csv": SHORT, "b/c.csv": b"cut", "b/stray.csv": SHORT, "e/f.txt": b"stray"}.items():
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_bytes(content)
+    fetch(PINNED, "rick-and-morty", target)
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*")) == [
+        "a.csv",
+        "b",
+        "b/c.csv",
+        "d.csv",
+    ]
+    assert (target / "b" / "c.csv").read_bytes() == SHORT
+    assert LINK not in stub.requests
+    assert len(stub.asked()) == 5
+    fetch(PINNED, "rick-and-morty", target)
+    assert stub.requests == [LIST]
+
+
+def program(target: Path) -> subprocess.Popen:
+    """Another process that fetches the dataset."""
+    code = "import sys; from pathlib import Path; from data_contracts.sources import Source, fetch; "
+    code += f"fetch(Source('kaggle', handle={PINNED.handle!r}), 'rick-and-morty', Path(sys.argv[1]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], env=os.environ, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("killed", ["program", "child"])
+def test_a_killed_download_goes_on_where_it_was(kaggle_has, target, killed):
+    middle = {"b.csv": [Reply(cut=CUT, stall=True)]}
+    stub = kaggle_has({"a.csv": SHORT, "b.csv": SCRIPT, "c.csv": SHORT}, storage=middle)
+    part = place(target, "b.csv")
+    running = program(target)
+    wait_for(lambda: part.exists() and part.stat().st_size == KEPT)
+    [child] = psutil.Process(running.pid).children()
+    (running if killed == "program" else child).send_signal(signal.SIGKILL)
+    said = running.communicate(timeout=20)[1].decode()
+    wait_for(
+        lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    )  # it does not outlive its program
+    assert names(target) == [part.relative_to(target).as_posix(), "a.csv"] or names(target)[-1] == "a.csv"
+    if killed == "child":
+        assert "its process ended without a word" in said.splitlines()[-2]
+    stub.asked()
+    fetch(PINNED, "rick-and-morty", target)
+    rest = [f"GET b.csv bytes={KEPT - 1}-", "DownloadDataset c.csv", "GET c.csv"]
+    assert stub.requests == [LIST, "DownloadDataset b.csv", "GET b.csv", *rest]
+    assert names(target) == ["a.csv", "b.csv", "c.csv"]
+    assert (target / "b.csv").read_bytes() == SCRIPT
+
+
+def test_what_does_not_fit_is_refused_before_it_is_fetched(kaggle_has, monkeypatch, target):
+    stub = kaggle_has({"a.csv": SCRIPT, "b.csv": SCRIPT})
+    free = 3 * len(SCRIPT) - 1  # two files, and one again while it is unpacked
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    with pytest.raises(DataError, match=r"rick-and-morty needs 1.0 MB, .*target has 1.0 MB free\n.*source.max_files"):
+        fetch(PINNED, "rick-and-morty", target)
+    assert stub.asked() == [LIST]
+    place(target, "a.csv").write_bytes(b"x")  # what is there need not find room again
+    fetch(PINNED, "rick-and-morty", target)
+
+
+def test_a_disk_that_is_full_in_the_middle(kaggle_has, target):
+    kaggle_has()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # the nearest to it that a test can have
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CUT, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot store a.csv of .*: File too large\nmake room") as error:
+            fetch(PINNED, "rick-and-morty", target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "token", ["hush-hush", "hush-hush\n", "hush…hush"], ids=["plain", "a line end in it", "not ASCII"]
+)
+def test_no_token_and_no_signed_address_is_ever_said(kaggle_has, monkeypatch, tmp_path, token):
+    """Not by the child either, on either of its streams, whatever fails."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", token)
+    moved = Reply(302, b"", {"Location": "http://localhost/nowhere?X-Goog-Signature=secret"})
+    faults = [Reply(500), Reply(403), Reply(404, HTML), LOGIN, Reply(429), moved]
+    odd = [Reply(cut=10), Reply(body=b"?")]
+    stored = [*faults, Reply(cut=10), Reply(), Reply(body=b"?"), WRONG]
+    stub = kaggle_has(view=faults + odd, listing=faults + odd, link={"a.csv": faults[:]}, storage={"a.csv": stored})
+    questions = [
+        *[{"do": "version", "handle": HANDLE}] * len(faults + odd),
+        *[{"do": "page", "handle": PINNED.handle, "token": ""}] * len(faults + odd),
+        *[{"do": "file", "handle": PINNED.handle, "name": "a.csv"}] * (len(faults + stored) - 1),
+        {"do": "nothing", "handle": "hush-hush"},
+    ]
+    child = subprocess.Popen(
+        [sys.executable, "-P", kaggle.__file__.replace("kaggle.py", "kaggle_child.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "stderr").open("w"),
+        env=os.environ | kaggle.QUIET | {"KAGGLEHUB_CACHE": str(tmp_path / "cache")},
+        text=True,
+    )
+    answers = []
+    for question in questions:
+        child.stdin.write(json.dumps(question) + "\n")
+        child.stdin.flush()
+        answers.append(child.stdout.readline())
+    child.stdin.close()
+    child.wait(20)
+    assert all("error" in json.loads(answer) for answer in answers)
+    if token == "hush-hush":
+        assert len(set(answers)) > 9
+        assert set(stub.tokens) == {"Bearer hush-hush"}
+    said = "".join(answers) + (tmp_path / "stderr").read_text()
+    child.stdout.close()
+    assert "hush" not in said
+    assert "secret" not in said
+
+
+# The download stage of the flow, which rests on all this.
+
+
+def test_code_decides_only_what_is_built_in(home):
+    """A change to a reader or to the downloader is no reason to fetch 22 GiB again."""
+    download = STAGES["download"]
+    assert download.code(recipes.load("wiki")) == download.code(recipes.load("shakespeare")) == ""
+    assert download.code(recipes.load("python-docs"))
+
+
+@pytest.fixture
+def stage(home, monkeypatch):
+    """build(recipe) -> the download artifact; said: the lines for whoever watches."""
+    said = []
+    monkeypatch.setattr("flows.stages.definitions.say", said.append)
+
+    def build(handle: str = HANDLE, **source):
+        overrides = {f"source.{name}": value for name, value in {"handle": handle, **source}.items()}
+        recipe, stage = recipes.load("rick-and-morty", overrides=overrides), STAGES["download"]
+        parameters = stage.parameters(recipe)
+        nothing = lambda *_: None  # noqa: E731
+        return Store(home, said.append).build(
+            recipe.corpus,
+            "download",
+            parameters,
+            {},
+            "code",
+            lambda folder: stage.make(Job(recipe, parameters, {}, folder, nothing, nothing, nothing)),
+            resumable=stage.resumable,
+        )
+
+    build.said = said
+    return build
+
+
+def test_an_unchanged_version_is_reused_and_said(kaggle_has, stage):
+    stub = kaggle_has({"a.csv": SHORT})
+    first, again = stage(), stage()
+    assert (first.reused, again.reused, first.counts) == (False, True, {"files": 1, "bytes": 500})
+    assert stage.said == [f"kaggle {HANDLE}: current version is 3"] * 2
+    assert stub.requests.count(LINK) == 1
+    assert "secret" not in (again.folder / "manifest.json").read_text()
+    stub.datasets[HANDLE].version = 4
+    assert not stage().reused
+
+
+def test_an_interrupted_stage_goes_on(kaggle_has, stage):
+    stub = kaggle_has({"a.csv": SHORT, "b.csv": SHORT}, storage={"b.csv": [Reply(503)] * MANY})
+    with pytest.raises(DataError):
+        stage()
+    stub.datasets[HANDLE].storage.clear()
+    stub.asked()
+    assert stage().counts["files"] == 2
+    assert stub.requests == ["GetDataset", LIST, "DownloadDataset b.csv", "GET b.csv"]
+
+
+def test_without_kaggle_the_newest_version_that_is_here(kaggle_has, stage, monkeypatch):
+    stub = kaggle_has({"a.csv": SHORT, "b.csv": SHORT}, version=9)
+    stage(f"{HANDLE}/versions/9", max_files=1)
+    for version in (2, 10):
+        stub.datasets[HANDLE].version = version
+        stage()
+    stub.datasets[HANDLE].version = 3
+    stage()
+    stage.said.clear()
+    for trouble in ([Reply(503)] * MANY, [LOGIN] * MANY):
+        stub.datasets[HANDLE].view = trouble
+        assert stage().reused
+        assert "going on with version 10, the newest that is here" in stage.said.pop()
+    for refusal in (401, 403, 404):
+        stub.datasets[HANDLE].view = [Reply(refusal)]
+        with pytest.raises(DataError, match=str(refusal)):
+            stage()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert stage().reused
+    assert stage(max_files=1).reused
+    assert "cannot reach Kaggle" in stage.said[-1]
+    assert "version 9," in stage.said[-1]
+    with pytest.raises(Unreachable):
+        stage(fraction=0.5)

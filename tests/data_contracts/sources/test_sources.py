@@ -1,0 +1,315 @@
+"""Sources: what identifies them, how they are fetched, and what is said when they cannot be."""
+
+import hashlib
+import json
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_contracts import DataError, Unreachable, sources
+from data_contracts.sources import Source, disk, fetch, https, resolve
+from tests.data_contracts.stub_server import Reply
+
+TEXT = b"Once upon a time\n" * 50_000
+SHA = hashlib.sha256(TEXT).hexdigest()
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_every_problem_of_a_source_is_said_at_once():
+    with pytest.raises(DataError) as error:
+        Source("https", url="ftp://x", sha256="abc", handle="a/b", files=("../x",), max_files=-1, fraction=1.5)
+    for part in (
+        "handle has no effect",
+        "url is not an http(s) address",
+        "'abc' is not 64 hex",
+        "'../x'",
+        "max_files has no effect",
+        "fraction has no effect",
+        "max_files -1 is below 0",
+        "fraction 1.5 is not above 0 and at most 1",
+        "max_files and fraction are both set",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"kind": "ftp"}, "kind is not one of builtin, https, local, kaggle"),
+        ({"kind": "https", "url": "https://example.org/a.txt"}, "sha256 is missing"),
+        ({"kind": "local"}, "path is missing"),
+        ({"kind": "kaggle", "handle": "https://www.kaggle.com/datasets/a/b"}, "is not owner/dataset"),
+        ({"kind": "kaggle", "handle": "a/b/versions/0"}, "is not owner/dataset"),
+        ({"kind": "builtin", "path": "x"}, "path has no effect"),
+        ({"kind": "builtin", "fraction": 0.5}, "fraction has no effect"),
+        ({"kind": "kaggle", "handle": "a/b", "fraction": 0.0}, "fraction 0.0 is not above 0"),
+        ({"kind": "kaggle", "handle": "a/b", "fraction": float("nan")}, "fraction nan is not above 0"),
+        ({"kind": "local", "path": "x", "fraction": 0.5, "max_files": 2}, "both set, choose one"),
+    ],
+)
+def test_a_source_that_cannot_work_is_refused(arguments, said):
+    with pytest.raises(DataError, match=said):
+        Source(**arguments)
+
+
+def test_pydantic_can_read_a_source():
+    from pydantic import TypeAdapter
+
+    known = {"kind": "kaggle", "handle": "a/b", "files": ["x.csv"], "max_files": 3}
+    assert TypeAdapter(Source).validate_python(known) == Source("kaggle", handle="a/b", files=("x.csv",), max_files=3)
+
+
+def test_builtin_is_identified_by_the_python_that_holds_it():
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert resolve(Source("builtin"), "python-docs") == {"builtin": "python-docs", "python": version}
+
+
+def test_a_corpus_that_is_not_built_in_says_so(target):
+    with pytest.raises(DataError, match="'shakespeare' is not built in"):
+        fetch(Source("builtin"), "shakespeare", target)
+
+
+def test_moving_a_local_folder_changes_nothing(folder):
+    contents = {"a.txt": "one", "deep/er/b.csv": "text\ntwo\n", ".hidden.txt": "no", "._a.txt": "no", "notes.md": "no"}
+    here, there = folder(contents, "here"), folder(contents, "there")
+    identity = resolve(Source("local", path=str(here)), "mine")
+    assert identity == resolve(Source("local", path=str(there)), "mine")
+    assert identity == {
+        "files": {name: hashlib.sha256(contents[name].encode()).hexdigest() for name in ("a.txt", "deep/er/b.csv")}
+    }
+    assert str(here) not in json.dumps(identity)
+
+
+def test_local_files_are_copied_without_the_hidden_ones(folder, target):
+    here = folder(
+        {"a.txt": "one", "deep/b.csv": "text\ntwo\n", "deep/._b.csv": "no", ".git/c.txt": "no", "d.pdf": "no"}
+    )
+    told = []
+    fetch(Source("local", path=str(here)), "mine", target, lambda *words: told.append(words))
+    assert names(target) == ["a.txt", "deep/b.csv"]
+    assert told == [(3 / 12, "1/2 files, 3 bytes of 12 bytes"), (1.0, "2/2 files, 12 bytes of 12 bytes")]
+    (here / "a.txt").write_text("edited later")
+    assert (target / "a.txt").read_text() == "one"
+
+
+def test_one_file_or_some_files_of_a_folder(folder, target):
+    here = folder({"a.txt": "one", "b.txt": "two"})
+    fetch(Source("local", path=str(here), files=("b.txt",)), "mine", target)
+    fetch(Source("local", path=str(here / "a.txt")), "mine", target)
+    assert names(target) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("n", "part", "expected"),
+    [
+        (5, {"max_files": 2}, 2),
+        (5, {"max_files": 9}, 5),
+        (5, {"fraction": 0.5}, 3),
+        (3, {"fraction": 1e-9}, 1),
+        (100, {"fraction": 0.07}, 7),  # which times 100 is 7.000000000000001
+        (5, {"fraction": 0.5, "files": ("4.txt", "3.txt")}, 1),
+    ],
+)
+def test_a_part_of_a_folder_is_its_first_files(folder, target, n, part, expected):
+    here = folder({f"{i}.txt": str(i) for i in range(n)})
+    source = Source("local", path=str(here), **part)
+    fetch(source, "mine", target)
+    there = sorted(part.get("files", [f"{i}.txt" for i in range(n)]))
+    assert names(target) == there[:expected]
+    assert list(resolve(source, "mine")["files"]) == there[:expected]
+    assert list(resolve(source, "mine")) == ["files"]
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(folder, target, monkeypatch):
+    source = Source("local", path=str(folder({"a.txt": "one", "b.txt": "two"})))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    with pytest.raises(DataError, match=r"mine needs 6 bytes, .*/target has 5 bytes free\n.*max_files.* GPT_HOME "):
+        fetch(source, "mine", target)
+    assert names(target) == []
+
+
+def test_a_disk_that_is_full_in_the_middle(folder, target, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sources.shutil, "copyfile", full)
+    with pytest.raises(DataError, match=r"mine does not fit on the disk: No space left on device\nmake room"):
+        fetch(Source("local", path=str(folder({"a.txt": "one"}))), "mine", target)
+
+
+@pytest.mark.parametrize(
+    ("path", "corpus", "said"),
+    [
+        ("nowhere", "mine", "does not exist"),
+        ("raw", "rick-and-morty", r"holds no file that corpus 'rick-and-morty' can read \(\*.csv\)"),
+        ("raw/a.pdf", "mine", "a.pdf holds no file that corpus 'mine' can read .*; it has 1 files: a.pdf"),
+    ],
+)
+def test_a_local_path_that_cannot_be_used(folder, tmp_path, path, corpus, said):
+    folder({"a.pdf": "x", "b.txt": "y"})
+    for use in (resolve, lambda source, name: fetch(source, name, tmp_path)):
+        with pytest.raises(DataError, match=said):
+            use(Source("local", path=str(tmp_path / path)), corpus)
+
+
+def test_a_named_file_that_is_missing(folder):
+    with pytest.raises(DataError, match=r"does not hold c.txt; it has 1 files: a.txt"):
+        resolve(Source("local", path=str(folder({"a.txt": "x"})), files=("c.txt",)), "mine")
+
+
+def test_a_file_that_cannot_be_written_is_named(folder, target):
+    (target / "a.txt").mkdir()
+    with pytest.raises(DataError, match=r"a.txt: Is a directory"):
+        fetch(Source("local", path=str(folder({"a.txt": "one"}))), "mine", target)
+
+
+def test_https(stub, target):
+    stub.files["/data/input.txt"] = [Reply(body=TEXT)]
+    source = Source("https", url=f"{stub.url}/data/input.txt?token=hush", sha256=SHA.upper())
+    told = []
+    fetch(source, "shakespeare", target, lambda *words: told.append(words))
+    assert names(target) == ["input.txt"]
+    assert (target / "input.txt").read_bytes() == TEXT
+    assert len(told) > 2
+    assert told[-1] == (1.0, "1/1 files, 850.0 kB of 850.0 kB")
+    assert resolve(source, "shakespeare") == {"sha256": SHA}
+
+
+@pytest.mark.parametrize("bad", [Reply(500), Reply(429), Reply(503), Reply(body=TEXT, cut=100_000)])
+def test_https_tries_again_what_may_pass(stub, target, bad):
+    stub.files["/input.txt"] = [bad, bad, Reply(body=TEXT)]
+    fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
+    assert (target / "input.txt").read_bytes() == TEXT
+    assert stub.requests[0] == "GET /input.txt"
+    assert len(stub.requests) == 3
+
+
+RANGES = {"Accept-Ranges": "bytes"}
+KEPT = 131_072  # of 150,000 bytes: whole blocks
+
+
+@pytest.mark.parametrize(
+    ("then", "asked"),
+    [
+        ([Reply(body=TEXT, headers=RANGES)], [f"bytes={KEPT}-"]),
+        ([Reply(body=TEXT)], [f"bytes={KEPT}-"]),
+        ([Reply(503), Reply(body=TEXT, headers=RANGES)], [f"bytes={KEPT}-", f"bytes={KEPT}-"]),
+        ([Reply(416), Reply(body=TEXT)], [f"bytes={KEPT}-", ""]),
+        ([Reply(206, TEXT, {"Content-Range": "bytes 0-9/10"}), Reply(body=TEXT)], [f"bytes={KEPT}-", ""]),
+        ([Reply(body=TEXT[::-1], headers=RANGES), Reply(body=TEXT)], [f"bytes={KEPT}-", ""]),
+    ],
+    ids=["goes on", "Range ignored", "503", "416", "another range", "another file"],
+)
+def test_https_goes_on_where_it_broke_off(stub, target, then, asked):
+    stub.files["/input.txt"] = [Reply(body=TEXT, cut=150_000), *then]
+    source, told = Source("https", url=f"{stub.url}/input.txt", sha256=SHA), []
+    fetch(source, "shakespeare", target, lambda *words: told.append(words))
+    assert (target / "input.txt").read_bytes() == TEXT
+    assert told[-1][1] == "1/1 files, 850.0 kB of 850.0 kB"
+    assert names(target) == ["input.txt"]
+    assert stub.requests == ["GET /input.txt", *(f"GET /input.txt {part}".strip() for part in asked)]
+
+
+def test_https_over_a_line_that_breaks_more_often_than_there_are_attempts(stub, target):
+    whole = Reply(body=TEXT, headers=RANGES)
+    stub.files["/input.txt"] = [Reply(body=TEXT, headers=RANGES, cut=100_000)] * 6 + [whole]
+    fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
+    assert (target / "input.txt").read_bytes() == TEXT
+    assert len(stub.requests) == 7
+
+
+def test_https_goes_on_in_the_next_run(stub, target):
+    source = Source("https", url=f"{stub.url}/input.txt", sha256=SHA)
+    stub.files["/input.txt"] = [Reply(body=TEXT, cut=150_000), Reply(503)]
+    with pytest.raises(Unreachable, match="answered 503, 4 times"):
+        fetch(source, "shakespeare", target)
+    assert names(target) == ["input.txt.part"]
+    stub.files["/input.txt"] = [Reply(body=TEXT, headers=RANGES)]
+    stub.asked()
+    fetch(source, "shakespeare", target)
+    assert stub.requests == [f"GET /input.txt bytes={KEPT}-"]
+    assert names(target) == ["input.txt"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [(Reply(stall=True), "in time"), (Reply(body=TEXT, cut=150_000, stall=True), "went silent")],
+    ids=["start", "middle"],
+)
+def test_https_gives_a_silent_server_up(stub, target, monkeypatch, reply, said):
+    monkeypatch.setattr(https, "TIMEOUT_SECONDS", (0.2, 0.2))
+    stub.files["/input.txt"] = [reply]
+    before = time.monotonic()
+    with pytest.raises(Unreachable, match=f"{said}, 4 times"):
+        fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
+    assert time.monotonic() - before < 5
+    assert "input.txt" not in names(target)
+
+
+def test_https_needs_room(stub, target, monkeypatch):
+    stub.files["/input.txt"] = [Reply(body=TEXT)]
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    with pytest.raises(DataError, match=r"input.txt needs 850.0 kB, .* has 5 bytes free"):
+        fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
+    assert names(target) == []
+
+
+@pytest.mark.parametrize(("status", "requests"), [(404, 1), (403, 1), (500, 4)])
+def test_https_gives_up(stub, target, status, requests):
+    stub.files["/input.txt"] = [Reply(status)]
+    with pytest.raises(DataError, match=f"input.txt.* answered {status}") as error:
+        fetch(Source("https", url=f"{stub.url}/input.txt?token=hush", sha256=SHA), "shakespeare", target)
+    assert "hush" not in str(error.value)
+    assert len(stub.requests) == requests
+    assert names(target) == []
+
+
+def test_https_with_another_sha256_names_both(stub, target):
+    stub.files["/input.txt"] = [Reply(body=TEXT + b"!")]
+    with pytest.raises(DataError) as error:
+        fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
+    assert SHA in str(error.value)
+    assert hashlib.sha256(TEXT + b"!").hexdigest() in str(error.value)
+    assert names(target) == []
+
+
+def test_no_network(stub, target):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(Unreachable, match="no connection, 4 times") as error:
+        fetch(Source("https", url=f"http://127.0.0.1:{port}/input.txt", sha256=SHA), "shakespeare", target)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_progress_is_optional():
+    assert sources.ignore(0.5) is None
+
+
+def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
+    stub.files["/here.txt"] = [Reply(body=TEXT)]
+    sources.reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
+    with pytest.raises(DataError, match=r"gone.txt answered 404"):
+        sources.reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
+    stub.files["/busy.txt"] = [Reply(503)]
+    with pytest.raises(Unreachable, match="503"):
+        sources.reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
+    with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9/x: "):
+        sources.reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
+    there = Source("local", path=str(folder({"a.txt": "x"})))
+    sources.reach(there, "x")
+    shutil.rmtree(there.path)
+    with pytest.raises(DataError, match="does not exist"):
+        sources.reach(there, "x")

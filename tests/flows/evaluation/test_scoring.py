@@ -1,0 +1,126 @@
+"""Bits per byte that can be trusted: the traps that others fell into, on text that is hostile to careless tokenizers.
+
+The traps are those of published trainers: a space without a piece of its own; the space before a document's first word; pieces
+that are parts of characters, decoded one by one; text that the tokenizer normalises; a first token that nothing stands before.
+"""
+
+import itertools
+import random
+import unicodedata
+
+import numpy as np
+import pytest
+
+from gpt.data.dataset import PAD_TARGET, Dataset, Description, write
+from gpt.data.shards import Documents
+from gpt.evaluation import baselines
+from tokenizers.tokenizer import META, NASTY, Tokenizer
+from tokenizers.training import TokenizerConfig, train
+
+TYPES = ("bpe", "unigram", "char", "word")
+HOSTILE = [
+    *(text for text in NASTY if text),
+    "nospacesatall" * 5,
+    "日本語のテキスト。" * 9,
+    "e\u0301" * 30,
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467" * 7,
+    " a leading space",
+    "a leading letter",
+]
+
+
+def packed(folder, texts, model_type, fit_on=None, **changes):
+    """A dataset and its tokenizer, by the same steps as the stages tokenize and pack."""
+    folder.mkdir()
+    fit_on = fit_on or texts
+    train(fit_on, sum(len(text.encode()) for text in fit_on), folder, TokenizerConfig(model_type, **changes))
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    ids, lengths = tokenizer.encode_flat(texts)
+    n_bytes = np.array([len(text.encode()) for text in texts])
+    names, rows = [str(number) for number in range(len(texts))], np.arange(len(texts))
+    about = Description(tokenizer.vocab_size, 8, tokenizer.eos_id, tokenizer.pad_id, tokenizer.fingerprint)
+    some = Documents(names, ids, lengths, n_bytes, ["text"] * len(texts), rows)
+    write(folder, {split: lambda start: [some] for split in ("train", "val")}, about)
+    return Dataset.open(folder), tokenizer
+
+
+def documents_of(data, tokenizer):
+    part = data.splits["val"]
+    for row in part.index:
+        yield tokenizer.decode(part.tokens(int(row["offset"]) + np.arange(row["length"])))
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def hostile(request, tmp_path_factory):
+    return packed(tmp_path_factory.mktemp("hostile") / request.param, HOSTILE, request.param)
+
+
+def test_what_is_counted_is_the_raw_text(hostile):
+    data, tokenizer = hostile
+    assert list(documents_of(data, tokenizer)) == HOSTILE
+    assert data.splits["val"].index["bytes"].tolist() == [len(text.encode()) for text in HOSTILE]
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_space_without_a_piece_costs_no_bytes(tmp_path, model_type):
+    """Trained on text that has no space, and given some."""
+    texts = ["a b", " ", "ab  ab"]
+    data, tokenizer = packed(tmp_path / "data", texts, model_type, fit_on=["abab" * 40])
+    assert data.splits["val"].n_bytes == 10
+    assert list(documents_of(data, tokenizer)) == texts
+    assert len(tokenizer.encode([" "])[0]) == 1
+
+
+def test_the_space_before_a_document_is_neither_added_nor_lost(hostile):
+    _, tokenizer = hostile
+    bare, spaced = tokenizer.encode(["letter", " letter"])
+    assert bare.tolist() != spaced.tolist()
+    assert tokenizer.decode(bare) == "letter"
+
+
+def test_bytes_of_pieces_decoded_one_by_one_would_be_wrong(hostile):
+    """It is why they are not derived from tokens: half a character comes out as U+FFFD, which has three bytes."""
+    data, tokenizer = hostile
+    part = data.splits["val"]
+    alone = sum(len(tokenizer.decode([int(token)]).encode()) for token in part.stream(0, part.n_tokens))
+    assert alone > part.n_bytes == sum(len(text.encode()) for text in HOSTILE)
+
+
+def test_text_is_not_normalised(hostile):
+    _data, tokenizer = hostile
+    assert any(unicodedata.normalize(form, text) != text for text in HOSTILE for form in ("NFC", "NFKC"))
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        for text in (unicodedata.normalize(form, text) for text in HOSTILE):
+            assert tokenizer.decode(tokenizer.encode([text])[0]) == text
+
+
+def test_the_first_token_of_every_document_is_scored_from_its_beginning(hostile):
+    data, _ = hostile
+    seen = {}
+    for ids, targets, of in zip(*data.sequences("val", range(data.n_sequences("val"))), strict=True):
+        for token, target, number in zip(ids.tolist(), targets.tolist(), of.tolist(), strict=True):
+            if target != PAD_TARGET:
+                seen.setdefault(number, []).append((token, target))
+    for number, text in enumerate(HOSTILE):
+        assert seen[number][0][0] == data.eos_id, text
+        assert seen[number][-1][1] == data.eos_id
+        assert [target for _, target in seen[number]][:-1] == [token for token, _ in seen[number]][1:]
+
+
+@pytest.mark.parametrize("model_type", ["char", "bpe", "unigram"])
+def test_one_bit_a_byte_is_one_bit_a_byte_at_every_level(tmp_path, model_type):
+    """A fair coin, written down as letters: whatever the pieces are, no count can say less than a bit for each."""
+    coin = random.Random(0)
+    texts = ["".join(coin.choice("ab") for _ in range(2000)) for _ in range(60)]
+    size = {"vocab_size": 290} if model_type == "bpe" else {}
+    data, _tokenizer = packed(tmp_path / "data", texts, model_type, **size)
+    assert 0.999 < baselines.unigram_bits_per_byte(data) < (1.02 if model_type == "char" else 1.15)
+    tokens = data.splits["val"].n_tokens / data.splits["val"].n_bytes
+    assert tokens > 0.99 if model_type == "char" else tokens < 0.5
+
+
+def test_marks_of_spaces_in_the_text_are_text(hostile):
+    _data, tokenizer = hostile
+    for left, right in itertools.pairwise(["", "a", " ", "  b", META, "c" + META]):
+        text = left + META + right
+        assert tokenizer.decode(tokenizer.encode([text])[0]) == text

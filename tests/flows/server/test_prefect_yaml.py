@@ -1,0 +1,71 @@
+"""prefect.yaml as people edit it: what is wrong is told with its line, before anything is deployed."""
+
+import pytest
+
+from flows import UserError
+from tests.conftest import ROOT
+
+HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_pool: {name: gpt}\n"
+
+
+def test_ours_is_sound():
+    from flows import recipe as recipes
+    from flows.server import prefect_yaml
+
+    found = prefect_yaml.check(ROOT / "prefect.yaml")
+    assert set(recipes.names()) <= found.keys()
+    assert {pool for _, pool in found.values()} == {"gpt"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (HEAD + "  tags: [a\n  parameters: {}\n", 6, ["no YAML"]),
+        (HEAD + "  concurency_limit: 1\n", 5, ["'concurency_limit'", "'concurrency_limit'"]),
+        ("x: 1\n" + HEAD, 1, ["'x' is not known"]),
+        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezon: UTC}\n", 6, ["'timezon'", "'timezone'"]),
+        (HEAD + "  schedules:\n  - cron: '0 99 * * 1'\n", 6, ["cron '0 99 * * 1' of 'mine'"]),
+        (HEAD + "  schedules:\n  - cron: weekly\n", 6, ["cron 'weekly'"]),
+        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezone: Mars/Base}\n", 6, ["timezone 'Mars/Base'"]),
+        (HEAD + "  concurrency_limit: many\n", 5, ["concurrency_limit"]),
+        ("deployments:\n- name: mine\n  work_pool: {name: gpt}\n", 2, ["no entrypoint"]),
+        ("deployments:\n- entrypoint: flows/train.py:train\n", 2, ["no name"]),
+        (HEAD.replace("train.py", "trian.py"), 3, ["flows/trian.py cannot be read"]),
+        (HEAD.replace(":train\n", ":trane\n"), 3, ["no function 'trane'"]),
+        ("definitions: &a\n  entrypoint: flows/none.py:f\ndeployments:\n- <<: *a\n  name: n\n", 2, ["flows/none.py"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_edit_is_told_with_its_line(tmp_path, text, line, words):
+    from flows.server import prefect_yaml
+
+    path = tmp_path / "prefect.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        prefect_yaml.check(path)
+    said = str(error.value)
+    assert f"prefect.yaml, line {line}:" in said
+    assert len(said.splitlines()) <= 2
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize("text", ["", "deployments: []\n", "just words\n"])
+def test_a_file_without_deployments_is_told(tmp_path, text):
+    from flows.server import prefect_yaml
+
+    (tmp_path / "prefect.yaml").write_text(text)
+    with pytest.raises(UserError, match="has no deployments"):
+        prefect_yaml.check(tmp_path / "prefect.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        prefect_yaml.check(tmp_path / "none.yaml")
+
+
+def test_a_work_pool_that_is_not_there_is_told(tmp_path):
+    from flows.server import prefect_yaml
+
+    path = tmp_path / "prefect.yaml"
+    path.write_text(HEAD)
+    found = prefect_yaml.check(path)
+    prefect_yaml.check_pools(path, found, {"gpt", "other"})
+    with pytest.raises(UserError, match="line 4: work pool 'gpt' of 'mine' does not exist; there is other"):
+        prefect_yaml.check_pools(path, found, {"other"})

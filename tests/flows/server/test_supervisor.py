@@ -1,0 +1,350 @@
+"""`gpt up` as its user meets it: with a password and open to other machines, killed, in a terminal, and refusing."""
+
+import base64
+import contextlib
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, environment, gpt
+from tests.flows.conftest import free_port
+from tests.flows.server.test_deployments import SMALL
+from tests.flows.server.test_prefect_yaml import HEAD
+from tests.flows.workshop import PATIENCE, until
+
+pytestmark = pytest.mark.slow
+USER, PASSWORD = "gpt", "Open-Sesame-4711"
+SECRET = {"PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{PASSWORD}"}
+FOR_LONG = ("-p", "steps=1000000", "-p", f"overrides={json.dumps(SMALL | {'train.eval_every': 500})}")
+
+
+def alive(home: Path) -> list[str]:
+    """The processes that know this home, and their commands."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("GPT_HOME") == str(home):
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
+
+
+def prefect(api: str, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    folder = Path(more.pop("folder"))
+    command = [sys.executable, "-m", "prefect", *arguments]
+    variables = environment(folder, PREFECT_HOME=str(folder / "prefect"), PREFECT_API_URL=api, **more)
+    variables.pop("GPT_HOME")  # of a second terminal, whose processes are none of `gpt up`
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
+
+
+def ask(url: str, password: str = "", method: str = "POST", **body: object) -> tuple[int, dict]:
+    """Status and answer."""
+    headers = {"Content-Type": "application/json"}
+    if password:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+
+    def answered() -> tuple[int, dict] | None:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return None if error.code == 503 else (error.code, {})  # 503: its database is locked at the moment
+
+    return until(answered, url)
+
+
+def search(ports: tuple[str, ...]) -> str:
+    return f"http://127.0.0.1:{ports[3]}/api/2.0/mlflow/runs/search"
+
+
+def building(home: Path) -> list[Path]:
+    """What a stopped training goes on from."""
+    return sorted(home.glob("artifacts/python-docs/train/.building-*/state/step-*/state.json"))
+
+
+def assert_told(home: Path, *states: str) -> None:
+    """The states of the trainings that were asked for, oldest first; the stopped one went on in its own MLflow run."""
+    with contextlib.closing(sqlite3.connect(f"file:{home}/prefect/prefect.db?mode=ro", uri=True)) as database:
+        asked = "select state_type from flow_run join flow on flow.id = flow_id where flow.name = 'train'"
+        found = database.execute(f"{asked} and not auto_scheduled order by flow_run.created")
+        assert [row[0] for row in found] == [*states]
+    assert [run["status"] for run in json.loads(gpt(home, "runs", "--json").stdout)] == ["killed", "finished"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("up")
+
+
+@pytest.fixture(scope="module")
+def home(folder) -> Iterator[Path]:
+    """One for all tests here, in their order: databases are made once."""
+    yield folder / "home"
+    assert gpt(folder / "home", "down").returncode == 0
+    assert alive(folder / "home") == []
+
+
+@pytest.fixture(scope="module")
+def ports() -> tuple[str, ...]:
+    return ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+
+
+@pytest.fixture(scope="module")
+def guarded(home, ports) -> dict:
+    """A `gpt up --detach` that other machines may reach, with a password: what it wrote and said."""
+    up = gpt(home, "up", "--detach", "--host", "0.0.0.0", *ports, **SECRET)
+    assert up.returncode == 0, up.stderr
+    return json.loads((home / "up.json").read_text()) | {"said": up.stdout}
+
+
+def test_both_servers_ask_for_the_password(guarded, ports):
+    for url, body in ((f"{guarded['api']}/flows/filter", {}), (search(ports), {"experiment_ids": ["1"]})):
+        for address in (url, url.replace("127.0.0.1", socket.gethostname())):
+            assert ask(address, **body)[0] == 401
+            assert ask(address, "not-" + PASSWORD, **body)[0] == 401
+            assert ask(address, PASSWORD, **body)[0] == 200
+
+
+def test_a_run_goes_through_the_password(guarded, home, folder):
+    given = {"PREFECT_API_AUTH_STRING": SECRET["PREFECT_SERVER_API_AUTH_STRING"], "folder": folder / "terminal"}
+    command = ("deployment", "run", "train/python-docs", "--watch")
+    settings = ("-p", "steps=10", "-p", f"overrides={json.dumps(SMALL)}")
+    done = prefect(guarded["api"], *command, *settings, **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = gpt(home, "status", "--json", **SECRET)
+    assert status.returncode == 0, status.stdout + status.stderr
+    shown = json.loads(status.stdout)
+    assert {row["service"]: row["state"] for row in shown["services"]} == dict.fromkeys(
+        ["prefect", "mlflow", "worker"], "up"
+    )
+    (last,) = shown["last"]
+    assert (last["corpus"], last["run"]) == ("python-docs", "Completed")
+    assert last["val_bpb"] > 0
+    refused = gpt(home, "status")
+    assert refused.returncode == 2
+    assert "PREFECT_API_AUTH_STRING" in refused.stderr
+    assert json.loads(gpt(home, "runs", "--json").stdout)[0]["status"] == "finished"
+
+
+def test_a_second_one_says_that_it_is_up(guarded, home, ports):
+    again = gpt(home, "up", *ports)
+    assert again.returncode == 0, again.stderr
+    assert "is up already" in again.stdout
+    assert guarded["prefect"] in again.stdout
+    assert json.loads((home / "up.json").read_text())["pid"] == guarded["pid"]
+
+
+def test_a_run_that_no_worker_takes_is_told(guarded, home):
+    def post(what: str, method: str = "POST", **body: object) -> dict:
+        code, answer = ask(f"{guarded['api']}/{what}", PASSWORD, method, **body)
+        assert code < 300, what
+        return answer
+
+    def queued() -> list[str]:
+        rows = json.loads(gpt(home, "status", "--json", **SECRET).stdout)["queued"]
+        return [row["pool"] for row in rows if row["run"] != "compare/all"]  # which follows a training in ten minutes
+
+    post("work_pools/", name="other", type="process")
+    flow = post("flows/", name="train")["id"]
+    deployment = post(
+        "deployments/", name="lost", flow_id=flow, work_pool_name="other", entrypoint="flows/train.py:train"
+    )
+    run = post(f"deployments/{deployment['id']}/create_flow_run")["id"]
+    assert ["prefect worker start --pool other" in text for text in queued()] == [True]
+    post("work_pools/other", "DELETE")
+    assert ["its work pool is gone" in text for text in queued()] == [True]
+    post(f"flow_runs/{run}", "DELETE")
+    post(f"deployments/{deployment['id']}", "DELETE")
+
+
+def test_the_password_stands_nowhere(guarded, home):
+    lines = alive(home)
+    assert len(lines) >= 5  # itself, two servers and a child of MLflow's, a worker
+    assert PASSWORD not in "\n".join(lines) + guarded["said"]
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "mlflow-auth.db", "prefect.db", "worker.log"} <= {path.name for path in files}
+    assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
+    assert (home / "mlflow-auth.ini").stat().st_mode & 0o77 == 0
+
+
+def test_what_dies_is_told_and_started_again(guarded, home, ports):
+    before = psutil.Process(guarded["services"]["mlflow"]["pid"])
+    children = before.children(recursive=True)  # they keep the port, were they left
+    before.kill()
+
+    def again() -> bool:
+        now = json.loads((home / "up.json").read_text())["services"]["mlflow"]
+        if now["pid"] == before.pid or any(child.is_running() for child in children):
+            return False
+        with contextlib.suppress(OSError):
+            return ask(search(ports), PASSWORD, experiment_ids=["1"])[0] == 200
+        return False
+
+    assert children
+    until(again, "MLflow")
+    assert "mlflow ended with code -9; starting it again" in (home / "logs" / "up.log").read_text()
+
+
+def test_down_ends_what_a_killed_one_left_and_the_training_keeps_its_state(guarded, home, folder):
+    given = {"PREFECT_API_AUTH_STRING": SECRET["PREFECT_SERVER_API_AUTH_STRING"], "folder": folder / "terminal"}
+    started = prefect(guarded["api"], "deployment", "run", "train/python-docs", *FOR_LONG, **given)
+    assert started.returncode == 0, started.stdout + started.stderr
+    until(lambda: building(home), "a checkpoint")
+    os.kill(guarded["pid"], signal.SIGKILL)
+    until(
+        lambda: not psutil.pid_exists(guarded["pid"]) or psutil.Process(guarded["pid"]).status() == "zombie", "its end"
+    )
+    assert len(alive(home)) >= 4
+    shown = gpt(home, "status", **SECRET)
+    assert shown.returncode == 1
+    assert "gpt down ends what is left" in shown.stdout
+
+    down = gpt(home, "down")
+    assert down.returncode == 0, down.stderr
+    assert re.search(r"ended \d+ processes that an earlier gpt up left", down.stdout)
+    assert alive(home) == []
+    assert building(home)
+    assert_told(home, "COMPLETED", "CRASHED")
+    nothing = gpt(home, "status")
+    assert (nothing.returncode, nothing.stdout.strip()) == (1, "nothing is up; gpt up starts it")
+
+
+def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, folder):
+    """On the same home and ports, without a password; a run that had to wait is still there after the next start."""
+    log = folder / "terminal.log"
+    with log.open("w") as out:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "up", *ports], cwd=ROOT, env=environment(home), stdout=out, stderr=out
+        )
+    try:
+        until(lambda: up.poll() is not None or "Ctrl-C, or gpt down, stops it" in log.read_text(), "gpt up")
+        assert up.poll() is None, log.read_text()
+        api = json.loads((home / "up.json").read_text())["api"]
+        for _ in range(2):
+            started = prefect(api, "deployment", "run", "train/python-docs", *FOR_LONG, folder=folder / "terminal")
+            assert started.returncode == 0, started.stdout + started.stderr
+        before = building(home)
+        until(lambda: set(building(home)) - set(before), "a later checkpoint")
+
+        def waits() -> list:
+            queued = json.loads(gpt(home, "status", "--json").stdout)["queued"]
+            return [row for row in queued if row["run"] == "train/python-docs"]
+
+        assert len(until(waits, "the second run")) == 1
+        up.send_signal(signal.SIGINT)
+        assert up.wait(PATIENCE) == 0, log.read_text()
+    finally:
+        if up.poll() is None:
+            up.kill()
+    assert "everything is down" in log.read_text()
+    assert alive(home) == []
+    assert building(home)
+    assert_told(home, "COMPLETED", "CRASHED", "CRASHED", "SCHEDULED")
+
+
+def test_stopped_while_it_starts_it_leaves_nothing(tmp_path):
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "flows.cli", "up", "--port", str(free_port()), "--mlflow-port", str(free_port())]
+    up = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(lambda: (home / "logs" / "set-up.log").exists() or up.poll() is not None, "the set-up")
+    down = gpt(home, "down")
+    assert down.returncode == 0, down.stderr
+    assert up.wait(PATIENCE) == 0, up.stdout.read()
+    assert alive(home) == []
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The port of a Prefect server of another version, as far as `gpt up` can see."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'"3.0.1"' if self.path == "/api/admin/version" else b"true"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_port_in_use_is_told(tmp_path, stranger):
+    import prefect as library
+
+    refused = gpt(tmp_path, "up", "--port", str(stranger))
+    assert_refused(refused, f"port {stranger}", "--port", "3.0.1", library.__version__)
+    refused = gpt(tmp_path, "up", "--port", str(free_port()), "--mlflow-port", str(stranger))
+    assert_refused(refused, f"port {stranger}, for mlflow, is in use", f"--mlflow-port {stranger + 1}")
+    assert_refused(gpt(tmp_path, "ui", "--port", str(stranger)), f"port {stranger}", "--port")
+    assert_refused(gpt(tmp_path, "up", "--port", "4999", "--mlflow-port", "4999"), "port 4999")
+
+
+def test_a_wide_door_takes_a_good_password(tmp_path):
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        assert_refused(gpt(tmp_path, "up", "--host", host), f"--host {host}", "export PREFECT_SERVER_API_AUTH_STRING=")
+    for weak in ("gpt:short", "longenoughbutnouser", ":" + PASSWORD):
+        refused = gpt(tmp_path, "up", PREFECT_SERVER_API_AUTH_STRING=weak)
+        assert_refused(refused, "user:password", "12 characters")
+        assert weak not in refused.stderr
+
+
+def test_a_database_that_is_away_or_damaged_is_told(tmp_path):
+    ports = ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+    away = f"postgresql+asyncpg://me:{PASSWORD}@127.0.0.1:{free_port()}/prefect"
+    refused = gpt(tmp_path / "away", "up", *ports, PREFECT_API_DATABASE_CONNECTION_URL=away)
+    assert_refused(refused, "Connect call failed", away.replace(f"me:{PASSWORD}@", ""), "DATABASE_CONNECTION_URL")
+    assert PASSWORD not in refused.stderr
+    assert alive(tmp_path / "away") == []
+
+    home = tmp_path / "damaged"
+    (home / "prefect").mkdir(parents=True)
+    (home / "prefect" / "prefect.db").write_bytes(bytes(range(256)) * 100)
+    assert_refused(gpt(home, "up", "--detach", *ports), "file is not a database", "prefect.db")
+    assert alive(home) == []
+
+
+def test_a_wrong_prefect_yaml_is_told_and_nothing_stays_up(tmp_path):
+    file, ports = tmp_path / "mine.yaml", ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+    file.write_text(HEAD + "  parametrs: {}\n")
+    refused = gpt(tmp_path / "home", "up", *ports, "--prefect-file", str(file))
+    assert_refused(refused, "mine.yaml, line 5: 'parametrs'", "'parameters'")
+    assert alive(tmp_path / "home") == []
+
+
+def test_ui_leaves_no_child(tmp_path, empty_mlflow):
+    home, port = tmp_path / "home", free_port()
+    home.mkdir()
+    shutil.copy(empty_mlflow, home)
+    command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
+    page = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True)
+    assert f":{port}/#/experiments" in page.stdout.readline()
+    until(lambda: len(alive(home)) >= 3 or page.poll() is not None, "the server")  # itself, MLflow and its child
+    page.terminate()
+    assert page.wait(PATIENCE) == 0
+    assert alive(home) == []
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    message = result.stderr[result.stderr.index("error:") :]
+    assert len(message.strip().splitlines()) <= 2, message
+    for word in words:
+        assert word in message

@@ -1,0 +1,308 @@
+"""The packed dataset: what goes in comes out, once an epoch, in an order that only the seed decides."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt import GPTError
+from gpt.data import shards
+from gpt.data.dataset import PAD_TARGET, Dataset, write
+from gpt.data.packing import lay_out
+from gpt.data.shards import Shard
+from tests.gpt.conftest import EOS, VOCAB, about, documents, pack, splits
+
+PAD = 1
+
+
+def packed_with(folder, lengths, block_size=2, **changes):
+    """Documents of which every token tells where it stands: 100 * document + place + 2."""
+    some = [(str(n), 100 * n + np.arange(length) + 2, length) for n, length in enumerate(lengths)]
+    changes |= {"vocab_size": 100 * len(lengths) + 102, "block_size": block_size, "pad_id": PAD}
+    write(folder, splits(train=some, val=some), about(**changes))
+    return Dataset.open(folder)
+
+
+def epoch_of(data, epoch, batch_size, seed):
+    """The rows of an epoch as (ids, targets, documents)."""
+    n = data.n_sequences()
+    rows = []
+    for step in range(epoch * n // batch_size, -(-(epoch + 1) * n // batch_size)):
+        for number, row in enumerate(zip(*data.batch(step, batch_size, seed), strict=True), step * batch_size):
+            rows += [row] if epoch * n <= number < (epoch + 1) * n else []
+    assert len(rows) == n
+    return rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    block_size=st.integers(2, 13),
+    batch_size=st.integers(1, 7),
+    seed=st.integers(0, 2**40),
+    strategy=st.sampled_from(["concat", "best_fit"]),
+    shard_tokens=st.sampled_from([1, 20, 1000]),
+)
+def test_every_token_is_a_target_exactly_once_an_epoch(
+    tmp_path_factory, lengths, block_size, batch_size, seed, strategy, shard_tokens
+):
+    lengths = [*lengths, 1]
+    block_size = min(block_size, sum(lengths) + len(lengths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_TOKENS", shard_tokens)
+        data = packed_with(tmp_path_factory.mktemp("data"), lengths, block_size, strategy=strategy)
+    wanted = sorted(
+        (number, before, target)
+        for number, length in enumerate(lengths)
+        for tokens in [[EOS, *(100 * number + np.arange(length) + 2).tolist(), EOS]]
+        for before, target in itertools.pairwise(tokens)
+    )
+    for epoch in (0, 1):
+        seen, padding = [], 0
+        for ids, targets, of in epoch_of(data, epoch, batch_size, seed):
+            real = targets != PAD_TARGET
+            seen += zip(of[real].tolist(), ids[real].tolist(), targets[real].tolist(), strict=True)
+            assert (of[~real] == -1).all()
+            assert (ids[~real] == PAD).all()
+            padding += int((~real).sum())
+            starts = np.flatnonzero(np.diff(of[real], prepend=-2))
+            if strategy == "best_fit":  # no document of up to T tokens is cut
+                for start, end in zip(starts, [*starts[1:], len(of[real])], strict=True):
+                    number = of[real][start]
+                    assert end - start in (lengths[number] + 1, block_size, (lengths[number] + 1) % block_size)
+        assert sorted(seen) == wanted
+        assert padding == data.n_sequences() * block_size - len(wanted)
+        assert strategy == "best_fit" or padding < block_size
+
+
+@settings(max_examples=30, deadline=None)
+@given(step=st.integers(0, 50), seed=st.integers(0, 9), parts=st.sampled_from([1, 2, 3, 6]))
+def test_a_batch_depends_on_step_and_seed_alone_and_parts_make_it_up(two_strategies, step, seed, parts):
+    for data in two_strategies:
+        whole = data.batch(step, 6, seed)
+        fresh = Dataset.open(data.folder)
+        made = [fresh.batch(step, 6, seed, part, parts) for part in range(parts)]
+        for mine, theirs in zip(whole, zip(*made, strict=True), strict=True):
+            assert mine.dtype == np.int64
+            assert (mine == np.concatenate(theirs)).all()
+    with pytest.raises(GPTError, match="6 sequences does not divide into 4"):
+        data.batch(0, 6, 1, 0, 4)
+
+
+@pytest.fixture(scope="module")
+def two_strategies(tmp_path_factory):
+    found = []
+    for strategy in ("concat", "best_fit"):
+        folder = tmp_path_factory.mktemp(strategy)
+        pack(folder, strategy=strategy)
+        found.append(Dataset.open(folder))
+    return found
+
+
+def test_documents_lie_otherwise_in_each_epoch_and_by_each_seed(two_strategies):
+    for data in two_strategies:
+        n = data.n_sequences()
+        first, second, other = (data.batch(0, n, 1), data.batch(1, n, 1), data.batch(0, n, 2))
+        for batch in (second, other):
+            assert {*map(bytes, first.targets_BT)} != {*map(bytes, batch.targets_BT)}  # not only the order of the rows
+
+
+def test_evaluation_takes_the_documents_as_they_stand(tmp_path):
+    data = packed_with(tmp_path, [3, 1, 0, 2], block_size=4)
+    ids_BT, targets_BT, documents_BT = data.sequences("val", [0, 1, 2])
+    assert targets_BT.tolist() == [[2, 3, 4, EOS], [102, EOS, EOS, 302], [303, EOS, -1, -1]]
+    assert ids_BT.tolist() == [[EOS, 2, 3, 4], [EOS, 102, EOS, EOS], [302, 303, PAD, PAD]]
+    assert documents_BT.tolist() == [[0, 0, 0, 0], [1, 1, 2, 3], [3, 3, -1, -1]]
+
+
+def best_fit_decreasing(pieces, T):
+    """The rule, a piece at a time: how full the rows become, which is the same whichever of two equal rows is taken."""
+    rows = []
+    for piece in sorted(pieces, reverse=True):
+        fitting = [row for row in rows if sum(row) + piece <= T]
+        row = max(fitting, key=sum, default=[])
+        if not fitting:
+            rows.append(row)
+        row.append(piece)
+    return sorted(map(sum, rows))
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60), T=st.integers(2, 15), seed=st.integers(-1, 5))
+def test_best_fit_puts_pieces_where_the_least_room_is_left(lengths, T, seed):
+    layout = lay_out(np.array(lengths), T, "best_fit", None if seed < 0 else np.random.default_rng(seed))
+    rows = [[] for _ in layout.order]
+    for start, end, number in zip(layout.starts, layout.starts[1:], layout.documents, strict=False):
+        if number >= 0:
+            rows[start // T].append(int(end - start))
+    pieces = [size for length in lengths for size in [T] * (length // T) + [length % T] * (length % T > 0)]
+    assert sorted(map(sum, rows)) == best_fit_decreasing(pieces, T)
+    assert sorted(itertools.chain(*rows)) == sorted(pieces)
+    assert sorted(layout.order) == list(range(len(rows)))
+
+
+def test_the_same_documents_give_the_same_bytes_in_whatever_batches_they_come(packed, tmp_path):
+    for size in (1, 50):
+        found = splits(size, train=documents(1, 60), val=documents(2, 12))
+        write(tmp_path / "again", found, about(tokenizer_fingerprint="rule of three"))
+        for path in packed.iterdir():
+            assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_counts_dtypes_and_the_index(tmp_path):
+    counts = pack(tmp_path)
+    some = list(documents(1, 60))
+    lengths = [len(ids) for _, ids, _ in some]
+    assert counts["train"] == {"tokens": sum(lengths) + 60, "documents": 60, "bytes": 2 * sum(lengths)}
+    data = Dataset.open(tmp_path)
+    index = data.splits["train"].index
+    for number, (name, ids, n_bytes) in enumerate(some):
+        row = index[number]
+        assert (row["doc_id"].decode(), row["length"], row["bytes"], row["row"]) == (name, len(ids), n_bytes, number)
+        assert data.sources()[row["source"]] == f"file-{len(name) % 3}"
+        assert (data.splits["train"].tokens(row["offset"] + np.arange(len(ids))) == ids).all()
+    assert data.splits["train"].shards[0].tokens.dtype == np.uint16
+    pack(tmp_path / "wide", vocab_size=70_000)
+    assert Dataset.open(tmp_path / "wide").splits["val"].shards[0].tokens.dtype == np.uint32
+
+
+def test_a_killed_writer_goes_on_after_the_shards_that_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 200)
+    some, settings = {"train": list(documents(1, 60)), "val": list(documents(2, 12))}, about()
+    write(tmp_path / "whole", splits(**some), settings)
+    read = splits(3, **some)["train"]
+    asked = []
+
+    def broken(start):
+        for number, batch in enumerate(read(start)):
+            if number == 9:
+                raise KeyboardInterrupt
+            yield batch
+
+    def resumed(start):
+        asked.append(start)
+        return read(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "killed", splits(**some) | {"train": broken}, settings)
+    (tmp_path / "killed" / "train-00001.shard").write_bytes(b"cut")  # as if the disk had lost it
+    write(tmp_path / "killed", splits(**some) | {"train": resumed}, settings)
+    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings.kind)
+    assert asked == [first.n_documents]
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")]
+    assert files[0] == files[1]
+    assert len(files[0]) > 6
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ([("a", np.array([1, VOCAB]), 2)], f"'a' has token {VOCAB}"),
+        ([("b", np.array([1]), 2), ("a", np.array([1, -1]), 2)], "'a' has token -1"),
+        ([("a", np.array([1, EOS]), 2)], "'a' has the end-of-document token"),
+        ([("a" * 33, np.array([1]), 2)], "does not fit 32 bytes"),
+        ([("a", np.array([1.5]), 2)], "integers"),
+        ([("a", np.array([1]), -1)], "at least 0"),
+        ([], "no document in the val split"),
+        ([("a", np.array([1, 2]), 2)], "T can be at most 3"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
+    some = [("x", np.ones(40, np.int64), 40)]
+    with pytest.raises(GPTError, match=message):
+        write(tmp_path, splits(train=some, val=split), about())
+    with pytest.raises(GPTError, match=r"dataset\.json is missing"):
+        Dataset.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_size": 1}, "block_size .T. is 1; it must be from 2"),
+        ({"eos_id": VOCAB}, f"eos_id {VOCAB} is not a token"),
+        ({"pad_id": -1}, "pad_id -1 is not a token"),
+        ({"strategy": "first_fit"}, "best_fit"),
+        ({"document_mask": 1}, "document_mask is 1"),
+    ],
+)
+def test_a_wrong_description_is_refused(changes, message):
+    with pytest.raises(GPTError, match=message):
+        about(**changes)
+
+
+def edit(path, **changes):
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | changes))
+
+
+@pytest.mark.parametrize("name", ["train-00000.shard", "val-00000.shard", "dataset.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "cut in the header", "foreign", "longer"])
+def test_a_damaged_file_is_named(packed, name, damage):
+    path = packed / name
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        damaged = {
+            "empty": b"",
+            "cut": whole[:-5],
+            "cut in the header": whole[:19],
+            "foreign": b"PK\x03\x04 hello",
+            "longer": whole + b"abc",
+        }
+        path.write_bytes(damaged[damage])
+    with pytest.raises(GPTError, match=name):
+        Dataset.open(packed)
+
+
+def test_a_shard_of_another_tokenizer_or_dataset_is_refused(packed, tmp_path):
+    for changes, message in (
+        ({"tokenizer_fingerprint": "other"}, r"train-00000\.shard is of another tokenizer"),
+        ({"n_train": 61}, r"train should have .* its shards have"),
+        ({"vocab_size": 70_000}, r"train-00000\.shard has another vocabulary"),
+    ):
+        pack(tmp_path / "other", **changes)
+        (packed / "train-00000.shard").write_bytes((tmp_path / "other" / "train-00000.shard").read_bytes())
+        with pytest.raises(GPTError, match=message):
+            Dataset.open(packed)
+
+
+def test_edited_content_is_noticed(packed):
+    description = json.loads((packed / "dataset.json").read_text())
+    for changes, message in [
+        ({"version": 3}, "version 3"),
+        ({"format": "x"}, "does not describe"),
+        ({"vocab_size": 70_000}, "another vocabulary"),
+        ({"eos_id": 5}, "another vocabulary"),
+        ({"block_size": "16"}, "block_size is '16'"),
+        ({"shards": {}}, "shards of train are missing"),
+        ({"splits": {**description["splits"], "val": {"tokens": 1}}}, "val should have"),
+    ]:
+        edit(packed / "dataset.json", **changes)
+        with pytest.raises(GPTError, match=message):
+            Dataset.open(packed)
+        edit(packed / "dataset.json", **description)
+    path = packed / "train-00000.shard"
+    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three").kind
+    index = Shard.open(path, kind).index.copy()
+    for change, message in (("offset", "do not follow one another"), ("bytes", "do not add up")):
+        edited = index.copy()
+        edited[change][3] += 1
+        path.write_bytes(whole[: -index.nbytes] + edited.tobytes())
+        with pytest.raises(GPTError, match=message):
+            Dataset.open(packed)
+    place = 256 + 2 * (int(index["length"][0]) + 1)
+    path.write_bytes(whole[:place] + b"\x07\x00" + whole[place + 2 :])
+    with pytest.raises(GPTError, match="does not end in eos"):
+        Dataset.open(packed)
+
+
+def test_a_token_beyond_the_vocabulary_is_refused_when_it_is_read(packed):
+    path = packed / "val-00000.shard"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:260] + VOCAB.to_bytes(2, "little") + whole[262:])
+    with pytest.raises(GPTError, match="over vocab_size"):
+        Dataset.open(packed).sequences("val", [0])

@@ -1,0 +1,59 @@
+"""Gradients written out must be those of the functions that they stand for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gpt.config import ModelConfig
+from gpt.model import cpu_kernels
+from gpt.model.positions import rotations
+from gpt.model.transformer import GPT
+from gpt.trainer.muon import NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, orthogonalize
+
+
+def test_their_gradients_are_those_that_differences_give():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(8, dtype=torch.float64, requires_grad=True)
+    cos_TD, sin_TD = (table.double() for table in rotations(5, 8))
+    assert torch.autograd.gradcheck(lambda x, weight: cpu_kernels.RMSNorm.apply(x, weight, 1e-6), (x, weight))
+    assert torch.autograd.gradcheck(lambda x: cpu_kernels.SquaredReLU.apply(x + 0), (x,))
+    assert torch.autograd.gradcheck(lambda x: cpu_kernels.Rotation.apply(x, cos_TD, sin_TD), (x,))
+
+
+def test_a_norm_of_nothing_but_zeros_has_a_finite_gradient():
+    x = torch.zeros(2, 8, requires_grad=True)
+    cpu_kernels.RMSNorm.apply(x, torch.ones(8), 1e-6).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_model_has_the_loss_and_gradients_of_the_composed_functions(monkeypatch, recompute):
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(vocab_size=50, block_size=16, n_layer=2, n_embd=32, n_head=2, zero_init=False))
+    model.recompute = recompute
+    ids_BT, targets_BT = torch.randint(50, (2, 4, 16))
+    found = []
+    for by_its_own in (cpu_kernels.applies, lambda x: False):
+        monkeypatch.setattr(cpu_kernels, "applies", by_its_own)
+        model.zero_grad()
+        loss = model.loss(ids_BT, targets_BT)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for ours, composed in zip(*found, strict=True):
+        torch.testing.assert_close(ours, composed, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("worst", [1.0, 1e-3, 1e-6])
+def test_the_iteration_on_gram_matrices_is_the_plain_one(worst):
+    """worst: the smallest singular value, the largest being one."""
+    torch.manual_seed(0)
+    u, v = torch.linalg.qr(torch.randn(3, 32, 32))[0], torch.linalg.qr(torch.randn(3, 96, 32))[0].mT
+    x = u @ torch.diag_embed(torch.logspace(0, float(torch.tensor(worst).log10()), 32).expand(3, 32)) @ v
+    a, b, c = NEWTON_SCHULZ
+    plain = x.double() / x.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = plain @ plain.mT
+        plain = a * plain + (b * gram + c * gram @ gram) @ plain
+    assert F.mse_loss(orthogonalize(x).double(), plain) < 1e-9
+    assert F.mse_loss(orthogonalize(x.mT).double(), plain.mT) < 1e-9

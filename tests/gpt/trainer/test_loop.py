@@ -1,0 +1,610 @@
+"""A run, and the same run cut off in every way, must end in the same bytes."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from gpt import GPTError, checkpoint
+from gpt.checkpoint import load_model
+from gpt.config import Runtime
+from gpt.data.dataset import Dataset
+from gpt.evaluation.score import evaluate
+from gpt.machine.device import prepare
+from gpt.machine.fit import kept_bytes
+from gpt.model.transformer import GPT
+from gpt.trainer.__main__ import main
+from gpt.trainer.budget import revised
+from gpt.trainer.loop import train
+from gpt.trainer.optimizers import learning_rate
+from gpt.trainer.stability import Watch
+from gpt.trainer.update import Learner, micro_steps
+from tests.gpt.conftest import pack, poisoned
+
+RUNTIME = Runtime(device="cpu", threads=1, log_every=3)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Everything that must be the same, by relative path."""
+    every = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in every if path.relative_to(out).parts[0] != "log"}
+
+
+def lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def whole(packed, tmp_path, shape, schedule):
+    """A run that nobody disturbed."""
+    train(packed, tmp_path / "whole", shape, schedule, RUNTIME)
+    return tmp_path / "whole"
+
+
+def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
+    steps, evaluations = [], []
+
+    def on_evaluation(step, metrics, folder, best):
+        _, metadata = load_model(folder)
+        assert (metadata["step"], metadata["val/bpb"]) == (step, metrics["val/bpb"])
+        evaluations.append((step, metrics, best))
+
+    out = tmp_path / "out"
+    result = train(packed, out, shape, schedule, RUNTIME, lambda step, m: steps.append((step, m)), on_evaluation)
+    assert [step for step, _ in steps] == [1, 3, 6, 9, 12, 15, 18, 21, 24]
+    names = ("loss", "lr", "grad_norm", "epoch", "tokens_per_second", "mfu", "progress", "eta_seconds")
+    assert all(set(metrics) == {f"train/{name}" for name in names} for _, metrics in steps)
+    assert 0 < steps[-1][1]["train/mfu"] < 1
+    assert steps[3][1]["train/progress"] == 9 / 24
+    assert steps[0][1]["train/eta_seconds"] > steps[-1][1]["train/eta_seconds"] == 0
+    assert [step for step, _, _ in evaluations] == [8, 16, 24]
+    written = json.loads((out / "evaluations.json").read_text())
+    assert [(e["step"], e["bpb"]) for e in written] == [(step, m["val/bpb"]) for step, m, _ in evaluations]
+    assert written == result.evaluations
+    best = min(written, key=lambda e: e["bpb"])
+    assert (result.step, result.bits_per_byte, result.loss) == (best["step"], best["bpb"], best["loss"])
+    model, metadata = load_model(result.model)
+    assert evaluate(model, Dataset.open(packed), batch_size=4).bits_per_byte == pytest.approx(best["bpb"], rel=1e-9)
+    assert metadata["tokenizer_fingerprint"] == "rule of three"
+    assert (result.steps, result.stopped_early, result.skipped) == (24, False, [])
+    assert result.tokens == 24 * 4 * 16
+    assert written[-1]["loss"] < written[0]["loss"] < 3.5
+    assert not (out / "state").exists()
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {f"step-{s:06d}" for s in {24, best["step"]}}
+    logged = lines(out)
+    assert [e["step"] for e in logged if "train/loss" in e] == [step for step, _ in steps]
+    assert [e["step"] for e in logged if "val/bpb" in e] == [8, 16, 24]
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_finished_one_is_left_alone(whole, packed, tmp_path, shape, schedule):
+    train(packed, tmp_path / "again", shape, schedule, dataclasses.replace(RUNTIME, log_every=1))
+    assert files(whole) == files(tmp_path / "again")
+    result = train(packed, whole, shape, schedule, RUNTIME, on_step=lambda *_: pytest.fail("trained again"))
+    assert result.resumed_from == 24
+    train(packed, tmp_path / "other", shape, dataclasses.replace(schedule, seed=2), RUNTIME)
+    assert files(whole)["model/model.safetensors"] != files(tmp_path / "other")["model/model.safetensors"]
+
+
+# Forks, so that torch is imported once: each child trains and kills itself at its n-th write to disk.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from gpt import checkpoint
+from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.model import GPT
+from gpt.trainer import train
+from tests.gpt.conftest import poisoned
+
+data, out, model, config, stride = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:6])
+GPT.loss = poisoned(data, config, eval(sys.argv[6], {"nan": float("nan")}))
+flush, rmtree, events = checkpoint._flush, checkpoint.shutil.rmtree, 0
+
+def event(kill_at):
+    global events
+    events += 1
+    if events == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def child(out, kill_at):
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1]
+    try:
+        checkpoint._flush = lambda path: (flush(path), event(kill_at))
+        checkpoint.shutil.rmtree = lambda *a, **k: (rmtree(*a, **k), event(kill_at))
+        runtime = Runtime(device="cpu", threads=1, log_every=3, micro_batch_size=2)
+        train(data, out, model, config, runtime, lambda *_: event(kill_at))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+kill_at = 1
+while child(out / str(kill_at), kill_at):
+    assert child(out / str(kill_at), kill_at + 7) in (0, signal.SIGKILL)  # and once more, on the way
+    assert child(out / str(kill_at), 0) == 0
+    kill_at += stride
+"""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, schedule, monkeypatch):
+    """With all that has a state: both optimizers, an average of the weights, a spike, an early stop."""
+    config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1, momentum_warmup_steps=9)
+    whole, runs = tmp_path / "whole", tmp_path / "runs"
+    factors = {20: math.nan} | dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
+    result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
+    assert result.skipped == list(range(12, 21))
+    assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
+    subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
+    expected, disturbed = files(whole), list(runs.iterdir())
+    assert len(disturbed) > 3
+    for out in disturbed:
+        assert files(out) == expected, out.name
+        assert [(e["step"], e.get("train/loss")) for e in lines(out)] == [
+            (e["step"], e.get("train/loss")) for e in lines(whole)
+        ], out.name
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.trainer import train
+data, out, model, config = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:5])
+number = getattr(signal, sys.argv[5])
+train(data, out, model, config, Runtime(device="cpu", threads=1, log_every=1),
+      lambda step, _: step == 11 and os.kill(os.getpid(), number))
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_process_as_it_would_have_with_the_state_saved(whole, packed, tmp_path, shape, schedule):
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-c", INTERRUPTED, packed, out, repr(shape), repr(schedule), "SIGTERM"]
+    done = subprocess.run([str(argument) for argument in arguments], check=False, timeout=120)
+    assert done.returncode == -signal.SIGTERM
+    assert "step-000011" in {path.name for path in (out / "state").iterdir()}
+    assert train(packed, out, shape, schedule, RUNTIME).resumed_from == 11
+    assert files(out) == files(whole)
+
+
+@pytest.mark.parametrize("where", ["step", "evaluation"])
+def test_ctrl_c_reaches_the_caller_after_the_state_is_saved(
+    whole, packed, tmp_path, shape, schedule, where, monkeypatch
+):
+    out = tmp_path / "out"
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press(step, *_):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    if where == "evaluation":  # the signal comes in the midst of scoring: val is left for later
+        monkeypatch.setattr("gpt.trainer.update.evaluate", lambda *a, **k: (press(8), evaluate(*a, **k))[1])
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press if where == "step" else None
+        )
+    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.undo()
+    result = train(packed, out, shape, schedule, RUNTIME)
+    assert result.resumed_from == 8
+    assert files(out) == files(whole)
+    assert [e["step"] for e in lines(out) if "val/bpb" in e] == [8, 16, 24]
+
+
+def test_a_caller_that_swallows_the_signal_is_left_by_system_exit(packed, tmp_path, shape, schedule):
+    heard = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with pytest.raises(SystemExit) as caught:
+            train(packed, tmp_path / "out", shape, schedule, RUNTIME, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert heard == [signal.SIGTERM]
+    assert caught.value.code == 143
+
+
+def test_a_signal_before_the_first_step_leaves_a_fresh_start(whole, packed, tmp_path, shape, schedule, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr("gpt.trainer.loop.prepare", lambda r: (os.kill(os.getpid(), signal.SIGINT), prepare(r))[1])
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, RUNTIME)
+    monkeypatch.undo()
+    assert train(packed, out, shape, schedule, RUNTIME).resumed_from == 0
+    assert files(out) == files(whole)
+
+
+def test_bfloat16_comes_close(whole, packed, tmp_path, shape, schedule):
+    result = train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, dtype="bfloat16"))
+    exact = json.loads((whole / "evaluations.json").read_text())
+    assert result.evaluations != exact
+    assert result.evaluations[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.02)
+
+
+def test_a_folder_of_another_run_is_refused(packed, tmp_path, shape, schedule):
+    class Stop(Exception):
+        pass
+
+    def stop(step, *_):
+        if step == 9:
+            raise Stop
+
+    out, other = tmp_path / "out", dataclasses.replace(schedule, lr=0.5)
+    with pytest.raises(Stop):
+        train(packed, out, shape, schedule, RUNTIME, stop)
+    with pytest.raises(GPTError, match=r"state.*lr \(0\.003, now 0\.5\)"):
+        train(packed, out, shape, other, RUNTIME)
+    pack(tmp_path / "more", n_train=61)
+    with pytest.raises(GPTError, match="differs in the data"):
+        train(tmp_path / "more", out, shape, schedule, RUNTIME)
+    train(packed, out, shape, schedule, RUNTIME)
+    with pytest.raises(GPTError, match=r"out/model.*lr"):
+        train(packed, out, shape, other, RUNTIME)
+
+
+def test_a_damaged_state_is_named_and_the_one_before_serves(whole, packed, tmp_path, shape, schedule):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, RUNTIME, lambda step, _: step == 18 and os.kill(os.getpid(), signal.SIGINT))
+    latest = out / "state" / "step-000018"
+    weights = latest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(GPTError, match=r"step-000018/model\.safetensors is cut"):
+        train(packed, out, shape, schedule, RUNTIME)
+    (latest / "config.json").unlink()  # now it is half a folder
+    assert train(packed, out, shape, schedule, RUNTIME).resumed_from == 16
+    assert files(out) == files(whole)
+
+
+@pytest.mark.parametrize(("name", "value"), [("vocab_size", 33), ("block_size", 8)])
+def test_a_model_that_does_not_fit_the_data_is_refused(packed, tmp_path, shape, schedule, name, value):
+    with pytest.raises(GPTError, match=f"{name} is {value}"):
+        train(packed, tmp_path / "out", dataclasses.replace(shape, **{name: value}), schedule, RUNTIME)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_not_finite_is_survived_once(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {17: math.nan}))
+    result = train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    assert "at step 18 the loss is not a finite number: back to step 8" in caplog.text
+    assert result.skipped == list(range(9, 18))
+    assert result.tokens == (24 - 9) * 4 * 16
+    assert result.evaluations[-1]["loss"] < 3.5
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped"] == result.skipped
+    # Where it went back to is of no account: here to the very start.
+    monkeypatch.setattr(checkpoint, "steps_in", lambda root: [])
+    rarely = dataclasses.replace(schedule, checkpoint_every=1000)
+    train(packed, tmp_path / "rarely", shape, rarely, dataclasses.replace(RUNTIME, log_every=7))
+    assert "back to step 0" in caplog.text
+    assert files(tmp_path / "rarely") == files(tmp_path / "out")
+    # The weights are those of a run in which these steps change nothing.
+    monkeypatch.undo()
+    plain = Learner.update
+    nothing = (torch.tensor(3.0), torch.tensor(1.0))
+    monkeypatch.setattr(Learner, "update", lambda self, step: nothing if 9 <= step < 18 else plain(self, step))
+    train(packed, tmp_path / "without", shape, schedule, RUNTIME)
+    name = "checkpoints/step-000024/model.safetensors"
+    assert files(tmp_path / "without")[name] == files(tmp_path / "out")[name]
+
+
+def test_the_weights_that_an_earlier_state_calls_the_best_are_there_to_go_back_to(
+    packed, tmp_path, shape, schedule, monkeypatch
+):
+    bpb, plain = (
+        iter([2.0, 1.0, 3.0, 3.0]),
+        Learner.evaluate,
+    )  # after 8 and 16 steps, and from step 12 on again 16 and 24
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
+    result = train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, checkpoint_every=12), RUNTIME)
+    assert [(e["step"], round(e["bpb"], 9)) for e in result.evaluations] == [(8, 2), (16, 3), (24, 3)]
+    assert load_model(result.model)[1]["step"] == result.step == 8
+    assert [e["step"] for e in lines(tmp_path / "out") if "val/bpb" in e] == [8, 16, 24]
+
+
+def test_a_state_knows_the_losses_so_far(packed, tmp_path, shape, schedule):
+    seen, out = [], tmp_path / "out"
+
+    def press(step, metrics):
+        seen.append(metrics["train/loss"])
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, out, shape, schedule, dataclasses.replace(RUNTIME, log_every=1), press)
+    assert checkpoint.read_progress(out / "state" / "step-000007")[1]["losses"] == seen
+    assert len(seen) == 7
+
+
+def test_training_that_diverges_again_is_given_up_with_the_mend(packed, tmp_path, shape, schedule, monkeypatch):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
+    with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
+        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+
+
+def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
+    generator = np.random.default_rng(0)
+    losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
+    losses[150] += 4
+    for jump, expected in ((0.0, None), (2.0, 202)):
+        watch, verdicts = Watch(), []
+        for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
+            watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+            if step % 40 == 39 and not verdicts:
+                verdicts += filter(None, [watch.first_bad()])
+        assert [step for step, _ in verdicts] == ([expected] if expected else [])
+    first, second = Watch(), None
+    for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
+        watch = second or first
+        watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+        if step == 200:
+            assert watch.first_bad() is None
+            second = Watch(json.loads(json.dumps(first.losses())))
+    assert second.first_bad()[0] == 202
+    watch = Watch()
+    watch.note(0, torch.tensor(2.0), torch.tensor(math.nan))
+    assert watch.first_bad() == (0, "the gradient norm is not a finite number")
+
+
+def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
+    bpb = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    plain = Learner.evaluate
+
+    def scored(self, on_batch):
+        score = plain(self, on_batch)
+        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+
+    monkeypatch.setattr(Learner, "evaluate", scored)
+    config = dataclasses.replace(schedule, eval_every=3, patience=2)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (result.step, result.steps, result.stopped_early) == (6, 12, True)
+    assert result.tokens == 12 * 4 * 16
+    assert load_model(result.model)[1]["step"] == 6
+    monkeypatch.undo()
+    again = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (again.stopped_early, again.resumed_from) == (True, 12)
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_path, shape, schedule, monkeypatch):
+    config = dataclasses.replace(schedule, ema=0.9)
+    seen, plain = [], Learner.update
+
+    def update(self, step):
+        metrics = plain(self, step)
+        seen.append([p.detach().clone() for p in self.model.parameters()])
+        return metrics
+
+    monkeypatch.setattr(Learner, "update", update)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    torch.manual_seed(config.seed)
+    expected = list(GPT(shape).parameters())
+    with torch.no_grad():
+        for n, weights in enumerate(seen, 1):
+            decay = min(0.9, (1 + n) / (10 + n))
+            expected = [decay * a + (1 - decay) * w for a, w in zip(expected, weights, strict=True)]
+    kept, _ = load_model(tmp_path / "out" / "checkpoints" / "step-000024")
+    for mine, theirs in zip(kept.parameters(), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    score = evaluate(kept, Dataset.open(packed), batch_size=4)
+    assert score.bits_per_byte == pytest.approx(result.evaluations[-1]["bpb"], rel=1e-9)
+    monkeypatch.undo()
+    train(packed, tmp_path / "none", shape, schedule, RUNTIME)
+    assert seen[-1][0].equal(load_model(tmp_path / "none" / "checkpoints" / "step-000024")[0].tokens.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gradients_gathered_in_parts_are_those_of_the_whole_batch(packed, tmp_path, shape, schedule, optimizer):
+    """Also with the corpus's last, padded sequence in it, so that parts have different numbers of targets."""
+    shape = dataclasses.replace(shape, dropout=0.0)
+    config = dataclasses.replace(schedule, optimizer=optimizer, batch_size=12, steps=15)
+    n = Dataset.open(packed).n_sequences()
+    assert config.steps * config.batch_size > 2 * n
+    metrics = {rows: [] for rows in (0, 5, 1)}
+    for rows, seen in metrics.items():
+        runtime = dataclasses.replace(RUNTIME, micro_batch_size=rows, log_every=1)
+        train(packed, tmp_path / str(rows), shape, config, runtime, lambda step, m, seen=seen: seen.append(m))
+    for rows in (5, 1):
+        for mine, whole in zip(metrics[rows], metrics[0], strict=True):
+            assert mine["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
+            assert mine["train/grad_norm"] == pytest.approx(whole["train/grad_norm"], rel=1e-2)
+        mine, whole = (load_model(tmp_path / str(r) / "model")[0].tokens.weight for r in (rows, 0))
+        torch.testing.assert_close(mine, whole, rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_is_cut_into_the_fewest_equal_parts():
+    cases = {(12, 1, 0): 1, (12, 1, 5): 3, (12, 1, 12): 1, (12, 2, 4): 2, (7, 1, 3): 7, (12, 3, 99): 1}
+    assert {case: micro_steps(*case) for case in cases} == cases
+    with pytest.raises(GPTError, match="batch_size 10 cannot be shared equally by 4"):
+        micro_steps(10, 4, 0)
+
+
+def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path, shape, schedule, caplog):
+    caplog.set_level("INFO")
+    config = dataclasses.replace(schedule, minutes=0.05, warmup_steps=2000, eval_every=40, checkpoint_every=1000)
+
+    def stop(step, *_):
+        if step == 4:  # a busy machine has been seen to fit 30
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
+    result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
+    assert result.resumed_from == 4
+    assert "steps fit into 0.05 minutes" in caplog.text
+    assert result.evaluations[-1]["step"] == result.steps
+    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
+    train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
+    assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
+
+
+def test_a_run_ends_within_its_minutes(packed, tmp_path, shape, schedule, monkeypatch):
+    """By a clock on which an update takes 20 ms and an evaluation 100 ms, whatever else the machine does."""
+    now, real_update = 0.0, Learner.update
+
+    def timed_update(learner, step):
+        nonlocal now
+        now += 0.02
+        return real_update(learner, step)
+
+    def timed_evaluate(model, data, split, rows, device, dtype, on_batch):
+        def after_each(done, total):
+            nonlocal now
+            now += 0.1 * min(rows, total) / total
+            on_batch(done, total)
+
+        return evaluate(model, data, split, rows, device, dtype, after_each)
+
+    for module in ("budget", "loop", "metrics"):
+        monkeypatch.setattr(f"gpt.trainer.{module}.time", types.SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(Learner, "update", timed_update)
+    monkeypatch.setattr("gpt.trainer.update.evaluate", timed_evaluate)
+    config = dataclasses.replace(schedule, minutes=0.05, eval_every=40, checkpoint_every=1000)
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert 2.4 < now <= 3.0
+    assert result.steps > 100
+
+
+def test_a_wrong_first_guess_of_the_steps_is_set_right_while_the_rates_are_flat(
+    packed, tmp_path, shape, schedule, monkeypatch
+):
+    config = dataclasses.replace(schedule, minutes=0.02, eval_every=50, cooldown=0.5, ema=0.9)
+    monkeypatch.setattr("gpt.trainer.loop.steps_that_fit", lambda *_: (1000, 0.02))
+    rates = {}
+    runtime = dataclasses.replace(RUNTIME, log_every=1)
+    result = train(packed, tmp_path / "out", shape, config, runtime, lambda n, m: rates.update({n: m["train/lr"]}))
+    assert 500 <= result.steps < 900
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == result.steps
+    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps)
+    assert rates == {step: learning_rate(step - 1, fixed) for step in range(1, result.steps + 1)}
+    assert revised(dataclasses.replace(fixed, minutes=1.0), 100, 0.08, 1.0, elapsed=20.0) == 100 + 330
+
+
+def test_a_cosine_has_its_number_of_steps_from_the_start(packed, tmp_path, shape, schedule, caplog):
+    caplog.set_level("INFO")
+    config = dataclasses.replace(schedule, minutes=0.02, schedule="cosine")
+    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert f"{result.steps} steps fit into 0.02 minutes" in caplog.text
+
+
+def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
+    with pytest.raises(GPTError, match=r"minutes 0.0001 are too short.*set minutes to at least 0\.\d"):
+        train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, minutes=0.0001), RUNTIME)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_largest_that_can(packed, tmp_path, shape, schedule, monkeypatch):
+    torch.manual_seed(0)
+    model = GPT(shape)
+    machine = prepare(RUNTIME)
+    each = kept_bytes(model, machine)
+    T, C, V, n_layer = 16, 16, 32, 2
+    assert T * (n_layer * 20 * C + V) * 4 < each < T * (n_layer * 60 * C + 4 * V) * 4
+    free = 3 * 4 * model.n_parameters + 3 * each
+    monkeypatch.setattr("gpt.machine.fit.free_bytes", lambda _: free)
+    with pytest.raises(GPTError, match=r"a batch of 4 sequences does not fit cpu.*at most 3 can fit.*micro_batch_size"):
+        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, micro_batch_size=3))
+    free = 100
+    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
+        train(packed, tmp_path / "small", shape, schedule, RUNTIME)
+
+
+def test_memory_that_runs_out_is_told_with_the_largest_batch_that_fits(packed, tmp_path, shape, schedule, monkeypatch):
+    plain, tried = GPT.loss, []
+
+    def loss(self, ids_BT, *arguments):
+        tried.append(len(ids_BT))
+        if len(ids_BT) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, ids_BT, *arguments)
+
+    monkeypatch.setattr(GPT, "loss", loss)
+    config = dataclasses.replace(schedule, batch_size=16)
+    with pytest.raises(
+        GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
+    ):
+        train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert tried == [1, 16, 8, 4, 2]
+
+
+def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
+    whole, packed, tmp_path, shape, schedule, monkeypatch, caplog
+):
+    def compiled(module, **_):
+        def call(*_):
+            raise RuntimeError("Failed to find C compiler.\nlong story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, compile="on"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch.compile does not work here, so the training goes on without it (Failed to find C compiler.)"
+    ]
+    assert files(tmp_path / "out") == files(whole)
+
+
+def test_compiled_training_comes_close_in_one_graph(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    """By the compiler's front end alone: generating C++ would take a minute."""
+    shape = dataclasses.replace(shape, n_layer=1, dropout=0.0)
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    losses = {}
+    for how in ("off", "on"):
+        runtime = dataclasses.replace(RUNTIME, compile=how, micro_batch_size=2)
+        losses[how] = train(packed, tmp_path / how, shape, schedule, runtime).evaluations
+    assert not [record for record in caplog.records if record.name.startswith("gpt")]
+    assert counter.frame_count == 1
+    for mine, theirs in zip(losses["on"], losses["off"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
+    with pytest.raises(GPTError, match="cuda:99"):
+        train(packed, tmp_path / "out", shape, schedule, Runtime(device="cuda:99"))
+
+
+def test_from_the_command_line(packed, tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text(
+        '[model]\npreset = "classic-nano"\nn_layer = 1\nn_head = 2\nn_embd = 16\n'
+        '[train]\nsteps = 4\noptimizer = "adamw"\n[runtime]\ndevice = "cpu"\nlog_every = 2\n'
+    )
+    arguments = ["--data", str(packed), "--config", str(config), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "step      4  loss" in said
+    assert "0:00 left" in said
+    assert "bits per byte at step 4 of 4" in said
+    assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
+    for text, message in [
+        ("[train]\nstepps = 3\n", "did you mean 'steps'"),
+        ("[training]\n", "sections are model, train and runtime"),
+        ("[model]\npreset = 'nano'\n", "known are"),
+        ("[model\n", "cannot be read"),
+        ("[model]\nblock_size = 8\n", "block_size is 8"),
+    ]:
+        config.write_text(text)
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
