@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import scale
 from gpt.config import ModelConfig, preset
-from gpt.machine.device import PEAK_FLOPS
+from gpt.machine.hardware import PEAK_FLOPS
 from gpt.model.transformer import GPT
 from tests.conftest import ROOT
 

@@ -22,7 +22,7 @@ from flows.store.artifacts import Store, differences, git_state, package_version
 from flows.tracking import run as tracking
 from gpt import GPTError
 from gpt.config import Runtime
-from gpt.machine.sizing import usable_cores
+from gpt.machine.hardware import usable_cores
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
 # The packages that decide what a stage writes; another version of another one changes nothing.

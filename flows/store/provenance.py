@@ -15,7 +15,7 @@ from pathlib import Path
 from data_contracts.sources.https import public
 from flows.recipe import Recipe
 from gpt.config import Runtime
-from gpt.machine.sizing import usable_cores
+from gpt.machine.hardware import usable_cores
 
 DECIDING = ("python", "torch", "numpy", "sentencepiece", "polars")  # what numbers depend on: also tags of the run
 

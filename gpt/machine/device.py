@@ -1,4 +1,4 @@
-"""The machine: which device, which dtype, how many threads, and how fast it could be at best."""
+"""The device to compute on: its dtype, threads and peak speed."""
 
 import functools
 import os
@@ -10,13 +10,7 @@ import torch
 from gpt import GPTError
 from gpt.config import Runtime
 from gpt.machine import parallel
-from gpt.machine.sizing import usable_cores
-
-# Peak dense bfloat16 FLOP/s by what the device's name contains, from the makers' data sheets (without sparsity).
-PEAK_FLOPS = {
-    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
-    "A10G": 70e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
-}  # fmt: skip
+from gpt.machine.hardware import gpu_peak_flops, usable_cores
 
 
 @dataclass(frozen=True)
@@ -26,13 +20,13 @@ class Machine:
     device: torch.device
     dtype: torch.dtype
     peak_flops: float
-    """FLOP/s of matrix products in `dtype` at best: the maker's figure, or measured where it is not known."""
+    """Peak FLOP/s of matrix products in `dtype`: the maker's figure, or measured where it is not known."""
     compile: bool
     """Whether to torch.compile the training step."""
 
 
 def prepare(runtime: Runtime) -> Machine:
-    """Decide device, dtype and the rest, and set torch's global switches. Raises GPTError for a device that is not there."""
+    """Decide device, dtype and the rest, and set torch's global switches. Raises GPTError if the device does not exist."""
     torch.set_num_threads(runtime.threads or max(1, usable_cores() // parallel.launched_here()))
     device = _device(runtime)
     cuda = device.type == "cuda"
@@ -40,18 +34,17 @@ def prepare(runtime: Runtime) -> Machine:
     if runtime.dtype == "auto":
         bfloat16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    # What stays float32 on a GPU may use TF32; on a CPU the setting would trade bits for nothing.
+    # What stays float32 on a GPU may use TF32; on a CPU the setting would lose precision for no speed.
     torch.set_float32_matmul_precision("high" if cuda else "highest")
     if runtime.deterministic and cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(runtime.deterministic and cuda)
-    return Machine(
-        device, dtype, _peak_flops(device, dtype), runtime.compile == "on" or (runtime.compile == "auto" and cuda)
-    )
+    compiled = runtime.compile == "on" or (runtime.compile == "auto" and cuda)
+    return Machine(device, dtype, _peak_flops(device, dtype), compiled)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """A context in which matrix products are taken in `dtype`."""
+    """A context that computes matrix products in `dtype`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
@@ -66,24 +59,23 @@ def _device(runtime: Runtime) -> torch.device:
         raise GPTError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:<number>") from None
     if device.type == "cuda" and parallel.launched() > 1:
         device = torch.device("cuda", parallel.local_rank())  # one for each process
-    if (device.index or 0) >= available.get(device.type, 0):
-        raise GPTError(
-            f"device '{device}' is not here: {available.get(device.type, 0)} of that kind; use device auto or cpu"
-        )
+    n_available = available.get(device.type, 0)
+    if (device.index or 0) >= n_available:
+        raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
     return device
 
 
 def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     if device.type == "cuda" and dtype == torch.bfloat16:
-        name = torch.cuda.get_device_name(device)
-        if known := next((flops for part, flops in PEAK_FLOPS.items() if part in name), 0.0):
+        known = gpu_peak_flops(torch.cuda.get_device_name(device))
+        if known:
             return known
     return _measured_flops(device, dtype, torch.get_num_threads())
 
 
 @functools.cache
 def _measured_flops(device: torch.device, dtype: torch.dtype, _threads: int) -> float:
-    """FLOP/s of the fastest of some square matrix products: some 50 ms on a CPU core, once a process."""
+    """FLOP/s of the fastest of a few square matrix products: about 50 ms on a CPU core, once a process."""
     width, repeats = (768, 4) if device.type == "cpu" else (8192, 6)
     a, b = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
     seconds = []

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, held back until the work at hand is safe and then passed on to whoever was listening before."""
+"""SIGINT and SIGTERM, held back until the work at hand is safe, and then passed on to the previous handler."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """What arrived so far: `signal` is its number, 0 for none."""
+    """The signal that has arrived: `signal` is its number, 0 for none."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -24,10 +24,10 @@ class Interruption:
 
 @contextmanager
 def held_back() -> Iterator[Interruption]:
-    """Note the first SIGINT or SIGTERM instead of acting on it; handlers are as before when the block ends.
+    """Note the first SIGINT or SIGTERM instead of acting on it; the handlers are restored when the block ends.
 
-    The same signal a second time acts at once: who presses Ctrl-C twice means it. Outside the main thread Python cannot set
-    handlers, and a signal that is ignored (nohup) stays ignored: then nothing is held back.
+    A second signal of the same kind acts at once: whoever presses Ctrl-C twice means it. Nothing is held back outside the main
+    thread, where Python cannot set handlers; a signal that is ignored (nohup) stays ignored.
     """
     interruption, previous = Interruption(), {}
 
@@ -38,7 +38,7 @@ def held_back() -> Iterator[Interruption]:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
-            if handler is not None and handler is not signal.SIG_IGN:  # None: set from C, it could not be put back
+            if handler is not None and handler is not signal.SIG_IGN:  # None: set from C, could not be restored
                 previous[number] = handler
                 signal.signal(number, note)
     try:

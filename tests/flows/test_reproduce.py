@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import progress
 from flows import recipe as recipes
 from flows.cli import app
-from gpt.machine.sizing import usable_cores
+from gpt.machine.hardware import usable_cores
 from tests.flows.cli.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 from tests.flows.conftest import TINY
 
