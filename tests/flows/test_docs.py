@@ -166,13 +166,15 @@ def end(servers: list[subprocess.Popen]) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_every_command_does_what_it_is_shown_for(document, reader, project):
+def test_every_command_does_what_it_is_shown_for(document, reader, project, prefect_server):
     found = commands(document)
     if not found:
         pytest.skip("no commands in it")
     ports = {port: str(free_port()) for port in ("4200", "5000", "5001")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    more = environment(project / ".gpt", HOME=str(reader), PATH=path, COLUMNS="200")
+    alone = environment(project / ".gpt", HOME=str(reader), PATH=path, COLUMNS="200")
+    served = alone | {"PREFECT_API_URL": prefect_server}  # so that no command waits for a temporary server of its own
+    more = served
     before, python, servers, wrong = "", "import mlflow\n", [], []
     try:
         for command in found:
@@ -187,6 +189,7 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
                 script = ["bash", "-c", before + asked]
             if command.startswith("gpt up"):
                 end(servers)  # gpt ui has its port
+                more = alone
             if re.search("|".join(SERVERS), command):
                 servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
                 port = re.search("|".join(ports.values()), asked)
@@ -197,6 +200,8 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project):
             if command == "gpt down":
                 before = ""  # the rest is not for the terminal that knows its servers
             done = subprocess.run(script, cwd=project, env=more, capture_output=True, text=True, timeout=600)
+            if command == "gpt down":
+                more = served
             if done.returncode:
                 wrong.append(f"{command}\n(run as: {asked})\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
                 print(wrong[-1], flush=True)
