@@ -21,7 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import plain as plain_python
-from data_contracts import card
+from data_contracts import facts
 from data_contracts.clean import shard
 from data_contracts.clean.change import Rules, text_rules
 from data_contracts.corpora import wiki
@@ -40,7 +40,11 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
 
 
 def ours(files: list[Path], out: Path, workers: int) -> None:
-    describe = partial(card.write, out, rules=RULES, about={"corpus": "wiki"})
+    from flows.pages.data_card import write_data_card  # the workers import this file again and draw nothing
+
+    def describe(sample: pl.DataFrame, counts: dict) -> None:
+        write_data_card(out / "card", facts.describe(out, sample, counts, RULES, {"corpus": "wiki"}))
+
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         shard.clean("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
 

@@ -33,11 +33,13 @@ from pydantic import Field  # noqa: E402
 
 from flows import UserError, progress  # noqa: E402
 from flows import recipe as recipes  # noqa: E402
-from flows.evaluation import comparison_page, scoring  # noqa: E402
+from flows.evaluation import scoring  # noqa: E402
 from flows.evaluation.scoring import BYTES, Entrant, Loaded, Text  # noqa: E402
 from flows.models.register import CHAMPION  # noqa: E402
+from flows.pages.comparison import short_names  # noqa: E402
+from flows.pages.comparison_page import comparison_note, write_comparison  # noqa: E402
+from flows.pages.render import card_markdown  # noqa: E402
 from flows.server import dead_runs  # noqa: E402
-from flows.stages.run_stage import card_markdown  # noqa: E402
 from flows.store.artifacts import Store  # noqa: E402
 from flows.store.locks import in_use  # noqa: E402
 from flows.tracking import run as tracking  # noqa: E402
@@ -74,7 +76,7 @@ def compare(
         result["notes"] = notes + result["notes"]
         result |= {"mlflow_run": run_id, "mlflow_url": url}
         with TemporaryDirectory() as folder:
-            comparison_page.publish(Path(folder), result)
+            write_comparison(Path(folder), result)
             try:
                 _to_mlflow(client, run_id, result, Path(folder))
             except (MlflowException, OSError) as error:  # the figures are there all the same
@@ -264,7 +266,7 @@ def _run() -> Iterator[tuple[mlflow.MlflowClient, str, str]]:
 
 def _to_mlflow(client: mlflow.MlflowClient, run_id: str, result: dict, folder: Path) -> None:
     """Metrics by corpus, so that one comparison can be set beside another; the page with its heat map; tables."""
-    names, now = comparison_page.short_names(result), int(time.time() * 1000)
+    names, now = short_names(result), int(time.time() * 1000)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
     values |= {
         f"{name}/{names[model['model']]}": model[name]
@@ -275,7 +277,7 @@ def _to_mlflow(client: mlflow.MlflowClient, run_id: str, result: dict, folder: P
     metrics = [Metric(re.sub(r"[^\w./ -]", "-", name), float(value), now, 0) for name, value in values.items()]
     listed = {"models": [m["model"] for m in result["models"]], "corpora": [c["corpus"] for c in result["corpora"]]}
     params = [Param(name, ", ".join(each)[:6000]) for name, each in listed.items()]
-    client.log_batch(run_id, metrics, params, [RunTag("mlflow.note.content", comparison_page.note(result))])
+    client.log_batch(run_id, metrics, params, [RunTag("mlflow.note.content", comparison_note(result))])
     client.log_artifacts(run_id, str(folder), "comparison")
     answers = [
         {"prompt": prompt} | {a["model"]: a["text"] for a in result["answers"] if a["prompt"] == prompt}

@@ -29,13 +29,13 @@ from data_contracts.clean import laws, near_duplicates
 from data_contracts.clean.change import DROP_RULES, OTHER_REASONS, Rules
 from data_contracts.clean.judge import apply, identify, judge, key
 from data_contracts.contracts import Documents, Rejects, check
-from data_contracts.samples import CUT
 from data_contracts.sources import files
 from data_contracts.sources.disk import bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
 NEEDED = 1.4  # times the raw bytes on disk, while it works: texts as they are, and then zstd
 SAMPLED = 4000  # texts, over all shards, that the data card looks at
+SAMPLE_CHARS = 3000  # of each: a sampled text of this length is the beginning of a longer one
 # Fixed, so that the bytes of a file depend on its rows alone.
 PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 50_000}
 
@@ -156,7 +156,7 @@ def clean_shard(shard: Shard) -> dict:
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     _write(keys, shard.path("keys"))
     few = rejected.group_by("reason", maintain_order=True).head(3).select("text", "source_file", "source_row", "reason")
-    sample = pl.concat([sample, few], how="diagonal").with_columns(pl.col("before", "text").str.slice(0, CUT))
+    sample = pl.concat([sample, few], how="diagonal").with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS))
     _write(sample, shard.path("sample"))
     figures = {
         "rows": rows,

@@ -331,7 +331,7 @@ def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
 
 def _explain(facts: dict) -> None:
     """The data card, on the terminal."""
-    from data_contracts.pages import plain
+    from flows.pages.render import plain
 
     for title, name in (
         ("What became of the texts", "funnel"),

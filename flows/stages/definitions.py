@@ -71,11 +71,16 @@ def download(job: Job) -> dict:
 
 
 def clean(job: Job) -> dict:
-    from data_contracts import card
+    from data_contracts import facts
     from data_contracts.clean import shard
+    from flows.pages.data_card import write_data_card
     from flows.stages.workers import spread
 
     reader, rules = reader_of(job.recipe), job.recipe.clean
+
+    def describe(sample, counts: dict) -> None:
+        write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _about(job)))
+
     with spread(job.recipe.workers) as fan_out:
         return shard.clean(
             reader,
@@ -84,13 +89,13 @@ def clean(job: Job) -> dict:
             rules,
             fan_out=fan_out,
             progress=job.report,
-            describe=lambda sample, figures: card.write(job.folder, sample, figures, rules, _about(job)),
+            describe=describe,
             **job.recipe.options,
         )
 
 
 def tokenize(job: Job) -> dict:
-    from flows.stages import cards
+    from flows.pages.tokenizer_card import write_tokenizer_card
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
@@ -104,12 +109,12 @@ def tokenize(job: Job) -> dict:
     }
     counts |= {"byte_fallback": round(facts["splits"][1]["byte_fallback"], 6)}
     (job.folder / "report.json").write_text(json.dumps(counts, indent=1) + "\n")
-    cards.tokenizer_card(job.folder, job.recipe.corpus, job.parameters["tokenizer"], counts, facts)
+    write_tokenizer_card(job.folder / "card", job.recipe.corpus, job.parameters["tokenizer"], counts, facts)
     return counts
 
 
 def pack(job: Job) -> dict:
-    from flows.stages import cards
+    from flows.pages.packing_report import write_packing_report
     from gpt.data import dataset
     from gpt.data.shards import Documents
     from gpt.evaluation import baselines, packing_report
@@ -149,7 +154,7 @@ def pack(job: Job) -> dict:
     } | compressed_bits_per_byte(read_texts(documents.folder, "val"))
     (job.folder / "baselines.json").write_text(json.dumps(bits, indent=1) + "\n")
     figures = packing_report.figures(packed)
-    cards.packing_report(job.folder, job.recipe.corpus, asdict(asked), figures, bits)
+    write_packing_report(job.folder / "card", job.recipe.corpus, asdict(asked), figures, bits)
     held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
     return counts | {
         "train_sequences": figures["splits"][0]["sequences"],

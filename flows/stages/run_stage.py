@@ -1,7 +1,5 @@
 """Run one stage through the store, and tell Prefect and MLflow of it: what every task of the flow does."""
 
-import re
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
@@ -17,6 +15,7 @@ from prefect.states import Completed
 from data_contracts import DataError
 from flows import progress
 from flows.home import GPU, shared_home
+from flows.pages.render import card_markdown
 from flows.recipe import Recipe
 from flows.stages.definitions import STAGES, Job
 from flows.store.artifacts import Artifact, Store
@@ -94,7 +93,7 @@ def _evaluation(recipe: Recipe, step: int, metrics: dict[str, float], folder: Pa
     tracker = tracking.current()
     tracker.evaluation(step, metrics, folder, best)
     with tracker.assessing():
-        assessment.writes(tracker, step, folder, recipe)
+        assessment.log_samples(tracker, step, folder, recipe)
 
 
 def _tell(create: Callable, key: str, **what: object) -> None:
@@ -102,16 +101,6 @@ def _tell(create: Callable, key: str, **what: object) -> None:
     if TaskRunContext.get():
         with suppress(Exception):
             create(key=key, **what)
-
-
-def card_markdown(folder: Path) -> str:
-    """A card with its figures inside, since Prefect's page has no files beside it."""
-    text = (folder / "card.md").read_text(encoding="utf-8")
-    return re.sub(
-        r"(?m)^(!\[[^\]\n]*\])\((\w+\.png)\)$",
-        lambda found: f"{found[1]}(data:image/png;base64,{b64encode((folder / found[2]).read_bytes()).decode()})",
-        text,
-    )
 
 
 def summary(artifact: Artifact) -> str:

@@ -220,10 +220,11 @@ def test_one_held_out_document_has_no_interval(home):
     result = flow.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.evaluation import comparison_page
+    from flows.pages.comparison_page import comparison_note
+    from flows.pages.heat_map import heat_map
 
-    assert comparison_page.heat_map(result)
-    assert "no interval" in str(comparison_page.sections(result))
+    assert heat_map(result)
+    assert "no interval" in comparison_note(result)
 
 
 def test_what_cannot_be_compared_is_said(home, tmp_path, monkeypatch):

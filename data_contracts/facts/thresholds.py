@@ -1,6 +1,6 @@
-"""Each measure beside its threshold: what there is, what is set, and what the published thresholds would turn away.
+"""Each measure beside its limits: its quantiles, the limits that are set, and what published limits would reject.
 
-The measures stand beside every text, kept or rejected, so all of this is read from columns of numbers; no text is looked at.
+The measures are columns of numbers beside every text, kept or rejected; no text is read here.
 """
 
 from collections.abc import Iterable
@@ -10,43 +10,43 @@ import polars as pl
 from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
 from data_contracts.clean.measures import COLUMNS, MEANINGS
 
-SHARES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
+QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
-def judged(documents: pl.LazyFrame, rejects: pl.LazyFrame) -> pl.LazyFrame:
-    """The measures of every text that has them, and why it was rejected ("": kept)."""
+def measured(documents: pl.LazyFrame, rejects: pl.LazyFrame) -> pl.LazyFrame:
+    """The measures of every text that has them, and why it was rejected ("": it was kept)."""
     kept = documents.select(*COLUMNS, reason=pl.lit(""))
     return pl.concat([kept, rejects.select(*COLUMNS, "reason")]).filter(pl.col("n_chars").is_not_null())
 
 
 def quantiles(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
-    """A row a measure: its quantiles over all judged texts, and the limits that the rules set."""
+    """One row per measure: its quantiles over all measured texts, and the limits that the rules set."""
     rows = []
     for name, what in MEANINGS.items():
-        column = texts.select(name).collect().to_series()  # one at a time, so that one is in memory
-        found = {label: _short(column.quantile(share, "nearest") or 0) for label, share in SHARES.items()}
-        known = [f"{side}_{name.removeprefix('n_')}" for side in ("min", "max")]
-        rows.append({"measure": name, **found, "limit": limits(known, rules), "what": what})
+        column = texts.select(name).collect().to_series()  # one column in memory at a time
+        found = {label: _short(column.quantile(share, "nearest") or 0) for label, share in QUANTILES.items()}
+        settings = [f"{side}_{name.removeprefix('n_')}" for side in ("min", "max")]
+        rows.append({"measure": name, **found, "limit": limits(settings, rules), "what": what})
     return rows
 
 
 def published(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
-    """A row a published threshold: how many texts it would turn away, set alone beside the rules as they are.
+    """One row per published limit: how many texts it would reject, if it alone were added to the rules that are set.
 
-    texts: as many as report.json would count: not those that an earlier rule turns away, but those that a later one does.
+    texts: as many as report.json would count: without those that an earlier rule rejects, with those that a later one does.
     kept_today: how many of them are documents now.
     """
     known = [rule for rule in DROP_RULES if rule.source]
     names = [rule.name for rule in DROP_RULES]
-    wanted = [pl.len().alias("all")]
+    counts = [pl.len().alias("all")]
     for rule in known:
         holds = rule.holds(PUBLISHED)
         reached = ~pl.col("reason").is_in(names[: names.index(rule.name)])
-        wanted += [
+        counts += [
             (holds & reached).sum().alias(rule.name),
             (holds & (pl.col("reason") == "")).sum().alias(f"{rule.name} kept"),
         ]
-    found = texts.select(wanted).collect().row(0, named=True)
+    found = texts.select(counts).collect().row(0, named=True)
     return [
         {
             "rule": rule.name,

@@ -1,6 +1,6 @@
-"""What a sample of texts shows: what the rules changed, characters, languages, words, and a few texts to look at.
+"""What a sample of texts shows: changes by the rules, characters, languages, words, and a few of the texts themselves.
 
-E-mail addresses and @names are veiled in whatever is shown, since they belong to people who were not asked.
+E-mail addresses and @names are masked in every text that is shown: they belong to people who did not agree to it.
 """
 
 import difflib
@@ -12,15 +12,16 @@ import polars as pl
 
 from data_contracts.clean.change import EMAIL, MENTION, Rules, TextRule
 from data_contracts.clean.language import language
-from data_contracts.pages import Parts
+from data_contracts.clean.shard import SAMPLE_CHARS
 
-KEPT, REJECTED, CHARS = 5, 3, 300  # texts to show; texts to show of each reason; characters of each
-LOOKED_AT = 1000  # characters of each text, for frequencies
-CUT = 3000  # a sampled text of so many characters is the beginning of a longer one
-AT_THE_END = ("duplicate", "near_duplicate")  # reasons that are only known when all shards are
+Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
 
-# The commonest English words, without those of one letter.
-STOP_WORDS = (
+SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
+COUNTED_CHARS = 1000  # of each text, for frequencies
+LATE_REASONS = ("duplicate", "near_duplicate")  # known only when all shards are cleaned
+
+# The commonest English words, without those of one letter: they say nothing about a corpus.
+COMMON_WORDS = (
     "about after all also an and any are as at be because been being but by can could did do does even for from get "
     "had has have he her him his how if in into is it its just like many me more most much my no not now of on one "
     "only or other our out over she should so some still such than that the their them then there these they this to "
@@ -29,15 +30,15 @@ STOP_WORDS = (
 
 
 def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], rules: Rules) -> list[dict]:
-    """A row a text rule that changed something: why, how many texts, and what it did to a short one of the sample."""
-    whole = before.filter(before.str.len_chars() < CUT)
+    """One row per text rule that changed something: why, how many texts, and an example from a short text of the sample."""
+    whole = before.filter(before.str.len_chars() < SAMPLE_CHARS)
     text = whole.gather_every(max(1, len(whole) // 1000)).rename("text")
     rows = []
     for rule in active:
         new = text.to_frame().select(rule.change(pl.col("text"), rules)).to_series() if len(text) else text
         both = pl.DataFrame({"old": text, "new": new}).filter(pl.col("old") != pl.col("new"))
-        size = pl.col("old").str.len_chars()  # a short text shows it best, but one of two words shows nothing
-        both = both.sort(size < 60, size, maintain_order=True).select(veiled("old", rules), veiled("new", rules))
+        size = pl.col("old").str.len_chars()  # a short text is the clearest example, but not one of two words
+        both = both.sort(size < 60, size, maintain_order=True).select(masked("old", rules), masked("new", rules))
         example = changes(*both.row(0), chars=120, around=True) if len(both) else []
         rows.append({"rule": rule.name, "texts": counts.get(rule.name, 0), "example": example, "why": rule.reason})
         text = new
@@ -45,34 +46,37 @@ def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], r
 
 
 def changes(old: str, new: str, *, chars: int, around: bool = False) -> Parts:
-    """What became of a text, word by word, about `chars` characters of it.
+    """The difference of two texts, word by word, about `chars` characters of it.
 
-    around: begin a little before the first difference, instead of at the beginning.
+    around: begin shortly before the first difference, instead of at the beginning.
     """
     first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     start = max(0, first - chars // 4) if around else 0
     words = [re.findall(r"\s+|\w+|[^\w\s]", text[start : start + 4 * chars]) for text in (old, new)]
     parts: Parts = [("same", "…")] if start else []
-    left = chars
+    remaining = chars
     for kind, a, b, c, d in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
         pieces = [("same", words[0][a:b])] if kind == "equal" else [("gone", words[0][a:b]), ("new", words[1][c:d])]
         for name, piece in pieces:
-            if text := "".join(piece)[: max(left, 0)]:
+            if text := "".join(piece)[: max(remaining, 0)]:
                 parts.append((name, visible(text, "\n" if name == "same" else "⏎")))
-                left -= len(text)
-    return [*parts, ("same", "…")] if left <= 0 else parts
+                remaining -= len(text)
+    return [*parts, ("same", "…")] if remaining <= 0 else parts
 
 
 def characters(texts: pl.Series) -> dict:
     """`frequent`: (character, group, share) of the commonest; `groups`: the share of each, and its commonest characters."""
-    counts = Counter("".join(texts.str.slice(0, LOOKED_AT)))
+    counts = Counter("".join(texts.str.slice(0, COUNTED_CHARS)))
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    total, groups, members = max(1, counts.total()), Counter(), {}
+    total = max(1, counts.total())
+    groups: Counter[str] = Counter()
+    members: dict[str, list[str]] = {}
     for char, count in ordered:
-        groups[kind := group(char)] += count
+        kind = character_group(char)
+        groups[kind] += count
         members.setdefault(kind, []).append(char)
     return {
-        "frequent": [(char, group(char), count / total) for char, count in ordered[:50]],
+        "frequent": [(char, character_group(char), count / total) for char, count in ordered[:50]],
         "groups": [
             {"group": kind, "share": count / total, "most_frequent": " ".join(members[kind][:12]).strip()}
             for kind, count in groups.most_common()
@@ -80,8 +84,8 @@ def characters(texts: pl.Series) -> dict:
     }
 
 
-def group(char: str) -> str:
-    """What kind of character it is; letters beyond ASCII by their script."""
+def character_group(char: str) -> str:
+    """White space, letters, digits, ...; letters beyond ASCII by their script."""
     kind = unicodedata.category(char)[0]
     if char.isspace():
         return "white space"
@@ -89,9 +93,8 @@ def group(char: str) -> str:
         return {"L": "letters", "N": "digits"}.get(kind, "punctuation")
     if kind == "L":  # GREEK SMALL LETTER ALPHA, CJK UNIFIED IDEOGRAPH-4E00
         return f"{re.split('[ -]', unicodedata.name(char, 'other'))[0].title()} letters beyond ASCII"
-    return {"M": "combining marks", "N": "numbers beyond ASCII", "P": "punctuation beyond ASCII", "S": "symbols"}.get(
-        kind, "other"
-    )
+    beyond = {"M": "combining marks", "N": "numbers beyond ASCII", "P": "punctuation beyond ASCII", "S": "symbols"}
+    return beyond.get(kind, "other")
 
 
 def languages(texts: pl.Series) -> list[dict]:
@@ -101,41 +104,47 @@ def languages(texts: pl.Series) -> list[dict]:
 
 
 def words(texts: pl.Series) -> list[tuple[str, int]]:
-    """The 40 most frequent, without STOP_WORDS, contractions and the masks of addresses."""
-    heads = texts.str.slice(0, LOOKED_AT).str.to_lowercase().str.replace_all("<(?:url|email|user)>", " ")
+    """The 40 most frequent, without COMMON_WORDS, contractions and the masks of addresses."""
+    heads = texts.str.slice(0, COUNTED_CHARS).str.to_lowercase().str.replace_all("<(?:url|email|user)>", " ")
     found = heads.str.extract_all(r"\p{L}[\p{L}'’]+").explode().drop_nulls()
-    counts = found.filter(~found.is_in(STOP_WORDS.split()) & ~found.str.contains("['’]")).value_counts().rows()
+    counts = found.filter(~found.is_in(COMMON_WORDS.split()) & ~found.str.contains("['’]")).value_counts().rows()
     return sorted(counts, key=lambda item: (-item[1], item[0]))[:40]
 
 
 def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
-    """A few texts and what cleaning did to them."""
-    few = drawn.sample(min(KEPT, drawn.height), seed=0)
-    columns = few.select("source_file", "source_row", veiled("before", rules), veiled("text", rules)).iter_rows()
-    return [{"place": f"{file} row {row}", "text": changes(old, new, chars=CHARS)} for file, row, old, new in columns]
+    """A few texts and how cleaning changed them."""
+    few = drawn.sample(min(SHOWN_KEPT, drawn.height), seed=0)
+    columns = few.select("source_file", "source_row", masked("before", rules), masked("text", rules)).iter_rows()
+    return [
+        {"place": f"{file} row {row}", "text": changes(old, new, chars=SHOWN_CHARS)} for file, row, old, new in columns
+    ]
 
 
 def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[dict]:
     """A few texts of each reason."""
     columns = ("reason", "source_file", "source_row", "text")
-    late = [rejects.filter(reason=name).select(columns).head(REJECTED).collect() for name in AT_THE_END]
+    late = [rejects.filter(reason=name).select(columns).head(SHOWN_REJECTED).collect() for name in LATE_REASONS]
     early = sample.filter(pl.col("reason").is_not_null()).select(columns).sample(fraction=1, shuffle=True, seed=0)
-    few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(REJECTED)
-    few = few.sort("reason", maintain_order=True).with_columns(veiled("text", rules))
+    few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(SHOWN_REJECTED)
+    few = few.sort("reason", maintain_order=True).with_columns(masked("text", rules))
     return [
-        {"reason": reason, "place": f"{file} row {row}", "text": visible(text[:CHARS]) + "…" * (len(text) > CHARS)}
+        {
+            "reason": reason,
+            "place": f"{file} row {row}",
+            "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS),
+        }
         for reason, file, row, text in few.iter_rows()
     ]
 
 
-def veiled(column: str, rules: Rules) -> pl.Expr:
-    """Without addresses; without @names too where the rules take them for people, and not for Python's decorators."""
+def masked(column: str, rules: Rules) -> pl.Expr:
+    """Without addresses. Without @names too, unless the rules keep mentions: then they may be Python's decorators."""
     text = pl.col(column).str.replace_all(EMAIL, "•••@•••")
     return text if rules.mentions == "keep" else text.str.replace_all(MENTION, "${1}@•••")
 
 
 def visible(text: str, line_end: str = "\n") -> str:
-    """What cannot be seen, as signs: often it is all that changed. A terminal is told nothing that it would obey."""
+    """Invisible characters as signs: often they are all that changed. No control sequence reaches a terminal."""
     return "".join(
         line_end if char == "\n" else char if char.isprintable() or char in "\t\u200d" else f"⟨U+{ord(char):04X}⟩"
         for char in text

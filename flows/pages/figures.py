@@ -1,0 +1,150 @@
+"""Figures, drawn without a screen. Equal numbers give equal bytes: no date, no random names."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import FuncFormatter
+
+from flows.pages.render import plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
+GROUPS = {"letters": BLUE, "white space": "#9aa5b1", "digits": "#3a9679", "punctuation": "#7b5ea7"}  # others: ORANGE
+STYLE = {
+    "svg.hashsalt": "data card",
+    "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+}
+WIDTH = 8.0  # inches
+
+
+class Drawing(NamedTuple):
+    name: str
+    """of its files, without .svg and .png"""
+    svg: str
+
+
+def draw(path: Path, figure: Callable[..., Figure], *values: object) -> Drawing:
+    """Write `figure(*values)` as `path`.svg and `path`.png."""
+    path.parent.mkdir(exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        drawn, text = figure(*values), io.StringIO()
+        drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        drawn.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    svg = text.getvalue()
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+    return Drawing(path.name, svg[svg.index("<svg") :])
+
+
+def canvas(height: float, *, left: float, right: float = 0.3, bottom: float = 0.1) -> tuple[Figure, Axes]:
+    """A figure with fixed margins, in inches: an automatic layout would take ten times as long."""
+    figure = Figure(figsize=(WIDTH, height))
+    box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + 0.1) / height)
+    return figure, figure.add_axes(box)
+
+
+def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
+    """steps: (reason, texts) in the order in which texts are rejected; the texts that remain after the last are kept."""
+    remaining = total = kept + sum(texts for _, texts in steps)
+    bars = [("all", 0, total, BLUE)]
+    for name, texts in steps:
+        remaining -= texts
+        bars.append((name, remaining, texts, ORANGE))
+    bars.append(("kept", 0, kept, BLUE))
+    figure, axes = canvas(0.5 + 0.28 * len(bars), left=1.3, right=1.4)
+    for place, (_, start, texts, color) in enumerate(bars):
+        axes.barh(place, total, color=PALE, height=0.7)
+        axes.barh(place, texts, left=start, color=color, height=0.7)
+        axes.text(total * 1.01, place, f"{texts:,} ({plain(texts / total)})", va="center", color=GREY)
+    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+    axes.set(xlim=(0, total), ylim=(len(bars) - 0.5, -0.5), xticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: str) -> Figure:
+    """Two histograms over a log scale. groups: by name, how many things by floor(per_ten * log10(length in units))."""
+    figure, axes = canvas(2.6, left=0.8, bottom=0.5)
+    places = [place for counts in groups.values() for place in counts]
+    bins = range(min(places), max(places) + 1)
+    edges = [10 ** (place / per_ten) for place in [*bins, bins[-1] + 1]]
+    for (label, counts), color in zip(groups.items(), (BLUE, ORANGE), strict=True):
+        if counts:
+            heights = [counts.get(place, 0) for place in bins]
+            axes.stairs(heights, edges, fill=True, color=color, alpha=0.75, label=label)
+    # The ticks are set by hand: those of a log scale have exponents, and differ from font to font.
+    powers = range(math.ceil(math.log10(edges[0])), math.floor(math.log10(edges[-1])) + 1)
+    axes.set(xscale="log", xlabel=unit, ylabel=things, xlim=(edges[0], edges[-1]))
+    axes.set_xticks([10**power for power in powers], [f"{10**power:,}" for power in powers])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
+    axes.legend(frameon=False)
+    return figure
+
+
+def characters(frequent: list[tuple[str, str, float]]) -> Figure:
+    """frequent: (character, group, share of all characters), the most frequent first."""
+    figure, axes = canvas(2.4, left=0.6, bottom=0.35)
+    places = range(len(frequent))
+    colors = [GROUPS.get(group, ORANGE) for _, group, _ in frequent]
+    axes.bar(places, [100 * share for *_, share in frequent], color=colors)
+    axes.set_xticks(places, [character_label(char) for char, *_ in frequent])
+    axes.set(ylabel="% of characters", xlim=(-0.7, len(frequent) - 0.3))
+    axes.tick_params(axis="x", length=0)
+    for group, color in [*GROUPS.items(), ("beyond ASCII", ORANGE)]:
+        axes.bar(0, 0, color=color, label=group)
+    axes.legend(frameon=False, ncols=len(GROUPS) + 1)
+    return figure
+
+
+def character_label(char: str) -> str:
+    """The character itself where it can be seen and the font has it, else a sign or its number."""
+    if char in (signs := {" ": "␣", "\n": "⏎", "\t": "⇥"}):
+        return signs[char]
+    drawable = char.isprintable() and get_font(findfont("DejaVu Sans")).get_char_index(ord(char))
+    return char if drawable else f"{ord(char):X}"
+
+
+def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
+    """rows: (characters of a piece, how many pieces, share of tokens)."""
+    figure, axes = canvas(2.4, left=0.6, bottom=0.45)
+    total = sum(pieces for _, pieces, _ in rows)
+    pieces = [100 * pieces / total for _, pieces, _ in rows]
+    tokens = [100 * share for *_, share in rows]
+    axes.bar([n - 0.2 for n, *_ in rows], pieces, 0.4, color=BLUE, label="pieces")
+    axes.bar([n + 0.2 for n, *_ in rows], tokens, 0.4, color=ORANGE, label="tokens of text")
+    axes.set(xlabel="characters in a piece", ylabel="% of pieces, of tokens")
+    axes.legend(frameon=False)
+    return figure
+
+
+def attention(maps_LTT: np.ndarray, tokens: list[str]) -> Figure:
+    """One panel per layer, four at most: a row is a token that attends, a column the token that it attends to."""
+    layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})
+    figure = Figure(figsize=(4.6 * len(layers), 4.8), layout="constrained")
+    for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
+        image = axes.imshow(maps_LTT[layer], cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(f"layer {layer + 1} of {len(maps_LTT)}", fontsize=10)
+        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7, parse_math=False)
+        axes.set_yticks(range(len(tokens)), tokens, fontsize=7, parse_math=False)
+    figure.colorbar(image, ax=figure.axes, label="share of attention, mean over heads", shrink=0.7)
+    return figure

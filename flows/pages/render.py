@@ -1,0 +1,108 @@
+"""Pages from Jinja templates: one template a page, rendered as HTML and as Markdown.
+
+A template says what a page shows, by the macros heading, paragraph, table, figure and quote; macros.html and macros.md say how
+each looks. Texts of a corpus are not trusted: in HTML Jinja escapes every value, in Markdown the macros do, and a quote
+stands in an indented block.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
+Cell = str | int | float | Parts
+
+MARKS = {"same": ("", ""), "gone": ("[-", "-]"), "new": ("{+", "+}")}  # as git shows changed words
+
+
+class Table(NamedTuple):
+    head: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    """counts are ints, shares are floats"""
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of each column, by its first cell: number, parts or words."""
+        return [_kind(cell) for cell in (self.rows or [self.head])[0]]
+
+
+def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Table:
+    """A table of some columns of rows, headed by their names."""
+    return Table(tuple(name.replace("_", " ") for name in names), [tuple(row[name] for name in names) for row in rows])
+
+
+def ranked(model: float, baselines: Mapping[str, float]) -> list[tuple[str, str]]:
+    """(name, bits per byte), the best first: "this model" among its baselines."""
+    bits = {"this model": model} | dict(baselines)
+    return [(name, f"{value:.3f}") for name, value in sorted(bits.items(), key=lambda item: item[1])]
+
+
+def plain(value: Cell) -> str:
+    """A value as plain text: 12,345 for a count, 12.3% for a share, changes as git shows them."""
+    match value:
+        case list():
+            return "".join(MARKS[kind][0] + text + MARKS[kind][1] for kind, text in value)
+        case float():
+            return f"{value:.1%}" if value >= 0.0005 or not value else "<0.1%"
+        case int():
+            return f"{value:,}"
+    return value
+
+
+def escape_markdown(text: str) -> str:
+    """One line, in which no character has a meaning to Markdown."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("\n", " ").replace("&", "&amp;"))
+
+
+def publish(folder: Path, template: str, facts: dict, **values: object) -> None:
+    """Write card.json, the facts; card.md; and card.html, which needs no other file. The template sees facts and values."""
+    folder.mkdir(exist_ok=True)
+    (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "card.md").write_text(markdown(template, facts=facts, **values), encoding="utf-8")
+    (folder / "card.html").write_text(html(template, facts=facts, **values), encoding="utf-8")
+
+
+def html(template: str, **values: object) -> str:
+    return _environment("html").get_template(template).render(values)
+
+
+def markdown(template: str, **values: object) -> str:
+    text = _environment("md").get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+def card_markdown(folder: Path) -> str:
+    """card.md with its figures inside, for a page of Prefect, which has no files beside it."""
+    text = (folder / "card.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(?m)^(!\[[^\]\n]*\])\((\w+\.png)\)$",
+        lambda found: f"{found[1]}(data:image/png;base64,{b64encode((folder / found[2]).read_bytes()).decode()})",
+        text,
+    )
+
+
+@cache
+def _environment(kind: Literal["html", "md"]) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=kind == "html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
+    environment.globals["kind"] = kind
+    return environment
+
+
+def _kind(cell: Cell) -> str:
+    if isinstance(cell, list):
+        return "parts"
+    return "number" if re.fullmatch(r"<?[\d,.]+%?", plain(cell)) else "words"

@@ -1,0 +1,178 @@
+"""The facts of a data card: they are the data's, and nobody's address is among them."""
+
+import json
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_contracts import corpora, facts
+from data_contracts.clean import change, measures, shard
+from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
+from data_contracts.clean.judge import apply
+from data_contracts.facts import samples, thresholds
+
+MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
+
+
+def jsonl(*texts: str) -> str:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> tuple[dict, Path]:
+    """The facts as card.json holds them, and the folder of documents and rejects."""
+    about, described = {"corpus": corpus} | about, {}
+
+    def describe(sample: pl.DataFrame, counts: dict) -> None:
+        described.update(facts.describe(out, sample, counts, rules, about))
+
+    shard.clean(corpus, raw, out, rules, describe=describe)
+    return json.loads(json.dumps(described)), out
+
+
+@pytest.fixture(scope="module")
+def reddit(shared_data, tmp_path_factory) -> tuple[dict, Path]:
+    """The facts of a real corpus."""
+    raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
+    return make(raw, tmp_path_factory.mktemp("reddit"), MASKING, "vaccine-myths", source={"version": 201})
+
+
+def frames(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return pl.read_parquet(folder / "documents/*.parquet"), pl.read_parquet(folder / "rejects/*.parquet")
+
+
+class TestRealData:
+    def test_the_funnel_is_the_rejects_by_reason_and_explains_each(self, reddit):
+        card, folder = reddit
+        documents, rejects = frames(folder)
+        assert {row["reason"]: row["texts"] for row in card["funnel"] if row["texts"]} == dict(
+            rejects.group_by("reason").len().iter_rows()
+        )
+        assert len({row["reason"] for row in card["funnel"]}) > 5
+        assert all(row["why"] for row in card["funnel"])
+        for row in card["funnel"]:
+            assert row["share"] == pytest.approx(row["texts"] / (documents.height + rejects.height))
+        assert next(row["limit"] for row in card["funnel"] if row["reason"] == "few_words") == "min_words=2"
+
+    def test_lengths_count_every_text(self, reddit):
+        card, folder = reddit
+        for name, frame in zip(("kept", "rejected"), frames(folder), strict=True):
+            assert sum(card["lengths"][name].values()) == frame["n_chars"].is_not_null().sum()
+        within = sum(
+            n
+            for place, n in card["lengths"]["kept"].items()
+            if facts.BINS_PER_TEN <= int(place) < 2 * facts.BINS_PER_TEN
+        )
+        assert within == frames(folder)[0]["n_chars"].is_between(10, 99).sum()
+
+    def test_characters_words_and_languages(self, reddit):
+        card, folder = reddit
+        documents, _ = frames(folder)
+        # The corpus is small enough for the sample to be all of it, but for copies.
+        text = "".join(documents["text"].str.slice(0, samples.COUNTED_CHARS))
+        shares = {char: share for char, _, share in card["characters"]["frequent"]}
+        assert shares["e"] == pytest.approx(text.count("e") / len(text), rel=0.02)
+        assert sum(row["share"] for row in card["characters"]["groups"]) == pytest.approx(1)
+        words = dict(card["words"])
+        assert words["vaccine"] == pytest.approx(len(re.findall(r"\bvaccine\b(?!['’])", text.lower())), rel=0.05)
+        assert not {"the", "url", "user", "don't"} & words.keys()
+        assert card["languages"][0]["language"] == "en"
+        assert card["languages"][0]["share"] > 0.8
+        assert sum(row["texts"] for row in card["languages"]) <= 500
+
+    def test_every_text_rule_that_changed_something_shows_how(self, reddit):
+        card, _ = reddit
+        assert {row["rule"]: row["texts"] for row in card["changed"]} == {
+            rule: n for rule, n in card["figures"]["changed"].items() if n
+        }
+        examples = {row["rule"]: row["example"] for row in card["changed"]}
+        assert ["new", "<url>"] in examples["urls"]
+        assert any(kind == "gone" and "[" in text for kind, text in examples["links"])
+        # A text rule of one text in a thousand may have its only text cut in the sample.
+        assert sum(bool(example) for example in examples.values()) >= len(examples) - 1
+
+    def test_samples_are_few_short_and_veiled(self, reddit):
+        card, _ = reddit
+        assert len(card["kept"]) == 5
+        found = [row["reason"] for row in card["rejected"]]
+        assert set(found) == {row["reason"] for row in card["funnel"] if row["texts"]}
+        assert max(map(found.count, found)) <= 3
+        assert all(len(row["text"]) <= 301 for row in card["rejected"])
+        assert not re.search(change.EMAIL, json.dumps(card))
+        assert "@•••" in json.dumps(card, ensure_ascii=False)
+
+
+def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
+    long = "the very same words stand here again and again in nearly the same order as before " * 3
+    texts = [f"text number {n} has words of its own: {n * n} and {n**3}" for n in range(50)]
+    raw = folder({"a.jsonl": jsonl(*texts, texts[0], long + "once", long + "twice")})
+    card, _ = make(raw, tmp_path / "out", Rules(near_duplicates="drop"))
+    assert {row["reason"] for row in card["rejected"]} == {"duplicate", "near_duplicate"}
+    assert card["figures"]["rejected"]["near_duplicate"] == 1
+
+
+@pytest.mark.parametrize("base", [Rules(), Rules(min_words=5, max_symbols=0.3, min_chars=9, deduplicate=False)])
+@pytest.mark.parametrize("rule", [rule for rule in DROP_RULES if rule.source], ids=lambda rule: rule.name)
+def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, base):
+    raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
+    before = shard.clean("vaccine-myths", raw, tmp_path / "before", base)
+    after = shard.clean(
+        "vaccine-myths",
+        raw,
+        tmp_path / "after",
+        replace(base, **{name: getattr(PUBLISHED, name) for name in rule.limits}),
+    )
+    written = [pl.scan_parquet(tmp_path / "before" / kind / "*.parquet") for kind in ("documents", "rejects")]
+    found = {row["rule"]: row for row in thresholds.published(thresholds.measured(*written), base)}[rule.name]
+    assert found["texts"] == after["rejected"][rule.name] > 0
+    assert found["kept_today"] == before["documents"] - after["documents"]
+
+
+def test_quantiles_stand_beside_the_limits_that_are_set(folder, tmp_path):
+    card, _ = make(
+        folder({"a.jsonl": jsonl(*["a" * n for n in range(1, 102)])}), tmp_path, Rules(min_chars=9, max_chars=99)
+    )
+    row = card["measures"][0]
+    assert row | {"p1": "2", "p50": "51", "p99": "100", "limit": "min_chars=9, max_chars=99"} == row
+
+
+def test_every_measure_has_a_meaning_and_every_drop_rule_its_limits():
+    assert list(thresholds.MEANINGS) == list(measures.COLUMNS)
+    known = {field.name for field in fields(Rules)}
+    for rule in DROP_RULES:
+        assert set(rule.limits) <= known
+        if rule.source:
+            assert all(getattr(PUBLISHED, name) != getattr(Rules(), name) for name in rule.limits)
+        if rule.name != "empty":
+            assert rule.limits
+
+
+@pytest.mark.parametrize(
+    ("char", "group"),
+    [
+        ("a", "letters"),
+        ("7", "digits"),
+        ("\n", "white space"),
+        ("\u00a0", "white space"),
+        ("#", "punctuation"),
+        ("é", "Latin letters beyond ASCII"),
+        ("Ж", "Cyrillic letters beyond ASCII"),
+        ("漢", "Cjk letters beyond ASCII"),
+        ("’", "punctuation beyond ASCII"),
+        ("😀", "symbols"),
+        ("\u0301", "combining marks"),
+        ("\ue000", "other"),
+    ],
+)
+def test_groups_of_characters(char, group):
+    assert samples.character_group(char) == group
+
+
+def test_the_text_rules_leave_the_texts_they_are_given():
+    before = pl.Series("text", ["a\rb", "c", "d\u2581"])
+    after, changed = apply(before, corpora.find("mine"), Rules())
+    assert before.to_list() == ["a\rb", "c", "d\u2581"]
+    assert after.to_list() == ["a\nb", "c", "d_"]
+    assert changed["line_ends"] == changed["low_block"] == 1
