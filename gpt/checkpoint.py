@@ -32,7 +32,7 @@ from torch.optim import Optimizer
 
 from gpt import GPTError
 from gpt.config import ModelConfig
-from gpt.machine.parallel import is_main, placed_like, whole
+from gpt.machine.parallel import full, is_main, shard_like
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
 from gpt.settings import from_dict
@@ -122,12 +122,12 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
             if not own:
                 raise GPTError(f"{folder / 'optimizer.safetensors'}: nothing for {names[id(parameter)]}")
             document["state"][number] = {
-                what: tensor if what == "step" else placed_like(parameter, tensor) for what, tensor in own.items()
+                what: tensor if what == "step" else shard_like(parameter, tensor) for what, tensor in own.items()
             }
         optimizer.load_state_dict(document)
     for file, tensors in targets.items():
         for name, tensor in tensors.items():
-            tensor.copy_(placed_like(tensor, saved[file][name]))
+            tensor.copy_(shard_like(tensor, saved[file][name]))
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -214,7 +214,7 @@ def _flush(path: Path) -> None:
 def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
     """A folder of one .safetensors file for each group of tensors, and of one .json file for each document."""
     gathered = {  # by every process, before the first writes alone
-        file: {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in named.items()}
+        file: {name: full(tensor.detach()).cpu().contiguous() for name, tensor in named.items()}
         for file, named in tensors.items()
     }
     if is_main():

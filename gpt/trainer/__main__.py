@@ -26,51 +26,47 @@ from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine import parallel
-from gpt.machine.launch import Line
+from gpt.machine.launch import Caller
 from gpt.settings import from_dict
 from gpt.trainer.loop import train
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train from the command line. Returns the exit code: 2 for what a user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m gpt.trainer", description="Train a GPT on a packed dataset.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the packed dataset")
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help=".toml or .json: model, train, runtime"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the model; resumes if it holds a state"
-    )
-    parser.add_argument(
-        "--line", type=int, help=argparse.SUPPRESS
-    )  # of gpt.machine.launch: tell there instead of printing
-    options = parser.parse_args(arguments)
-    others = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, one speaks
-    logging.basicConfig(level=logging.ERROR if others else logging.INFO, format="%(message)s")
-    line, on_step, on_evaluation = None, _print_step, _print_evaluation
-    if options.line is not None:
-        line = Line(options.line)
-        on_step = partial(line.tell, "step")
-        on_evaluation = partial(line.tell, "evaluation")
+    """Train from the command line. Returns the exit code: 2 for what a user can correct."""
+    options = _parser().parse_args(arguments)
+    caller = Caller(options.caller) if options.caller is not None else None
+    silent = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, the first one prints
+    logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
+    on_step = partial(caller.call, "step") if caller else _print_step
+    on_evaluation = partial(caller.call, "evaluation") if caller else _print_evaluation
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))
         result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
     except GPTError as error:
-        if line:
-            line.tell("error", str(error))
-        elif not others:
+        if caller:
+            caller.call("error", str(error))
+        elif not silent:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    if line:
-        line.tell("end", result.resumed_from)
-    if line or others:
-        return 0
-    print(
-        f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
-        f"{' (stopped early)' if result.stopped_early else ''}, "
-        f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
-    )
+    if caller:
+        caller.call("end", result.resumed_from)
+    elif not silent:
+        print(
+            f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
+            f"{' (stopped early)' if result.stopped_early else ''}, "
+            f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
+        )
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gpt.trainer", description="Train a GPT on a packed dataset.")
+    add = partial(parser.add_argument, type=Path, required=True)
+    add("--data", metavar="DIR", help="folder of the packed dataset")
+    add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
+    add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
+    parser.add_argument("--caller", type=int, help=argparse.SUPPRESS)  # gpt.machine.launch: a pipe, instead of printing
+    return parser
 
 
 def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig, Runtime]:

@@ -1,7 +1,8 @@
-"""How many steps fit into a number of minutes: measured on the machine at hand, before the run proper starts.
+"""Wall time: how many steps fit into a number of minutes, and how fast a run goes.
 
-A schedule must know its end, and the updates made to measure are thrown away, so that a run of `minutes` gives the weights of a
-run of that many `steps`. With wsd the number is set right once more, amid the flat part, which is the same whatever the end.
+The schedule needs to know the last step, so the steps are counted before the run proper starts, by what updates, evaluation and
+saving take on this machine. The updates made to measure are thrown away: a run of `minutes` gives the weights of a run of that
+many `steps`.
 """
 
 import contextlib
@@ -9,8 +10,7 @@ import math
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,79 +18,59 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.config import TrainConfig
 from gpt.machine import parallel
-from gpt.trainer.optimizers import flat_until
 from gpt.trainer.update import Learner
 
-SHARE = 0.02  # of the time to spend on measuring steps, and as much on measuring evaluation
-AT_LEAST = 3  # steps to measure, after a first that is slow
+SHARE = 0.02  # of the time to spend on measuring updates, and as much on measuring evaluation
+AT_LEAST = 3  # updates to measure, after a first that is slow
 SPARE = 0.1  # of the time, for what varies
 
 
 def steps_that_fit(
-    learner: Learner, config: TrainConfig, scratch: Path, started: float, interrupted: Callable
-) -> tuple[int, float]:
-    """The most steps whose updates, evaluations and savings end within config.minutes of `started` (time.perf_counter()).
+    learner: Learner, config: TrainConfig, scratch: Path, started: float, check_interruption: Callable[[], None]
+) -> int:
+    """The most steps whose updates, evaluations and saving end within config.minutes of `started` (time.perf_counter()).
 
-    Returns them, and the seconds that an evaluation takes with its savings.
-
-    learner: one to spend. scratch: a folder to write a checkpoint to; deleted. interrupted(): raises to leave early.
+    learner: one to throw away. scratch: a folder to write a checkpoint to; deleted. check_interruption(): raises to leave early.
     Raises GPTError if not even one step fits.
     """
     limit, device = config.minutes * 60, learner.machine.device
-
-    def clock() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    before = clock()
-    learner.update(0)
-    first, before = clock() - before, clock()
-    for n in range(1, 2**31):
-        learner.update(n)
-        interrupted()
-        taken = parallel.agreed(clock() - before, device)
-        if taken > limit or (n >= AT_LEAST and taken > SHARE * limit):
-            break
-    update = taken / n
+    first, update = _update_seconds(learner, limit, check_interruption)
     scoring = _evaluation_seconds(learner, SHARE * limit)
-    before = clock()
+    before = _clock(device)
     checkpoint.save_state(scratch, learner.model, learner.optimizers, learner.ema, step=1, progress={})
-    saving = clock() - before
-    evaluation = scoring + 2 * saving
+    saving = _clock(device) - before
     if parallel.is_main():
         shutil.rmtree(scratch)
-    left = (1 - SPARE) * limit - (clock() - started) - first  # to build the model and compile, once more
 
     def seconds(steps: int) -> float:
-        evaluations = -(-steps // config.eval_every)
-        return steps * update + evaluations * evaluation + steps // config.checkpoint_every * saving
+        evaluations = -(-steps // config.eval_every)  # each writes the weights and the state
+        return steps * update + evaluations * (scoring + 2 * saving) + steps // config.checkpoint_every * saving
 
-    most = bisect_right(range(2**31), left, key=seconds) - 1
-    steps = -int(parallel.agreed(-most, device))  # the fewest of all processes' counts
+    prepared = _clock(device) - started
+    remaining = (1 - SPARE) * limit - prepared - first  # `first`: the model is built and compiled once more
+    most = bisect_right(range(2**31), remaining, key=seconds) - 1
+    steps = -int(parallel.all_max(-most, device))  # the fewest of all processes' counts
     if steps < 1:
-        needed = (clock() - started + first + seconds(1)) / (1 - SPARE) / 60
+        needed = (prepared + first + seconds(1)) / (1 - SPARE) / 60
         raise GPTError(
             f"minutes {config.minutes:g} are too short: one step, an evaluation and saving take {seconds(1):.1f} s here after "
-            f"{clock() - started:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
+            f"{prepared:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
         )
-    return steps, evaluation
+    return steps
 
 
-def revised(config: TrainConfig, step: int, update: float, evaluation: float, elapsed: float) -> int:
-    """The number of steps set right after `step` of them; never so few that the fall should have begun already.
-
-    update, evaluation: seconds that one takes. elapsed: seconds of config.minutes that are gone.
-    """
-    left = (1 - SPARE) * config.minutes * 60 - elapsed - evaluation  # the last may come out of turn
-    steps = max(step + int(left / (update + evaluation / config.eval_every)), step)
-    while flat_until(replace(config, steps=max(steps, config.warmup_steps))) < step:
-        steps += 1
-    return max(steps, config.warmup_steps)
-
-
-class _Enough(Exception):
-    pass
+def _update_seconds(learner: Learner, limit: float, check_interruption: Callable[[], None]) -> tuple[float, float]:
+    """Seconds that the first update takes, and that each later one takes on average."""
+    device = learner.machine.device
+    before = _clock(device)
+    learner.update(0)
+    after_first, n, taken = _clock(device), 0, 0.0
+    while taken <= limit and (n < AT_LEAST or taken <= SHARE * limit):
+        n += 1
+        learner.update(n)
+        check_interruption()
+        taken = parallel.all_max(_clock(device) - after_first, device)
+    return after_first - before, taken / n
 
 
 def _evaluation_seconds(learner: Learner, limit: float) -> float:
@@ -100,9 +80,58 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
     def on_batch(done: int, total: int) -> None:
         nonlocal share
         share = done / total
-        if parallel.agreed(time.perf_counter() - before, learner.machine.device) > limit:
+        if parallel.all_max(time.perf_counter() - before, learner.machine.device) > limit:
             raise _Enough
 
     with contextlib.suppress(_Enough):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
+
+
+class _Enough(Exception):
+    """Ends a measurement early."""
+
+
+def _clock(device: torch.device) -> float:
+    """The time when all that was queued on the device has been computed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Speed:
+    """Tokens per second since the last report, pauses left out, and the time until the end."""
+
+    def __init__(self, flops_per_token: int, peak_flops: float, step: int):
+        """peak_flops: of all devices together. step: updates done already."""
+        self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
+        self._started = self._since = time.perf_counter()
+        self._first_step, self._tokens = step, 0
+
+    def count(self, tokens: int) -> None:
+        """Add tokens trained on."""
+        self._tokens += tokens
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of a block (an evaluation, a callback) out of the rate; it does count towards the time left."""
+        started = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - max(started, self._since)
+
+    def metrics(self, step: int, steps: int) -> dict[str, float]:
+        """The speed since the last report.
+
+        train/tokens_per_second; train/mfu, the share of the devices' peak FLOP/s put to use; train/progress, the share of the
+        steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
+        """
+        now = time.perf_counter()
+        rate = self._tokens / max(now - self._since, 1e-9)
+        self._tokens, self._since = 0, now
+        pace = (now - self._started) / max(1, step - self._first_step)
+        return {
+            "train/tokens_per_second": rate,
+            "train/mfu": rate * self._flops_per_token / self._peak_flops,
+            "train/progress": step / steps,
+            "train/eta_seconds": pace * (steps - step),
+        }

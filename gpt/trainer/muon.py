@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from gpt.machine.parallel import placed_like, whole
+from gpt.machine.parallel import full, shard_like
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration drives every singular value to about 1
 NEWTON_SCHULZ_STEPS = 5
@@ -45,8 +45,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, buffers, momentum)  # Nesterov
         # A sharded matrix is made whole first (`parallel`): orthogonal parts would be another, worse update.
-        updates = orthogonalize(torch.stack([whole(matrix) for matrix in ahead])).to(params[0].dtype).unbind()
-        updates = [placed_like(p, update) for p, update in zip(params, updates, strict=True)]
+        updates = orthogonalize(torch.stack([full(matrix) for matrix in ahead])).to(params[0].dtype).unbind()
+        updates = [shard_like(p, update) for p, update in zip(params, updates, strict=True)]
         torch._foreach_mul_(params, 1 - lr * weight_decay)
         # An orthogonal matrix has entries of RMS 1/sqrt(longer side); AdamW's updates have about 0.2 (Liu 2025, Moonlight).
         torch._foreach_add_(params, updates, alpha=-lr * 0.2 * math.sqrt(max(shape)))

@@ -1,15 +1,178 @@
-"""What a run is asked to do, as its folder records it, and whether a folder belongs to it."""
+"""A run's folder: what the run was asked to do, its saved states, weights and log, and the result.
 
-from dataclasses import asdict
+    out/run.json                   {"steps": to do, "stopped_early", "skipped": steps without an update}
+    out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
+    out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
+    out/evaluations.json           [{"step", "loss", "bpb"}]
+    out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
+    out/model/                     the best weights, written last, and the dataset's tokenizer.model
+
+With many processes every one calls these functions; only the first writes or deletes anything.
+"""
+
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt import GPTError
+from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
 from gpt.data.dataset import Dataset
+from gpt.machine.parallel import is_main
+from gpt.trainer.stability import SKIPPED_BEFORE
 
 
-def describe(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives."""
+
+    model: Path
+    """Folder of the best weights (`gpt.checkpoint.load_model`)."""
+    step: int
+    """Updates after which they were best."""
+    loss: float
+    """Their nats per scored token of val."""
+    bits_per_byte: float
+    """Their bits per byte of val."""
+    evaluations: list[dict[str, float]]
+    """Every evaluation: step, loss, bpb."""
+    steps: int
+    """Updates that the run went through: those asked for, or fitting into `minutes`, or fewer after an early stop."""
+    stopped_early: bool
+    """Whether `patience` ended it."""
+    skipped: list[int]
+    """Numbers (from 0) of the updates left out after a loss spike; usually none."""
+    n_parameters: int
+    """Trained numbers of the model."""
+    tokens: int
+    """Target positions trained on: (steps - skipped) x B x T."""
+    resumed_from: int
+    """Step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do."""
+    seconds: float
+    """Wall time of this call."""
+
+
+class RunFolder:
+    """The files of one run. Raises GPTError when `path` belongs to another run."""
+
+    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig):
+        self.path = path
+        self.task = describe_task(dataset, model, config)
+        self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
+        self._keep, self._tokens_per_step = config.keep_checkpoints, config.batch_size * model.block_size
+
+    def is_finished(self) -> bool:
+        """Whether the run has its result, which must be this task's."""
+        if not (self.path / "model" / "config.json").is_file():
+            return False
+        self._check_task(self.path / "model", checkpoint.load_model(self.path / "model")[1].get("task"))
+        return True
+
+    def newest_state(self) -> tuple[Path, int, dict[str, Any]] | None:
+        """Folder, step and progress (see `save_state`) of the newest saved state; None if there is none."""
+        steps = checkpoint.steps_in(self.states)
+        if not steps:
+            return None
+        folder = checkpoint.step_folder(self.states, steps[-1])
+        step, progress = checkpoint.read_progress(folder)
+        self._check_task(folder, progress.get("task"))
+        return folder, step, progress
+
+    def keep_states(self, step: int) -> None:
+        """After saving the state at `step`: keep the latest ones, and one to go back to if a spike is found."""
+        steps = checkpoint.steps_in(self.states)
+        far = [saved for saved in steps if saved <= step - SKIPPED_BEFORE]
+        checkpoint.keep_only(self.states, {*steps[len(far) :], *far[-1:]})
+
+    def delete_states_after(self, step: int) -> None:
+        """Delete the saved states of later steps."""
+        checkpoint.keep_only(self.states, {saved for saved in checkpoint.steps_in(self.states) if saved <= step})
+
+    def keep_checkpoints(self, evaluations: list[dict[str, float]]) -> None:
+        """Keep the latest weights and the best, and those that were so at a saved state, which the run may go back to."""
+        if is_main():
+            folders = [checkpoint.step_folder(self.states, step) for step in checkpoint.steps_in(self.states)]
+            earlier = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
+            checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
+
+    def write_run(self, steps: int, skipped: list[int], stopped_early: bool = False) -> None:
+        """Write run.json."""
+        run = {"steps": steps, "stopped_early": stopped_early, "skipped": skipped}
+        checkpoint.write_json(self.path / "run.json", run)
+
+    def finish(self, evaluations: list[dict[str, float]]) -> None:
+        """Make the best weights the result, and delete the states."""
+        checkpoint.keep_only(self.checkpoints, self._kept(evaluations))
+        chosen = checkpoint.step_folder(self.checkpoints, best(evaluations)["step"])
+        checkpoint.copy_folder(chosen, self.path / "model")
+        checkpoint.remove(self.states)
+
+    def rewind_log(self, step: int, evaluated: int) -> None:
+        """Before a run goes on after `step`, cut off what an interrupted run logged beyond it.
+
+        evaluated: step of the latest evaluation that counts; lines of later ones (val/...) are cut off as well.
+        """
+        if not is_main():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines() if step and self.log.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a killed run
+                continue
+            if entry["step"] <= (evaluated if "val/loss" in entry else step):
+                kept.append(line + "\n")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("".join(kept), encoding="utf-8")
+
+    def append_log(self, step: int, metrics: dict[str, float]) -> None:
+        """Append a line to the log."""
+        if is_main():
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def result(self, resumed_from: int | None, seconds: float) -> Result:
+        """The result of the finished run. resumed_from: None if there was nothing left to do."""
+        evaluations, run = (
+            json.loads((self.path / name).read_text(encoding="utf-8")) for name in ("evaluations.json", "run.json")
+        )
+        chosen, steps = best(evaluations), evaluations[-1]["step"]
+        return Result(
+            model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"],
+            evaluations=evaluations, steps=steps, stopped_early=run["stopped_early"], skipped=run["skipped"],
+            n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
+            tokens=(steps - len(run["skipped"])) * self._tokens_per_step,
+            resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,
+        )  # fmt: skip
+
+    def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
+        """Steps whose weights are kept after these evaluations."""
+        kept = [best(evaluations), *evaluations[-self._keep :]] if evaluations else []
+        return {int(evaluation["step"]) for evaluation in kept}
+
+    def _check_task(self, folder: Path, found: Any) -> None:
+        """Refuse a folder that another configuration or other data wrote: GPTError that names the differences."""
+        if found == self.task:
+            return
+        found = found if isinstance(found, dict) else {}
+        differing = [f"the {part}" for part in self.task if found.get(part) != self.task[part]]
+        for part in ("model", "train"):
+            theirs, ours = found.get(part), self.task[part]
+            if isinstance(theirs, dict) and theirs != ours:
+                changed = [key for key in ours if theirs.get(key) != ours[key]]
+                differing = [f"{key} ({theirs.get(key)}, now {ours[key]})" for key in changed]
+                break
+        raise GPTError(
+            f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
+        )
+
+
+def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
+    """The evaluation whose weights are the result: the fewest bits per byte, and the earliest of equals."""
+    return min(evaluations, key=lambda evaluation: (evaluation["bpb"], evaluation["step"]))
+
+
+def describe_task(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> dict[str, Any]:
     """All that determines a run's numbers, as JSON. Raises GPTError when data and model do not fit."""
     for name, of_data in (("vocab_size", dataset.vocab_size), ("block_size", dataset.block_size)):
         if getattr(model, name) != of_data:
@@ -19,22 +182,3 @@ def describe(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> dict[
     # How often the state is saved decides what a kill costs, not what comes out.
     numbers = {name: value for name, value in asdict(config).items() if name != "checkpoint_every"}
     return {"model": asdict(model), "train": numbers, "data": dataset.digest()}
-
-
-def check_same(folder: Path, found: Any, task: dict[str, Any]) -> None:
-    """Refuse to go on in a folder that another configuration or other data started: GPTError that says what differs."""
-    if found == task:
-        return
-    differing = [f"the {part}" for part in task if not isinstance(found, dict) or found.get(part) != task[part]]
-    for part in ("model", "train"):
-        theirs = found.get(part) if isinstance(found, dict) else None
-        if isinstance(theirs, dict) and theirs != task[part]:
-            differing = [
-                f"{key} ({theirs.get(key)}, now {value})"
-                for key, value in task[part].items()
-                if theirs.get(key) != value
-            ]
-            break
-    raise GPTError(
-        f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
-    )

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,12 +23,9 @@ from gpt.config import Runtime
 from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine.device import prepare
-from gpt.machine.fit import kept_bytes
 from gpt.model.transformer import GPT
 from gpt.trainer.__main__ import main
-from gpt.trainer.budget import revised
 from gpt.trainer.loop import train
-from gpt.trainer.optimizers import learning_rate
 from gpt.trainer.stability import Watch
 from gpt.trainer.update import Learner, micro_steps
 from tests.gpt.conftest import pack, poisoned
@@ -104,8 +102,8 @@ import torch
 torch.set_num_threads(1)
 from gpt import checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
-from gpt.model import GPT
-from gpt.trainer import train
+from gpt.model.transformer import GPT
+from gpt.trainer.loop import train
 from tests.gpt.conftest import poisoned
 
 data, out, model, config, stride = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:6])
@@ -164,7 +162,7 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from gpt.config import ModelConfig, Runtime, TrainConfig
-from gpt.trainer import train
+from gpt.trainer.loop import train
 data, out, model, config = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:5])
 number = getattr(signal, sys.argv[5])
 train(data, out, model, config, Runtime(device="cpu", threads=1, log_every=1),
@@ -475,7 +473,7 @@ def test_a_run_ends_within_its_minutes(packed, tmp_path, shape, schedule, monkey
 
         return evaluate(model, data, split, rows, device, dtype, after_each)
 
-    for module in ("budget", "loop", "metrics"):
+    for module in ("budget", "loop"):
         monkeypatch.setattr(f"gpt.trainer.{module}.time", types.SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr(Learner, "update", timed_update)
     monkeypatch.setattr("gpt.trainer.update.evaluate", timed_evaluate)
@@ -483,21 +481,6 @@ def test_a_run_ends_within_its_minutes(packed, tmp_path, shape, schedule, monkey
     result = train(packed, tmp_path / "out", shape, config, RUNTIME)
     assert 2.4 < now <= 3.0
     assert result.steps > 100
-
-
-def test_a_wrong_first_guess_of_the_steps_is_set_right_while_the_rates_are_flat(
-    packed, tmp_path, shape, schedule, monkeypatch
-):
-    config = dataclasses.replace(schedule, minutes=0.02, eval_every=50, cooldown=0.5, ema=0.9)
-    monkeypatch.setattr("gpt.trainer.loop.steps_that_fit", lambda *_: (1000, 0.02))
-    rates = {}
-    runtime = dataclasses.replace(RUNTIME, log_every=1)
-    result = train(packed, tmp_path / "out", shape, config, runtime, lambda n, m: rates.update({n: m["train/lr"]}))
-    assert 500 <= result.steps < 900
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == result.steps
-    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps)
-    assert rates == {step: learning_rate(step - 1, fixed) for step in range(1, result.steps + 1)}
-    assert revised(dataclasses.replace(fixed, minutes=1.0), 100, 0.08, 1.0, elapsed=20.0) == 100 + 330
 
 
 def test_a_cosine_has_its_number_of_steps_from_the_start(packed, tmp_path, shape, schedule, caplog):
@@ -513,39 +496,81 @@ def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, sc
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 
 
-def test_a_batch_that_cannot_fit_is_refused_with_the_largest_that_can(packed, tmp_path, shape, schedule, monkeypatch):
-    torch.manual_seed(0)
-    model = GPT(shape)
-    machine = prepare(RUNTIME)
-    each = kept_bytes(model, machine)
-    T, C, V, n_layer = 16, 16, 32, 2
-    assert T * (n_layer * 20 * C + V) * 4 < each < T * (n_layer * 60 * C + 4 * V) * 4
-    free = 3 * 4 * model.n_parameters + 3 * each
-    monkeypatch.setattr("gpt.machine.fit.free_bytes", lambda _: free)
-    with pytest.raises(GPTError, match=r"a batch of 4 sequences does not fit cpu.*at most 3 can fit.*micro_batch_size"):
-        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, micro_batch_size=3))
-    free = 100
-    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
-        train(packed, tmp_path / "small", shape, schedule, RUNTIME)
-
-
-def test_memory_that_runs_out_is_told_with_the_largest_batch_that_fits(packed, tmp_path, shape, schedule, monkeypatch):
-    plain, tried = GPT.loss, []
+@pytest.mark.parametrize("where", [GPT, torch.optim.AdamW])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError("std::bad_alloc"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: ..."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(
+    packed, tmp_path, shape, schedule, monkeypatch, error, where
+):
+    """Whether a forward pass or the optimizer's step, which makes its state, runs out of memory."""
+    most, plain, tried = 3, GPT.loss, []
 
     def loss(self, ids_BT, *arguments):
         tried.append(len(ids_BT))
-        if len(ids_BT) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        if len(ids_BT) > most and (where is GPT or len(tried) > 1):
+            raise error
         return plain(self, ids_BT, *arguments)
 
+    def step(self):
+        raise error
+
     monkeypatch.setattr(GPT, "loss", loss)
+    if where is not GPT:
+        monkeypatch.setattr(where, "step", step)
     config = dataclasses.replace(schedule, batch_size=16)
     with pytest.raises(
         GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
     ):
         train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert tried == [1, 16, 8, 4, 2]
+    assert tried == [16, 8, 4, 2]
+    most = 0
+    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
+        train(packed, tmp_path / "small", shape, config, RUNTIME)
+    most = 2
+    if where is GPT:
+        train(packed, tmp_path / "out", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
+
+
+def test_another_error_than_of_memory_stays_what_it_is(packed, tmp_path, shape, schedule, monkeypatch):
+    error = RuntimeError("the sky falls")
+    monkeypatch.setattr("gpt.trainer.update.set_schedule", lambda *_: None)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match="the sky falls"):
+        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.machine.device import prepare
+from gpt.trainer.loop import train
+data, out, model, config = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:5])
+prepare(Runtime(device="cpu", threads=1))  # the first matrix product allocates memory of its own
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 2**20, resource.RLIM_INFINITY))
+train(data, out, model, config, Runtime(device="cpu", threads=1))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("batch_size", "n_embd", "message"),
+    [(8192, 16, r"at most \d+ can fit: set runtime\.micro_batch_size"), (4, 4096, "not even one does")],
+)
+def test_a_cpu_without_enough_ram_is_an_error_too(packed, tmp_path, shape, schedule, batch_size, n_embd, message):
+    config, model = dataclasses.replace(schedule, batch_size=batch_size), dataclasses.replace(shape, n_embd=n_embd)
+    arguments = [sys.executable, "-c", LIMITED, packed, tmp_path / "out", repr(model), repr(config)]
+    done = subprocess.run([str(one) for one in arguments], check=False, timeout=300, capture_output=True, text=True)
+    assert re.search(rf"GPTError: a batch of {batch_size} sequences does not fit cpu; {message}", done.stderr)
 
 
 def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(

@@ -12,7 +12,8 @@ from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
-from gpt.trainer.optimizers import build_optimizers, momentum, set_schedule
+from gpt.trainer.optimizers import build_optimizers
+from gpt.trainer.schedule import momentum, set_schedule
 
 
 def test_momentum_rises_to_its_value(shape):
