@@ -52,11 +52,11 @@ def changes(old: str, new: str, *, chars: int, around: bool = False) -> Parts:
     """
     first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     start = max(0, first - chars // 4) if around else 0
-    words = [re.findall(r"\s+|\w+|[^\w\s]", text[start : start + 4 * chars]) for text in (old, new)]
+    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text[start : start + 4 * chars]) for text in (old, new))
     parts: Parts = [("same", "…")] if start else []
     remaining = chars
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
-        pieces = [("same", words[0][a:b])] if kind == "equal" else [("gone", words[0][a:b]), ("new", words[1][c:d])]
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        pieces = [("same", before[a:b])] if kind == "equal" else [("gone", before[a:b]), ("new", after[c:d])]
         for name, piece in pieces:
             if text := "".join(piece)[: max(remaining, 0)]:
                 parts.append((name, visible(text, "\n" if name == "same" else "⏎")))

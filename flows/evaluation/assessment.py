@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.pages.figures import attention
 from flows.progress import say
@@ -46,19 +46,27 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]
     written = [""] * len(prompts)
-    how = {"temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
     try:
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
-        for row, piece in stream_texts(model, tokenizer, prompts, max_tokens=asked.evaluation_tokens, **how):
+        how = _sampling(recipe, asked.evaluation_tokens)
+        for row, piece in stream_texts(model, tokenizer, prompts, **how):
             written[row] += piece
             if time.monotonic() > end:
                 break
     except Exception as error:
         say(f"no samples of step {step}: {error}", logging.WARNING)
         return
-    rows = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
+    rows: dict[str, list] = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
     tracker.table(rows, "samples/evaluations.json")
+
+
+def continuations(recipe: Recipe, model: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
+    """The model's continuation of each of the recipe's prompts."""
+    from gpt.generation.sample import texts
+
+    how = _sampling(recipe, recipe.sample.max_tokens)
+    return [text for (text,) in texts(model, tokenizer, recipe.sample.prompts, **how)]
 
 
 def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path) -> int:
@@ -71,7 +79,7 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
     tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
-    rows = {
+    rows: dict[str, list] = {
         "sample": list(range(len(found))),
         "longest_overlap": [overlap.length for overlap in found],
         "text": [overlap.text for overlap in found],
@@ -95,7 +103,7 @@ def score_facts(
         tracker.tags({"facts": str(error)})
         return None
     summary = facts.summarize(verdicts)
-    everything = summary[-1]
+    everything: dict[str, Any] = summary[-1]
     tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
     sentences = [verdict.row() for verdict in verdicts]
     for rows, file in ((summary, "facts/summary.json"), (sentences, "facts/sentences.json")):
@@ -115,6 +123,11 @@ def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProc
     pieces = tokenizer.id_to_piece(ids)
     tokens = ["⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in pieces]
     tracker.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
+
+
+def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+    asked = recipe.sample
+    return {"max_tokens": max_tokens, "temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
 
 
 def _first(texts: Iterator[str]) -> Iterator[str]:

@@ -1,12 +1,9 @@
 """How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
 
-from __future__ import annotations
-
 import json
 import resource
 import shlex
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -14,17 +11,12 @@ from prefect.context import FlowRunContext
 from rich.markup import escape
 
 from flows import progress
-from flows.evaluation.assessment import log_attention_map, log_overlaps, score_facts
+from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
 from flows.models import register
-from flows.pages.render import markdown, ranked
+from flows.pages.render import ranked, render_text
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact
 from flows.tracking.run import Tracker
-
-if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
-
-    from gpt.model.transformer import GPT
 
 SHOWN_LINES = 12  # of each sample, on the terminal
 
@@ -84,15 +76,6 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     return texts, {"longest_overlap": longest, "facts": facts}
 
 
-def continuations(recipe: Recipe, gpt: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
-    """The model's continuation of each of the recipe's prompts."""
-    from gpt.generation.sample import texts
-
-    asked = recipe.sample
-    how = {"temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
-    return [text for (text,) in texts(gpt, tokenizer, asked.prompts, max_tokens=asked.max_tokens, **how)]
-
-
 def register_model(tracker: Tracker, recipe: Recipe) -> str:
     """`gpt-<corpus>/<version>` in MLflow's registry. Without a registry the model has no name, but it is not lost."""
     try:
@@ -106,7 +89,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> str:
 
 def note(recipe: Recipe, summary: dict) -> str:
     """What stands at the top of the run's page in MLflow, as Markdown."""
-    return markdown(
+    return render_text(
         "run_note.md",
         recipe=recipe,
         summary=summary,
@@ -140,7 +123,9 @@ def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact],
         lines = "\n".join(f"  | {line}" for line in text.splitlines()[:SHOWN_LINES])
         console.print(lines, markup=False, style="cyan", soft_wrap=True)
         console.print()
-    for name, value in _results(summary, stages).items():
+    bits = ranked(summary["val_bpb"], summary["baselines"])
+    for line in render_text("run_results.txt", summary=summary, stages=stages, bits=bits).splitlines():
+        name, _, value = line.partition(": ")
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
     prompt = shlex.quote(recipe.sample.prompts[0].strip())
     source = f" --from {shlex.quote(recipe.source.path)}" if recipe.source.kind == "local" else ""
@@ -151,28 +136,3 @@ def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact],
         (f"gpt why {recipe.corpus}{source} --set train.lr=0.001", "see what a change would run again"),
     ):
         console.print(f"  .venv/bin/{command}   # {what}", markup=False, soft_wrap=True)
-
-
-def _results(summary: dict, stages: dict[str, Artifact]) -> dict[str, str]:
-    cleaned, packed, steps = stages["clean"].counts, stages["pack"].counts, stages["train"].counts["steps"]
-    seconds = "  ".join(f"{name} {'reused' if a.reused else f'{a.seconds:.1f}'}" for name, a in stages.items())
-    rows = {
-        "documents": f"{cleaned['documents']:,} kept, {cleaned['rejects']:,} dropped",
-        "vocabulary": f"{stages['tokenize'].counts['vocab_size']:,} pieces",
-        "tokens": f"{packed['train_tokens']:,} to train on, {packed['val_tokens']:,} held out; "
-        f"{steps:,} steps see them {summary['epochs']:.1f} times",
-        "parameters": f"{summary['parameters']:,}",
-        "bits per byte": "   ".join(map(" ".join, ranked(summary["val_bpb"], summary["baselines"]))),
-        "seconds": f"{seconds}  assessing {summary['assessing_seconds']:.1f}",
-        "peak memory": f"{summary['peak_memory_bytes'] / 1e9:.2f} GB",
-        "repeats": f"at most {summary['longest_overlap']} characters in a row of the training text, in these samples",
-    }
-    if facts := summary["facts"]:
-        rows["facts"] = (
-            f"{facts['accuracy']:.1%} of {facts['facts']} right, 95 % interval {facts['low']:.1%} to {facts['high']:.1%}, "
-            f"chance {facts['chance']:.0%}"
-        )
-    return rows | {
-        "model": summary["model"] or "not registered",
-        "MLflow": f"{summary['mlflow_url']}  (run {summary['mlflow_run']})",
-    }

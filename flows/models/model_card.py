@@ -1,6 +1,6 @@
 """The card of a registered model: what it was made of and how, how good it is, what it is for, and its limits."""
 
-from flows.pages.render import markdown, ranked
+from flows.pages.render import ranked, render_text
 from flows.recipe import Recipe
 from flows.store.artifacts import read_manifest
 from flows.tracking.run import Tracker
@@ -16,7 +16,7 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
         "builtin": "built in",
     }
     manifest = read_manifest(stages["train"].folder) or {}
-    return markdown(
+    return render_text(
         "model_card.md",
         recipe=recipe,
         counts=counts,

@@ -1,6 +1,16 @@
 """A comparison of models (the dict of flows/compare.py) in words: what the terminal, the page and the heat map print."""
 
 BASELINES = ("xz", "gzip", "bigram", "unigram", "uniform")
+COSTS = {  # column: the value of a model that it shows, and its unit
+    "parameters": ("parameters", ""),
+    "pieces": ("vocab_size", ""),
+    "T": ("block_size", ""),
+    "steps": ("steps", ""),
+    "tokens_seen": ("tokens_seen", ""),
+    "training": ("training_seconds", "s"),
+    "scores": ("tokens_scored_per_second", "tokens/s"),
+    "writes": ("characters_written_per_second", "characters/s"),
+}
 
 
 def short_names(result: dict) -> dict[str, str]:
@@ -37,21 +47,11 @@ def interval(cell: dict) -> str:
 
 def costs(result: dict) -> list[dict[str, str]]:
     """What each model is and what it took, in words; – where it is not known."""
-
-    def number(value: float | None, unit: str = "") -> str:
-        return "–" if value is None else f"{value:,.0f}{unit}"
-
     return [
-        {
-            "model": model["model"],
-            "parameters": number(model["parameters"]),
-            "pieces": number(model["vocab_size"]),
-            "T": number(model["block_size"]),
-            "steps": number(model["steps"]),
-            "tokens_seen": number(model["tokens_seen"]),
-            "training": number(model["training_seconds"], " s"),
-            "scores": number(model["tokens_scored_per_second"], " tokens/s"),
-            "writes": number(model["characters_written_per_second"], " characters/s"),
-        }
+        {"model": model["model"]} | {head: _amount(model[name], unit) for head, (name, unit) in COSTS.items()}
         for model in result["models"]
     ]
+
+
+def _amount(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.0f} {unit}".strip()

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.pages.comparison import BASELINES, costs, difference, interval, model_rows
 from flows.pages.figures import Drawing, draw
 from flows.pages.heat_map import heat_map
-from flows.pages.render import Table, columns, markdown, publish
+from flows.pages.render import Table, columns, publish, render_text
 
 TEMPLATE = "comparison.jinja"
 NOTE_CHARS = 5000  # that MLflow shows at the top of a run
@@ -18,7 +18,7 @@ def write_comparison(folder: Path, result: dict) -> None:
 
 def comparison_note(result: dict) -> str:
     """The beginning of the page, without the figure, for the top of the run in MLflow."""
-    return markdown(TEMPLATE, facts=result, **_values(result, None))[:NOTE_CHARS]
+    return render_text(TEMPLATE, facts=result, **_values(result, None))[:NOTE_CHARS]
 
 
 def _values(result: dict, drawing: Drawing | None) -> dict:

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
 GROUPS = {"letters": BLUE, "white space": "#9aa5b1", "digits": "#3a9679", "punctuation": "#7b5ea7"}  # others: ORANGE
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "data card",
     "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
     "font.family": "sans-serif",

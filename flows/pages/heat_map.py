@@ -4,6 +4,9 @@ Colour shows bits per byte relative to the corpus's own model, since corpora dif
 tiles are absolute. All places are in inches from the upper left corner of the sheet.
 """
 
+from typing import Any
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -11,19 +14,10 @@ from matplotlib.patches import Rectangle
 
 from flows.pages.comparison import BASELINES, difference, interval, model_rows
 
-COLOURS = LinearSegmentedColormap.from_list(
-    "relative",
-    [
-        (0, "#1f7a5c"),
-        (0.3, "#8ccbb0"),
-        (0.5, "#ffffff"),
-        (0.62, "#cfe1f2"),
-        (0.75, "#7fb0dc"),
-        (0.87, "#2f6fb0"),
-        (1, "#16355c"),
-    ],
-)
-SCALE = TwoSlopeNorm(vmin=-0.4, vcenter=0.0, vmax=1.0)  # 40 % fewer bits, as many, twice as many
+SHADES = {0: "#1f7a5c", 0.3: "#8ccbb0", 0.5: "#ffffff", 0.62: "#cfe1f2", 0.75: "#7fb0dc", 0.87: "#2f6fb0", 1: "#16355c"}
+COLOURS = LinearSegmentedColormap.from_list("relative", list(SHADES.items()))
+FEWEST, MOST = -0.4, 1.0  # 40 % fewer bits than the corpus's own model, and twice as many
+SCALE = TwoSlopeNorm(vmin=FEWEST, vcenter=0.0, vmax=MOST)
 INK, FAINT, OWN, UNKNOWN = "#1f2933", "#616e7c", "#d9822b", (0.95, 0.96, 0.97, 1.0)
 TILE_WIDTH, MODEL_HEIGHT, BASELINE_HEIGHT = 1.3, 0.66, 0.34
 TOP, BOTTOM, GAP, MARGIN, LEAST_WIDTH = 1.35, 0.95, 0.18, 0.3, 6.4
@@ -46,7 +40,7 @@ def heat_map(result: dict) -> Figure:
     for number, name in enumerate(BASELINES):
         write(axes, left - 0.15, below + BASELINE_HEIGHT * (number + 0.5), name, 9, FAINT, ha="right", style="italic")
     for place, corpus in enumerate(corpora):
-        x, cells = left + TILE_WIDTH * place, [cells[place] for _, cells in models]
+        x, cells = left + TILE_WIDTH * place, [row[place] for _, row in models]
         draw_head(axes, x, corpus)
         for number, cell in enumerate(cells):
             draw_model(axes, x, TOP + MODEL_HEIGHT * number, cell)
@@ -87,9 +81,9 @@ def draw_legend(figure: Figure, axes: Axes, x: float, y: float) -> None:
     """The colours from left to right, and what the frame means."""
     width, height = figure.get_size_inches()
     bar = figure.add_axes((x / width, 1 - (y + 0.12) / height, 2.6 / width, 0.12 / height))
-    steps = [SCALE.vmin + (SCALE.vmax - SCALE.vmin) * n / 255 for n in range(256)]
-    bar.imshow([steps], cmap=COLOURS, norm=SCALE, aspect="auto", extent=(SCALE.vmin, SCALE.vmax, 0, 1))
-    bar.set_xticks([-0.4, 0.0, 0.5, 1.0], ["−40 %", "as its own model", "+50 %", "+100 %"], fontsize=7)
+    steps = np.linspace(FEWEST, MOST, 256)[None]
+    bar.imshow(steps, cmap=COLOURS, norm=SCALE, aspect="auto", extent=(FEWEST, MOST, 0, 1))
+    bar.set_xticks([FEWEST, 0.0, 0.5, MOST], ["−40 %", "as its own model", "+50 %", "+100 %"], fontsize=7)
     bar.set_yticks([])
     bar.tick_params(length=0)
     bar.spines[:].set_visible(False)
@@ -106,7 +100,7 @@ def draw_frame(axes: Axes, x: float, y: float, width: float, height: float) -> N
     axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=OWN, linewidth=2))
 
 
-def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str = INK, **style: str) -> None:
+def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str = INK, **style: Any) -> None:
     axes.text(x, y, text, fontsize=size, color=colour, va="center", parse_math=False, **style)
 
 

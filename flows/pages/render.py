@@ -8,7 +8,7 @@ stands in an indented block.
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ MARKS = {"same": ("", ""), "gone": ("[-", "-]"), "new": ("{+", "+}")}  # as git 
 
 class Table(NamedTuple):
     head: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
+    rows: Sequence[tuple[Cell, ...]]
     """counts are ints, shares are floats"""
 
     @property
@@ -64,15 +64,16 @@ def publish(folder: Path, template: str, facts: dict, **values: object) -> None:
     """Write card.json, the facts; card.md; and card.html, which needs no other file. The template sees facts and values."""
     folder.mkdir(exist_ok=True)
     (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "card.md").write_text(markdown(template, facts=facts, **values), encoding="utf-8")
-    (folder / "card.html").write_text(html(template, facts=facts, **values), encoding="utf-8")
+    (folder / "card.md").write_text(render_text(template, facts=facts, **values), encoding="utf-8")
+    (folder / "card.html").write_text(render_html(template, facts=facts, **values), encoding="utf-8")
 
 
-def html(template: str, **values: object) -> str:
+def render_html(template: str, **values: object) -> str:
     return _environment("html").get_template(template).render(values)
 
 
-def markdown(template: str, **values: object) -> str:
+def render_text(template: str, **values: object) -> str:
+    """Markdown, or lines for the terminal."""
     text = _environment("md").get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
