@@ -61,7 +61,7 @@ def _version(tracker: Tracker, recipe: Recipe, decoder: Artifact, sequences: Art
             return known.version
     info = mlflow.pyfunc.log_model(  # into the active run, which is this one
         name=name,
-        python_model=str(ROOT / "flows" / "serving.py"),
+        python_model=str(ROOT / "flows" / "models" / "pyfunc.py"),
         code_paths=[str(ROOT / "gpt")],
         artifacts={"model": str(decoder.folder / "model")},
         signature=ModelSignature(
