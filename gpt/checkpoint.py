@@ -7,10 +7,10 @@ A training state is the same folder plus
 
     optimizer.safetensors       "<parameter name>/<what the optimizer keeps>"
     ema.safetensors             the average of the weights by parameter name, where there is one
-    state.json                  step, evaluations so far; batches and random numbers follow from the step (`gpt.trainer.update`)
+    state.json                  step and progress; batches and random numbers follow from the step (`gpt.trainer.update`)
 
 A folder is built under a hidden name beside its place, flushed to disk, and renamed: it is there whole or not at all.
-The same model gives the same bytes, whatever number of processes trained it: sharded tensors are written whole. So with many
+The same model gives the same bytes, whatever number of processes trained it, because sharded tensors are gathered. So with many
 processes every one must call `save_model` and `save_state`; only the first writes or deletes anything.
 """
 
@@ -61,8 +61,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         raise GPTError(f"{folder / 'config.json'}: metadata is missing")
-    with torch.random.fork_rng(devices=[]):  # loading a model amid a training must not move its random numbers
-        model = GPT(config)  # on "meta" instead, its first values would cost the import of torch._dynamo: two seconds
+    with torch.random.fork_rng(devices=[]):  # loading a model during a training must not change its random numbers
+        model = GPT(config)  # on the device "meta", importing torch._dynamo would take two seconds
     model.load_state_dict(_read_tensors(folder / "model.safetensors", model.state_dict()))
     return model.to(device).eval(), metadata
 
@@ -70,24 +70,20 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
 def save_state(
     folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None, *, step: int, progress: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write all that a run needs to go on after `step` updates exactly as if it had not stopped, atomically.
+    """Write all that a run needs to resume after `step` updates exactly as if it had not stopped, atomically.
 
-    progress: JSON values of the trainer's own (evaluations so far, what it was asked to do).
+    progress: JSON values of the trainer's own (its evaluations, what it was asked to do).
     """
-    # By name, not as the optimizers number them: it stays right if parameters are numbered otherwise one day.
-    kept = {
+    # By name, not by the optimizers' numbers, so that states stay readable if the order of parameters changes.
+    moments = {
         f"{name}/{what}": tensor
         for name, parameter in model.named_parameters()
         for optimizer in optimizers
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
-    averages = {"ema": ema.tensors()} if ema else {}
+    tensors = {"model": model.state_dict(), "optimizer": moments} | ({"ema": ema.tensors()} if ema else {})
     state = {"format": STATE_FORMAT, "version": VERSION, "step": step, "progress": progress}
-    _save(
-        folder,
-        {"model": model.state_dict(), "optimizer": kept} | averages,
-        {"config": _about(model, {"step": step}), "state": state},
-    )
+    _save(folder, tensors, {"config": _about(model, {"step": step}), "state": state})
 
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -101,26 +97,24 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
 
 @torch.no_grad()
 def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None) -> None:
-    """Put a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
+    """Load a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
     _read_json(folder / "state.json", STATE_FORMAT)
     targets = {"model": dict(model.state_dict())} | ({"ema": ema.tensors()} if ema else {})
     saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
-    kept = _read_tensors(folder / "optimizer.safetensors")
-    parameters = dict(model.named_parameters())
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    for key, tensor in kept.items():
+    path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
+    moments: dict[str, dict[str, Tensor]] = {name: {} for name in names.values()}
+    for key, tensor in _read_tensors(path).items():
         name, _, what = key.rpartition("/")
-        if name not in parameters or (what != "step" and tensor.shape != parameters[name].shape):
-            raise GPTError(f"{folder / 'optimizer.safetensors'}: {key} does not belong to this model")
+        if name not in moments or (what != "step" and tensor.shape != model.get_parameter(name).shape):
+            raise GPTError(f"{path}: {key} does not belong to this model")
+        moments[name][what] = tensor
     for optimizer in optimizers:
-        document = optimizer.state_dict()  # its parameters are numbered in the order of its groups
-        numbered = (p for group in optimizer.param_groups for p in group["params"])
-        for number, parameter in enumerate(numbered):
-            prefix = names[id(parameter)] + "/"
-            own = {key.removeprefix(prefix): tensor for key, tensor in kept.items() if key.startswith(prefix)}
+        document = optimizer.state_dict()  # numbers the parameters in the order of the groups
+        for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+            own = moments[names[parameter]]
             if not own:
-                raise GPTError(f"{folder / 'optimizer.safetensors'}: nothing for {names[id(parameter)]}")
+                raise GPTError(f"{path}: nothing for {names[parameter]}")
             document["state"][number] = {
                 what: tensor if what == "step" else shard_like(parameter, tensor) for what, tensor in own.items()
             }
@@ -131,7 +125,7 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
 
 
 def step_folder(root: Path, step: int) -> Path:
-    """Where a step's checkpoint stands: its name sorts by step."""
+    """The folder of a step's checkpoint; names sort by step."""
     return Path(root) / f"step-{step:06d}"
 
 
@@ -143,17 +137,16 @@ def steps_in(root: Path) -> list[int]:
 
 def keep_only(root: Path, steps: set[int]) -> None:
     """Delete every checkpoint under `root` but these, and what a killed run left half-written."""
-    if not is_main():
-        return
-    keep = {step_folder(root, step).name for step in steps}
-    for path in Path(root).iterdir() if Path(root).is_dir() else ():
-        if path.is_dir() and path.name.startswith((".step-", "step-")) and path.name not in keep:
-            (path / "config.json").unlink(missing_ok=True)  # first: half-deleted, it is no checkpoint any more
-            shutil.rmtree(path)
+    if is_main():
+        keep = {step_folder(root, step).name for step in steps}
+        for path in [*Path(root).glob("step-*/"), *Path(root).glob(".step-*/")]:
+            if path.name not in keep:
+                (path / "config.json").unlink(missing_ok=True)  # first: half-deleted, it is no checkpoint any more
+                shutil.rmtree(path)
 
 
 def sha256(path: Path) -> str:
-    """Of a small file; empty if there is none."""
+    """The SHA-256 of a small file; empty if there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
@@ -246,13 +239,13 @@ def _read_json(path: Path, format_name: str) -> dict[str, Any]:
     version = document.get("version")
     if version != VERSION:
         newer = isinstance(version, int) and version > VERSION
-        mend = "a newer release wrote it; update this program" if newer else "it was edited"
-        raise GPTError(f"{path} has version {version!r}; this program reads version {VERSION}: {mend}")
+        why = "a newer release wrote it; update this program" if newer else "it was edited"
+        raise GPTError(f"{path} has version {version!r}; this program reads version {VERSION}: {why}")
     return document
 
 
 def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The tensors of a file, which have the names, shapes and dtypes of those expected."""
+    """The tensors of a file. Raises GPTError if their names, shapes and dtypes are not those of `expected`."""
     try:
         tensors = load_file(path)
     except FileNotFoundError:
@@ -262,9 +255,8 @@ def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict
     if expected is None:
         return tensors
     if differing := sorted(tensors.keys() ^ expected.keys()):
-        raise GPTError(
-            f"{path}: {differing[0]} is {'missing' if differing[0] in expected else 'not part of this model'}"
-        )
+        problem = "missing" if differing[0] in expected else "not part of this model"
+        raise GPTError(f"{path}: {differing[0]} is {problem}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"

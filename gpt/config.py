@@ -1,8 +1,8 @@
-"""What a model, a training run and a machine are: three frozen dataclasses, checked once at the door.
+"""The configuration of a model, a training run and a machine: three frozen dataclasses, checked when they are made.
 
-Notable: no torch here (a command line that only reads configuration starts in milliseconds); every problem is collected
-and raised in one message; `ModelConfig` and `TrainConfig` hold everything that determines the numbers, `Runtime` holds what
-does not (so it is no part of a model's identity).
+Notable: no torch here (a command line that only reads configuration starts in milliseconds); all problems are raised in one
+message; `ModelConfig` and `TrainConfig` hold everything that determines the numbers, `Runtime` holds the rest (so it is no
+part of a model's identity).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gpt import GPTError
 from gpt.settings import check_types, nearest, out_of_range, refuse
 
-# Of generation, what a reader wants of a small model: lively, yet without the unlikeliest tokens.
+# Of generation: varied text from a small model, without the least likely tokens.
 DEFAULTS = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0, "samples": 1, "stop": ""}
 
 
@@ -28,17 +28,17 @@ class ModelConfig:
     n_head: int = 4
     """Attention heads; each is n_embd / n_head wide."""
     n_kv_head: int = 0
-    """Heads of keys and values, each read by n_head / n_kv_head heads of queries (Ainslie 2023); 0: one for each."""
+    """Heads of keys and values, each shared by n_head / n_kv_head heads of queries (Ainslie 2023); 0: n_head of them."""
     n_embd: int = 128
     """C: the width of the residual stream."""
     positions: Literal["learned", "sinusoidal", "rotary"] = "rotary"
-    """How order is told: a learned table (GPT-2), fixed sines (Vaswani 2017), or rotated queries and keys (Su 2021)."""
+    """How positions are encoded: a learned table (GPT-2), fixed sines (Vaswani 2017), rotated queries and keys (Su 2021)."""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     """Normalization before each branch and before the head."""
     feed_forward: Literal["gelu", "relu2", "swiglu"] = "relu2"
-    """gelu and relu squared: C -> 4C -> C. swiglu: gated, 8C/3 wide, so that parameters stay about equal."""
+    """gelu and relu squared: C -> 4C -> C. swiglu: gated, 8C/3 wide, which gives about as many parameters."""
     qk_norm: bool = True
-    """RMS-normalize queries and keys of each head: keeps attention logits in range at high learning rates."""
+    """RMS-normalize queries and keys of each head, which keeps attention logits in range at high learning rates."""
     bias: bool = False
     """Biases in linear layers and LayerNorm."""
     tied: bool = True
@@ -48,22 +48,17 @@ class ModelConfig:
     zero_init: bool = True
     """Start the projections back into the residual stream at zero, so that every block starts as the identity."""
     embedding_norm: bool = True
-    """RMS-normalize what enters the first block: small initial embeddings are not drowned by the first branches."""
+    """RMS-normalize the input of the first block, so that the first branches do not outweigh small initial embeddings."""
     cross_attention: bool = False
-    """A branch in every block that looks at a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
+    """A branch in every block that attends to a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
 
     def __post_init__(self) -> None:
         problems = check_types(self)
         if not problems:
             problems += out_of_range(
-                self,
-                vocab_size=(2, 2**31),
-                block_size=(1, 2**20),
-                n_layer=(1, 1000),
-                n_head=(1, 1000),
-                n_kv_head=(0, 1000),
-                n_embd=(1, 10**6),
-            )
+                self, vocab_size=(2, 2**31), block_size=(1, 2**20), n_layer=(1, 1000), n_head=(1, 1000),
+                n_kv_head=(0, 1000), n_embd=(1, 10**6),
+            )  # fmt: skip
             if not 0 <= self.dropout < 1:
                 problems.append(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
         if not problems:
@@ -98,10 +93,10 @@ class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
     steps: int = 1000
-    """Updates of the weights. No effect with minutes."""
+    """Updates of the weights. No effect if minutes is set."""
     minutes: float = 0.0
     """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
-    kept when a run resumes; the weights are those of a run of that many `steps`."""
+    kept when the run resumes; the weights are those of a run of that many `steps`."""
     batch_size: int = 16
     """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
@@ -115,9 +110,9 @@ class TrainConfig:
     warmup_steps: int = 0
     """Steps of linear rise to the peak."""
     schedule: Literal["cosine", "wsd"] = "wsd"
-    """After warm-up: half a cosine to the end, or flat and then linear ("warm-up, stable, decay")."""
+    """After warm-up: half a cosine to the end, or constant and then linear ("warm-up, stable, decay")."""
     cooldown: float = 0.6
-    """Share of all steps in wsd's linear fall. No effect with schedule cosine."""
+    """Share of all steps in wsd's linear decay. No effect with schedule cosine."""
     weight_decay: float = 0.1
     """Decoupled decay (times learning rate) of matrices and embeddings; never of norms and biases."""
     beta1: float = 0.9
@@ -127,19 +122,19 @@ class TrainConfig:
     momentum: float = 0.95
     """Muon: decay of the mean gradient. No effect with optimizer adamw."""
     momentum_warmup_steps: int = 0
-    """Steps in which Muon's momentum rises from 0.85 (or less) to its value: early gradients are soon out of date."""
+    """Steps in which Muon's momentum rises from 0.85 (or less) to its value, as early gradients are soon out of date."""
     grad_clip: float = 1.0
-    """Largest norm of the whole gradient; 0 leaves it as it is."""
+    """Largest norm of the whole gradient; 0: no clipping."""
     ema: float = 0.0
-    """Decay of an average of the weights (0.99 to 0.999), which is then what is evaluated and kept; 0: no average."""
+    """Decay of an average of the weights (0.99 to 0.999), which is then evaluated and kept in their place; 0: no average."""
     eval_every: int = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
     patience: int = 0
-    """Evaluations without a better one after which the run stops early; 0: never. (The best weights are the result anyway.)"""
+    """Evaluations without improvement after which the run stops early; 0: never. (The best weights are the result anyway.)"""
     checkpoint_every: int = 200
-    """Steps between savings of the state that a killed run resumes from (each evaluation saves it too)."""
+    """Steps between saved states, from which a killed run resumes (each evaluation saves one too)."""
     keep_checkpoints: int = 2
-    """Latest weights to keep, beside the best."""
+    """How many of the latest weights to keep, beside the best."""
     seed: int = 1
     """Of initial weights, order of data and dropout."""
 
@@ -161,26 +156,26 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Hardware and logging: what may differ between two runs of the same model. Raises GPTError."""
+    """Hardware and logging: what may differ between two runs of the same model. Raises GPTError that lists every problem."""
 
     device: str = "auto"
     """auto (CUDA where there is one, else CPU), cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products (weights stay float32). auto: bfloat16 on CUDA that has it, else float32."""
+    """Of matrix products (weights stay float32). auto: bfloat16 on a CUDA device that supports it, else float32."""
     threads: int = 0
-    """CPU threads; 0 takes every core this process may use (with several processes, its share)."""
+    """CPU threads; 0: every core that this process may use (with several processes, its share)."""
     micro_batch_size: int = 0
-    """Sequences that a device takes at once, at most; a step gathers the gradients of as many parts as it needs. 0: all."""
+    """The most sequences that a device processes at once; a step accumulates the gradients of its parts. 0: all of them."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile the training step (evaluation stays uncompiled). auto: on CUDA only."""
     activation_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
+    """Recompute activations in the backward pass: about a third slower, and far less device memory."""
     deterministic: bool = False
-    """On a GPU, only algorithms that give the same bits each time (slower). A CPU does so anyway."""
+    """On a GPU, use only algorithms that give the same bits each time (slower). A CPU does so anyway."""
     parallel: Literal["none", "ddp", "fsdp"] = "none"
-    """Over several devices: ddp copies the model to each, fsdp cuts weights, gradients and optimizer state among them."""
+    """On several devices: ddp copies the model to each, fsdp shards weights, gradients and optimizer state."""
     processes: int = 1
-    """Processes to start on this machine, one a device. No effect under torchrun, which says how many."""
+    """Processes to start on this machine, one a device. No effect under torchrun, which starts them itself."""
     log_every: int = 10
     """Steps between log lines."""
 

@@ -1,8 +1,8 @@
-"""Frozen dataclasses that are checked once at the door: types, ranges, names, with every problem in one message."""
+"""Checks of frozen dataclasses that hold settings: names, types and ranges, with every problem in one message."""
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -12,7 +12,7 @@ Config = TypeVar("Config")
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
-    """Build one of the dataclasses above from parsed TOML or JSON.
+    """Build a dataclass of settings from parsed TOML or JSON.
 
     where: file or section to name in messages. Raises GPTError for an unknown or missing key, or a bad value.
     """
@@ -20,19 +20,19 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
         raise GPTError(f"{where}: expected a table of settings, got {type(values).__name__}")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     problems = [f"unknown setting {key!r}{nearest(key, known)}" for key in values if key not in known]
+    missing = [name for name, field in known.items() if field.default is MISSING and name not in values]
+    problems += [f"{name} is missing" for name in missing]
     try:
-        required = [name for name, field in known.items() if field.default is MISSING and name not in values]
-        problems += [f"{name} is missing" for name in required]
-        if not required:
-            return_value = kind(**{key: value for key, value in values.items() if key in known})
+        config = None if missing else kind(**{key: value for key, value in values.items() if key in known})
     except GPTError as error:
         problems.append(str(error))
-    if problems:
+    if problems or config is None:
         raise GPTError(f"{where}: " + "; ".join(problems))
-    return return_value
+    return config
 
 
-def nearest(name: str, known: Any) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that suggests the known name closest to a misspelt one; empty if none is close."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
@@ -59,6 +59,7 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def out_of_range(config: Any, **limits: tuple[float, float]) -> list[str]:
+    """A problem for each field whose value is not within its limits (both included)."""
     values = ((name, getattr(config, name), low, high) for name, (low, high) in limits.items())
     return [
         f"{name} is {value}; it must be from {low} to {high}"
@@ -68,5 +69,6 @@ def out_of_range(config: Any, **limits: tuple[float, float]) -> list[str]:
 
 
 def refuse(what: str, problems: list[str]) -> None:
+    """Raise GPTError if there are problems."""
     if problems:
         raise GPTError(f"{what} configuration: " + "; ".join(problems))

@@ -66,5 +66,5 @@ def _train_on(model: GPT, rows: int, machine: Machine) -> None:
     ids_BT = torch.zeros(rows, model.config.block_size, dtype=torch.int64, device=machine.device)
     with autocast(machine.device, machine.dtype):
         loss = model.loss(ids_BT, ids_BT, None, "sum")
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     del moments

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Interrupted(Exception):
@@ -29,7 +30,8 @@ def held_back() -> Iterator[Interruption]:
     A second signal of the same kind acts at once: whoever presses Ctrl-C twice means it. Nothing is held back outside the main
     thread, where Python cannot set handlers; a signal that is ignored (nohup) stays ignored.
     """
-    interruption, previous = Interruption(), {}
+    interruption = Interruption()
+    previous: dict[int, Any] = {}
 
     def note(number: int, _frame: object) -> None:
         interruption.signal = interruption.signal or number
@@ -44,5 +46,5 @@ def held_back() -> Iterator[Interruption]:
     try:
         yield interruption
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)

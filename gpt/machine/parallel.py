@@ -128,7 +128,8 @@ def distribute(objective: Objective, how: str) -> nn.Module:
         for block in objective.model.blocks:
             fully_shard(block)
         # The root is resharded too, so that an average which takes the weights' place is used (`gpt.model.ema`).
-        return fully_shard(objective, reshard_after_forward=True)
+        fully_shard(objective, reshard_after_forward=True)
+        return objective
     with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # of a new name that torch 2.11 lacks
         return nn.parallel.DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
@@ -137,8 +138,8 @@ def gradient_sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
     """A context for one micro-batch: its gradients are averaged over processes `now`, or only added up on this one."""
     if isinstance(module, nn.parallel.DistributedDataParallel):
         return nullcontext() if now else module.no_sync()
-    if hasattr(module, "set_requires_gradient_sync"):
-        module.set_requires_gradient_sync(now)
+    if (set_sync := getattr(module, "set_requires_gradient_sync", None)) is not None:  # an FSDP module
+        set_sync(now)
     return nullcontext()
 
 

@@ -1,7 +1,7 @@
 """--size auto: the largest of the named sizes that suits a corpus, a device and a time.
 
-Two limits, both rules of thumb: a model with more parameters than its corpus has bytes memorises it; one that sees fewer than 10
-tokens a parameter is worse than a smaller model trained for as long.
+Two limits, both rules of thumb: a model with more parameters than its corpus has bytes memorises it; one that sees fewer than
+10 tokens a parameter is worse than a smaller model trained for as long.
 """
 
 from dataclasses import replace

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 class EMA:
     """average <- d average + (1 - d) weights after each update, where d rises to `decay`.
 
-    d = min(decay, (1 + n) / (10 + n)) after n updates: the first weights, far from any good ones, are soon forgotten, and the
-    average is at each time over about the last tenth of the run, until that is longer than 1 / (1 - decay).
+    d = min(decay, (1 + n) / (10 + n)) after n updates: the first weights, far from any good ones, soon lose their part, and the
+    average is always over about the last tenth of the run, until that is longer than 1 / (1 - decay) updates.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self._decay = decay
-        self._weights = list(model.parameters())
         self._names = [name for name, _ in model.named_parameters()]
+        self._weights: list[Tensor] = list(model.parameters())
         self._average = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()
     def update(self, n: int) -> None:
-        """Take in the weights after `n` updates (from 1)."""
+        """Add the weights after `n` updates (from 1) to the average."""
         decay = min(self._decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(self._average, self._weights, 1 - decay)
 

@@ -73,34 +73,35 @@ def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig,
     """Read a .toml or .json file with the sections model, train and runtime. Raises GPTError for anything unknown."""
     try:
         text = path.read_text(encoding="utf-8")
-        document: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        document: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise GPTError(f"{path} cannot be read: {error}") from None
-    if not isinstance(document, dict) or (unknown := document.keys() - {"model", "train", "runtime"}):
-        named = f"section {sorted(unknown)[0]!r}" if isinstance(document, dict) else "its content"
-        raise GPTError(f"{path}: {named} is not known; sections are model, train and runtime")
-    sections = {name: document.get(name, {}) for name in ("model", "train", "runtime")}
-    for name, section in sections.items():
+    if not isinstance(document, dict):
+        raise GPTError(f"{path}: its content is not known; sections are model, train and runtime")
+    for name, section in document.items():
+        if name not in ("model", "train", "runtime"):
+            raise GPTError(f"{path}: section {name!r} is not known; sections are model, train and runtime")
         if not isinstance(section, dict):
             raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
-    named = dict(sections["model"])
-    shape = preset(named.pop("preset")) if "preset" in named else {}
-    shape |= {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | named
+    model, train_section, runtime = (document.get(name, {}) for name in ("model", "train", "runtime"))
+    shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | model
+    if "preset" in shape:
+        shape = preset(shape.pop("preset")) | shape
     return (
         from_dict(ModelConfig, shape, str(path)),
-        from_dict(TrainConfig, sections["train"], str(path)),
-        from_dict(Runtime, sections["runtime"], str(path)),
+        from_dict(TrainConfig, train_section, str(path)),
+        from_dict(Runtime, runtime, str(path)),
     )
 
 
 def _print_step(step: int, metrics: dict[str, float]) -> None:
-    left = timedelta(seconds=round(metrics["train/eta_seconds"]))
-    shown = (
+    remaining = timedelta(seconds=round(metrics["train/eta_seconds"]))
+    print(
         f"step {step:6d}  loss {metrics['train/loss']:.4f}  lr {metrics['train/lr']:.2e}  "
         f"grad {metrics['train/grad_norm']:.3f}  {metrics['train/tokens_per_second']:,.0f} tokens/s  "
-        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {left} left"
+        f"mfu {metrics['train/mfu']:.0%}  epoch {metrics['train/epoch']:.2f}  {remaining} left",
+        flush=True,
     )
-    print(shown, flush=True)
 
 
 def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:
@@ -108,3 +109,7 @@ def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best:
     print(
         f"step {step:6d}  val loss {metrics['val/loss']:.4f}  {metrics['val/bpb']:.4f} bits per byte{mark}", flush=True
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

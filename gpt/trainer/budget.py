@@ -30,8 +30,8 @@ def steps_that_fit(
 ) -> int:
     """The most steps whose updates, evaluations and saving end within config.minutes of `started` (time.perf_counter()).
 
-    learner: one to throw away. scratch: a folder to write a checkpoint to; deleted. check_interruption(): raises to leave early.
-    Raises GPTError if not even one step fits.
+    learner: one to throw away. scratch: a folder to write a checkpoint to, and to delete. check_interruption(): raises to leave
+    early. Raises GPTError if not even one step fits.
     """
     limit, device = config.minutes * 60, learner.machine.device
     first, update = _update_seconds(learner, limit, check_interruption)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,8 +55,8 @@ def train(
         `gpt.trainer.budget.Speed`.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
-    Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run, or
-    the training diverges a second time.
+    Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run,
+    or the training diverges a second time.
     SIGINT and SIGTERM (in the main thread): the step is finished, the state saved, and the signal raised again for the
     caller's own handler; SystemExit(128 + signal) if that handler returns.
     """
@@ -92,24 +92,17 @@ class _Due(NamedTuple):
     save: bool
 
 
-@dataclass
 class _Run:
-    """One training run in progress, after `step` updates."""
+    """One training run in progress, after `step` updates; those in `skipped` are left out because of a loss spike."""
 
-    dataset: Dataset
-    folder: RunFolder
-    model: ModelConfig
-    config: TrainConfig
-    runtime: Runtime
-    machine: Machine
-    interruption: Interruption
-    on_step: OnStep
-    on_evaluation: OnEvaluation
-    step: int = 0
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    skipped: list[int] = field(default_factory=list)
-    """numbers of the updates to leave out, around loss spikes"""
-    watch: Watch = field(default_factory=Watch)
+    def __init__(
+        self, dataset: Dataset, folder: RunFolder, model: ModelConfig, config: TrainConfig, runtime: Runtime,
+        machine: Machine, interruption: Interruption, on_step: OnStep, on_evaluation: OnEvaluation,
+    ):  # fmt: skip
+        self.dataset, self.folder, self.model, self.config = dataset, folder, model, config
+        self.runtime, self.machine, self.interruption = runtime, machine, interruption
+        self.on_step, self.on_evaluation = on_step, on_evaluation
+        self.step, self.skipped = 0, list[int]()
 
     def train(self, started: float) -> int:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
@@ -155,12 +148,9 @@ class _Run:
         """What to do after `step` updates. An evaluation saves the state as well."""
         last = self.step == self.config.steps
         evaluation = self._evaluated() < self.step and (last or self.step % self.config.eval_every == 0)
-        return _Due(
-            log=self.step - 1 not in self.skipped
-            and (last or self.step == 1 or self.step % self.runtime.log_every == 0),
-            evaluation=evaluation,
-            save=self.step % self.config.checkpoint_every == 0 and not evaluation,
-        )
+        log = last or self.step == 1 or self.step % self.runtime.log_every == 0
+        save = self.step % self.config.checkpoint_every == 0
+        return _Due(log and self.step - 1 not in self.skipped, evaluation, save and not evaluation)
 
     def _ended(self) -> bool:
         """After the last step, or after `patience` evaluations none of which was the best."""
@@ -202,10 +192,8 @@ class _Run:
         seen = self.step if (self.folder.path / "run.json").is_file() else -1
         last, first = (parallel.all_max(sign * seen, self.machine.device) for sign in (1, -1))
         if last != -first:
-            raise GPTError(
-                f"{self.folder.path} is not the same folder for all processes: "
-                "name one on a disk that the machines share"
-            )
+            where = f"{self.folder.path} is not the same folder for all processes"
+            raise GPTError(f"{where}: name one on a disk that the machines share")
 
     def _went_back(self) -> bool:
         """Whether an update since the last call was bad; if so, the run is back at a state before it."""
@@ -246,17 +234,10 @@ class _Run:
         self.evaluations.append({"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte})
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
+        about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
+        about["tokenizer_sha256"] = checkpoint.sha256(self.dataset.tokenizer)
         with self.learner.weights_that_count():
-            checkpoint.save_model(
-                folder,
-                self.learner.model,
-                step=self.step,
-                **metrics,
-                tokenizer_fingerprint=self.dataset.tokenizer_fingerprint,
-                eos_id=self.dataset.eos_id,
-                tokenizer_sha256=checkpoint.sha256(self.dataset.tokenizer),
-                task=self.folder.task,
-            )
+            checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
         checkpoint.write_json(self.folder.path / "evaluations.json", self.evaluations)
         self.folder.append_log(self.step, metrics)
         self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)

@@ -26,7 +26,7 @@ class Muon(torch.optim.Optimizer):
         assert all(p.ndim == 2 for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:
@@ -40,13 +40,13 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]  # all of them
         buffers = [self.state[p]["momentum_buffer"] for p in params]
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, buffers, momentum)  # Nesterov
-        # A sharded matrix is made whole first (`parallel`): orthogonal parts would be another, worse update.
-        updates = orthogonalize(torch.stack([full(matrix) for matrix in ahead])).to(params[0].dtype).unbind()
-        updates = [shard_like(p, update) for p, update in zip(params, updates, strict=True)]
+        # A sharded matrix is gathered first: making its shards orthogonal would be another, worse update.
+        orthogonal = orthogonalize(torch.stack([full(matrix) for matrix in ahead])).to(params[0].dtype)
+        updates = [shard_like(p, update) for p, update in zip(params, orthogonal, strict=True)]
         torch._foreach_mul_(params, 1 - lr * weight_decay)
         # An orthogonal matrix has entries of RMS 1/sqrt(longer side); AdamW's updates have about 0.2 (Liu 2025, Moonlight).
         torch._foreach_add_(params, updates, alpha=-lr * 0.2 * math.sqrt(max(shape)))

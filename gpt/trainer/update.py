@@ -72,7 +72,8 @@ class Learner:
                 torch.manual_seed(self._dropout_seed(step, number))
                 with parallel.gradient_sync(self._module, now=number == len(batches) - 1):
                     part = self._summed_loss(batch) / n_all
-                    (part * world).backward()  # the processes' gradients are averaged, where their sum is wanted
+                    # The processes' gradients are averaged, where their sum is wanted.
+                    (part * world).backward()  # type: ignore[no-untyped-call]
                 loss += part.detach()
             grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip or float("inf"))
             for optimizer in self.optimizers:
@@ -111,7 +112,7 @@ class Learner:
         self._compile_next = False
         try:
             self._call = torch.compile(self._module, dynamic=False)
-            self._summed_loss(batch).backward()
+            self._summed_loss(batch).backward()  # type: ignore[no-untyped-call]
         except Exception as error:
             if is_out_of_memory(error):
                 raise
