@@ -1,29 +1,29 @@
 """Where a corpus comes from: built into Python, an https file, a local folder or a Kaggle dataset.
 
-`resolve` says which bytes are meant, without paths, URLs or secrets: two sources with the same answer are the same data, and
-moving a folder or changing a mirror changes nothing. `fetch` brings those bytes.
+`resolve` identifies the bytes that a source means, without paths, addresses or secrets: sources with the same identity are the
+same data, so moving a folder or using a mirror changes nothing. `fetch` brings those bytes.
 """
 
 import math
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
-from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, disk_errors, require_space, told
+from data_contracts.sources import files, local
+from data_contracts.sources.disk import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
 HANDLE = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/versions/(?P<version>[1-9]\d*))?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
-# The fields that mean something to each kind, and whether it needs them; another one would have no effect, so it is refused.
+# The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
     "builtin": {},
@@ -34,7 +34,7 @@ FIELDS: dict[str, dict[str, bool]] = {
 
 
 def ignore(share: float, text: str = "") -> None:
-    """The progress callback of somebody who does not want to know."""
+    """The progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Source:
     path: str = ""
     """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
     files: tuple[str, ...] = ()
-    """Only these files, named relative to the dataset, folder or archive; none means all. https: the name to save under."""
+    """Only these files, named relative to the dataset, folder or archive; empty means all. https: the name to save under."""
     max_files: int = 0
-    """kaggle, local: only so many files, the first by name; 0 means all. Only they are downloaded. Where names say nothing of
-    the content (those of the Wikipedia dump are random) they are a random sample."""
+    """kaggle, local: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are random, as
+    in the Wikipedia dump, they are a random sample."""
     fraction: float = 1.0
     """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
 
@@ -69,49 +69,45 @@ def resolve(source: Source, corpus: str) -> dict:
     """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
 
     builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
-    "files": names or patterns}, and "max_files" or "fraction" where it is set: a pinned version and these name the same
-    files for ever, so that only an unpinned Kaggle handle asks the network. The same goes for what is taken out of a local zip
-    archive, of which "files" has the sha256. Raises DataError when the source cannot be found, Unreachable when Kaggle does
-    not answer.
+    "files": names or patterns}, and "max_files" or "fraction" where it is set. A Kaggle version never changes, so only a handle
+    without one asks the network. For local zip archives "files" has their sha256, and what is taken out of them is named as for
+    Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
     """
     if source.kind == "builtin":
         corpora.load(corpus)
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
-    part = {
-        field.name: getattr(source, field.name)
-        for field in fields(source)
-        if field.name in ("max_files", "fraction") and getattr(source, field.name) != field.default
-    }
+    part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
     if source.kind == "local":
         with disk_errors(source.path):
             found = _local_files(source, corpus)
-            identity = {"files": {name: files.sha256(path) for name, path in found.items()}}
+            identity: dict = {"files": {name: files.digest(path) for name, path in found.items()}}
         if _zipped(found):
             identity |= part | ({"entries": sorted(source.files)} if source.files else {})
         return identity
-    dataset, version = _split_handle(source.handle)
+    handle, version = _split_handle(source.handle)
     if not version:
         from data_contracts.sources import kaggle
 
-        version = kaggle.current_version(dataset)
+        with kaggle.Dataset(handle) as dataset:
+            version = dataset.version()
     wanted = sorted(source.files or corpora.find(corpus).FILES)
-    return {"handle": dataset, "version": version, "files": wanted} | part
+    return {"handle": handle, "version": version, "files": wanted} | part
 
 
 def pinned(source: Source, identity: dict) -> Source:
     """The source of exactly the bytes that `resolve` named: a Kaggle dataset at that version."""
-    return (
-        replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
-        if source.kind == "kaggle"
-        else source
-    )
+    if source.kind != "kaggle":
+        return source
+    return replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
 
 
 def reach(source: Source, corpus: str) -> None:
-    """Raise DataError if the bytes that a source means are not to be had now, Unreachable if that cannot be known. Nothing is
-    downloaded. A Kaggle handle must have a version (see `pinned`)."""
+    """Raise DataError if the bytes that a source means are not available, Unreachable if that cannot be found out now.
+
+    Nothing is downloaded. A Kaggle handle must have a version (see `pinned`).
+    """
     if source.kind == "https":
         from data_contracts.sources import https
 
@@ -121,15 +117,17 @@ def reach(source: Source, corpus: str) -> None:
     elif source.kind == "kaggle":
         from data_contracts.sources import kaggle
 
-        _chosen(source, corpus, kaggle.listing(source.handle), f"Kaggle's {source.handle}")
+        with kaggle.Dataset(source.handle) as dataset:
+            _choose(source, corpus, dataset.listing())
 
 
 def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore) -> None:
-    """Put the raw files of a source into `folder`, which holds nothing or what an interrupted call with the same one left.
+    """Put the raw files of a source into `folder`, which is empty or holds what an interrupted call for the same source left.
 
-    A Kaggle handle must have a version (see `pinned`). Raises DataError for whatever the network, the server, the disk or the
-    user got wrong; leaves nothing but those files when it succeeds.
+    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Raises DataError
+    for whatever is wrong with the network, the server, the disk or the source.
     """
+    choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
         module = corpora.load(corpus)
         if not hasattr(module, "build"):
@@ -145,21 +143,13 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore
         with disk_errors(corpus):
             found = _local_files(source, corpus)
             if _zipped(found):
-                from data_contracts.sources import local
-
-                local.unpack(found, lambda there: _chosen(source, corpus, there, source.path), folder, progress, corpus)
+                local.unpack(found, choose, folder, progress, corpus)
             else:
-                _copy(found, folder, progress, corpus)
+                local.copy(found, folder, progress, corpus)
     else:
         from data_contracts.sources import kaggle
 
-        kaggle.download(
-            source.handle,
-            lambda there: _chosen(source, corpus, there, f"Kaggle's {source.handle}"),
-            folder,
-            progress,
-            corpus,
-        )
+        kaggle.download(source.handle, choose, folder, progress, corpus)
 
 
 def _problems(source: Source) -> Iterator[str]:
@@ -168,10 +158,9 @@ def _problems(source: Source) -> Iterator[str]:
         return
     known = FIELDS[source.kind]
     for field in fields(source)[1:]:
-        is_set = getattr(source, field.name) != field.default
-        if is_set and field.name not in known:
+        if _is_set(source, field.name) and field.name not in known:
             yield f"{field.name} has no effect here, leave it out"
-        if not is_set and known.get(field.name):
+        if not _is_set(source, field.name) and known.get(field.name):
             yield f"{field.name} is missing"
     if source.handle and not HANDLE.fullmatch(source.handle):
         yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
@@ -192,19 +181,24 @@ def _problems(source: Source) -> Iterator[str]:
         yield "max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction"
 
 
+def _is_set(source: Source, field: str) -> bool:
+    return getattr(source, field) != getattr(Source, field)
+
+
 def _split_handle(handle: str) -> tuple[str, int]:
-    """('owner/dataset', version), 0 standing for the current one."""
-    parts = HANDLE.fullmatch(handle)
-    return parts["dataset"], int(parts["version"] or 0)
+    """('owner/dataset', version), with 0 for the current version."""
+    dataset, _, version = handle.partition("/versions/")
+    return dataset, int(version or 0)
 
 
 def _file_name(source: Source) -> str:
     return source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
 
 
-def _chosen(source: Source, corpus: str, there: Iterable[str], where: str) -> list[str]:
-    """The names of the files that a source means, of all that are there, sorted. Raises DataError that lists what is there."""
+def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
+    """Of the names of all files, those that a source means, sorted. Raises DataError that lists what is there."""
     patterns, names = corpora.find(corpus).FILES, sorted(there)
+    where = source.path or f"Kaggle's {source.handle}"
     readable, holds = files.readable(names, patterns), f"it has {files.listing(names)}"
     if missing := [name for name in source.files if name not in readable]:
         raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
@@ -217,7 +211,7 @@ def _chosen(source: Source, corpus: str, there: Iterable[str], where: str) -> li
 
 
 def _local_files(source: Source, corpus: str) -> dict[str, Path]:
-    """The chosen files by name; or, where nothing but zip archives can be had, those."""
+    """The chosen files by name; if nothing there but zip archives can be read, those."""
     path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
@@ -225,22 +219,8 @@ def _local_files(source: Source, corpus: str) -> dict[str, Path]:
     zips = files.readable(there, ("*.zip",))
     if zips and not files.readable(there, corpora.find(corpus).FILES):
         return {name: there[name] for name in zips}
-    return {name: there[name] for name in _chosen(source, corpus, there, source.path)}
+    return {name: there[name] for name in _choose(source, corpus, there)}
 
 
 def _zipped(found: dict[str, Path]) -> bool:
     return all(name.lower().endswith(".zip") for name in found)
-
-
-def _copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
-    """Copy, not link: a file that its owner edits later must not change under an artifact that is already hashed."""
-    total = sum(path.stat().st_size for path in found.values())
-    require_space(folder, total, what)
-    done = 0
-    for number, (name, path) in enumerate(found.items(), 1):
-        files.inspect(path, name)
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        done += path.stat().st_size
-        progress(*told(number, len(found), done, total))

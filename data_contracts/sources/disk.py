@@ -1,4 +1,4 @@
-"""What every way of bringing files shares: room on the disk before it begins, words while it goes on, errors of the disk."""
+"""What every kind of source needs when it writes files: free space checked first, progress, errors of the disk in words."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ Progress = Callable[[float, str], None]
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise DataError unless the disk of `folder` has so many bytes free."""
+    """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
@@ -25,21 +25,22 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def told(files: int, n_files: int, done: int, total: int) -> tuple[float, str]:
-    """What to call a progress callback with; total is 0 where the bytes to come are not known."""
-    if not total:
-        return files / n_files, f"{files}/{n_files} files, {decimal(done)}"
-    done = min(done, total)
-    return done / total, f"{files}/{n_files} files, {decimal(done)} of {decimal(total)}"
+def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
+    """Call `progress`. done, total: bytes; a total of 0 is one that is not known."""
+    if total:
+        done = min(done, total)
+        progress(done / total, f"{files}/{n_files} files, {decimal(done)} of {decimal(total)}")
+    else:
+        progress(files / n_files, f"{files}/{n_files} files, {decimal(done)}")
 
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """A file that may not be read, or a disk that is full, is something for the user to mend, not a defect."""
+    """Raise DataError for an OSError: a file that may not be read and a full disk are for the user to mend."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
                 f"{what} does not fit on the disk: {error.strerror}\nmake room, or set GPT_HOME to a folder on a larger one"
             ) from None
@@ -47,7 +48,7 @@ def disk_errors(what: str) -> Iterator[None]:
 
 
 def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder that another process may be at work in; 0 where there is none."""
+    """Bytes of all files below a folder, which another process may be changing; 0 if there is no such folder."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:

@@ -66,13 +66,14 @@ def listing(names: Iterable[str], most: int = 6) -> str:
     return f"{len(names)} files{': ' + shown if names else ''}"
 
 
-def inspect(path: Path, name: str = "") -> None:
+def inspect(path: Path, name: str = "", ending: str = "") -> None:
     """Raise DataError when a file is empty, cut, or not of the kind that its ending says.
 
-    Looks at no more than the first kilobyte and the last four bytes. name: how to call the file in the message.
+    Looks at no more than the first kilobyte and the last four bytes. name: how to call the file in the message. ending: of the
+    name that the file will have, if it has another one for now.
     """
     name = name or path.name
-    ending = path.suffix.lower()
+    ending = (ending or path.suffix).lower()
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         size = file.seek(0, 2)
@@ -101,7 +102,7 @@ def looks_like_html(head: bytes) -> bool:
     return start.startswith((b"<!doctype html", b"<html"))
 
 
-def sha256(path: Path) -> str:
-    """The file's sha256 as 64 hex digits, read in blocks."""
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file in hex digits, read in blocks."""
     with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return file_digest(file, algorithm).hexdigest()

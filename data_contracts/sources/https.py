@@ -1,76 +1,95 @@
-"""One file over http(s), streamed to disk, its sha256 checked before it counts.
+"""Files over http(s): streamed to disk, resumed where they broke off, and checked before they count.
 
-What may pass by itself (no connection, 429, 5xx, a body cut short, silence) is tried again with growing pauses and goes on
-where it broke off; what cannot (404, wrong hash) is not. A file appears under its name only when it is whole and right; until
-then it is `<name>.part`, which a later call goes on with.
+`download` fetches one address with a known sha256; `receive` and `retry` are its halves, which kaggle.py uses too. A request
+that may succeed later (no connection, 429, 5xx, a body cut short, silence) is repeated after growing pauses; a 404 is not.
+A file is called `<name>.part` until it is complete and checked, and a later call resumes it.
 """
 
+import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from requests import exceptions
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, disk_errors, require_space, told
+from data_contracts.sources import disk, files
 
 ATTEMPTS = 4  # that bring nothing new
-PAUSE_SECONDS = 0.5  # before the second attempt; doubles each time
-TIMEOUT_SECONDS = (5, 10)  # to connect; between bytes. All attempts together give a silent server up within a minute
+PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
+TIMEOUT_SECONDS = (
+    5,
+    10,
+)  # to connect; between bytes. So a silent server is given up within a minute, all attempts together
 BLOCK_BYTES = 1 << 16
+TRY_LATER = "try again later, what came is kept; a copy that you have can be read from a local path instead"
+
+Answer = TypeVar("Answer")
 
 
-class _Passing(Exception):
-    """Something that may go better the next time."""
+class Failure(Exception):
+    """An attempt that failed. Its text shows no address: secrets may stand in one.
+
+    kind: `status` (the server refused), `network` (it did not answer, or broke off), `page` (it sent a web page, not data),
+    `damaged` (it sent wrong bytes) or `other`.
+    """
+
+    def __init__(self, kind: str, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.kind, self.status = kind, status
+
+    @property
+    def is_temporary(self) -> bool:
+        return self.kind in ("network", "page") or self.status == 429 or self.status >= 500
+
+    def as_error(self, message: str) -> DataError:
+        return Unreachable(message) if self.is_temporary else DataError(message)
 
 
-def download(url: str, sha256: str, target: Path, progress: Progress) -> None:
+def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> None:
     """Write the file at `url` to `target`.
 
     Raises DataError: refused (4xx), no room on the disk, bytes with another sha256; Unreachable when no attempt helped.
     """
-    part = target.with_name(target.name + ".part")
-    with disk_errors(target.name):
+    part = part_of(target)
+
+    def attempt() -> None:
+        answer = receive(part, lambda headers: get(url, headers), lambda *size: disk.report(progress, 0, 1, *size))
+        found = files.digest(part)
+        if found == sha256:
+            return
+        part.unlink()
+        if answer.status_code == 206:
+            raise Failure("damaged", "what was there and the rest of it did not fit together")
+        raise DataError(
+            f"{public(url)} has sha256 {found},\nbut its source says {sha256}: the file changed or is not the one meant"
+        )
+
+    with disk.disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
-        failures, most = 0, _size(part)
-        while True:
-            try:
-                resumed = _stream(url, part, progress)
-                found = files.sha256(part)
-                if found == sha256:
-                    part.replace(target)
-                    return
-                part.unlink()
-                if not resumed:
-                    raise DataError(
-                        f"{public(url)} has sha256 {found},\n"
-                        f"but its source says {sha256}: the file changed or is not the one meant"
-                    )
-                reason = "what was there and the rest of it did not fit together"
-            except _Passing as passing:
-                reason = passing
-            came = _size(part)
-            failures += came <= most
-            most = max(most, came)
-            if failures == ATTEMPTS:
-                raise Unreachable(
-                    f"cannot download {public(url)}: {reason}, {ATTEMPTS} times\n"
-                    "check the network or proxy and try again, or read a copy that you have from a local path"
-                )
-            time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
+        try:
+            retry(attempt, part)
+        except Failure as failure:
+            times, mend = "", "check the address"
+            if failure.is_temporary:
+                times, mend = f", {ATTEMPTS} times", f"check the network or proxy; {TRY_LATER}"
+            raise failure.as_error(f"cannot download {public(url)}: {failure}{times}\n{mend}") from None
+        size = part.replace(target).stat().st_size
+    disk.report(progress, 1, 1, size, size)
 
 
 def reach(url: str) -> None:
     """Raise DataError if a server has no such file, Unreachable if it does not answer. Asked once; no file is read."""
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
-            status, reason = response.status_code, response.reason
-    except requests.exceptions.RequestException as error:
-        raise Unreachable(f"cannot reach {public(url)}: {type(error).__name__}") from None
-    if status != 200:
-        kind = Unreachable if status == 429 or status >= 500 else DataError
-        raise kind(f"{public(url)} answered {status} ({reason})")
+        with network_failures(), get(url) as response:
+            if response.status_code != 200:
+                raise _refusal(response)
+    except Failure as failure:
+        raise failure.as_error(f"cannot reach {public(url)}: {failure}") from None
 
 
 def public(url: str) -> str:
@@ -79,41 +98,95 @@ def public(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-def _stream(url: str, part: Path, progress: Progress) -> bool:
-    """One attempt, which goes on with `part` if the server can; returns whether it did."""
-    done = _size(part)
-    # identity: a compressed transfer would make Content-Length, and so the progress, those of other bytes.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+def part_of(target: Path) -> Path:
+    """Where a file is kept until it is complete."""
+    return target.with_name(target.name + ".part")
+
+
+def get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
+    """The answer to a GET request, its body still to be read."""
+    return requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers)
+
+
+def retry(attempt: Callable[[], Answer], part: Path | None = None) -> Answer:
+    """What attempt() returns, called again after a Failure; raises the Failure once no further attempt can help.
+
+    part: the file that the attempts write. A connection that breaks again and again still gets there, as long as each attempt
+    brings more than any before.
+    """
+    failures, most = 0, _size(part)
+    while True:
+        try:
+            return attempt()
+        except Failure as failure:
+            size = _size(part)
+            failures += size <= most
+            most = max(most, size)
+            if failures == ATTEMPTS or not (failure.is_temporary or failure.kind == "damaged"):
+                raise
+        time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
+
+
+def receive(
+    part: Path, send: Callable[[dict[str, str]], requests.Response], report: Callable[[int, int], None]
+) -> requests.Response:
+    """One attempt: write the body of an answer to `part`, after what is there if the server can resume (status 206).
+
+    send: sends the request with the headers given. report: called with the bytes there and the bytes in all, 0 if not known.
+    Raises Failure.
+    """
+    # The last byte is fetched again: of a file that is complete there would be nothing left to ask for.
+    start = max(0, _size(part) - 1)
+    # identity: with a compressed body Content-Length, and so the progress, would count other bytes.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with network_failures(), send(headers) as response:
+        status = response.status_code
+        resumed = status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if start and status in (206, 416) and not resumed:
+            part.unlink()
+            raise Failure("damaged", "the server did not go on where the transfer broke off")
+        if status != 200 and not resumed:
+            raise _refusal(response)
+        done = start if resumed else 0
+        length = int(response.headers.get("Content-Length") or 0)
+        disk.require_space(part.parent, length, part.stem)
+        with part.open("r+b" if resumed else "wb") as file:
+            file.seek(done)
+            for block in response.iter_content(BLOCK_BYTES):
+                file.write(block)
+                report(file.tell(), done + length if length else 0)
+    return response
+
+
+@contextmanager
+def network_failures() -> Iterator[None]:
+    """Raise Failure for what requests raises: its own messages show the whole address."""
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response:
-            status = response.status_code
-            if status == 429 or status >= 500:
-                raise _Passing(f"the server answered {status}")
-            resumed = status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-            if done and status in (206, 416) and not resumed:  # nothing that follows what is there
-                part.unlink()
-                raise _Passing(f"the server answered {status}")
-            if status != 200 and not resumed:
-                raise DataError(f"{public(url)} answered {status} ({response.reason}): check the address")
-            done = done if resumed else 0
-            length = int(response.headers.get("Content-Length") or 0)
-            require_space(part.parent, length, part.stem)
-            total = done + length if length else 0
-            with part.open("ab" if resumed else "wb") as file:
-                for block in response.iter_content(BLOCK_BYTES):
-                    done += file.write(block)
-                    progress(*told(0, 1, done, total))
-    except requests.exceptions.ChunkedEncodingError:
-        raise _Passing(f"the connection broke after {done} bytes") from None
-    except requests.exceptions.Timeout:
-        raise _Passing("the server did not answer in time") from None
-    except requests.exceptions.ConnectionError as error:
-        raise _Passing("the server went silent" if "timed out" in str(error) else "no connection") from None
-    except requests.exceptions.RequestException as error:
-        raise DataError(f"cannot download {public(url)}: {type(error).__name__}") from None
-    progress(*told(1, 1, done, done))
-    return resumed
+        yield
+    except exceptions.ChunkedEncodingError:
+        raise Failure("network", "the connection broke") from None
+    except (exceptions.Timeout, TimeoutError):
+        raise Failure("network", "the server did not answer in time") from None
+    except (exceptions.ConnectionError, ConnectionError) as error:
+        silent = "timed out" in str(error)
+        raise Failure("network", "the server went silent" if silent else "no connection") from None
+    except exceptions.RequestException as error:
+        raise Failure("other", type(error).__name__) from None
 
 
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+def _refusal(response: requests.Response) -> Failure:
+    return Failure("status", f"the server answered {response.status_code} ({response.reason})", response.status_code)
+
+
+def _size(part: Path | None) -> int:
+    return part.stat().st_size if part and part.exists() else 0
+
+
+def _hide_queries(record: logging.LogRecord) -> bool:
+    """urllib3 logs whole addresses at level DEBUG; what follows the ? of one may be a signature."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(value.partition("?")[0] if isinstance(value, str) else value for value in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_hide_queries)

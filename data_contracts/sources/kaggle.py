@@ -1,54 +1,39 @@
-"""A Kaggle dataset, file by file, through kagglehub in a process of its own that is watched and can be killed.
+"""A Kaggle dataset, file by file: kagglesdk signs in, lists the files and gives the address of each; https.py fetches them.
 
-kagglehub verifies nothing after a download, tries nothing twice, waits for ever on a silent server and remembers a damaged
-file as good (each measured). So every file is fetched by itself into a cache inside the target folder, looked at, and moved to
-its own name only when it is whole: what has that name is finished, and an interrupted download goes on with the next file, and
-within a file where it broke off. Whether to sign in is kagglehub's affair; public datasets need no credentials.
+A file gets its name only when it is complete and checked, so an interrupted download continues where it broke off. kagglehub
+finds the credentials; public datasets need none. It is not used to download, because it verifies nothing afterwards, retries
+nothing, waits for ever on a silent server and remembers a damaged file as good (each measured).
 """
 
 import json
-import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
-import time
+import zipfile
+import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from data_contracts import DataError, Unreachable
-from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, bytes_below, disk_errors, require_space, told
+import kagglehub
+import requests
+from kagglehub.config import KaggleApiCredentials, get_kaggle_credentials
+from kagglehub.handle import parse_dataset_handle
+from kagglesdk import KaggleClient
+from kagglesdk.datasets.types.dataset_api_service import (
+    ApiDownloadDatasetRequest,
+    ApiGetDatasetRequest,
+    ApiListDatasetFilesRequest,
+)
 
-ATTEMPTS = 4  # that bring nothing new
-PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
-STALL_SECONDS = 45.0  # without an answer or a new byte on disk
+from data_contracts import DataError
+from data_contracts.sources import files, https
+from data_contracts.sources.disk import Progress, bytes_below, disk_errors, report, require_space
+from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Answer, Failure
 
-QUIET = {
-    "KAGGLE_LOGGING_ENABLED": "false",
-    "KAGGLEHUB_VERBOSITY": "error",
-    # Inside a Kaggle or Colab notebook kagglehub would answer with a read-only mount instead of files of ours.
-    "DISABLE_KAGGLE_CACHE": "true",
-    "DISABLE_COLAB_CACHE": "true",
-}
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"
-
-
-def current_version(handle: str) -> int:
-    """The number of the current version of `owner/dataset`. Raises DataError (Unreachable) when Kaggle cannot say."""
-    with _Child(handle) as child:
-        version = child.ask(do="version")["version"]
-    if not version:
-        raise DataError(f"Kaggle names no version of {handle}: pin one as {handle}/versions/N")
-    return version
-
-
-def listing(handle: str) -> dict[str, int]:
-    """All files of `owner/dataset/versions/N`: {name: bytes, or 0 where Kaggle does not say}. Raises as `current_version`."""
-    with _Child(handle) as child:
-        return child.listing()
 
 
 def download(
@@ -60,170 +45,179 @@ def download(
     with the size that Kaggle lists are not fetched again. Raises DataError (two lines) when Kaggle refuses or lacks them, when
     what comes is damaged, empty or a web page, and Unreachable when Kaggle does not answer. Shows no token, no signed address.
     """
-    cache = folder / ".kagglehub"
-    with disk_errors(what), _Child(handle, cache) as child:
-        listed = child.listing()
+    with disk_errors(what), Dataset(handle) as dataset:
+        listed = dataset.listing()
         wanted = {name: listed[name] for name in choose(listed)}
-        there = _keep(folder, wanted, cache)
-        missing = {name: size for name, size in wanted.items() if name not in there}
-        # A file that Kaggle sends zipped lies there twice while it is unpacked.
+        finished = _finished(folder, wanted)
+        missing = {name: size for name, size in wanted.items() if name not in finished}
+        # A file that Kaggle sends zipped is on the disk twice while it is unpacked.
         needed = sum(missing.values()) + max(missing.values(), default=0)
-        require_space(folder, needed - bytes_below(cache), what)
+        require_space(folder, needed - bytes_below(folder) + sum(finished.values()), what)
         total = sum(wanted.values()) if all(wanted.values()) else 0
 
-        def tick(came: int) -> None:
-            progress(*told(len(there), len(wanted), sum(there.values()) + came, total))
+        def received(size: int, _: int = 0) -> None:
+            report(progress, len(finished), len(wanted), sum(finished.values()) + size, total)
 
         for name, size in missing.items():
-            path = child.fetch(name, size, tick)
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            there[name] = path.replace(folder / name).stat().st_size
-        shutil.rmtree(cache, ignore_errors=True)
-        tick(0)
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            dataset.fetch(name, size, target, received)
+            finished[name] = target.stat().st_size
+        received(0)
 
 
-def _keep(folder: Path, wanted: dict[str, int], cache: Path) -> dict[str, int]:
-    """The finished files with their bytes. All else is removed, but for the cache with the file that was interrupted."""
-    there = {}
+def _finished(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
+    """The finished files with their bytes. All else is removed, but for the beginnings of wanted files."""
+    finished = {}
+    parts = {https.part_of(folder / name) for name in wanted}
     for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
         name = path.relative_to(folder).as_posix()
-        if path.is_relative_to(cache):
-            continue
         if path.is_dir():
-            with suppress(OSError):  # it goes where it is empty
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
         elif name in wanted and wanted[name] in (0, path.stat().st_size):
-            there[name] = path.stat().st_size
-        else:
+            finished[name] = path.stat().st_size
+        elif path not in parts:
             path.unlink()
-    return there
+    return finished
 
 
-class _Child:
-    """kaggle_child.py at work on one dataset: asked one thing after another, and again where that may help."""
+class Dataset:
+    """`owner/dataset` or `owner/dataset/versions/N` on Kaggle. Methods retry what may pass, and raise DataError."""
 
-    def __init__(self, handle: str, cache: Path = Path(os.devnull)) -> None:
-        self.handle, self.cache = handle, cache
-        self.answers: queue.SimpleQueue[dict] = queue.SimpleQueue()
-        self.process = subprocess.Popen(
-            # -P: the script's own folder stays off sys.path, where our module names could hide others'.
-            [sys.executable, "-P", str(Path(__file__).with_name("kaggle_child.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | QUIET | {"KAGGLEHUB_CACHE": str(cache)},
-            text=True,
+    def __init__(self, handle: str) -> None:
+        self.handle = handle
+        try:
+            known = get_kaggle_credentials() or KaggleApiCredentials()
+            agent = f"kagglehub/{kagglehub.__version__}"
+            client = KaggleClient(None, False, known.username, known.key, known.api_key, agent).__enter__()
+            self._session: requests.Session = client.http_client()._session
+        except Exception as error:  # its text may show the credentials
+            raise DataError(_message(handle, "", Failure("other", type(error).__name__))) from None
+        # kagglesdk sets no time-out, and would follow a redirect to a data file and read it into memory if it is JSON.
+        self._session.send = partial(  # type: ignore[method-assign]
+            self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False
         )
-        self.listener = threading.Thread(target=self._listen, daemon=True)
-        self.listener.start()
+        self._api = client.datasets.dataset_api_client
 
-    def __enter__(self) -> "_Child":
+    def __enter__(self) -> "Dataset":
         return self
 
-    def __exit__(self, *_) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.listener.join()
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.stdout.close()
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def version(self) -> int:
+        """The number of the current version."""
+        version = self._retry(lambda: self._call(self._api.get_dataset, ApiGetDatasetRequest())).current_version_number
+        if not version:
+            raise DataError(f"Kaggle names no version of {self.handle}: pin one as {self.handle}/versions/N")
+        return version
 
     def listing(self) -> dict[str, int]:
-        """All files of the dataset: {name: bytes, or 0 where Kaggle does not say}."""
-        found, token, seen = {}, "", set()
+        """All files: {name: bytes, or 0 where Kaggle does not say}."""
+
+        def page() -> Any:
+            request = ApiListDatasetFilesRequest()
+            return self._call(self._api.list_dataset_files, request, page_size=200, page_token=token)
+
+        found: dict[str, int] = {}
+        token, seen = "", set[str]()
         while token not in seen:  # the last page names none, and a broken list names one again
             seen.add(token)
-            page = self.ask(do="page", token=token)
-            found |= page["files"]
-            token = page["next"]
+            answer = self._retry(page)
+            found |= {file.name: int(file.total_bytes or 0) for file in answer.dataset_files}
+            token = answer.next_page_token
         return found
 
-    def fetch(self, name: str, size: int, tick: Callable[[int], None]) -> Path:
-        """Where the file lies when it is there, whole. size: what it must have, 0 if that is not known."""
+    def fetch(self, name: str, size: int, target: Path, received: Callable[[int, int], None]) -> None:
+        """Write a file to `target`. size: what Kaggle lists, 0 where it does not say. received: see https.receive."""
+        part = https.part_of(target)
 
-        def check(answer: dict) -> str:
-            came = Path(answer["path"]).stat().st_size
-            if size and came != size:
-                return f"{came} bytes came, Kaggle lists {size}"
+        def attempt() -> None:
+            answer = https.receive(part, lambda headers: self._send(name, headers), received)
             try:
-                files.inspect(Path(answer["path"]), name)
+                _check(answer, part, target.name, size)
             except DataError as error:
-                return str(error)
-            return ""
+                part.unlink()
+                raise Failure("damaged", str(error)) from None
+            part.replace(target)
 
-        return Path(self.ask(tick, check, do="file", name=name)["path"])
+        with disk_errors(f"{name} of {self.handle}"):
+            self._retry(attempt, name, part)
 
-    def ask(
-        self,
-        tick: Callable[[int], None] = lambda _: None,
-        check: Callable[[dict], str] = lambda _: "",
-        **question: str,
-    ) -> dict:
-        """The answer to a question. check: what is wrong with it, if something is. Raises DataError when no attempt helped."""
-        self.moved, self.size = time.monotonic(), bytes_below(self.cache)
-        failures, most = 0, self.size
-        while True:
-            answer = self._once(question | {"handle": self.handle}, tick)
-            if "error" not in answer:
-                if not (problem := check(answer)):
-                    return answer
-                answer = {"error": "damaged", "status": 0, "detail": problem}
-            if answer["error"] == "damaged":  # kagglehub would go on from it
-                shutil.rmtree(self.cache, ignore_errors=True)
-            # A line that breaks again and again still gets there, as long as each attempt brings more than any before.
-            came = bytes_below(self.cache)
-            failures += came <= most
-            most = max(most, came)
-            may_pass = answer["error"] in ("network", "page") or answer["status"] == 429 or answer["status"] >= 500
-            if failures == ATTEMPTS or not (may_pass or answer["error"] == "damaged"):
-                words = _message(self.handle, question.get("name", ""), **answer)
-                raise Unreachable(words) if may_pass else DataError(words)
-            time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
+    def _retry(self, attempt: Callable[[], Answer], name: str = "", part: Path | None = None) -> Answer:
+        try:
+            return https.retry(attempt, part)
+        except Failure as failure:
+            raise failure.as_error(_message(self.handle, name, failure)) from None
 
-    def _once(self, question: dict, tick: Callable[[int], None]) -> dict:
-        """One attempt. Raises Unreachable when no byte came for STALL_SECONDS, whether in one attempt or over several."""
-        with suppress(BrokenPipeError):  # it died; its last word says so
-            self.process.stdin.write(json.dumps(question) + "\n")
-            self.process.stdin.flush()
-        while True:
-            with suppress(queue.Empty):
-                return self.answers.get(timeout=0.2)
-            size = bytes_below(self.cache)
-            tick(size)
-            if size > self.size:
-                self.moved = time.monotonic()
-            self.size = size
-            if time.monotonic() - self.moved > STALL_SECONDS:
-                raise Unreachable(
-                    f"Kaggle sent nothing of {self.handle} for {STALL_SECONDS:g} s\n"
-                    "try again later, what came is kept; a copy that you have can be read from a local path instead"
-                )
+    def _send(self, name: str, headers: dict[str, str]) -> requests.Response:
+        """The answer to the request for a file. Kaggle redirects it to a signed address, which is asked without credentials."""
+        answer = self._call(self._api.download_dataset, ApiDownloadDatasetRequest(), file_name=name)
+        if answer.next:
+            answer = https.get(answer.next.url, headers)
+        if answer.status_code == 200 and "text/html" in answer.headers.get("Content-Type", ""):
+            answer.close()
+            raise Failure("page", "a web page")
+        return answer
 
-    def _listen(self) -> None:
-        with suppress(ValueError):  # a line cut by its death
-            for line in self.process.stdout:
-                self.answers.put(json.loads(line))
-        self.answers.put({"error": "other", "status": 0, "detail": "its process ended without a word"})
+    def _call(self, method: Callable, request: Any, **fields: Any) -> Any:
+        """One call of kagglesdk about this dataset. Raises Failure."""
+        handle = parse_dataset_handle(self.handle)
+        fields |= {"owner_slug": handle.owner, "dataset_slug": handle.dataset, "dataset_version_number": handle.version}
+        for field, value in fields.items():
+            if value:
+                setattr(request, field, value)
+        with https.network_failures():
+            try:
+                return method(request)
+            except requests.HTTPError as error:
+                status = error.response.status_code
+                if status < 400:  # Kaggle also says it in the body
+                    status = error.response.json()["code"]
+                raise Failure("status", f"Kaggle answered {status}", status) from None
+            except json.JSONDecodeError:
+                raise Failure("page", "a web page") from None
+            except (ValueError, LookupError, TypeError, AttributeError) as error:  # JSON that kagglesdk cannot read
+                raise Failure("other", type(error).__name__) from None
 
 
-def _message(handle: str, name: str, error: str, status: int, detail: str) -> str:
+def _check(answer: requests.Response, part: Path, name: str, size: int) -> None:
+    """Raise DataError if a received file is not the one meant. It is unpacked first if Kaggle sent it zipped."""
+    # x-goog-hash: crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==
+    hashes = dict(item.strip().partition("=")[::2] for item in answer.headers.get("x-goog-hash", "").split(","))
+    if "md5" in hashes and hashes["md5"] != b64encode(bytes.fromhex(files.digest(part, "md5"))).decode():
+        raise DataError("its md5 is wrong")
+    if unquote(urlsplit(answer.url).path).endswith(f"/{name}.zip") and zipfile.is_zipfile(part):
+        unpacked = part.with_suffix(".unpacked")
+        try:
+            with zipfile.ZipFile(part) as archive, archive.open(name) as packed, unpacked.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError):
+            raise DataError("its zip archive is broken") from None
+        unpacked.replace(part)
+    if size and part.stat().st_size != size:
+        raise DataError(f"{part.stat().st_size} bytes came, Kaggle lists {size}")
+    files.inspect(part, name, Path(name).suffix)
+
+
+def _message(handle: str, name: str, failure: Failure) -> str:
     what = f"{name} of {handle}" if name else handle
     page = f"kaggle.com/datasets/{handle.split('/versions/')[0]}"
-    later = "try again later, what came is kept; a copy that you have can be read from a local path instead"
-    if error == "status" and status in (401, 403):
+    if failure.status in (401, 403):
         return (
-            f"Kaggle refuses {what} ({status}): it is private, or its terms wait to be accepted on {page}\n"
+            f"Kaggle refuses {what} ({failure.status}): it is private, or its terms wait to be accepted on {page}\n"
             f"credentials go into {SIGN_IN}"
         )
-    if error == "status" and status == 404:
+    if failure.status == 404:
         return (
             f"Kaggle does not know {what} (404): check owner, name and version on {page}\n"
             f"a private one needs credentials in {SIGN_IN}"
         )
     return {
-        "status": f"Kaggle answered {status} for {what}\n{later}",
-        "network": f"cannot reach Kaggle for {what} ({detail}, {ATTEMPTS} times): check the network or proxy\n{later}",
-        "page": f"Kaggle's answer for {what} is a web page, not data: a login or proxy page stands between\n{later}",
-        "damaged": f"{what} came damaged, {ATTEMPTS} times: {detail}\n{later}; source.files can leave it out",
-        "disk": f"cannot store {what}: {detail}\nmake room, or set GPT_HOME to a folder on a larger disk",
-    }.get(error, f"the download of {what} failed ({detail})\ncheck the credentials in {SIGN_IN}, if you set any")
+        "status": f"Kaggle answered {failure.status} for {what}\n{TRY_LATER}",
+        "network": f"cannot reach Kaggle for {what} ({failure}, {ATTEMPTS} times): check the network or proxy\n{TRY_LATER}",
+        "page": f"Kaggle's answer for {what} is a web page, not data: a login or proxy page stands between\n{TRY_LATER}",
+        "damaged": f"{what} came damaged, {ATTEMPTS} times: {failure}\n{TRY_LATER}; source.files can leave it out",
+        "other": f"the download of {what} failed ({failure})\ncheck the credentials in {SIGN_IN}, if you set any",
+    }[failure.kind]

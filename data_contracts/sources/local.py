@@ -1,11 +1,13 @@
-"""Zip archives that somebody downloaded by hand: the wanted files in them, unpacked without trust in names or sizes.
+"""Files on this machine: one file, a folder, or zip archives that somebody downloaded by hand.
 
-An archive is refused as a whole for an entry that points out of it, and before anything is written for a wanted one that is
-encrypted, there twice or a bomb. zipfile itself never gives more of an entry than its declared size, and checks its CRC.
+The names and sizes in an archive are not trusted. It is refused as a whole if an entry points out of it, and before anything is
+written if a wanted entry is encrypted, occurs twice or looks like a zip bomb. zipfile itself never gives more of an entry than
+its declared size, and checks its CRC.
 """
 
 import errno
 import lzma
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,19 +16,34 @@ from pathlib import Path, PureWindowsPath
 
 from data_contracts import DataError
 from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, require_space, told
+from data_contracts.sources.disk import Progress, report, require_space
 
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldom to a fiftieth
 BLOCK_BYTES = 1 << 20
 
+Choose = Callable[[Iterable[str]], list[str]]
+"""Of all names that a source has, those that are wanted."""
 
-def unpack(
-    archives: dict[str, Path], choose: Callable[[Iterable[str]], list[str]], folder: Path, progress: Progress, what: str
-) -> None:
+
+def copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
+    """Copy files into `folder`. No links: a file that its owner edits later must not change under a hashed artifact."""
+    total = sum(path.stat().st_size for path in found.values())
+    require_space(folder, total, what)
+    done = 0
+    for number, (name, path) in enumerate(found.items(), 1):
+        files.inspect(path, name)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        done += path.stat().st_size
+        report(progress, number, len(found), done, total)
+
+
+def unpack(archives: dict[str, Path], choose: Choose, folder: Path, progress: Progress, what: str) -> None:
     """Write files of zip archives into `folder` under the names that they have there.
 
-    archives: {how to call it: path}. choose: of all names in them, those wanted. what: how to call the files when the disk is
-    too small. Raises DataError (one line) naming archive and entry for whatever cannot be trusted or read.
+    archives: {how to call it: path}. what: how to call the files when the disk is too small. Raises DataError (one line) naming
+    archive and entry for whatever cannot be trusted or read.
     """
     with ExitStack() as opened:
         there: dict[str, list[tuple[str, zipfile.ZipFile, zipfile.ZipInfo]]] = {}
@@ -48,15 +65,15 @@ def unpack(
             with _broken(f"{name} in {label}"), archive.open(entry) as packed, target.open("wb") as file:
                 while block := packed.read(BLOCK_BYTES):
                     done += file.write(block)
-                    progress(*told(number, len(wanted), done, total))
+                    report(progress, number, len(wanted), done, total)
                 if file.tell() != entry.file_size:
                     raise EOFError
             files.inspect(target, f"{name} in {label}")
-    progress(*told(len(wanted), len(wanted), done, total))
+    report(progress, len(wanted), len(wanted), done, total)
 
 
 def _name(entry: zipfile.ZipInfo, label: str) -> str:
-    """An entry's name with / between its parts. Windows' reading takes \\ for that too, and knows drives."""
+    """An entry's name with / between its parts, read as Windows would: with \\ as a separator, and with drives."""
     place = PureWindowsPath(entry.filename)
     if place.drive or place.root or ".." in place.parts:
         raise DataError(f"{label} is refused: its entry {entry.filename!r} points out of the folder it is unpacked in")
@@ -84,10 +101,8 @@ def _broken(label: str) -> Iterator[None]:
     except NotImplementedError as error:
         raise DataError(f"{label} cannot be unpacked here ({error}): unpack it yourself and name that folder") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (
-            None,
-            errno.EINVAL,
-        ):  # bad bzip2; an offset before the start
+        damage = (None, errno.EINVAL)  # bad bzip2; an offset before the start
+        if isinstance(error, OSError) and error.errno not in damage:
             raise
         why = str(error) or "it ends too soon"
         raise DataError(f"{label} is not a zip archive, or is damaged ({why}): download it again") from None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.sources import https, kaggle
+from data_contracts.sources import https
 from tests.data_contracts.stub_server import Stub
 
 
@@ -12,14 +12,13 @@ from tests.data_contracts.stub_server import Stub
 def stub(monkeypatch):
     """The server, and clients that do not pause between attempts."""
     monkeypatch.setattr(https, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(kaggle, "PAUSE_SECONDS", 0.0)
     with Stub() as server:
         yield server
 
 
 @pytest.fixture
 def kaggle_stub(stub, monkeypatch, tmp_path_factory):
-    """The server, with this process's environment set so that kagglehub takes it for Kaggle."""
+    """The server, with this process's environment set so that kagglesdk takes it for Kaggle."""
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in stub.kaggle(tmp_path_factory.mktemp("home")).items():

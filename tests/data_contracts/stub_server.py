@@ -3,9 +3,9 @@
     with Stub() as stub:
         stub.files["/input.txt"] = [Reply(500), Reply(body=b"...")]      # one after the other, the last one for ever
         stub.datasets["owner/slug"] = Dataset({"a.csv": b"..."}, version=3, storage={"a.csv": [Reply(cut=1000)]})
-        environment = stub.kaggle(home)                                  # makes kagglehub talk to this server
+        environment = stub.kaggle(home)                                  # makes kagglesdk talk to this server
 
-kagglehub reaches it with KAGGLE_API_ENVIRONMENT=LOCALHOST through http_proxy: hence request targets in absolute form.
+kagglesdk reaches it with KAGGLE_API_ENVIRONMENT=LOCALHOST through http_proxy: hence request targets in absolute form.
 """
 
 import base64
@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+SERVICE = "/api/v1/datasets.DatasetApiService"
 HTML = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
 
 
@@ -84,10 +85,9 @@ class Stub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def kaggle(self, home: Path) -> dict[str, str]:
-        """The environment in which kagglehub takes this server for Kaggle, without anybody's credentials."""
+        """The environment in which kagglesdk takes this server for Kaggle, without anybody's credentials."""
         return {
             "HOME": str(home),
-            "KAGGLEHUB_CACHE": str(home / "cache"),
             "KAGGLE_CONFIG_DIR": str(home / ".kaggle"),
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
             "http_proxy": self.url,
@@ -124,7 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             dataset = self.server.datasets[f"{owner}/{slug}"]
             name = name.removesuffix(".zip") if dataset.zipped else name
             self.server.requests.append(f"GET {name} {asked}".strip())
-            if int(version) == dataset.version:
+            if self.headers.get("Authorization"):  # storage refuses a second way to sign in beside the signature
+                self._send(Reply(400))
+            elif int(version) == dataset.version:
                 body = dataset.stored(name)
                 md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
                 hashes = {"x-goog-hash": f"crc32c=AAAAAA==,md5={md5}"} if dataset.hashed else {}
@@ -140,13 +142,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply)
 
     def do_POST(self) -> None:
-        action = urlsplit(self.path).path.rpartition("/")[2]
+        service, _, action = urlsplit(self.path).path.rpartition("/")
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         handle = f"{asked['ownerSlug']}/{asked['datasetSlug']}"
         self.server.requests.append(" ".join([action, *(asked[k] for k in ("pageToken", "fileName") if k in asked)]))
         self.server.tokens.append(self.headers.get("Authorization", ""))
         dataset = self.server.datasets.get(handle)
-        if dataset is None or asked.get("datasetVersionNumber", dataset.version) != dataset.version:
+        if (
+            service != SERVICE
+            or dataset is None
+            or asked.get("datasetVersionNumber", dataset.version) != dataset.version
+        ):
             self._send(_json({"code": 404, "message": "not found"}, 404))
         elif action == "GetDataset":
             self._send(_next(dataset.view), _json({"currentVersionNumber": dataset.version, "ref": handle}))
