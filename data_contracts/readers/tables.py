@@ -1,11 +1,14 @@
-"""Tables of which only this is known: a column holds text. It is found by its name, or named by the user."""
+"""Tables of which only one thing is known: a column holds text. It is found by its name, or named by the user."""
 
 import json
 from pathlib import Path
 
 import polars as pl
 
-from data_contracts import DataError, readers
+from data_contracts import DataError
+from data_contracts.readers.csv_files import csv_rows
+from data_contracts.readers.json_files import json_array, jsonl_rows
+from data_contracts.readers.rows import MALFORMED, PLACE, ROW, listed, place
 
 HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
 
@@ -16,26 +19,36 @@ def rows(
     """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, the columns of `keep` that it has, and where each is from.
 
     names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
-    user named, or "". A .json file is an array, or a line an object. Raises DataError with the columns found where none fits.
+    user named, or "". A .json file is an array, or JSON Lines. Raises DataError with the columns found if none fits.
     """
     ending = path.suffix.lower()
     if ending in (".json", ".jsonl"):
         first, keys = _first_record(path)
         columns = (_choose(keys, names, wanted, name), *(key for key in keys if key in keep)) if keys else ("text",)
-        read = readers.json_array if ending == ".json" and first == "[" else readers.jsonl_rows
+        read = json_array if ending == ".json" and first == "[" else jsonl_rows
         table = read(path, name, columns).lazy()
     elif ending == ".parquet":
-        table = readers.parquet_rows(path, name)
+        table = parquet_rows(path, name)
     else:
         delimiter = "\t" if ending == ".tsv" else ","
-        table = readers.csv_rows(path, name, encoding=encoding, delimiter=delimiter).lazy()
+        table = csv_rows(path, name, encoding=encoding, delimiter=delimiter).lazy()
     schema = table.collect_schema()
-    ours = [column for column in (*readers.PLACE, readers.MALFORMED) if column in schema]
+    ours = [column for column in (*PLACE, MALFORMED) if column in schema]
     column = _choose([column for column in schema if column not in ours], names, wanted, name)
     if schema[column] != pl.String:
         raise DataError(f"{name}: column {column!r} holds {schema[column]}, not text: name another with text_column")
     kept = [other for other in schema if other in keep and other not in (column, "text")]
     return table.select(pl.col(column).alias("text"), *kept, *ours)
+
+
+def parquet_rows(path: Path, name: str) -> pl.LazyFrame:
+    """Rows of a parquet file with the types it has. Raises DataError for a file that polars cannot open."""
+    try:
+        rows = pl.scan_parquet(path, row_index_name=ROW)
+        rows.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    return rows.pipe(place, name)
 
 
 def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) -> str:
@@ -44,12 +57,12 @@ def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) 
         if candidate.strip().lower() in by_name:
             return by_name[candidate.strip().lower()]
     if wanted:
-        raise DataError(f"{name} has no column {wanted!r}; it has {readers.listed(columns)}")
-    raise DataError(f"{name}: which column holds the text? Name it with text_column; it has {readers.listed(columns)}")
+        raise DataError(f"{name} has no column {wanted!r}; it has {listed(columns)}")
+    raise DataError(f"{name}: which column holds the text? Name it with text_column; it has {listed(columns)}")
 
 
 def _first_record(path: Path) -> tuple[str, list[str]]:
-    """The first character of a JSON file, and the keys of its first object; none where it is damaged: its reader will say."""
+    """The first character of a JSON file, and the keys of its first object: none if it is damaged, as its reader will report."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.read(HEAD_CHARS).lstrip()
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from data_contracts import DataError, readers
 from data_contracts.corpora import own
+from data_contracts.readers import csv_files
 from tests.conftest import ROOT
 from tests.data_contracts.rows import read
 
@@ -102,7 +103,7 @@ def test_records_keep_their_numbers_beside_bad_ones(folder):
 def test_batches_are_one_table(folder, monkeypatch):
     here = folder({"a.csv": "text,b\n" + "".join(f"{number},\n" for number in range(10)) + "x\n"})
     whole = own.read(here / "a.csv", "a.csv").collect()
-    monkeypatch.setattr(readers, "BATCH_ROWS", 3)
+    monkeypatch.setattr(csv_files, "BATCH_ROWS", 3)
     assert own.read(here / "a.csv", "a.csv").collect().equals(whole)
     assert whole.height == 11
 
@@ -244,8 +245,10 @@ def test_an_array_that_is_not_where_it_should_be(folder):
 LONG = """
 import resource, sys
 from pathlib import Path
-from data_contracts import DataError, files, readers
+from data_contracts import DataError, readers
+from data_contracts.sources import files
 from data_contracts.corpora import own
+from data_contracts.readers import csv_files
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = files.require(Path(sys.argv[1]), ("*.*",))
 [(name, path)] = found.items()

@@ -1,0 +1,33 @@
+"""What the rows of every reader have in common: where each is from, and how to list columns in a message."""
+
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+import polars as pl
+
+PLACE = ("source_file", "source_row")
+MALFORMED = "malformed"
+ROW, BROKEN = "\0row", "\0malformed"  # names that no file has for a column
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+
+
+def place(rows: Frame, name: str, **more: str) -> Frame:
+    """Rows with source_file, source_row (from the column ROW) and `more`, which replace columns of the same names."""
+    ours = {"source_file": pl.lit(name), "source_row": pl.col(ROW).cast(pl.Int64)}
+    return rows.select(pl.exclude(ROW, BROKEN, MALFORMED, *PLACE), **ours, **more)
+
+
+def rows_of(texts: list[str], column: str, name: str) -> pl.DataFrame:
+    """One row for each text out of the file `name`: `column`, source_file, source_row."""
+    places = {"source_file": [name] * len(texts), "source_row": range(len(texts))}
+    return pl.DataFrame({column: texts} | places, {column: pl.String, "source_file": pl.String, "source_row": pl.Int64})
+
+
+def listed(columns: Iterable[str], most: int = 12) -> str:
+    """Names of columns for a message, shortened, and a question if they look like data."""
+    columns = list(columns)
+    shown = ", ".join(repr(column[:30]) for column in columns[:most]) + (", ..." if len(columns) > most else "")
+    data = any(len(column) > 40 or re.search(r"\d{3}|^\d+$|://|\n", column) for column in columns)
+    return shown + (": these look like data, is the first line a header?" if data else "")
