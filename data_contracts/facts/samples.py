@@ -18,6 +18,7 @@ Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was
 
 SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
 COUNTED_CHARS = 1000  # of each text, for frequencies
+PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
 LATE_REASONS = ("duplicate", "near_duplicate")  # known only when all shards are cleaned
 
 # The commonest English words, without those of one letter: they say nothing about a corpus.
@@ -114,26 +115,19 @@ def words(texts: pl.Series) -> list[tuple[str, int]]:
 def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
     """A few texts and how cleaning changed them."""
     few = drawn.sample(min(SHOWN_KEPT, drawn.height), seed=0)
-    columns = few.select("source_file", "source_row", masked("before", rules), masked("text", rules)).iter_rows()
-    return [
-        {"place": f"{file} row {row}", "text": changes(old, new, chars=SHOWN_CHARS)} for file, row, old, new in columns
-    ]
+    rows = few.select(PLACE, masked("before", rules), masked("text", rules)).iter_rows()
+    return [{"place": place, "text": changes(old, new, chars=SHOWN_CHARS)} for place, old, new in rows]
 
 
 def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[dict]:
     """A few texts of each reason."""
-    columns = ("reason", "source_file", "source_row", "text")
+    columns = ("reason", PLACE, masked("text", rules))
     late = [rejects.filter(reason=name).select(columns).head(SHOWN_REJECTED).collect() for name in LATE_REASONS]
     early = sample.filter(pl.col("reason").is_not_null()).select(columns).sample(fraction=1, shuffle=True, seed=0)
     few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(SHOWN_REJECTED)
-    few = few.sort("reason", maintain_order=True).with_columns(masked("text", rules))
     return [
-        {
-            "reason": reason,
-            "place": f"{file} row {row}",
-            "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS),
-        }
-        for reason, file, row, text in few.iter_rows()
+        {"reason": reason, "place": place, "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)}
+        for reason, place, text in few.sort("reason", maintain_order=True).iter_rows()
     ]
 
 

@@ -76,7 +76,7 @@ def runs(
 
 
 def _show(result: dict) -> None:
-    from flows.pages import comparison
+    from flows.pages import comparison_text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -85,17 +85,17 @@ def _show(result: dict) -> None:
         shown.add_column(
             f"{column['corpus']}\n[dim]{column['documents']:,} docs, {column['bytes'] / 1000:,.0f} kB[/dim]"
         )
-    for model, cells in comparison.model_rows(result):
+    for model, cells in comparison_text.model_rows(result):
         lines = []
         for cell in cells:
             figure = f"[bold]{cell['bits_per_byte']:.3f}[/bold]"
-            lines.append(f"{figure} {comparison.difference(cell)}\n[dim]{comparison.interval(cell)}[/dim]")
+            lines.append(f"{figure} {comparison_text.difference(cell)}\n[dim]{comparison_text.interval(cell)}[/dim]")
         shown.add_row(escape(model), *lines)
-    for name in comparison.BASELINES:
+    for name in comparison_text.BASELINES:
         shown.add_row(f"[dim]{name}[/dim]", *(f"[dim]{c['baselines'][name]:.3f}[/dim]" for c in result["corpora"]))
     console.print(shown)
     print("beside it the difference to the corpus's own model, ≈ where it may be noise; below it the 95 % interval\n")
-    table([{k.replace("_", " "): v for k, v in row.items()} for row in comparison.costs(result)], False)
+    table([{k.replace("_", " "): v for k, v in row.items()} for row in comparison_text.costs(result)], False)
     for prompt in dict.fromkeys(answer["prompt"] for answer in result["answers"]):
         console.print(f"\n[bold]{escape(prompt) or '(from nothing)'}[/bold]", soft_wrap=True)
         answers = [answer for answer in result["answers"] if answer["prompt"] == prompt]

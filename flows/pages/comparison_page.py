@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.pages.comparison import BASELINES, costs, difference, interval, model_rows
+from flows.pages.comparison_text import BASELINES, costs, difference, interval, model_rows
 from flows.pages.figures import Drawing, draw
 from flows.pages.heat_map import heat_map
 from flows.pages.render import Table, columns, publish, render_text

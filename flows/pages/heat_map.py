@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from flows.pages.comparison import BASELINES, difference, interval, model_rows
+from flows.pages.comparison_text import BASELINES, difference, interval, model_rows
 
 SHADES = {0: "#1f7a5c", 0.3: "#8ccbb0", 0.5: "#ffffff", 0.62: "#cfe1f2", 0.75: "#7fb0dc", 0.87: "#2f6fb0", 1: "#16355c"}
 COLOURS = LinearSegmentedColormap.from_list("relative", list(SHADES.items()))
