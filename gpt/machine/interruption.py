@@ -17,11 +17,6 @@ class Interruption:
     def __init__(self) -> None:
         self.signal = 0
 
-    def check(self) -> None:
-        """Raise Interrupted if a signal has arrived."""
-        if self.signal:
-            raise Interrupted
-
 
 @contextmanager
 def held_back() -> Iterator[Interruption]:

@@ -1,9 +1,9 @@
 """Start the processes of a run on this machine, one a device, and call back from the first, as if the run were in this process.
 
-The processes run the command line of `torchrun -m gpt.trainer`, with torchrun's environment variables. The first one
-also sends its callbacks through a pipe and waits for each to return, so that checkpoints do not change while a callback reads
-them. torch's elastic launcher is not used: it stops the other processes as soon as one ends by a signal, while the first may
-still be saving the state; it replaces the handlers of signals; and it would have to run in the thread of the callbacks.
+The processes run the command line of `torchrun -m gpt.trainer`, with torchrun's environment variables. The first one also
+sends its callbacks through a pipe and waits for each to return, so that checkpoints do not change while a callback reads them.
+torch's own elastic launcher would not do: after a signal it ends the other processes as soon as one has ended, though the
+first may still be saving the state; and it replaces the caller's signal handlers.
 """
 
 import json
@@ -28,7 +28,7 @@ from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.machine.interruption import Interruption
 
-POLL = 0.1  # seconds between looks at the processes
+POLL = 0.1  # seconds between checks of the processes
 LAST_WORDS = 5.0  # seconds in which the first process may report why another one failed
 GRACE = 60.0  # seconds for the processes to save the state
 
@@ -46,7 +46,7 @@ def launch(
     Raises GPTError as the first process did, and RuntimeError when one failed otherwise (its traceback is on stderr).
     """
     resumed_from: list[int] = []
-    callbacks = {"step": on_step, "evaluation": on_evaluation, "error": _raise, "end": resumed_from.append}
+    callbacks = {"step": on_step, "evaluation": on_evaluation, "end": resumed_from.append}
     ours, theirs = Pipe()
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,14 +127,12 @@ def _answer(pipe: Connection, callbacks: dict[str, Callback]) -> bool:
             name, values = pipe.recv()
         except (OSError, EOFError):
             return False
+        if name == "error":
+            raise GPTError(*values)
         callbacks[name](*values)
         with suppress(OSError):  # it was killed meanwhile
             pipe.send(None)
     return True
-
-
-def _raise(message: str) -> None:
-    raise GPTError(message)
 
 
 def _end(processes: list[Process]) -> None:
@@ -143,8 +141,7 @@ def _end(processes: list[Process]) -> None:
     for process in processes:
         process.kill() if failed else process.terminate()
     for process in processes:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()

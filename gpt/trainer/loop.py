@@ -4,7 +4,7 @@
 
 Notable:
 - `_Run.train` is the loop, `gpt.trainer.update` one step of it, `gpt.trainer.run_folder` the files
-- knows no tracker and no scheduler: `on_step` and `on_evaluation` call back
+- independent of trackers and schedulers, which come in by the callbacks `on_step` and `on_evaluation`
 - on CPU, a run that was killed and started again ends in the same bytes as one left alone (but for out/log/)
 - every evaluation scores all of val; the best weights by bits per byte are the result
 - if the loss is not finite, or jumps and stays up, the run goes back to a state before that, once, and leaves out the batches
@@ -30,7 +30,7 @@ from gpt.machine.launch import launch
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.schedule import learning_rate
-from gpt.trainer.stability import APART, SKIPPED_BEFORE, Watch
+from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor
 from gpt.trainer.update import Learner
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class _Run:
                     self._check_interruption()  # with many processes not at every step: it makes a GPU wait
                 if self.step not in self.skipped:
                     loss, grad_norm = self.learner.update(self.step)
-                    self.watch.note(self.step, loss, grad_norm)
+                    self.monitor.record(self.step, loss, grad_norm)
                     speed.count(self.config.batch_size * self.dataset.block_size)
                 self.step += 1
 
@@ -177,11 +177,11 @@ class _Run:
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
         self.learner = self._new_learner()
-        self.step, self.evaluations, self.watch = 0, [], Watch()
+        self.step, self.evaluations, self.monitor = 0, [], LossMonitor()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved
             checkpoint.load_state(folder, self.learner.model, self.learner.optimizers, self.learner.ema)
-            self.watch, self.evaluations = Watch(progress["losses"]), progress["evaluations"]
+            self.monitor, self.evaluations = LossMonitor(progress["losses"]), progress["evaluations"]
             self.skipped = sorted({*self.skipped, *progress["skipped"]})
             self.folder.keep_checkpoints(self.evaluations)  # a kill may have come before it was done
         parallel.barrier()  # before the first process deletes what another still reads
@@ -197,7 +197,7 @@ class _Run:
 
     def _went_back(self) -> bool:
         """Whether an update since the last call was bad; if so, the run is back at a state before it."""
-        bad = self.watch.first_bad()
+        bad = self.monitor.first_bad()
         if bad is None:
             return False
         step, why = bad
@@ -249,9 +249,10 @@ class _Run:
         return int(self.evaluations[-1]["step"]) if self.evaluations else 0
 
     def _save_state(self) -> None:
+        """Save what `_resume` loads."""
         progress = {
             "task": self.folder.task, "steps": self.config.steps, "evaluations": self.evaluations,
-            "skipped": self.skipped, "losses": self.watch.losses(),
+            "skipped": self.skipped, "losses": self.monitor.losses(),
         }  # fmt: skip
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
@@ -266,8 +267,9 @@ class _Run:
     def _check_interruption(self) -> None:
         """Raise Interrupted if a signal has arrived; many processes stop at the same step."""
         self.interruption.signal = int(parallel.all_max(self.interruption.signal, self.machine.device))
-        self.interruption.check()
+        if self.interruption.signal:
+            raise Interrupted
 
 
 def _ignore(*_: object) -> None:
-    """The callback of those who want none."""
+    """The callback where there is none."""

@@ -7,7 +7,7 @@
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
     out/model/                     the best weights, written last, and the dataset's tokenizer.model
 
-With many processes every one calls these functions; only the first writes or deletes anything.
+With many processes every one calls these methods; only the first writes or deletes anything.
 """
 
 import json
@@ -69,7 +69,7 @@ class RunFolder:
         return True
 
     def newest_state(self) -> tuple[Path, int, dict[str, Any]] | None:
-        """Folder, step and progress (see `save_state`) of the newest saved state; None if there is none."""
+        """Folder, step and progress of the newest saved state; None if there is none."""
         steps = checkpoint.steps_in(self.states)
         if not steps:
             return None

@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_trains(packed, tmp_path, shape, config, ho
 def test_a_run_goes_on_with_other_processes_than_it_began_with(packed, tmp_path, shape, config):
     """ddp until SIGTERM, alone until Ctrl-C, then fsdp by torchrun: as if it had been alone all the time."""
     config = dataclasses.replace(config, optimizer="adamw")
-    out, told = tmp_path / "out", []
+    out, steps = tmp_path / "out", []
     code = (
         "import os, signal; from pathlib import Path; from gpt.config import *; from gpt.trainer.loop import train\n"
         f"train(Path({str(packed)!r}), Path({str(out)!r}), {shape!r}, {config!r}, {two('ddp')!r},\n"
@@ -95,13 +95,13 @@ def test_a_run_goes_on_with_other_processes_than_it_began_with(packed, tmp_path,
     assert first in (5, 6)
 
     def press(step, _):
-        told.append(step)
+        steps.append(step)
         if step == 11:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train(packed, out, shape, config, ONE, press)
-    assert told == list(range(first + 1, 12))
+    assert steps == list(range(first + 1, 12))
 
     task = tmp_path / "task.json"
     sections = {"model": shape, "train": config, "runtime": dataclasses.replace(ONE, parallel="fsdp")}
@@ -117,7 +117,7 @@ def test_a_run_goes_on_with_other_processes_than_it_began_with(packed, tmp_path,
 
 
 def nodes(tmp_path, packed, sections, *outs):
-    """Start a torchrun for each out folder, as on so many machines, and return how each ended and what it said."""
+    """Start a torchrun for each out folder, as on so many machines, and return the output and the exit code of each."""
     task = tmp_path / "task.json"
     task.write_text(json.dumps({name: dataclasses.asdict(section) for name, section in sections.items()}))
     with socket.socket() as probe:
@@ -161,7 +161,7 @@ def test_two_machines_train_what_one_process_trains(packed, tmp_path, shape, con
 
 
 @pytest.mark.slow
-def test_machines_that_do_not_share_the_out_folder_are_told(packed, tmp_path, shape, config):
+def test_machines_that_do_not_share_the_out_folder_are_refused(packed, tmp_path, shape, config):
     sections = {"model": shape, "train": config, "runtime": dataclasses.replace(ONE, parallel="ddp")}
     ended = nodes(tmp_path, packed, sections, tmp_path / "here", tmp_path / "there")
     assert all(code != 0 for _, code in ended)
@@ -170,7 +170,7 @@ def test_machines_that_do_not_share_the_out_folder_are_told(packed, tmp_path, sh
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_a_process_is_told_by_the_caller(packed, tmp_path, shape, config):
+def test_an_error_of_a_process_is_raised_in_the_caller(packed, tmp_path, shape, config):
     with pytest.raises(GPTError, match="batch_size 3 cannot be shared equally by 2 processes"):
         train(packed, tmp_path / "out", shape, dataclasses.replace(config, batch_size=3), two("ddp"))
 

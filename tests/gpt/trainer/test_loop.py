@@ -26,7 +26,7 @@ from gpt.machine.device import prepare
 from gpt.model.transformer import GPT
 from gpt.trainer.__main__ import main
 from gpt.trainer.loop import train
-from gpt.trainer.stability import Watch
+from gpt.trainer.stability import LossMonitor
 from gpt.trainer.update import Learner, micro_steps
 from tests.gpt.conftest import pack, poisoned
 
@@ -346,23 +346,23 @@ def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
     losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
     losses[150] += 4
     for jump, expected in ((0.0, None), (2.0, 202)):
-        watch, verdicts = Watch(), []
+        monitor, verdicts = LossMonitor(), []
         for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
-            watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+            monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
             if step % 40 == 39 and not verdicts:
-                verdicts += filter(None, [watch.first_bad()])
+                verdicts += filter(None, [monitor.first_bad()])
         assert [step for step, _ in verdicts] == ([expected] if expected else [])
-    first, second = Watch(), None
+    first, second = LossMonitor(), None
     for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
-        watch = second or first
-        watch.note(step, torch.tensor(loss), torch.tensor(1.0))
+        monitor = second or first
+        monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
         if step == 200:
-            assert watch.first_bad() is None
-            second = Watch(json.loads(json.dumps(first.losses())))
+            assert monitor.first_bad() is None
+            second = LossMonitor(json.loads(json.dumps(first.losses())))
     assert second.first_bad()[0] == 202
-    watch = Watch()
-    watch.note(0, torch.tensor(2.0), torch.tensor(math.nan))
-    assert watch.first_bad() == (0, "the gradient norm is not a finite number")
+    monitor = LossMonitor()
+    monitor.record(0, torch.tensor(2.0), torch.tensor(math.nan))
+    assert monitor.first_bad() == (0, "the gradient norm is not a finite number")
 
 
 def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
@@ -618,10 +618,10 @@ def test_from_the_command_line(packed, tmp_path, capsys):
     )
     arguments = ["--data", str(packed), "--config", str(config), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "step      4  loss" in said
-    assert "0:00 left" in said
-    assert "bits per byte at step 4 of 4" in said
+    printed = capsys.readouterr().out
+    assert "step      4  loss" in printed
+    assert "0:00 left" in printed
+    assert "bits per byte at step 4 of 4" in printed
     assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
     for text, message in [
         ("[train]\nstepps = 3\n", "did you mean 'steps'"),
