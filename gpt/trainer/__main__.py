@@ -1,4 +1,4 @@
-"""The command line of the trainer, for a machine that has only this folder and a packed dataset.
+"""The trainer's command line, for a machine that has only the folder gpt/ and a packed dataset.
 
 python -m gpt.trainer --data DIR --config FILE.toml --out DIR
 torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR

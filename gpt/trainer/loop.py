@@ -146,11 +146,15 @@ class _Run:
 
     def _due(self) -> _Due:
         """What to do after `step` updates. An evaluation saves the state as well."""
-        last = self.step == self.config.steps
-        evaluation = self._evaluated() < self.step and (last or self.step % self.config.eval_every == 0)
-        log = last or self.step == 1 or self.step % self.runtime.log_every == 0
-        save = self.step % self.config.checkpoint_every == 0
-        return _Due(log and self.step - 1 not in self.skipped, evaluation, save and not evaluation)
+        first, last = self.step == 1, self.step == self.config.steps
+        logged = first or last or self.step % self.runtime.log_every == 0
+        evaluated = last or self.step % self.config.eval_every == 0
+        saved = self.step % self.config.checkpoint_every == 0
+        return _Due(
+            log=logged and self.step - 1 not in self.skipped,
+            evaluation=evaluated and self._evaluated() < self.step,
+            save=saved and not evaluated,
+        )
 
     def _ended(self) -> bool:
         """After the last step, or after `patience` evaluations none of which was the best."""

@@ -1,8 +1,8 @@
 """Muon: momentum whose update is made orthogonal, so that every direction of a matrix moves equally (Jordan 2024).
 
-The arithmetic of torch.optim.Muon(adjust_lr_fn="match_rms_adamw"), for two reasons not that class: it always works in
-bfloat16, which takes a CPU without bfloat16 instructions 578 ms a step instead of 16 for a model of a million parameters
-(measured with AVX2); and it goes matrix by matrix, where matrices of one shape can share a batched product.
+The arithmetic is that of torch.optim.Muon(adjust_lr_fn="match_rms_adamw"), which is not used for two reasons: it always works
+in bfloat16, so that a CPU without bfloat16 instructions needs 578 ms a step instead of 16 for a model of a million parameters
+(measured with AVX2); and it updates one matrix at a time, where matrices of one shape can share a batched product.
 """
 
 import itertools
@@ -19,7 +19,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """For 2-D parameters that are no embedding and no head. lr is on AdamW's scale; weight decay is decoupled."""
+    """For 2-D parameters other than embeddings and the head. lr is on AdamW's scale; weight decay is decoupled."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.1, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(x_NRC: Tensor) -> Tensor:
-    """The nearest matrices with singular values of about 1, of N matrices at once; bfloat16 on a GPU, else float32."""
+    """For N matrices at once, the nearest ones with singular values of about 1; in bfloat16 on a GPU, else in float32."""
     a, b, c = NEWTON_SCHULZ
     wide = x_NRC.shape[1] <= x_NRC.shape[2]
     x = (x_NRC if wide else x_NRC.mT).to(torch.bfloat16 if x_NRC.is_cuda else torch.float32)
@@ -68,11 +68,14 @@ def orthogonalize(x_NRC: Tensor) -> Tensor:
 
 
 def _polynomial(gram_NRR: Tensor) -> Tensor:
-    """What the whole iteration multiplies x with, from x x^T: all its products are of the short side, so a matrix of 128 x 512
-    takes 0.55 of the work. Eight bits of a bfloat16 would not do: the Gram matrix squares what is to be told apart."""
+    """The polynomial in x x^T by which the whole iteration multiplies x.
+
+    All its products are as small as the short side, which is 0.55 of the work for a matrix of 128 x 512. It needs float32: the
+    Gram matrix squares the singular values, whose differences bfloat16 would lose.
+    """
     a, b, c = NEWTON_SCHULZ
     for step in range(NEWTON_SCHULZ_STEPS):
-        p = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)  # without its a times 1
+        p = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)  # without the term a times the identity
         if step == 0:
             product = p.clone()
             product.diagonal(dim1=1, dim2=2).add_(a)
