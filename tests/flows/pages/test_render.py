@@ -1,9 +1,13 @@
 """What every page is laid out by: numbers, changes, tables and quotes, as Markdown and as HTML."""
 
+import subprocess
+import sys
+
 import pytest
 
 from data_contracts.facts import samples
 from flows.pages.render import Table, columns, escape_markdown, plain
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,10 @@ def test_a_column_is_what_its_first_cell_is():
 
 def test_a_line_of_markdown_has_no_markup():
     assert escape_markdown("a | <b>\n[c](d) & `e`") == r"a \| \<b\> \[c\](d) &amp; \`e\`"
+
+
+def test_pages_load_neither_prefect_nor_mlflow():
+    names = [path.stem for path in (ROOT / "flows" / "pages").glob("*.py")]
+    code = f"import {', '.join(f'flows.pages.{name}' for name in names)}; import sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"prefect", "mlflow"} & set(run.stdout.split())

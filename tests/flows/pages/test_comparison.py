@@ -1,0 +1,88 @@
+"""A comparison in words, as a page and as a heat map, from the dict that `gpt compare` gives."""
+
+import json
+import re
+
+import pytest
+
+from flows.pages import comparison_text as words
+from flows.pages.comparison_page import comparison_note, write_comparison
+from flows.pages.heat_map import text_colour, tile_colour
+
+NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
+BITS = dict.fromkeys(words.BASELINES, 4.0)
+COSTS = {name: None for name, _ in words.COSTS.values()}
+
+
+def cell(model: str, corpus: str, **known) -> dict:
+    return {"model": model, "corpus": corpus, "own": False, "bits_per_byte": 2.5} | NONE | known
+
+
+@pytest.fixture
+def result() -> dict:
+    """Two models, one with nothing known of it; two corpora, one without a model of its own."""
+    corpora = [
+        {"corpus": name, "documents": 7, "of_documents": 9, "bytes": 1234, "digest": "0" * 64, "baselines": BITS}
+        for name in ("mill", "sums")
+    ]
+    own = {"own": True, "relative": 0.0, "bits_per_byte_low": 2.4, "bits_per_byte_high": 2.6}
+    models = [
+        COSTS | {"model": "gpt-mill/1", "corpus": "mill", "parameters": 1234},
+        COSTS | {"model": "<b>", "corpus": ""},
+    ]
+    matrix = [cell("gpt-mill/1", "mill", **own), cell("<b>", "mill", relative=1.5), cell("gpt-mill/1", "sums")]
+    answers = [{"prompt": "", "model": "<b>", "text": "<script>\n# no heading"}]
+    return {
+        "models": models, "corpora": corpora, "matrix": [*matrix, cell("<b>", "sums")], "answers": answers,
+        "notes": ["a note"], "device": "cpu",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({}, ""),
+        ({"relative": 0.0, "own": True}, "own"),
+        ({"relative": 0.034, "difference_low": 0.1, "difference_high": 0.2}, "+3.4 %"),
+        ({"relative": -0.034, "difference_low": -0.2, "difference_high": -0.1}, "−3.4 %"),
+        ({"relative": 0.034, "difference_low": -0.1, "difference_high": 0.2}, "≈ +3.4 %"),
+        ({"relative": 0.034}, "≈ +3.4 %"),
+    ],
+)
+def test_the_difference_says_whether_it_may_be_noise(known, shown):
+    assert words.difference(cell("model", "mill", **known)) == shown
+
+
+def test_a_model_goes_by_its_corpus_where_that_is_unambiguous(result):
+    assert words.short_names(result) == {"gpt-mill/1": "mill", "<b>": "<b>"}
+    result["models"][1]["corpus"] = "mill"
+    assert words.short_names(result) == {"gpt-mill/1": "gpt-mill/1", "<b>": "<b>"}
+
+
+def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_path):
+    write_comparison(tmp_path / "card", result)
+    page, text = ((tmp_path / "card" / name).read_text() for name in ("card.html", "card.md"))
+    assert {path.name for path in (tmp_path / "card").iterdir()} == {
+        "card.html", "card.json", "card.md", "matrix.png", "matrix.svg",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "card" / "card.json").read_text()) == result
+    for shown in ("2.500 (2.40 to 2.60) own", "2.500 (no interval) ≈ +150.0 %", "1,234", "From nothing", "a note"):
+        assert shown in page
+        assert shown in text
+    assert "<script>" not in page
+    assert "    # no heading" in text.splitlines()
+    assert not re.search(r"(?m)^(?!    ).*(?<!\\)<b>", text)
+
+
+def test_the_note_is_the_beginning_without_the_figure(result):
+    note = comparison_note(result)
+    assert "2.500 (2.40 to 2.60) own" in note
+    assert "matrix.png" not in note
+    assert "From nothing" not in note
+
+
+def test_colours_end_where_the_scale_ends_and_text_stays_readable():
+    assert tile_colour(3.0) == tile_colour(1.0)
+    assert tile_colour(-0.9) == tile_colour(-0.4)
+    assert [text_colour(relative) for relative in (0.0, None)] == [text_colour(None)] * 2
+    assert text_colour(1.0) == "white"
