@@ -69,7 +69,7 @@ def _lines(path: Path, name: str) -> Iterator[str]:
 
 
 def _damage(path: Path, name: str, schema: dict, inside: str, error: Exception) -> DataError:
-    """What is wrong with a JSON array that polars refused, by decoding it record by record."""
+    """What is wrong with a JSON array that polars refused, found by decoding it record by record."""
     data = path.read_bytes()
     if (at := data.find(b"\0")) >= 0:
         return DataError(f"{name} has a NUL byte at offset {at}: it is damaged; fetch or export it again")
@@ -78,10 +78,13 @@ def _damage(path: Path, name: str, schema: dict, inside: str, error: Exception) 
     except UnicodeDecodeError:
         return not_text(path, name)
     at = content.find("[", content.find(f'"{inside}"') if inside else 0) + 1
-    decode, between, number = json.JSONDecoder().raw_decode, re.compile(r"[\s,]*"), 0
-    while (at := between.match(content, at).end()) < len(content) and content[at] != "]":
+    decoder, separator, number = json.JSONDecoder(), re.compile(r"[\s,]*"), 0
+    while between := separator.match(content, at):
+        at = between.end()
+        if content[at : at + 1] in ("", "]"):
+            break
         try:
-            value, end = decode(content, at)
+            value, end = decoder.raw_decode(content, at)
         except (ValueError, RecursionError) as problem:
             which = f"record {number}, which begins at byte {len(content[:at].encode())}"
             return DataError(f"{name}: {which}, is not whole JSON ({problem}): is the file cut?")

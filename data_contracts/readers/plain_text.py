@@ -15,7 +15,7 @@ def text(path: Path, name: str, encoding: str | None = None) -> str:
 
 
 def codec_of(encoding: str | None) -> str:
-    """The name of Python's codec; for UTF-8 the one that skips a BOM. None: UTF-8. Raises DataError."""
+    """Python's name of an encoding; for UTF-8, which None stands for, the codec that skips a BOM. Raises DataError."""
     try:
         known = codecs.lookup(encoding or "utf-8").name
     except LookupError:
@@ -24,18 +24,23 @@ def codec_of(encoding: str | None) -> str:
 
 
 def not_text(path: Path, name: str, encoding: str | None = None) -> DataError:
-    """The error for a file in another encoding, which names the first wrong byte. It reads the file again."""
-    utf8 = codec_of(encoding) == "utf-8-sig"
+    """The error for a file in another encoding. It names the first wrong byte, for which the file is read again by lines."""
+    codec = codec_of(encoding).removesuffix("-sig")
+    wanted = "UTF-8" if codec == "utf-8" else encoding
     mend = "save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
     if encoding:
-        mend += ', or name its encoding: options.encoding = "cp1252"' if utf8 else ", or name another options.encoding"
+        mend += (
+            ', or name its encoding: options.encoding = "cp1252"'
+            if codec == "utf-8"
+            else ", or name another options.encoding"
+        )
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                line.decode("utf-8" if utf8 else encoding)
+                line.decode(codec)
             except UnicodeDecodeError as error:
                 at = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} (line {number})"
-                return DataError(f"{name} is not {'UTF-8' if utf8 else encoding}: {at}\n{mend}")
+                return DataError(f"{name} is not {wanted}: {at}\n{mend}")
             offset += len(line)
-    return DataError(f"{name} is not {'UTF-8' if utf8 else encoding}\n{mend}")
+    return DataError(f"{name} is not {wanted}\n{mend}")

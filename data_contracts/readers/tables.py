@@ -62,7 +62,7 @@ def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) 
 
 
 def _first_record(path: Path) -> tuple[str, list[str]]:
-    """The first character of a JSON file, and the keys of its first object: none if it is damaged, as its reader will report."""
+    """The first character of a JSON file, and the keys of its first object: none if it is damaged, which its reader reports."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.read(HEAD_CHARS).lstrip()
     try:

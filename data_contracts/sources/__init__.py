@@ -20,7 +20,7 @@ from data_contracts.sources.disk import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
-HANDLE = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/versions/(?P<version>[1-9]\d*))?", re.ASCII)
+HANDLE = re.compile(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
@@ -86,8 +86,10 @@ def resolve(source: Source, corpus: str) -> dict:
         if _zipped(found):
             identity |= part | ({"entries": sorted(source.files)} if source.files else {})
         return identity
-    handle, version = _split_handle(source.handle)
-    if not version:
+    handle, _, pin = source.handle.partition("/versions/")
+    if pin:
+        version = int(pin)
+    else:
         from data_contracts.sources import kaggle
 
         with kaggle.Dataset(handle) as dataset:
@@ -138,7 +140,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore
     elif source.kind == "https":
         from data_contracts.sources import https
 
-        https.download(source.url, source.sha256.lower(), folder / _file_name(source), progress)
+        name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
+        https.download(source.url, source.sha256.lower(), folder / name, progress)
     elif source.kind == "local":
         with disk_errors(corpus):
             found = _local_files(source, corpus)
@@ -183,16 +186,6 @@ def _problems(source: Source) -> Iterator[str]:
 
 def _is_set(source: Source, field: str) -> bool:
     return getattr(source, field) != getattr(Source, field)
-
-
-def _split_handle(handle: str) -> tuple[str, int]:
-    """('owner/dataset', version), with 0 for the current version."""
-    dataset, _, version = handle.partition("/versions/")
-    return dataset, int(version or 0)
-
-
-def _file_name(source: Source) -> str:
-    return source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
 
 
 def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:

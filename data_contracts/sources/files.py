@@ -1,7 +1,7 @@
-"""Which files of a folder count, and whether their first bytes are what their names promise.
+"""Which files of a folder are read, and whether their first bytes fit their names.
 
-Every way in (a user's folder, a Kaggle archive, a download) goes through `readable` and `inspect`, so that a login page saved
-as `posts.csv`, a spreadsheet renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
+Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv`, a spreadsheet
+renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from data_contracts import DataError
 
 HEAD_BYTES = 1024
 
-# First bytes that no text, CSV or JSON file begins with, and what such a file really is.
+# First bytes that no text, CSV or JSON file has, and what kind of file has them.
 FOREIGN = {
     b"PK\x03\x04": "a zip archive or an Excel file",
     b"PAR1": "a parquet file",
@@ -34,22 +34,21 @@ def below(folder: Path) -> dict[str, Path]:
 
 
 def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
-    """The names of which the last part fits one of the patterns (case aside), without those that are not visible."""
-    small = [pattern.lower() for pattern in patterns]
-    return [
-        name
-        for name in names
-        if is_visible(name) and any(fnmatch(name.rpartition("/")[2].lower(), pattern) for pattern in small)
-    ]
+    """The names whose last part fits one of the patterns (case aside).
 
+    Left out are hidden files, files outside the folder (`..`), and the `._x` and `__MACOSX` twins that a Mac adds to archives.
+    """
 
-def is_visible(name: str) -> bool:
-    """Neither hidden nor outside (`..`), nor one of the `._x` and `__MACOSX` twins that a Mac adds to archives."""
-    return not any(part.startswith((".", "/")) or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    def fits(name: str) -> bool:
+        hidden = any(part.startswith((".", "/")) or part == "__MACOSX" for part in PurePosixPath(name).parts)
+        last = name.rpartition("/")[2].lower()
+        return not hidden and any(fnmatch(last, pattern.lower()) for pattern in patterns)
+
+    return [name for name in names if fits(name)]
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
-    """The files of a folder that are `readable`, each one `inspect`ed. Raises DataError that lists what is there if none is."""
+    """The files of a folder that are `readable`, each `inspect`ed. Raises DataError that lists what is there if none is."""
     there = below(folder)
     found = {name: there[name] for name in readable(there, patterns)}
     if not found:
@@ -60,17 +59,17 @@ def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
 
 
 def listing(names: Iterable[str], most: int = 6) -> str:
-    """Files in words, for an error message: '2 files: a.zip, b.xlsx'."""
+    """Names of files for an error message: '2 files: a.zip, b.xlsx'."""
     names = sorted(names)
     shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
     return f"{len(names)} files{': ' + shown if names else ''}"
 
 
 def inspect(path: Path, name: str = "", ending: str = "") -> None:
-    """Raise DataError when a file is empty, cut, or not of the kind that its ending says.
+    """Raise DataError if a file is empty, cut, or not of the kind that its ending says.
 
-    Looks at no more than the first kilobyte and the last four bytes. name: how to call the file in the message. ending: of the
-    name that the file will have, if it has another one for now.
+    Only the first kilobyte and the last four bytes are read. name: how to call the file in the message. ending: the one that
+    the file will have, if its name is temporary.
     """
     name = name or path.name
     ending = (ending or path.suffix).lower()
@@ -90,16 +89,11 @@ def inspect(path: Path, name: str = "", ending: str = "") -> None:
     for magic, kind in FOREIGN.items():
         if head.startswith(magic):
             raise DataError(f"{name} is {kind}, not UTF-8 {ending.lstrip('.') or 'text'}: convert it first")
-    if ending != ".txt" and looks_like_html(head):
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
+    if ending != ".txt" and start.startswith((b"<!doctype html", b"<html")):
         raise DataError(
             f"{name} is an HTML page, not {ending.lstrip('.') or 'data'}: a login or error page saved by mistake?"
         )
-
-
-def looks_like_html(head: bytes) -> bool:
-    """Whether the first bytes of a file open an HTML page."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
-    return start.startswith((b"<!doctype html", b"<html"))
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -21,10 +21,8 @@ from data_contracts.sources import disk, files
 
 ATTEMPTS = 4  # that bring nothing new
 PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
-TIMEOUT_SECONDS = (
-    5,
-    10,
-)  # to connect; between bytes. So a silent server is given up within a minute, all attempts together
+# To connect; between bytes. So a silent server is given up within a minute, all attempts together.
+TIMEOUT_SECONDS = (5, 10)
 BLOCK_BYTES = 1 << 16
 TRY_LATER = "try again later, what came is kept; a copy that you have can be read from a local path instead"
 
@@ -132,10 +130,10 @@ def receive(
 ) -> requests.Response:
     """One attempt: write the body of an answer to `part`, after what is there if the server can resume (status 206).
 
-    send: sends the request with the headers given. report: called with the bytes there and the bytes in all, 0 if not known.
-    Raises Failure.
+    send: sends the request with these headers. report: called with the bytes written so far and the bytes in all (0 if not
+    known). Raises Failure.
     """
-    # The last byte is fetched again: of a file that is complete there would be nothing left to ask for.
+    # The last byte is fetched again: of a complete file there would be nothing left to ask for.
     start = max(0, _size(part) - 1)
     # identity: with a compressed body Content-Length, and so the progress, would count other bytes.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -144,7 +142,7 @@ def receive(
         resumed = status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if start and status in (206, 416) and not resumed:
             part.unlink()
-            raise Failure("damaged", "the server did not go on where the transfer broke off")
+            raise Failure("damaged", "the server did not resume where the transfer broke off")
         if status != 200 and not resumed:
             raise _refusal(response)
         done = start if resumed else 0

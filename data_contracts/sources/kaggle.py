@@ -95,9 +95,7 @@ class Dataset:
         except Exception as error:  # its text may show the credentials
             raise DataError(_message(handle, "", Failure("other", type(error).__name__))) from None
         # kagglesdk sets no time-out, and would follow a redirect to a data file and read it into memory if it is JSON.
-        self._session.send = partial(  # type: ignore[method-assign]
-            self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False
-        )
+        self._session.send = partial(self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False)
         self._api = client.datasets.dataset_api_client
 
     def __enter__(self) -> "Dataset":
