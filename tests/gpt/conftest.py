@@ -1,15 +1,19 @@
 """A small packed corpus and model shapes, quick enough to train in a test."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gpt.config import ModelConfig, TrainConfig
+from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.data import dataset
 from gpt.data.dataset import Description
 from gpt.data.shards import Documents
 from gpt.model.transformer import GPT
+from gpt.trainer.loop import train
 
 VOCAB, EOS, T = 32, 0, 16
+RUNTIME = Runtime(device="cpu", threads=1, log_every=3)
 
 
 def documents(seed: int, n: int):
@@ -63,6 +67,19 @@ def shape():
 @pytest.fixture
 def schedule():
     return TrainConfig(steps=24, batch_size=4, eval_every=8, checkpoint_every=5, keep_checkpoints=1, warmup_steps=2)
+
+
+@pytest.fixture
+def whole(packed, tmp_path, shape, schedule):
+    """A run that nobody disturbed."""
+    train(packed, tmp_path / "whole", shape, schedule, RUNTIME)
+    return tmp_path / "whole"
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Everything that must be the same, by relative path."""
+    every = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in every if path.relative_to(out).parts[0] != "log"}
 
 
 def poisoned(folder, config, factors):

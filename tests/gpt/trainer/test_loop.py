@@ -1,21 +1,16 @@
 """A run, and the same run cut off in every way, must end in the same bytes."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
@@ -24,30 +19,13 @@ from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine.device import prepare
 from gpt.model.transformer import GPT
-from gpt.trainer.__main__ import main
 from gpt.trainer.loop import train
-from gpt.trainer.stability import LossMonitor
-from gpt.trainer.update import Learner, micro_steps
-from tests.gpt.conftest import pack, poisoned
-
-RUNTIME = Runtime(device="cpu", threads=1, log_every=3)
-
-
-def files(out: Path) -> dict[str, bytes]:
-    """Everything that must be the same, by relative path."""
-    every = (path for path in out.rglob("*") if path.is_file())
-    return {str(path.relative_to(out)): path.read_bytes() for path in every if path.relative_to(out).parts[0] != "log"}
+from gpt.trainer.update import Learner
+from tests.gpt.conftest import RUNTIME, files, pack, poisoned
 
 
 def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log" / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def whole(packed, tmp_path, shape, schedule):
-    """A run that nobody disturbed."""
-    train(packed, tmp_path / "whole", shape, schedule, RUNTIME)
-    return tmp_path / "whole"
 
 
 def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
@@ -321,7 +299,7 @@ def test_the_weights_that_an_earlier_state_calls_the_best_are_there_to_go_back_t
     assert [e["step"] for e in lines(tmp_path / "out") if "val/bpb" in e] == [8, 16, 24]
 
 
-def test_a_state_knows_the_losses_so_far(packed, tmp_path, shape, schedule):
+def test_a_state_holds_the_losses_so_far(packed, tmp_path, shape, schedule):
     seen, out = [], tmp_path / "out"
 
     def press(step, metrics):
@@ -335,34 +313,10 @@ def test_a_state_knows_the_losses_so_far(packed, tmp_path, shape, schedule):
     assert len(seen) == 7
 
 
-def test_training_that_diverges_again_is_given_up_with_the_mend(packed, tmp_path, shape, schedule, monkeypatch):
+def test_training_that_diverges_again_is_given_up_with_a_remedy(packed, tmp_path, shape, schedule, monkeypatch):
     monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
     with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-
-
-def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
-    generator = np.random.default_rng(0)
-    losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
-    losses[150] += 4
-    for jump, expected in ((0.0, None), (2.0, 202)):
-        monitor, verdicts = LossMonitor(), []
-        for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
-            monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
-            if step % 40 == 39 and not verdicts:
-                verdicts += filter(None, [monitor.first_bad()])
-        assert [step for step, _ in verdicts] == ([expected] if expected else [])
-    first, second = LossMonitor(), None
-    for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
-        monitor = second or first
-        monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
-        if step == 200:
-            assert monitor.first_bad() is None
-            second = LossMonitor(json.loads(json.dumps(first.losses())))
-    assert second.first_bad()[0] == 202
-    monitor = LossMonitor()
-    monitor.record(0, torch.tensor(2.0), torch.tensor(math.nan))
-    assert monitor.first_bad() == (0, "the gradient norm is not a finite number")
 
 
 def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
@@ -411,225 +365,6 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_pa
     assert seen[-1][0].equal(load_model(tmp_path / "none" / "checkpoints" / "step-000024")[0].tokens.weight)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_gradients_gathered_in_parts_are_those_of_the_whole_batch(packed, tmp_path, shape, schedule, optimizer):
-    """Also with the corpus's last, padded sequence in it, so that parts have different numbers of targets."""
-    shape = dataclasses.replace(shape, dropout=0.0)
-    config = dataclasses.replace(schedule, optimizer=optimizer, batch_size=12, steps=15)
-    n = Dataset.open(packed).n_sequences()
-    assert config.steps * config.batch_size > 2 * n
-    metrics = {rows: [] for rows in (0, 5, 1)}
-    for rows, seen in metrics.items():
-        runtime = dataclasses.replace(RUNTIME, micro_batch_size=rows, log_every=1)
-        train(packed, tmp_path / str(rows), shape, config, runtime, lambda step, m, seen=seen: seen.append(m))
-    for rows in (5, 1):
-        for mine, whole in zip(metrics[rows], metrics[0], strict=True):
-            assert mine["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
-            assert mine["train/grad_norm"] == pytest.approx(whole["train/grad_norm"], rel=1e-2)
-        mine, whole = (load_model(tmp_path / str(r) / "model")[0].tokens.weight for r in (rows, 0))
-        torch.testing.assert_close(mine, whole, rtol=1e-2, atol=1e-4)
-
-
-def test_a_batch_is_cut_into_the_fewest_equal_parts():
-    cases = {(12, 1, 0): 1, (12, 1, 5): 3, (12, 1, 12): 1, (12, 2, 4): 2, (7, 1, 3): 7, (12, 3, 99): 1}
-    assert {case: micro_steps(*case) for case in cases} == cases
-    with pytest.raises(GPTError, match="batch_size 10 cannot be shared equally by 4"):
-        micro_steps(10, 4, 0)
-
-
-def test_a_run_ends_within_its_minutes_as_one_of_so_many_steps(packed, tmp_path, shape, schedule, caplog):
-    caplog.set_level("INFO")
-    config = dataclasses.replace(schedule, minutes=0.05, warmup_steps=2000, eval_every=40, checkpoint_every=1000)
-
-    def stop(step, *_):
-        if step == 4:  # a busy machine has been seen to fit 30
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(packed, tmp_path / "cut", shape, config, dataclasses.replace(RUNTIME, log_every=1), stop)
-    result = train(packed, tmp_path / "cut", shape, config, RUNTIME)
-    assert result.resumed_from == 4
-    assert "steps fit into 0.05 minutes" in caplog.text
-    assert result.evaluations[-1]["step"] == result.steps
-    fixed = dataclasses.replace(config, minutes=0.0, steps=result.steps, warmup_steps=min(2000, result.steps))
-    train(packed, tmp_path / "fixed", shape, fixed, RUNTIME)
-    assert files(tmp_path / "cut")["model/model.safetensors"] == files(tmp_path / "fixed")["model/model.safetensors"]
-
-
-def test_a_run_ends_within_its_minutes(packed, tmp_path, shape, schedule, monkeypatch):
-    """By a clock on which an update takes 20 ms and an evaluation 100 ms, whatever else the machine does."""
-    now, real_update = 0.0, Learner.update
-
-    def timed_update(learner, step):
-        nonlocal now
-        now += 0.02
-        return real_update(learner, step)
-
-    def timed_evaluate(model, data, split, rows, device, dtype, on_batch):
-        def after_each(done, total):
-            nonlocal now
-            now += 0.1 * min(rows, total) / total
-            on_batch(done, total)
-
-        return evaluate(model, data, split, rows, device, dtype, after_each)
-
-    for module in ("budget", "loop"):
-        monkeypatch.setattr(f"gpt.trainer.{module}.time", types.SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr(Learner, "update", timed_update)
-    monkeypatch.setattr("gpt.trainer.update.evaluate", timed_evaluate)
-    config = dataclasses.replace(schedule, minutes=0.05, eval_every=40, checkpoint_every=1000)
-    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert 2.4 < now <= 3.0
-    assert result.steps > 100
-
-
-def test_a_cosine_has_its_number_of_steps_from_the_start(packed, tmp_path, shape, schedule, caplog):
-    caplog.set_level("INFO")
-    config = dataclasses.replace(schedule, minutes=0.02, schedule="cosine")
-    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert f"{result.steps} steps fit into 0.02 minutes" in caplog.text
-
-
-def test_too_few_minutes_are_refused_with_the_fewest(packed, tmp_path, shape, schedule):
-    with pytest.raises(GPTError, match=r"minutes 0.0001 are too short.*set minutes to at least 0\.\d"):
-        train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, minutes=0.0001), RUNTIME)
-    assert not list((tmp_path / "out").rglob("*.safetensors"))
-
-
-@pytest.mark.parametrize("where", [GPT, torch.optim.AdamW])
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError("std::bad_alloc"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: ..."),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(
-    packed, tmp_path, shape, schedule, monkeypatch, error, where
-):
-    """Whether a forward pass or the optimizer's step, which makes its state, runs out of memory."""
-    most, plain, tried = 3, GPT.loss, []
-
-    def loss(self, ids_BT, *arguments):
-        tried.append(len(ids_BT))
-        if len(ids_BT) > most and (where is GPT or len(tried) > 1):
-            raise error
-        return plain(self, ids_BT, *arguments)
-
-    def step(self):
-        raise error
-
-    monkeypatch.setattr(GPT, "loss", loss)
-    if where is not GPT:
-        monkeypatch.setattr(where, "step", step)
-    config = dataclasses.replace(schedule, batch_size=16)
-    with pytest.raises(
-        GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
-    ):
-        train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert tried == [16, 8, 4, 2]
-    most = 0
-    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
-        train(packed, tmp_path / "small", shape, config, RUNTIME)
-    most = 2
-    if where is GPT:
-        train(packed, tmp_path / "out", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
-
-
-def test_another_error_than_of_memory_stays_what_it_is(packed, tmp_path, shape, schedule, monkeypatch):
-    error = RuntimeError("the sky falls")
-    monkeypatch.setattr("gpt.trainer.update.set_schedule", lambda *_: None)
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (_ for _ in ()).throw(error))
-    with pytest.raises(RuntimeError, match="the sky falls"):
-        train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-
-
-LIMITED = """
-import resource, sys
-from pathlib import Path
-import torch
-from gpt.config import ModelConfig, Runtime, TrainConfig
-from gpt.machine.device import prepare
-from gpt.trainer.loop import train
-data, out, model, config = Path(sys.argv[1]), Path(sys.argv[2]), *map(eval, sys.argv[3:5])
-prepare(Runtime(device="cpu", threads=1))  # the first matrix product allocates memory of its own
-used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 2**20, resource.RLIM_INFINITY))
-train(data, out, model, config, Runtime(device="cpu", threads=1))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("batch_size", "n_embd", "message"),
-    [(8192, 16, r"at most \d+ can fit: set runtime\.micro_batch_size"), (4, 4096, "not even one does")],
-)
-def test_a_cpu_without_enough_ram_is_an_error_too(packed, tmp_path, shape, schedule, batch_size, n_embd, message):
-    config, model = dataclasses.replace(schedule, batch_size=batch_size), dataclasses.replace(shape, n_embd=n_embd)
-    arguments = [sys.executable, "-c", LIMITED, packed, tmp_path / "out", repr(model), repr(config)]
-    done = subprocess.run([str(one) for one in arguments], check=False, timeout=300, capture_output=True, text=True)
-    assert re.search(rf"GPTError: a batch of {batch_size} sequences does not fit cpu; {message}", done.stderr)
-
-
-def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
-    whole, packed, tmp_path, shape, schedule, monkeypatch, caplog
-):
-    def compiled(module, **_):
-        def call(*_):
-            raise RuntimeError("Failed to find C compiler.\nlong story")
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", compiled)
-    train(packed, tmp_path / "out", shape, schedule, dataclasses.replace(RUNTIME, compile="on"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "torch.compile does not work here, so the training goes on without it (Failed to find C compiler.)"
-    ]
-    assert files(tmp_path / "out") == files(whole)
-
-
-def test_compiled_training_comes_close_in_one_graph(packed, tmp_path, shape, schedule, monkeypatch, caplog):
-    """By the compiler's front end alone: generating C++ would take a minute."""
-    shape = dataclasses.replace(shape, n_layer=1, dropout=0.0)
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
-    losses = {}
-    for how in ("off", "on"):
-        runtime = dataclasses.replace(RUNTIME, compile=how, micro_batch_size=2)
-        losses[how] = train(packed, tmp_path / how, shape, schedule, runtime).evaluations
-    assert not [record for record in caplog.records if record.name.startswith("gpt")]
-    assert counter.frame_count == 1
-    for mine, theirs in zip(losses["on"], losses["off"], strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-
-
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
     with pytest.raises(GPTError, match="cuda:99"):
         train(packed, tmp_path / "out", shape, schedule, Runtime(device="cuda:99"))
-
-
-def test_from_the_command_line(packed, tmp_path, capsys):
-    config = tmp_path / "run.toml"
-    config.write_text(
-        '[model]\npreset = "classic-nano"\nn_layer = 1\nn_head = 2\nn_embd = 16\n'
-        '[train]\nsteps = 4\noptimizer = "adamw"\n[runtime]\ndevice = "cpu"\nlog_every = 2\n'
-    )
-    arguments = ["--data", str(packed), "--config", str(config), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "step      4  loss" in printed
-    assert "0:00 left" in printed
-    assert "bits per byte at step 4 of 4" in printed
-    assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
-    for text, message in [
-        ("[train]\nstepps = 3\n", "did you mean 'steps'"),
-        ("[training]\n", "sections are model, train and runtime"),
-        ("[model]\npreset = 'nano'\n", "known are"),
-        ("[model\n", "cannot be read"),
-        ("[model]\nblock_size = 8\n", "block_size is 8"),
-    ]:
-        config.write_text(text)
-        assert main(arguments) == 2
-        assert message in capsys.readouterr().err
