@@ -12,7 +12,7 @@ from pathlib import Path
 from flows import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-GPU = "gpu"  # the limit of trainings at once on Prefect's server: made by flows.server.arrange
+GPU = "gpu"  # the limit of trainings at once on Prefect's server: created by flows.server.bootstrap
 
 
 def home() -> Path:

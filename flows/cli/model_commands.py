@@ -1,7 +1,8 @@
-"""The commands that look across runs: `gpt compare` and `gpt runs`."""
+"""The commands about models and runs: `gpt generate`, `export`, `explain`, `runs`, `compare` and `reproduce`."""
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +10,64 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli.terminal import Json, call_flow, table
+from flows import UserError
+from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
 from flows.home import prepare
+from gpt.config import DEFAULTS
 
 SHOWN_CHARS = 150  # of what a model wrote
+
+
+def generate(
+    model: Annotated[
+        str, typer.Argument(help="corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder")
+    ],
+    prompt: Annotated[str, typer.Argument(help="text to go on from; empty begins a document")] = "",
+    max_tokens: Annotated[int, typer.Option(help="at most this many tokens")] = DEFAULTS["max_tokens"],
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token")] = DEFAULTS["temperature"],
+    top_k: Annotated[int, typer.Option(help="choose among the k likeliest tokens; 0: all")] = DEFAULTS["top_k"],
+    top_p: Annotated[
+        float, typer.Option(help="choose among the likeliest tokens that make up this probability")
+    ] = DEFAULTS["top_p"],
+    seed: Annotated[int, typer.Option(help="the same seed writes the same text")] = DEFAULTS["seed"],
+    samples: Annotated[int, typer.Option("-n", "--samples", help="so many continuations")] = DEFAULTS["samples"],
+    stop: Annotated[list[str], typer.Option(help="end before this text; may be given again")] = [],  # noqa: B006
+):
+    """Let a model write, token by token; several samples are written side by side and shown one after another."""
+    prepare()
+    from flows.models import lookup
+    from gpt.generation.sample import load, stream_texts
+
+    decoder, tokenizer = load(lookup.find(model))
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    pieces = stream_texts(decoder, tokenizer, [prompt], samples, stop=stop, **settings)
+    if samples == 1:
+        sys.stdout.write(prompt)
+        for _, piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        return
+    written = [""] * samples
+    for row, piece in pieces:
+        written[row] += piece
+    for number, text in enumerate(written, start=1):
+        sys.stdout.write(f"--- {number}\n{prompt}{text}\n")
+
+
+def explain(
+    run: Annotated[str, typer.Argument(help="run id, corpus (its newest model), or gpt-<corpus>@champion")],
+    step: Annotated[int, typer.Option(help="training step, from 1, as MLflow counts them")],
+    as_json: Json = False,
+):
+    """Show the documents that the batch of a training step came from, with the file and row of each."""
+    prepare()
+    from flows.evaluation import batch_sources
+
+    found = batch_sources.explain(run, step)
+    if not as_json:
+        print(found.title, file=sys.stderr)
+    table(found.rows, as_json)
 
 
 def compare(
@@ -73,6 +128,51 @@ def runs(
         rows = [row | {"val_bpb": f"{b:.4f}" if b is not None else None} for row, b in zip(rows, bits, strict=True)]
         rows = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
     table(rows, as_json)
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
+    folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
+    anyway: Annotated[bool, typer.Option("--anyway", help="go on if something that matters differs here")] = False,
+    as_json: Json = False,
+):
+    """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
+    at_terminal()
+    from flows import reproduce
+
+    plan = reproduce.plan(reproduce.read(run))
+    if not anyway and any(difference.matters for difference in plan.differences):
+        print("\n".join(plan.lines()), file=sys.stderr)
+        plan.refuse(anyway)
+    with prefect_answering():
+        verdict = reproduce.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
+        if isinstance(verdict, BaseException):
+            raise verdict
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+    else:
+        shown = [row | {name: row[name][:16] for name in ("recorded", "reproduced")} for row in verdict["stages"]]
+        table([row | {"equal": "yes" if row["equal"] else "no"} for row in shown], False)
+        print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
+    raise typer.Exit(int(verdict["verdict"] == "differs"))
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder")
+    ],
+    to: Annotated[str, typer.Option(help="the folder to make")],
+    format: Annotated[str, typer.Option(help="hf: a folder that Hugging Face transformers loads")] = "hf",
+):
+    """Write a model for other programs."""
+    if format != "hf":
+        raise UserError(f"--format {format!r} is not known; known is hf")
+    prepare()
+    from flows.models import lookup
+    from gpt.export.hugging_face import export_hf
+
+    export_hf(lookup.find(model), Path(to))
+    print(f"exported to {to}: its README.md says how to use it")
 
 
 def _show(result: dict) -> None:

@@ -30,11 +30,11 @@ def up(
     """Start Prefect, MLflow, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
     prepare()
     from flows.server import supervisor
-    from flows.server.access import doors
+    from flows.server.access import access
 
-    asked, file = doors(host, port, mlflow_port), Path(prefect_file).resolve()
+    wanted, file = access(host, port, mlflow_port), Path(prefect_file).resolve()
     if not detach:
-        return supervisor.up(asked, file, lambda text: print(text, flush=True))
+        return supervisor.up(wanted, file, lambda text: print(text, flush=True))
     options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--prefect-file": file}
     return supervisor.detach([str(word) for option in options.items() for word in option])
 
@@ -89,6 +89,6 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     try:
         process = processes.start(service, mark)
         print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
-        raise processes.failure(service, process.wait())
+        raise processes.start_failure(service, process.wait())
     finally:
-        processes.end(mark, [])
+        processes.end_all(mark, [])

@@ -1,7 +1,7 @@
-"""Who may come in: where the servers of `gpt up` listen, and the password that listening wider than this machine demands.
+"""Where the servers of `gpt up` listen, and the password that is needed to listen beyond this machine.
 
-One user and password open both servers. They come from PREFECT_SERVER_API_AUTH_STRING, go to children by their environment, and
-stand in no argument, since every user of a machine sees those, and in no file.
+Both servers have the same user and password, from PREFECT_SERVER_API_AUTH_STRING. Child processes get them by the environment,
+never by an argument, which every user of the machine can see, nor by a file.
 """
 
 import ipaddress
@@ -13,33 +13,33 @@ from pathlib import Path
 
 from flows import UserError
 
-GIVEN_BY = "PREFECT_SERVER_API_AUTH_STRING"
+AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 PASSWORD_CHARS = 12  # MLflow takes no shorter one
 ANYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
-class Doors:
+class Access:
     host: str
     port: int
     mlflow_port: int
     user: str = ""
     password: str = field(default="", repr=False)
 
-    def url(self, port: int) -> str:
-        """As this machine calls it."""
+    def local_url(self, port: int) -> str:
+        """The address for programs on this machine."""
         return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), port)
 
-    def address(self, port: int) -> str:
-        """As a person's browser calls it, on another machine too if it may."""
+    def public_url(self, port: int) -> str:
+        """The address for a browser, which may be on another machine if the server listens there."""
         return _url(socket.gethostname() if self.host in ANYWHERE else self.host, port)
 
     @property
     def api(self) -> str:
-        return f"{self.url(self.port)}/api"
+        return f"{self.local_url(self.port)}/api"
 
     def client_environment(self) -> dict[str, str]:
-        """Of whoever calls the servers."""
+        """Variables for the clients of both servers."""
         if not self.password:
             return {}
         return {
@@ -49,12 +49,12 @@ class Doors:
         }
 
     def prefect_environment(self) -> dict[str, str]:
-        """Of the Prefect server. Its page would call port 4200 of the browser's own machine, were it not told."""
-        page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.address(self.port)}/api"
+        """Variables for the Prefect server. By default its page calls port 4200 of the browser's machine."""
+        page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.public_url(self.port)}/api"
         return {"PREFECT_SERVER_UI_API_URL": page}
 
     def mlflow_environment(self) -> dict[str, str]:
-        """Of the MLflow server: the names that it answers to, since it turns away requests for others, and its first user."""
+        """Variables for the MLflow server: its first user, and the host names that it accepts; it refuses all others."""
         found = {}
         if self.host in ANYWHERE:
             import psutil
@@ -77,24 +77,24 @@ class Doors:
         return found
 
 
-def doors(host: str, port: int, mlflow_port: int) -> Doors:
-    """Raises UserError for a host that other machines reach without a password, and for a password that does not do."""
+def access(host: str, port: int, mlflow_port: int) -> Access:
+    """Raises UserError if other machines could reach the host without a password, and for a password that is too short."""
     if port == mlflow_port:
         raise UserError(f"Prefect and MLflow cannot both have port {port}; --port and --mlflow-port set them")
-    given = os.environ.get(GIVEN_BY, "")
+    given = os.environ.get(AUTH_VARIABLE, "")
     user, _, password = given.partition(":")
     if not given and not _loopback(host):
         raise UserError(
-            f"--host {host} lets other machines in, and that takes a password: export {GIVEN_BY}=user:password\n"
+            f"--host {host} lets other machines in and needs a password: export {AUTH_VARIABLE}=user:password\n"
             f"(of {PASSWORD_CHARS} characters or more)"
         )
     if given and not (user and len(password) >= PASSWORD_CHARS):
-        raise UserError(f"{GIVEN_BY} is no user:password with a password of {PASSWORD_CHARS} characters or more")
-    return Doors(host, port, mlflow_port, user, password)
+        raise UserError(f"{AUTH_VARIABLE} is not user:password with a password of {PASSWORD_CHARS} characters or more")
+    return Access(host, port, mlflow_port, user, password)
 
 
 def mlflow_users(folder: Path, user: str, password: str) -> Path:
-    """The file that MLflow's basic-auth app is set up by, without a secret in it; the user has this password from now on."""
+    """Set the user's password in MLflow, and write the configuration of its basic-auth app, which holds no secret."""
     import logging
 
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore

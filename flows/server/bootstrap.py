@@ -1,46 +1,53 @@
-"""What the servers of `gpt up` are to know, in a process of its own, which ends when done: `python -m flows.server.bootstrap`.
+"""Fill the servers of `gpt up` with what they need, in a process of its own: `python -m flows.server.bootstrap`.
 
-It checks prefect.yaml while the servers start; then come the work pool with its queues, the deployments, limits and
-automations, and MLflow's experiment.
+It checks prefect.yaml while the servers start. Then it creates what is missing: the work pool and its queues, the deployments,
+the limit of trainings at once, the automations, and MLflow's experiment. What is there already may have been changed in
+Prefect's pages, and stays as it is.
 """
 
 import json
 import sys
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events import AutomationCore
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
 from flows import UserError
-from flows.home import prepare
-from flows.server.processes import Service, answering
+from flows.home import GPU
+from flows.server.dead_runs import crash_dead_runs
+from flows.server.processes import is_healthy
 
 POOL, QUEUES = "gpt", ("gpu", "cpu")
+COMPARE = "compare after training"
+SILENCE = "crash silent runs"
 
 
-def main(answer: Path, file: Path, waits_for: list[str]) -> None:
-    """answer: receives what to tell. file: the prefect.yaml. waits_for: addresses of the servers."""
-    prepare()
+def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
+    """answer: receives the lines to print and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
     from flows.server import prefect_yaml
+    from flows.tracking.run import experiment_id  # while the servers start
 
-    found = prefect_yaml.check(file)
-    from flows.server.arrange import arrange
-    from flows.tracking import run as tracking  # while the servers start
-
-    for address in waits_for:  # `gpt up` ends this process if a server does not start
-        while not answering(Service("", [], {}, address)):
+    deployments = prefect_yaml.check(prefect_file)
+    for url in health_urls:  # `gpt up` ends this process if a server does not start
+        while not is_healthy(url):
             time.sleep(0.3)
-    pools = make_pool()
-    prefect_yaml.check_pools(file, found, pools)
-    prefect_yaml.deploy(file)
-    lines = [f"deployments    {len(found)} of {file.name}", *arrange()]
-    answer.write_text(json.dumps({"lines": lines, "experiment": tracking.experiment_id()}))
+    pools = create_pool()
+    prefect_yaml.check_pools(prefect_file, deployments, pools)
+    prefect_yaml.deploy(prefect_file)
+    lines = [f"deployments    {len(deployments)} of {prefect_file.name}", *create_automations(), *crash_dead_runs()]
+    answer.write_text(json.dumps({"lines": lines, "experiment": experiment_id()}))
 
 
-def make_pool() -> set[str]:
-    """The work pool and its queues, where they are missing. Returns the names of all pools."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
+def create_pool() -> set[str]:
+    """Create the work pool and its queues where they are missing. Returns the names of all pools."""
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
@@ -52,6 +59,82 @@ def make_pool() -> set[str]:
             with suppress(ObjectAlreadyExists):
                 client.create_work_queue(queue, work_pool_name=POOL)
     return pools | {POOL}
+
+
+def create_automations(
+    compare_after: timedelta = timedelta(minutes=10), silence: timedelta = timedelta(minutes=5)
+) -> list[str]:
+    """Create the GPU limit and the automations where they are missing. Returns a line for each thing made.
+
+    compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
+    silence: a run without a heartbeat for this long is crashed. prefect.yaml sets a heartbeat every 30 s, Prefect's shortest.
+    """
+    made = []
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(GPU)
+        except ObjectNotFound:
+            slots = count_gpus()
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
+            made.append(f"limit {GPU}: {slots} at a time (prefect gcl update {GPU} --limit N)")
+        try:
+            compare = client.read_deployment_by_name("compare/all").id
+        except ObjectNotFound:
+            raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
+        for automation in (compare_after_training(compare, compare_after), crash_silent_runs(silence)):
+            made += _create(client, automation)
+    return made
+
+
+def compare_after_training(deployment, after: timedelta) -> AutomationCore:
+    """Fires at the first training that completes, and not again until its comparison starts: at most one waits."""
+    return AutomationCore(
+        name=COMPARE,
+        description="A new model is compared with the others. A training that is Unchanged made none.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Completed"},
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": "train"},
+            within=after,
+        ),
+        actions=[RunDeployment(deployment_id=deployment, schedule_after=after)],
+    )
+
+
+def crash_silent_runs(silence: timedelta) -> AutomationCore:
+    """Fires when a flow run has begun, and then neither sends a heartbeat nor changes its state."""
+    return AutomationCore(
+        name=SILENCE,
+        description="A run whose heartbeat has stopped is dead: its worker was killed with it.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting", "prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            within=silence,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence}.")],
+    )
+
+
+def count_gpus() -> int:
+    """Trainings that may run at once: one a GPU of this machine, and one where there is none."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _create(client: SyncPrefectClient, automation: AutomationCore) -> list[str]:
+    """Create the automation. An existing one keeps its changes, but gets the new id of a deployment that was made again."""
+    if not (known := client.read_automations_by_name(automation.name)):
+        client.create_automation(automation)
+        return [f"automation {automation.name!r}"]
+    before, now = (getattr(one.actions[0], "deployment_id", None) for one in (known[0], automation))
+    if before != now:
+        changed = known[0].model_copy(update={"actions": automation.actions})
+        client.update_automation(changed.id, AutomationCore(**changed.model_dump(exclude={"id"})))
+        return [f"automation {automation.name!r}: {now} instead of {before}"]
+    return []
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Which flow runs of this home have a living process: each holds a lock of the kernel, so a killed one holds none.
+"""Find flow runs whose process has died: each running one holds a kernel lock on a file, which a killed process loses.
 
-A worker that lives tells the server at once of a flow run that died. Of its own death nobody tells, and then the run would be
-Running for ever: `bury` finds it (`gpt up` and maintain/weekly call it), and on any machine the automation of `arrange`
-does, a few minutes after the last heartbeat.
+A living worker reports the death of a flow run at once. If the worker died too, nobody reports, and the run would stay Running:
+`crash_dead_runs` finds it (`gpt up` and maintain/weekly call it). On any other machine an automation (`bootstrap`) crashes it
+some minutes after its last heartbeat.
 """
 
 import atexit
@@ -20,27 +20,27 @@ PREFIX = "flow-run-"
 _held = []
 
 
-def hold(flow, run, state) -> None:
-    """A flow's on_running hook: from now on, and as long as this process lives, the run is alive."""
+def hold_lock(flow, run, state) -> None:
+    """A flow's on_running hook: lock the run's file for as long as this process lives."""
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     path, new = folder / f"{PREFIX}{run.id}", folder / f".{run.id}"
     handle = new.open("w+")
     take(handle)
-    new.rename(path)  # found by others only now that it is held
+    new.rename(path)  # others find it only once it is locked
     _held.append(handle)
     atexit.register(path.unlink, missing_ok=True)
 
 
-def bury(dry_run: bool = False) -> list[str]:
-    """Mark as Crashed the flow runs whose process is gone. Returns a line for each."""
+def crash_dead_runs(dry_run: bool = False) -> list[str]:
+    """Mark as Crashed the flow runs of this home whose process is gone. Returns a line for each."""
     found = []
     with get_client(sync_client=True) as client:
         for path in sorted((home() / "locks").glob(f"{PREFIX}*")):
             with path.open("r+") as handle:
                 if not take(handle):
                     continue
-            with suppress(ObjectNotFound):  # it was deleted, or is of another server
+            with suppress(ObjectNotFound):  # it was deleted, or belongs to another server
                 run = client.read_flow_run(UUID(path.name.removeprefix(PREFIX)))
                 if run.state and not (run.state.is_final() or run.state.is_scheduled()):
                     found.append(f"flow run {run.name} ({run.id}) was {run.state.name}, and its process is gone")

@@ -77,7 +77,7 @@ def check(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def check_pools(path: Path, deployments: dict[str, tuple[int, str]], pools: set[str]) -> None:
-    """Raise UserError for a work pool that the server has not."""
+    """Raise UserError for a work pool that the server does not have."""
     for name, (line, pool) in deployments.items():
         if pool not in pools:
             what = f"work pool {pool!r} of {name!r} does not exist; there is {', '.join(sorted(pools))}"
@@ -87,17 +87,17 @@ def check_pools(path: Path, deployments: dict[str, tuple[int, str]], pools: set[
 
 
 def deploy(path: Path) -> None:
-    """Every deployment of the file, made or brought up to date: `prefect deploy`, in this process, which has loaded Prefect."""
+    """Create or update every deployment of the file: `prefect deploy --all`, in this process, which has loaded Prefect."""
     before = sys.argv
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stdout(said), redirect_stderr(said):
+        with redirect_stdout(output), redirect_stderr(output):
             runpy.run_module("prefect", run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        print(said.getvalue())
+        print(output.getvalue())
         if end.code:
-            text = said.getvalue().replace("An exception occurred.", "")
+            text = output.getvalue().replace("An exception occurred.", "")
             lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╰─╮╯")]
             raise UserError(f"{path.name} could not be deployed: {' '.join(lines[-2:])[-300:]}\n{path}") from None
     finally:
@@ -105,7 +105,7 @@ def deploy(path: Path) -> None:
 
 
 def _missing(entrypoint: str) -> str:
-    """What of `file.py:function` is not there."""
+    """What is wrong with an entrypoint `file.py:function`, or nothing."""
     file, _, function = str(entrypoint).rpartition(":")
     try:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def _missing(entrypoint: str) -> str:
 
 
 def _line(node: yaml.Node, where: tuple) -> int:
-    """Of the key, or of the nearest one above it; where a key comes from an anchor, the anchor's."""
+    """The line of a key, or of the nearest one above it. A key that comes from an anchor has the anchor's line."""
     line = node.start_mark.line
     for part in where:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
@@ -134,6 +134,6 @@ def _line(node: yaml.Node, where: tuple) -> int:
 
 
 def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """The merged ones first, so that a mapping's own win."""
+    """Keys and values, merged ones first, so that a mapping's own win."""
     merged = [pair for key, value in node.value if key.value == "<<" for pair in _pairs(value)]
     return merged + [(key, value) for key, value in node.value if key.value != "<<"]

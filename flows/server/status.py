@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 
 from flows import UserError
 from flows.home import home, shared_home
-from flows.server.access import GIVEN_BY
+from flows.server.access import AUTH_VARIABLE
 from flows.server.supervisor import is_process, state
 from flows.store.artifacts import Store
 
-AT_ONCE = 200  # runs, of at most 200 that Prefect gives
+LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def status() -> dict:
-    """up: whether all is. Then rows: services, running, queued, next (a row a deployment), last (a row a corpus)."""
+    """`up` says whether everything is up. The rest are rows: services, running, queued, next, last (by corpus)."""
     found = state()
     services = [
         {
@@ -44,7 +44,7 @@ def status() -> dict:
 
     def runs(sort: str, *states: str, **more: dict) -> list[dict]:
         which = {"state": {"type": {"any_": list(states)}}} | more
-        return _ask(api, "flow_runs", flow_runs=which, sort=sort, limit=AT_ONCE)
+        return _ask(api, "flow_runs", flow_runs=which, sort=sort, limit=LIMIT)
 
     def named(run: dict) -> str:
         return f"{flows.get(run['flow_id'], '?')}/{names.get(run['deployment_id'], run['name'])}"
@@ -53,7 +53,7 @@ def status() -> dict:
     due = [
         run
         for run in waiting
-        if run["state"]["name"] == "AwaitingConcurrencySlot"  # its time is when it asks again
+        if run["state"]["name"] == "AwaitingConcurrencySlot"  # its start time is that of its next attempt
         or run["state_type"] != "SCHEDULED"
         or run["next_scheduled_start_time"] <= now
     ]
@@ -84,7 +84,7 @@ def status() -> dict:
 
 
 def _last(runs: list[dict], deployments: dict[str, str]) -> list[dict]:
-    """Of each corpus the newest run of the server that ended, and the newest model. runs: newest first."""
+    """For each corpus the newest finished run of the server, and the newest model. runs: newest first."""
     rows = {}
     for run in runs:
         corpus = run["parameters"].get("corpus") or deployments.get(run["deployment_id"], run["name"])
@@ -103,7 +103,7 @@ def _last(runs: list[dict], deployments: dict[str, str]) -> list[dict]:
 
 
 def _pool(name: str | None) -> str:
-    """And what keeps a run from starting, if that is its work pool."""
+    """The work pool, and what is missing if a run cannot start because of it."""
     if not name:
         return "none: its work pool is gone; gpt up makes it and deploys again"
     return name if name == "gpt" else f"{name}, which takes a worker of its own: prefect worker start --pool {name}"
@@ -111,7 +111,7 @@ def _pool(name: str | None) -> str:
 
 def _ask(api: str, what: str, **body: object) -> list[dict]:
     headers = {"Content-Type": "application/json"}
-    if given := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(GIVEN_BY):
+    if given := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE):
         headers["Authorization"] = f"Basic {b64encode(given.encode()).decode()}"
     request = urllib.request.Request(f"{api}/{what}/filter", json.dumps(body).encode(), headers)
     try:

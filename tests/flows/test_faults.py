@@ -19,7 +19,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import dead_runs
-from flows.server.arrange import arrange
+from flows.server.bootstrap import create_automations
 from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.cli.test_command import STAGES, digests
@@ -135,7 +135,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
     with injected("worker and flow run killed, once in each stage", 5):
         for stage in STAGES:
             if stage == "download":  # this one is found by the automation, the others as gpt up finds them
-                arrange(silence=timedelta(seconds=120))
+                create_automations(silence=timedelta(seconds=120))
             worker = shop.start_worker(home)
             run = shop.run("train/python-docs", overrides=SETTINGS)
             until_in(home, stage)
@@ -147,7 +147,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
                 forget(shop)
                 shop.ask("v2/concurrency_limits/gpu", method="DELETE")  # a killed training has its slot for a minute
             else:
-                until(dead_runs.bury, "the dead run is found")
+                until(dead_runs.crash_dead_runs, "the dead run is found")
                 assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
 
     worker = shop.start_worker(home)
@@ -179,7 +179,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
 
 
 def test_the_server_is_started_again_in_the_middle_of_a_training(shop, home, undisturbed, here):
-    arrange()  # with a limit, whose slot the training holds
+    create_automations()  # with a limit, whose slot the training holds
     forget(shop)  # no comparison, please
     worker = shop.start_worker(home)
     with injected("Prefect's server killed and started again"):

@@ -20,7 +20,10 @@ CORPUS, HANDLE = "rick-and-morty", "andradaolteanu/rickmorty-scripts"
 HEADER = "index,season no.,episode no.,episode name,name,line\n"
 SMALL = {"tokenizer.vocab_size": 300, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
          "train.steps": 10, "train.eval_every": 5, "sample.max_tokens": 5, "runtime.threads": 1}  # fmt: skip
-ARRANGE = "from datetime import timedelta; from flows.server.arrange import arrange; print(*arrange({}), sep='\\n')"
+CREATE_AUTOMATIONS = (
+    "from datetime import timedelta; from flows.server.bootstrap import create_automations; "
+    "print(*create_automations({}), sep='\\n')"
+)
 
 
 def script(lines: int) -> bytes:
@@ -45,7 +48,7 @@ def shop(tmp_path_factory, home, kaggle):
     """Arranged, with a comparison ten seconds after a training, and a worker for which the stub is Kaggle."""
     shop = Workshop(tmp_path_factory.mktemp("server"))
     try:
-        made = shop.python(ARRANGE.format("timedelta(seconds=10)"), home).splitlines()
+        made = shop.python(CREATE_AUTOMATIONS.format("timedelta(seconds=10)"), home).splitlines()
         assert [line.split()[0] for line in made] == ["limit", "automation", "automation"]
         proxy = kaggle.kaggle(home.parent) | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
         shop.start_worker(home, **proxy)
@@ -70,7 +73,7 @@ def runs(home: Path) -> int:
 
 def test_arranging_again_leaves_alone_what_is_there(shop, home):
     shop.ask("v2/concurrency_limits/gpu", {"limit": 5}, "PATCH")
-    assert shop.python(ARRANGE.format(""), home).strip() == ""
+    assert shop.python(CREATE_AUTOMATIONS.format(""), home).strip() == ""
     assert shop.ask("v2/concurrency_limits/gpu")["limit"] == 5
     shop.ask("v2/concurrency_limits/gpu", {"limit": 1}, "PATCH")
 

@@ -197,7 +197,7 @@ def test_what_dies_is_told_and_started_again(guarded, home, ports):
 
     assert children
     until(again, "MLflow")
-    assert "mlflow ended with code -9; starting it again" in (home / "logs" / "up.log").read_text()
+    assert "mlflow ended with code -9; restarting it" in (home / "logs" / "up.log").read_text()
 
 
 def test_down_ends_what_a_killed_one_left_and_the_training_keeps_its_state(guarded, home, folder):

@@ -135,7 +135,9 @@ class Machines(Workshop):
         return super()._start(command, f"{Path(env['GPT_HOME']).parent.name}-{log}", env)
 
 
-BURY = "from flows.home import prepare; prepare(); from flows.server import dead_runs; print(dead_runs.bury())"
+CRASH_DEAD_RUNS = (
+    "from flows.home import prepare; prepare(); from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
+)
 
 
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
@@ -165,7 +167,7 @@ def test_two_machines_make_what_one_makes(postgres, tmp_path):
         shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
         assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
-        assert "its process is gone" in shop.python(BURY, homes["b"])
+        assert "its process is gone" in shop.python(CRASH_DEAD_RUNS, homes["b"])
         shop.start_worker(homes["b"], "--work-queue", "gpu")
         trained = shop.wait(shop.run("train/python-docs", overrides=OVERRIDES))
         assert trained["state"]["type"] == "COMPLETED", trained["state"]

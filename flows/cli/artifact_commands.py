@@ -1,0 +1,74 @@
+"""The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
+
+import shutil
+import sys
+from typing import Annotated
+
+import typer
+
+from flows import UserError
+from flows.cli.terminal import Json, table
+from flows.home import shared_home
+
+
+def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
+    """List the versioned outputs of every stage, oldest first."""
+    from flows.store.artifacts import Store
+
+    keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
+    manifests = Store(shared_home()).manifests(corpus)
+    if as_json:
+        return table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
+    rows = [
+        {k: m[k] for k in ("corpus", "stage", "key")}
+        | {"digest": m["digest"][:12], "MB": f"{_size(m) / 1e6:.1f}", "created": m["created"][:19]}
+        for m in manifests
+    ]
+    return table(rows, False)
+
+
+def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
+    """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
+    from flows.store.artifacts import Store
+
+    rows = [
+        {k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
+        for manifest, problems in Store(shared_home()).verify(corpus)
+    ]
+    if not rows and corpus != "*":
+        raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
+    table(rows, as_json)
+    raise typer.Exit(int(any(row["state"] != "sound" for row in rows)))
+
+
+def prune(
+    keep: Annotated[
+        int,
+        typer.Option(help="trained models to keep of each corpus, newest first, with all they were made from", min=0),
+    ] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
+    as_json: Json = False,
+):
+    """Remove artifacts that no kept model was made from, and what killed builds left behind."""
+    from flows.store.artifacts import Store
+    from flows.store.locks import idle
+
+    with idle(shared_home()):  # so that no run begins to use what is listed
+        folders = Store(shared_home()).prunable(keep)
+        sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
+        rows = [
+            {"folder": str(folder.relative_to(shared_home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
+            for folder in folders
+        ]
+        table(rows, as_json)
+        if not folders:
+            return
+        question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
+        if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+            raise UserError("nothing was removed; --yes removes them")
+        for folder in folders:
+            shutil.rmtree(folder)
+
+
+def _size(manifest: dict) -> int:
+    return sum(entry["bytes"] for entry in manifest["files"].values())

@@ -1,0 +1,135 @@
+"""The commands that train and what leads there: `gpt train`, `clean`, `why` and `corpora`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import UserError
+from flows.cli.terminal import Json, call_flow, table
+from flows.home import shared_home
+
+Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
+Size = Annotated[
+    str, typer.Option(help="nano to xl, a whole preset such as classic-tiny, or auto: by bytes, device and --minutes")
+]
+Steps = Annotated[int, typer.Option(help="training steps, instead of the recipe's", min=1)]
+Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]
+Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
+From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
+Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
+
+
+def train(
+    corpus: Corpus = "",
+    size: Size = "",
+    steps: Steps = None,
+    minutes: Minutes = 0.0,
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
+):
+    """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    if force not in ("", "download", "clean", "tokenize", "pack", "train"):
+        raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
+    _run("train", asked, force)
+
+
+def clean(
+    corpus: Corpus = "",
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    force: Annotated[bool, typer.Option("--force", help="clean even if nothing changed")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="show what was dropped and changed and why, and what thresholds would do")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
+):
+    """Download and clean a corpus, and make its data card; nothing is trained."""
+    artifact = _run("prepare", _asked(corpus, settings, source, name), "clean" if force else "", until="clean")
+    card = artifact.folder / "card"
+    facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    elif explain:
+        _explain(facts)
+    print(f"data card: {card / 'card.html'}", file=sys.stderr)
+
+
+def why(
+    corpus: Corpus = "",
+    size: Size = "",
+    steps: Steps = None,
+    minutes: Minutes = 0.0,
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    name: Name = "",
+    as_json: Json = False,
+):
+    """Say which stages `gpt train` with the same options would run, and because of what."""
+    from flows import recipe as recipes
+    from flows.stages import stale
+    from flows.store.artifacts import Store
+
+    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    found = stale.why(Store(shared_home()), recipes.load(**asked))
+    table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
+
+
+def corpora(as_json: Json = False):
+    """List the corpora that have a recipe."""
+    from flows import recipe as recipes
+
+    rows = []
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        where = recipe.source.handle or recipe.source.url or "built in"
+        rows.append({"corpus": name, "what": recipe.title, "source": recipe.source.kind, "where": where})
+    table(rows, as_json)
+
+
+def _run(flow: str, asked: dict, force: str, **more: object) -> object:
+    """Call a flow of flows/train.py as a person at a terminal would have it."""
+    from flows import recipe as recipes
+
+    recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
+    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
+
+
+def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
+    """The options that name a recipe, as `recipes.load` and the flow take them."""
+    from flows.recipe import parse_override
+
+    if name and corpus:
+        raise UserError(f"both {corpus!r} and --name {name!r} name the corpus; give one")
+    if name and not source:
+        raise UserError(f"--name {name!r} goes with --from PATH")
+    if not (corpus or name):
+        raise UserError("name a corpus (gpt corpora lists them), or bring your own: --from PATH --name NAME")
+    return {
+        "corpus": corpus or name,
+        "source": str(Path(source).expanduser().resolve()) if source else None,
+        "overrides": dict(parse_override(text) for text in settings),
+    }
+
+
+def _explain(facts: dict) -> None:
+    """The data card, on the terminal."""
+    from flows.pages.render import plain
+
+    for title, name in (
+        ("What became of the texts", "funnel"),
+        ("Samples of what was rejected", "rejected"),
+        ("What was changed, [-before-] {+after+}", "changed"),
+        ("Samples of what was kept, [-before-] {+after+}", "kept"),
+        ("Measures of all texts, and the limits that are set", "measures"),
+        ("What published thresholds would turn away, each alone beside the rules as they are", "published"),
+    ):
+        rows = [{column: plain(cell).splitlines() for column, cell in row.items()} for row in facts[name]]
+        print(f"\n{title}")
+        table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows], False)
