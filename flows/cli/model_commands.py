@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -96,7 +96,7 @@ def compare(
 
     for name in models or ():  # an unknown one is told before Prefect is loaded
         find(name)
-    asked = {"models": models or [], "corpora": corpora, "prompts": prompts}
+    asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "prompts": prompts}
     asked |= {"max_bytes": max_bytes} if max_bytes else {}
     says = f"compare {', '.join(models) if models else 'all champions'}: starting"
     result = call_flow("compare", "compare", says, goes_on=False, **asked)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,7 +21,7 @@ from flows.home import home, prepare, sweep
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
-def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: object) -> object:
+def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
     """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other.
 
     says: its first line. goes_on: whether a second call goes on where one that was stopped ended.

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), 
 Size = Annotated[
     str, typer.Option(help="nano to xl, a whole preset such as classic-tiny, or auto: by bytes, device and --minutes")
 ]
-Steps = Annotated[int, typer.Option(help="training steps, instead of the recipe's", min=1)]
+Steps = Annotated[int | None, typer.Option(help="training steps, instead of the recipe's", min=1)]
 Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
@@ -93,7 +93,7 @@ def corpora(as_json: Json = False):
     table(rows, as_json)
 
 
-def _run(flow: str, asked: dict, force: str, **more: object) -> object:
+def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
     from flows import recipe as recipes
 

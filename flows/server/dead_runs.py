@@ -7,6 +7,7 @@ some minutes after its last heartbeat.
 
 import atexit
 from contextlib import suppress
+from typing import IO
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -17,7 +18,7 @@ from flows.home import home
 from flows.store.locks import take
 
 PREFIX = "flow-run-"
-_held = []
+_held: list[IO[str]] = []  # open as long as this process lives
 
 
 def hold_lock(flow, run, state) -> None:

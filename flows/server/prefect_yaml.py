@@ -7,6 +7,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
@@ -21,59 +22,80 @@ ANCHORS = "definitions"  # where the file keeps what its entries share
 
 def check(path: Path) -> dict[str, tuple[int, str]]:
     """The line and the work pool of each deployment, by name. Raises UserError that names the line of what is wrong."""
+    node, content = _read(path)
+    if not isinstance(content, dict) or not content.get("deployments"):
+        raise UserError(f"{path.name} has no deployments\n{path}")
+    found = {}
+    try:
+        _check_keys(content)
+        for number, deployment in enumerate(content["deployments"]):
+            where = ("deployments", number)
+            _check_deployment(deployment, where)
+            pool = (deployment.get("work_pool") or {}).get("name", "")
+            found[deployment["name"]] = (_line(node, (*where, "work_pool")), pool)
+    except _WrongError as error:
+        raise UserError(f"{path.name}, line {_line(node, error.where)}: {error}\n{path}") from None
+    return found
 
-    def wrong(where: tuple, what: str) -> UserError:
-        return UserError(f"{path.name}, line {_line(node, where)}: {what}\n{path}")
 
+class _WrongError(Exception):
+    """What is wrong, and where: the keys and indices that lead there from the top of the file."""
+
+    def __init__(self, where: tuple[str | int, ...], what: str):
+        super().__init__(what)
+        self.where = where
+
+
+def _read(path: Path) -> tuple[yaml.Node, object]:
     try:
         text = path.read_text(encoding="utf-8")
-        node, content = yaml.compose(text), yaml.safe_load(text)
+        return yaml.compose(text) or yaml.ScalarNode("", ""), yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path.name}{line}: this is no YAML: {getattr(error, 'problem', error)}\n{path}") from None
-    if not isinstance(content, dict) or not content.get("deployments"):
-        raise UserError(f"{path.name} has no deployments\n{path}")
+
+
+def _check_keys(content: dict) -> None:
+    """Hold the file against Prefect's own models, unknown keys included."""
     try:
         PrefectYamlModel.model_validate({k: v for k, v in content.items() if k != ANCHORS}, extra="forbid")
     except ValidationError as error:
-        # Of the ways in which a value could have been meant, Prefect's models list the usual one first.
+        # Where a value may have one of several forms, Prefect's models list the usual one first.
         first = error.errors()[0]
-        where, value = (), content
+        where: tuple[str | int, ...] = ()
+        value: Any = content
         for part in first["loc"]:  # which also names the models that were tried
             if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
                 where, value = (*where, part), value[part]
         if first["type"] != "extra_forbidden":
-            raise wrong(where, f"{where[-1] if where else path.name}: {first['msg']}") from None
+            raise _WrongError(where, f"{where[-1] if where else 'the file'}: {first['msg']}") from None
         known = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
         close = get_close_matches(str(where[-1]), [name for model in known for name in model.model_fields], 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise wrong(where, f"{where[-1]!r} is not known there{hint}") from None
-    found = {}
-    for number, deployment in enumerate(content["deployments"]):
-        where = ("deployments", number)
-        for name in ("name", "entrypoint"):
-            if not deployment.get(name):
-                raise wrong(where, f"this deployment has no {name}")
-        if problem := _missing(deployment["entrypoint"]):
-            raise wrong((*where, "entrypoint"), f"entrypoint {deployment['entrypoint']!r}: {problem}")
-        for at, schedule in enumerate(deployment.get("schedules") or ()):
-            if "cron" in schedule:
-                try:
-                    CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
-                except ValidationError as error:
-                    what = error.errors()[0]
-                    key = what["loc"][0]
-                    raise wrong(
-                        (*where, "schedules", at, key),
-                        f"{key} {schedule[key]!r} of {deployment['name']!r} is none; "
-                        "a cron is five fields, such as '0 3 * * 1', a timezone such as Europe/Berlin",
-                    ) from None
-        pool = (deployment.get("work_pool") or {}).get("name", "")
-        found[deployment["name"]] = (_line(node, (*where, "work_pool")), pool)
-    return found
+        raise _WrongError(where, f"{where[-1]!r} is not known there{hint}") from None
+
+
+def _check_deployment(deployment: dict, where: tuple[str | int, ...]) -> None:
+    for name in ("name", "entrypoint"):
+        if not deployment.get(name):
+            raise _WrongError(where, f"this deployment has no {name}")
+    if problem := _entrypoint_problem(deployment["entrypoint"]):
+        raise _WrongError((*where, "entrypoint"), f"entrypoint {deployment['entrypoint']!r}: {problem}")
+    for number, schedule in enumerate(deployment.get("schedules") or ()):
+        if "cron" not in schedule:
+            continue
+        try:
+            CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
+        except ValidationError as error:
+            key = error.errors()[0]["loc"][0]
+            raise _WrongError(
+                (*where, "schedules", number, key),
+                f"{key} {schedule[key]!r} of {deployment['name']!r} is none; "
+                "a cron is five fields, such as '0 3 * * 1', a timezone such as Europe/Berlin",
+            ) from None
 
 
 def check_pools(path: Path, deployments: dict[str, tuple[int, str]], pools: set[str]) -> None:
@@ -104,7 +126,7 @@ def deploy(path: Path) -> None:
         sys.argv = before
 
 
-def _missing(entrypoint: str) -> str:
+def _entrypoint_problem(entrypoint: str) -> str:
     """What is wrong with an entrypoint `file.py:function`, or nothing."""
     file, _, function = str(entrypoint).rpartition(":")
     try:

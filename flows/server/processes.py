@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -180,11 +181,7 @@ def end_all(mark: str, first: list[int], hurry: Callable[[], bool] = lambda: Fal
         with suppress(psutil.Error, KeyError):
             ours[pid].terminate()
             ours[pid].resume()
-            _wait_until_gone(
-                lambda pid=pid: [p for p in find_processes(mark) if p.pid == pid or os.getsid(p.pid) == pid],
-                GRACE,
-                hurry,
-            )
+            _wait_until_gone(partial(_session, mark, pid), GRACE, hurry)
     for process in find_processes(mark):
         with suppress(psutil.Error):
             process.kill()
@@ -210,6 +207,10 @@ def _prefect_version(api: str) -> str:
     except (OSError, ValueError):
         return ""
     return text if re.fullmatch(r"\d[\w.+]*", text) else ""
+
+
+def _session(mark: str, pid: int) -> list[psutil.Process]:
+    return [process for process in find_processes(mark) if pid in (process.pid, os.getsid(process.pid))]
 
 
 def _wait_until_gone(there: Callable[[], list], seconds: float, hurry: Callable[[], bool]) -> None:

@@ -85,7 +85,7 @@ def status() -> dict:
 
 def _last(runs: list[dict], deployments: dict[str, str]) -> list[dict]:
     """For each corpus the newest finished run of the server, and the newest model. runs: newest first."""
-    rows = {}
+    rows: dict[str, dict] = {}
     for run in runs:
         corpus = run["parameters"].get("corpus") or deployments.get(run["deployment_id"], run["name"])
         row = {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -161,7 +162,7 @@ class _Supervisor:
         self.restarts: list[float] = []
         self.signals, self.ending = 0, False
         own = psutil.Process()
-        self.state = {
+        self.state: dict[str, Any] = {
             "pid": own.pid,
             "created": own.create_time(),
             "mark": self.mark,

@@ -10,7 +10,7 @@ from tests.conftest import ROOT, environment
 HEAVY = {"prefect", "mlflow", "torch", "polars", "numpy", "sentencepiece", "requests", "matplotlib"}
 PROGRAM = """
 import sys
-from flows.cli import main
+from flows.cli.app import main
 try:
     main()
 finally:
