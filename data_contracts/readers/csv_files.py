@@ -13,7 +13,7 @@ import polars as pl
 
 from data_contracts import DataError
 from data_contracts.readers.plain_text import codec_of, not_text
-from data_contracts.readers.rows import BROKEN, ROW, listed, place
+from data_contracts.readers.rows import BROKEN, ROW, place, shown_columns
 
 # Characters. A longer field is the rest of a file after a quote that nobody closed; the csv module holds it at four bytes each.
 LONGEST_FIELD = 1 << 24
@@ -62,14 +62,14 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     if "\0" in "".join(header):
         raise DataError(f"{name} has NUL bytes in its first line: it is no text, or damaged; fetch or export it again")
     if twice := sorted({column for column in header if column and header.count(column) > 1}):
-        raise DataError(f"{name} names a column more than once, rename one: {listed(twice)}")
+        raise DataError(f"{name} names a column more than once, rename one: {shown_columns(twice)}")
     if missing := [column for column in needed if column not in header]:
-        raise DataError(f"{name} has no column {listed(missing)}; it has {listed(header)}")
+        raise DataError(f"{name} has no column {shown_columns(missing)}; it has {shown_columns(header)}")
     return [column or f"column {number}" for number, column in enumerate(header)]
 
 
 def _records(reader, width: int) -> Iterator[list[str | None]]:
-    """`width` fields and null of each good record; nulls and what is wrong of each bad one."""
+    """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it."""
     while True:
         line = reader.line_num + 1
         try:

@@ -25,7 +25,7 @@ def rows_of(texts: list[str], column: str, name: str) -> pl.DataFrame:
     return pl.DataFrame({column: texts} | places, {column: pl.String, "source_file": pl.String, "source_row": pl.Int64})
 
 
-def listed(columns: Iterable[str], most: int = 12) -> str:
+def shown_columns(columns: Iterable[str], most: int = 12) -> str:
     """Names of columns for a message, shortened, and a question if they look like data."""
     columns = list(columns)
     shown = ", ".join(repr(column[:30]) for column in columns[:most]) + (", ..." if len(columns) > most else "")

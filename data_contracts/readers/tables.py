@@ -8,7 +8,7 @@ import polars as pl
 from data_contracts import DataError
 from data_contracts.readers.csv_files import csv_rows
 from data_contracts.readers.json_files import json_array, jsonl_rows
-from data_contracts.readers.rows import MALFORMED, PLACE, ROW, listed, place
+from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_columns
 
 HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
 
@@ -57,8 +57,8 @@ def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) 
         if candidate.strip().lower() in by_name:
             return by_name[candidate.strip().lower()]
     if wanted:
-        raise DataError(f"{name} has no column {wanted!r}; it has {listed(columns)}")
-    raise DataError(f"{name}: which column holds the text? Name it with text_column; it has {listed(columns)}")
+        raise DataError(f"{name} has no column {wanted!r}; it has {shown_columns(columns)}")
+    raise DataError(f"{name}: which column holds the text? Name it with text_column; it has {shown_columns(columns)}")
 
 
 def _first_record(path: Path) -> tuple[str, list[str]]:

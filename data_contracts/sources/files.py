@@ -4,12 +4,15 @@ Files from every kind of source go through `readable` and `inspect`, so that a l
 renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 
 from data_contracts import DataError
+
+Choose = Callable[[Iterable[str]], list[str]]
+"""choose(names of all files that a source has) -> those that are wanted"""
 
 HEAD_BYTES = 1024
 

@@ -10,7 +10,7 @@ import shutil
 import zipfile
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -36,14 +36,12 @@ from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Answer, Failure
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"
 
 
-def download(
-    handle: str, choose: Callable[[Iterable[str]], list[str]], folder: Path, progress: Progress, what: str
-) -> None:
+def download(handle: str, choose: files.Choose, folder: Path, progress: Progress, what: str) -> None:
     """Put files of `owner/dataset/versions/N` into `folder`, under their names there, and leave nothing else in it.
 
-    choose: of all names in the dataset, those to fetch. what: how to call them when the disk is too small. Files that are there
-    with the size that Kaggle lists are not fetched again. Raises DataError (two lines) when Kaggle refuses or lacks them, when
-    what comes is damaged, empty or a web page, and Unreachable when Kaggle does not answer. Shows no token, no signed address.
+    what: how to call the files when the disk is too small. Those that are there with the size that Kaggle lists are not fetched
+    again. Raises DataError (two lines) if Kaggle refuses or lacks a file, or sends it damaged, empty or as a web page, and
+    Unreachable if it does not answer. No message shows a token or a signed address.
     """
     with disk_errors(what), Dataset(handle) as dataset:
         listed = dataset.listing()
@@ -67,7 +65,7 @@ def download(
 
 
 def _finished(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
-    """The finished files with their bytes. All else is removed, but for the beginnings of wanted files."""
+    """The finished files with their bytes. Everything else is deleted, except partly downloaded files."""
     finished = {}
     parts = {https.part_of(folder / name) for name in wanted}
     for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it

@@ -10,9 +10,10 @@ import lzma
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 from data_contracts import DataError
 from data_contracts.sources import files
@@ -21,8 +22,13 @@ from data_contracts.sources.disk import Progress, report, require_space
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldom to a fiftieth
 BLOCK_BYTES = 1 << 20
 
-Choose = Callable[[Iterable[str]], list[str]]
-"""Of all names that a source has, those that are wanted."""
+
+class Entry(NamedTuple):
+    """A file in one of several archives; label: how that one is called."""
+
+    label: str
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
 
 
 def copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
@@ -39,63 +45,64 @@ def copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) ->
         report(progress, number, len(found), done, total)
 
 
-def unpack(archives: dict[str, Path], choose: Choose, folder: Path, progress: Progress, what: str) -> None:
+def unpack(archives: dict[str, Path], choose: files.Choose, folder: Path, progress: Progress, what: str) -> None:
     """Write files of zip archives into `folder` under the names that they have there.
 
     archives: {how to call it: path}. what: how to call the files when the disk is too small. Raises DataError (one line) naming
     archive and entry for whatever cannot be trusted or read.
     """
     with ExitStack() as opened:
-        there: dict[str, list[tuple[str, zipfile.ZipFile, zipfile.ZipInfo]]] = {}
+        there: dict[str, list[Entry]] = {}
         for label, path in archives.items():
             with _broken(label):
                 archive = opened.enter_context(zipfile.ZipFile(path))
-            for entry in archive.infolist():
-                if not entry.filename.endswith(("/", "\\")):
-                    there.setdefault(_name(entry, label), []).append((label, archive, entry))
-        wanted = {name: there[name] for name in choose(there)}
-        for name, places in wanted.items():
-            _require_sound(name, places)
-        total = sum(places[0][2].file_size for places in wanted.values())
+            for info in archive.infolist():
+                if not info.filename.endswith(("/", "\\")):
+                    there.setdefault(_name(info, label), []).append(Entry(label, archive, info))
+        wanted = {name: _the_one(name, there[name]) for name in choose(there)}
+        total = sum(entry.info.file_size for entry in wanted.values())
         require_space(folder, total, what)
         done = 0
-        for number, (name, [(label, archive, entry)]) in enumerate(wanted.items()):
+        for number, (name, (label, archive, info)) in enumerate(wanted.items()):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _broken(f"{name} in {label}"), archive.open(entry) as packed, target.open("wb") as file:
+            with _broken(f"{name} in {label}"), archive.open(info) as packed, target.open("wb") as file:
                 while block := packed.read(BLOCK_BYTES):
                     done += file.write(block)
                     report(progress, number, len(wanted), done, total)
-                if file.tell() != entry.file_size:
+                if file.tell() != info.file_size:
                     raise EOFError
             files.inspect(target, f"{name} in {label}")
     report(progress, len(wanted), len(wanted), done, total)
 
 
-def _name(entry: zipfile.ZipInfo, label: str) -> str:
+def _name(info: zipfile.ZipInfo, label: str) -> str:
     """An entry's name with / between its parts, read as Windows would: with \\ as a separator, and with drives."""
-    place = PureWindowsPath(entry.filename)
+    place = PureWindowsPath(info.filename)
     if place.drive or place.root or ".." in place.parts:
-        raise DataError(f"{label} is refused: its entry {entry.filename!r} points out of the folder it is unpacked in")
+        raise DataError(f"{label} is refused: its entry {info.filename!r} points out of the folder it is unpacked in")
     return place.as_posix()
 
 
-def _require_sound(name: str, places: list[tuple[str, zipfile.ZipFile, zipfile.ZipInfo]]) -> None:
-    label, _, entry = places[0]
-    if len(places) > 1:
-        labels = " and ".join(sorted({label for label, _, _ in places}))
-        raise DataError(f"{name} is {len(places)} times in {labels}: unpack the one that is meant")
-    if entry.flag_bits & 1:
+def _the_one(name: str, entries: list[Entry]) -> Entry:
+    """The only entry of that name. Raises DataError if there are several, or if it cannot be trusted."""
+    label, _, info = entries[0]
+    if len(entries) > 1:
+        labels = " and ".join(sorted({entry.label for entry in entries}))
+        raise DataError(f"{name} is {len(entries)} times in {labels}: unpack the one that is meant")
+    if info.flag_bits & 1:
         raise DataError(f"{name} in {label} is encrypted: unpack it with its password and name that folder")
-    if entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * entry.compress_size:
+    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
         raise DataError(
-            f"{name} in {label} would grow from {entry.compress_size} to {entry.file_size} bytes, as a zip bomb does: "
+            f"{name} in {label} would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does: "
             "if you trust it, unpack it yourself and name that folder"
         )
+    return entries[0]
 
 
 @contextmanager
 def _broken(label: str) -> Iterator[None]:
+    """Raise DataError for what zipfile and its decompressors raise."""
     try:
         yield
     except NotImplementedError as error:

@@ -1,4 +1,4 @@
-"""Readers: which rows come out of which bytes, and what each kind of bad file or record is told."""
+"""Readers: which rows come out of which bytes, and how each kind of bad file or record is reported."""
 
 import json
 import subprocess
@@ -74,7 +74,7 @@ def test_another_encoding_when_it_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "said", "left"),
+    ("content", "message", "left"),
     [
         ("text,b\n1,2\n3\n4,5\n", "line 3: 1 fields where the header has 2: 3", ["1", "4"]),
         ("text,b\n1,2,3\n4,5\n", "line 2: 3 fields where the header has 2: 1,2,3", ["4"]),
@@ -89,9 +89,9 @@ def test_another_encoding_when_it_is_named(folder):
     ],
     ids=["cut short", "too long", "a quote not closed", "a quote not doubled", "NUL", "shown in short"],
 )
-def test_a_bad_record_is_told_and_the_others_are_read(folder, content, said, left):
+def test_a_bad_record_is_reported_and_the_others_are_read(folder, content, message, left):
     here = folder({"a.csv": content})
-    assert malformed(here).endswith(said)
+    assert malformed(here).endswith(message)
     assert [text for *_, text in rows(here)] == left
 
 
@@ -112,7 +112,7 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.txt", "caf\xe9\n".encode("latin1"), r"a.txt is not UTF-8: byte 0xe9 at offset 3 \(line 1\)"),
         ("a.txt", b"PK\x03\x04rest", "a.txt is a zip archive or an Excel file"),
@@ -150,8 +150,8 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.docx", b"x", r"no \*.txt or \*.jsonl or \*.csv or \*.parquet file among the 1 files: a.docx"),
     ],
 )
-def test_a_bad_file_is_named_with_the_place(folder, name, content, said):
-    with pytest.raises(DataError, match=said) as error:
+def test_a_bad_file_is_named_with_the_place(folder, name, content, message):
+    with pytest.raises(DataError, match=message) as error:
         read(own, folder({name: content}))
     assert len(str(error.value).splitlines()) <= 2
 
@@ -195,7 +195,7 @@ def test_an_array_inside_an_object_and_a_key_that_is_missing(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (ARTICLE, r"a.json is one JSON object \{...\}, not an array \[...\] of records"),
         (f"[{ARTICLE},\n{ARTICLE}", r"a.json ends after 2 whole records \(91 bytes\) without a \]: is the file cut"),
@@ -228,8 +228,8 @@ def test_an_array_inside_an_object_and_a_key_that_is_missing(folder):
         "deep",
     ],
 )
-def test_a_bad_json_array_is_told_where(folder, content, said):
-    with pytest.raises(DataError, match=said) as error:
+def test_a_bad_json_array_is_reported_where(folder, content, message):
+    with pytest.raises(DataError, match=message) as error:
         array(folder, content)
     assert len(str(error.value).splitlines()) <= 2
 
@@ -253,17 +253,18 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = files.require(Path(sys.argv[1]), ("*.*",))
 [(name, path)] = found.items()
 try:
-    said = readers.json_array(path, name, ("text",)) if name == "a.json" else own.read(path, name).lazy().collect()
-    said = said["malformed"].drop_nulls().to_list() if "malformed" in said.columns else said["text"].str.len_chars().to_list()
+    rows = readers.json_array(path, name, ("text",)) if name == "a.json" else own.read(path, name).lazy().collect()
+    found = rows["malformed"].drop_nulls() if "malformed" in rows.columns else rows["text"].str.len_chars()
+    report = found.to_list()
 except DataError as error:
-    said = str(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
+    report = error
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, report)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "begin", "middle", "end", "said"),
+    ("name", "begin", "middle", "end", "message"),
     [
         ("a.txt", "", "word ", "", "[50000000]"),
         ("a.csv", "id,text\n1,", "word ", "\n2,b\n", "line 2: a field of more than 16,777,216 characters"),
@@ -275,11 +276,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
     ],
     ids=["text", "a field", "fields", "a header", "jsonl", "json", "json that is cut"],
 )
-def test_a_line_of_50_MB_neither_hangs_nor_explodes(folder, name, begin, middle, end, said):
+def test_a_line_of_50_MB_neither_hangs_nor_explodes(folder, name, begin, middle, end, message):
     here = folder({name: begin + middle * 10_000_000 + end})
     child = subprocess.run([sys.executable, "-c", LONG, here], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    kilobytes, told = child.stdout.split(" ", 1)
-    assert said in told, child.stderr
+    kilobytes, reported = child.stdout.split(" ", 1)
+    assert message in reported, child.stderr
     assert int(kilobytes) < 600_000
 
 

@@ -64,12 +64,12 @@ def wait_for(done, seconds: float = 20.0) -> None:
 def test_the_real_rick_and_morty(kaggle_stub, target, shared_data):
     script = shared_data / "kaggle" / HANDLE / "RickAndMortyScripts.csv"
     kaggle_stub.datasets[HANDLE] = Dataset({script.name: script.read_bytes()})
-    source, told = Source("kaggle", handle=HANDLE), []
+    source, reported = Source("kaggle", handle=HANDLE), []
     assert resolve(source, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"]}
-    fetch(PINNED, "rick-and-morty", target, lambda *words: told.append(words))
+    fetch(PINNED, "rick-and-morty", target, lambda *words: reported.append(words))
     assert names(target) == [script.name]
     assert (target / script.name).read_bytes() == script.read_bytes()
-    assert told[-1] == (1.0, "1/1 files, 210.1 kB of 210.1 kB")
+    assert reported[-1] == (1.0, "1/1 files, 210.1 kB of 210.1 kB")
 
 
 def test_a_version_that_is_gone_is_known_without_a_download(kaggle_has):
@@ -115,14 +115,16 @@ FILES = {
     ids=["all", "named", "max_files", "fraction", "at least one"],
 )
 def test_only_the_wanted_files_are_downloaded(kaggle_has, target, part, expected):
-    stub, told = kaggle_has(FILES, page=4), []
-    fetch(Source("kaggle", handle=PINNED.handle, **part), "rick-and-morty", target, lambda *words: told.append(words))
+    stub, reported = kaggle_has(FILES, page=4), []
+    fetch(
+        Source("kaggle", handle=PINNED.handle, **part), "rick-and-morty", target, lambda *words: reported.append(words)
+    )
     assert names(target) == expected
     assert (target / expected[-1]).read_bytes() == FILES[expected[-1]]
     fetched = [line for name in expected for line in (f"DownloadDataset {name}", f"GET {name}")]
     assert stub.requests == [LIST, f"{LIST} 4", f"{LIST} 8", *fetched]
-    assert [share for share, _ in told] == sorted(share for share, _ in told)
-    assert told[-1][1].startswith(f"{len(expected)}/{len(expected)} files")
+    assert [share for share, _ in reported] == sorted(share for share, _ in reported)
+    assert reported[-1][1].startswith(f"{len(expected)}/{len(expected)} files")
 
 
 def test_a_list_that_never_ends_is_left(kaggle_has, target):
@@ -227,7 +229,7 @@ SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle"
 
 
 @pytest.mark.parametrize(
-    ("files", "how", "said", "requests"),
+    ("files", "how", "message", "requests"),
     [
         ({}, {"version": 4}, "Kaggle does not know .*404.*\n.*" + SIGN_IN, 1),
         (
@@ -276,11 +278,11 @@ SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle"
         "no files",
     ],
 )
-def test_what_cannot_be_had_is_said(kaggle_has, target, monkeypatch, files, how, said, requests):
+def test_what_cannot_be_had_is_reported(kaggle_has, target, monkeypatch, files, how, message, requests):
     monkeypatch.setenv("KAGGLE_API_TOKEN", "hush-hush")
     how |= {hop: {"a.csv": list(how[hop])} for hop in ("link", "storage") if hop in how}
     stub = kaggle_has(files, **how)
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=message) as error:
         fetch(PINNED, "rick-and-morty", target)
     assert stub.tokens[0] == "Bearer hush-hush"
     assert len(stub.requests) == requests
@@ -469,7 +471,7 @@ def test_a_disk_that_is_full_in_the_middle(kaggle_has, target):
     ["hush-hush", "hush-hush\n", "hush…hush", "hush" * 99],
     ids=["plain", "a line end in it", "not ASCII", "too long to be the name of a file"],
 )
-def test_no_token_and_no_signed_address_is_ever_said(kaggle_has, monkeypatch, target, caplog, capfd, token):
+def test_no_token_and_no_signed_address_is_ever_shown(kaggle_has, monkeypatch, target, caplog, capfd, token):
     """Not in an error, its traceback, a log of any level or on a stream, whatever fails."""
     monkeypatch.setenv("KAGGLE_API_TOKEN", token)
     monkeypatch.setenv("KAGGLE_LOGGING_ENABLED", "true")
@@ -499,10 +501,10 @@ def test_no_token_and_no_signed_address_is_ever_said(kaggle_has, monkeypatch, ta
         assert set(stub.tokens) == {"Bearer hush-hush"}
         assert "X-Goog" not in caplog.text
         assert "/storage/" in caplog.text  # so that the log was listened to
-    said = "".join(line for error in errors for line in traceback.format_exception(error))
-    said += caplog.text + "".join(capfd.readouterr())
-    assert "hush" not in said.replace("test_no_token", "")
-    assert "secret" not in said
+    shown = "".join(line for error in errors for line in traceback.format_exception(error))
+    shown += caplog.text + "".join(capfd.readouterr())
+    assert "hush" not in shown.replace("test_no_token", "")
+    assert "secret" not in shown
 
 
 # The download stage of the flow, which rests on all this.
@@ -517,16 +519,16 @@ def test_code_decides_only_what_is_built_in(home):
 
 @pytest.fixture
 def stage(home, monkeypatch):
-    """build(recipe) -> the download artifact; said: the lines for whoever watches."""
-    said = []
-    monkeypatch.setattr("flows.stages.definitions.say", said.append)
+    """build(recipe) -> the download artifact; shown: the lines for whoever watches."""
+    shown = []
+    monkeypatch.setattr("flows.stages.definitions.say", shown.append)
 
     def build(handle: str = HANDLE, **source):
         overrides = {f"source.{name}": value for name, value in {"handle": handle, **source}.items()}
         recipe, stage = recipes.load("rick-and-morty", overrides=overrides), STAGES["download"]
         parameters = stage.parameters(recipe)
         nothing = lambda *_: None  # noqa: E731
-        return Store(home, said.append).build(
+        return Store(home, shown.append).build(
             recipe.corpus,
             "download",
             parameters,
@@ -536,15 +538,15 @@ def stage(home, monkeypatch):
             resumable=stage.resumable,
         )
 
-    build.said = said
+    build.shown = shown
     return build
 
 
-def test_an_unchanged_version_is_reused_and_said(kaggle_has, stage):
+def test_an_unchanged_version_is_reused_and_reported(kaggle_has, stage):
     stub = kaggle_has({"a.csv": SHORT})
     first, again = stage(), stage()
     assert (first.reused, again.reused, first.counts) == (False, True, {"files": 1, "bytes": 500})
-    assert stage.said == [f"kaggle {HANDLE}: current version is 3"] * 2
+    assert stage.shown == [f"kaggle {HANDLE}: current version is 3"] * 2
     assert stub.requests.count(LINK) == 1
     assert "secret" not in (again.folder / "manifest.json").read_text()
     stub.datasets[HANDLE].version = 4
@@ -569,11 +571,11 @@ def test_without_kaggle_the_newest_version_that_is_here(kaggle_has, stage, monke
         stage()
     stub.datasets[HANDLE].version = 3
     stage()
-    stage.said.clear()
+    stage.shown.clear()
     for trouble in ([Reply(503)] * MANY, [LOGIN] * MANY):
         stub.datasets[HANDLE].view = trouble
         assert stage().reused
-        assert "going on with version 10, the newest that is here" in stage.said.pop()
+        assert "going on with version 10, the newest that is here" in stage.shown.pop()
     for refusal in (401, 403, 404):
         stub.datasets[HANDLE].view = [Reply(refusal)]
         with pytest.raises(DataError, match=str(refusal)):
@@ -581,7 +583,7 @@ def test_without_kaggle_the_newest_version_that_is_here(kaggle_has, stage, monke
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert stage().reused
     assert stage(max_files=1).reused
-    assert "cannot reach Kaggle" in stage.said[-1]
-    assert "version 9," in stage.said[-1]
+    assert "cannot reach Kaggle" in stage.shown[-1]
+    assert "version 9," in stage.shown[-1]
     with pytest.raises(Unreachable):
         stage(fraction=0.5)

@@ -48,14 +48,14 @@ CONTENT = {
 def test_the_readable_files_of_an_archive(folder, target, how):
     here = folder({"mine.zip": packed(CONTENT, how), "readme.md": "not read"})
     identity = {"files": {"mine.zip": hashlib.sha256((here / "mine.zip").read_bytes()).hexdigest()}}
-    told = []
+    reported = []
     for path in (here, here / "mine.zip"):
         source = Source("local", path=str(path))
         assert resolve(source, "mine") == identity
-        fetch(source, "mine", target, lambda *words: told.append(words))
+        fetch(source, "mine", target, lambda *words: reported.append(words))
         assert names(target) == ["a.txt", "deep/er/b.csv", "windows/c.txt"]
         assert (target / "deep" / "er" / "b.csv").read_bytes() == TEXT
-    assert told[-1] == (1.0, "3/3 files, 85.0 kB of 85.0 kB")
+    assert reported[-1] == (1.0, "3/3 files, 85.0 kB of 85.0 kB")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def twice() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("archive", "said"),
+    ("archive", "message"),
     [
         (
             lambda: packed({"../evil.txt": b"x", "a.txt": b"y"}),
@@ -154,9 +154,9 @@ def twice() -> bytes:
         "HTML",
     ],
 )
-def test_an_archive_that_cannot_be_trusted_or_read(folder, target, tmp_path, archive, said):
+def test_an_archive_that_cannot_be_trusted_or_read(folder, target, tmp_path, archive, message):
     here = folder({"mine.zip": archive()})
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=message) as error:
         fetch(Source("local", path=str(here)), "mine", target)
     assert len(str(error.value).splitlines()) == 1
     assert not list(tmp_path.rglob("evil*"))
@@ -181,9 +181,9 @@ def test_an_entry_that_says_it_is_longer_than_it_is(folder, target):
         fetch(Source("local", path=str(here)), "mine", target)
 
 
-def test_whatever_is_spoiled_is_told_and_never_raises_something_else(folder, target):
+def test_whatever_is_spoiled_is_reported_and_never_raises_something_else(folder, target):
     chance = random.Random(0)
-    here, told = folder({}), 0
+    here, reported = folder({}), 0
     here.mkdir()
     for i in range(300):
         how = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)[i % 4]
@@ -194,5 +194,5 @@ def test_whatever_is_spoiled_is_told_and_never_raises_something_else(folder, tar
         try:
             fetch(Source("local", path=str(here)), "mine", target)
         except DataError:
-            told += 1
-    assert told > 150
+            reported += 1
+    assert reported > 150

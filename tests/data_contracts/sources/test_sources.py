@@ -1,4 +1,4 @@
-"""Sources: what identifies them, how they are fetched, and what is said when they cannot be."""
+"""Sources: what identifies them, how they are fetched, and what is reported when they cannot be."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_every_problem_of_a_source_is_said_at_once():
+def test_every_problem_of_a_source_is_reported_at_once():
     with pytest.raises(DataError) as error:
         Source("https", url="ftp://x", sha256="abc", handle="a/b", files=("../x",), max_files=-1, fraction=1.5)
     for part in (
@@ -46,7 +46,7 @@ def test_every_problem_of_a_source_is_said_at_once():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"kind": "ftp"}, "kind is not one of builtin, https, local, kaggle"),
         ({"kind": "https", "url": "https://example.org/a.txt"}, "sha256 is missing"),
@@ -60,8 +60,8 @@ def test_every_problem_of_a_source_is_said_at_once():
         ({"kind": "local", "path": "x", "fraction": 0.5, "max_files": 2}, "both set, choose one"),
     ],
 )
-def test_a_source_that_cannot_work_is_refused(arguments, said):
-    with pytest.raises(DataError, match=said):
+def test_a_source_that_cannot_work_is_refused(arguments, message):
+    with pytest.raises(DataError, match=message):
         Source(**arguments)
 
 
@@ -97,10 +97,10 @@ def test_local_files_are_copied_without_the_hidden_ones(folder, target):
     here = folder(
         {"a.txt": "one", "deep/b.csv": "text\ntwo\n", "deep/._b.csv": "no", ".git/c.txt": "no", "d.pdf": "no"}
     )
-    told = []
-    fetch(Source("local", path=str(here)), "mine", target, lambda *words: told.append(words))
+    reported = []
+    fetch(Source("local", path=str(here)), "mine", target, lambda *words: reported.append(words))
     assert names(target) == ["a.txt", "deep/b.csv"]
-    assert told == [(3 / 12, "1/2 files, 3 bytes of 12 bytes"), (1.0, "2/2 files, 12 bytes of 12 bytes")]
+    assert reported == [(3 / 12, "1/2 files, 3 bytes of 12 bytes"), (1.0, "2/2 files, 12 bytes of 12 bytes")]
     (here / "a.txt").write_text("edited later")
     assert (target / "a.txt").read_text() == "one"
 
@@ -133,7 +133,7 @@ def test_a_part_of_a_folder_is_its_first_files(folder, target, n, part, expected
     assert list(resolve(source, "mine")) == ["files"]
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(folder, target, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_copied(folder, target, monkeypatch):
     source = Source("local", path=str(folder({"a.txt": "one", "b.txt": "two"})))
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
     with pytest.raises(DataError, match=r"mine needs 6 bytes, .*/target has 5 bytes free\n.*max_files.* GPT_HOME "):
@@ -151,17 +151,17 @@ def test_a_disk_that_is_full_in_the_middle(folder, target, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "corpus", "said"),
+    ("path", "corpus", "message"),
     [
         ("nowhere", "mine", "does not exist"),
         ("raw", "rick-and-morty", r"holds no file that corpus 'rick-and-morty' can read \(\*.csv\)"),
         ("raw/a.pdf", "mine", "a.pdf holds no file that corpus 'mine' can read .*; it has 1 files: a.pdf"),
     ],
 )
-def test_a_local_path_that_cannot_be_used(folder, tmp_path, path, corpus, said):
+def test_a_local_path_that_cannot_be_used(folder, tmp_path, path, corpus, message):
     folder({"a.pdf": "x", "b.txt": "y"})
     for use in (resolve, lambda source, name: fetch(source, name, tmp_path)):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             use(Source("local", path=str(tmp_path / path)), corpus)
 
 
@@ -179,12 +179,12 @@ def test_a_file_that_cannot_be_written_is_named(folder, target):
 def test_https(stub, target):
     stub.files["/data/input.txt"] = [Reply(body=TEXT)]
     source = Source("https", url=f"{stub.url}/data/input.txt?token=hush", sha256=SHA.upper())
-    told = []
-    fetch(source, "shakespeare", target, lambda *words: told.append(words))
+    reported = []
+    fetch(source, "shakespeare", target, lambda *words: reported.append(words))
     assert names(target) == ["input.txt"]
     assert (target / "input.txt").read_bytes() == TEXT
-    assert len(told) > 2
-    assert told[-1] == (1.0, "1/1 files, 850.0 kB of 850.0 kB")
+    assert len(reported) > 2
+    assert reported[-1] == (1.0, "1/1 files, 850.0 kB of 850.0 kB")
     assert resolve(source, "shakespeare") == {"sha256": SHA}
 
 
@@ -215,10 +215,10 @@ KEPT = 131_072  # of 150,000 bytes: whole blocks
 )
 def test_https_goes_on_where_it_broke_off(stub, target, then, asked):
     stub.files["/input.txt"] = [Reply(body=TEXT, cut=150_000), *then]
-    source, told = Source("https", url=f"{stub.url}/input.txt", sha256=SHA), []
-    fetch(source, "shakespeare", target, lambda *words: told.append(words))
+    source, reported = Source("https", url=f"{stub.url}/input.txt", sha256=SHA), []
+    fetch(source, "shakespeare", target, lambda *words: reported.append(words))
     assert (target / "input.txt").read_bytes() == TEXT
-    assert told[-1][1] == "1/1 files, 850.0 kB of 850.0 kB"
+    assert reported[-1][1] == "1/1 files, 850.0 kB of 850.0 kB"
     assert names(target) == ["input.txt"]
     assert stub.requests == ["GET /input.txt", *(f"GET /input.txt {part}".strip() for part in asked)]
 
@@ -245,15 +245,15 @@ def test_https_goes_on_in_the_next_run(stub, target):
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [(Reply(stall=True), "in time"), (Reply(body=TEXT, cut=150_000, stall=True), "went silent")],
     ids=["start", "middle"],
 )
-def test_https_gives_a_silent_server_up(stub, target, monkeypatch, reply, said):
+def test_https_gives_a_silent_server_up(stub, target, monkeypatch, reply, message):
     monkeypatch.setattr(https, "TIMEOUT_SECONDS", (0.2, 0.2))
     stub.files["/input.txt"] = [reply]
     before = time.monotonic()
-    with pytest.raises(Unreachable, match=f"{said}, 4 times"):
+    with pytest.raises(Unreachable, match=f"{message}, 4 times"):
         fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
     assert time.monotonic() - before < 5
     assert "input.txt" not in names(target)
