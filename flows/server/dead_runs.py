@@ -21,11 +21,11 @@ PREFIX = "flow-run-"
 _held: list[IO[str]] = []  # open as long as this process lives
 
 
-def hold_lock(flow, run, state) -> None:
+def hold_lock(flow, flow_run, state) -> None:
     """A flow's on_running hook: lock the run's file for as long as this process lives."""
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    path, new = folder / f"{PREFIX}{run.id}", folder / f".{run.id}"
+    path, new = folder / f"{PREFIX}{flow_run.id}", folder / f".{flow_run.id}"
     handle = new.open("w+")
     take(handle)
     new.rename(path)  # others find it only once it is locked
