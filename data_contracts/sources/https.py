@@ -21,8 +21,7 @@ from data_contracts.sources import disk, files
 
 ATTEMPTS = 4  # that bring nothing new
 PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
-# To connect; between bytes. So a silent server is given up within a minute, all attempts together.
-TIMEOUT_SECONDS = (5, 10)
+TIMEOUT_SECONDS = (5, 15)  # to connect; between bytes. So a silent server is given up after about a minute
 BLOCK_BYTES = 1 << 16
 TRY_LATER = "try again later, what came is kept; a copy that you have can be read from a local path instead"
 
