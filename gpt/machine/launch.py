@@ -29,7 +29,7 @@ from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.machine.interruption import Interruption
 
 POLL = 0.1  # seconds between checks of the processes
-LAST_WORDS = 5.0  # seconds in which the first process may report why another one failed
+REPORT_TIMEOUT = 5.0  # seconds in which the first process may report why another one failed
 GRACE = 60.0  # seconds for the processes to save the state
 
 Callback = Callable[..., object]
@@ -115,7 +115,7 @@ def _follow(
         expected = (None, 0, -passed_on, 128 + passed_on)
         codes = [process.poll() for process in processes]
         if failed := [(rank, code) for rank, code in enumerate(codes) if code not in expected]:
-            deadline = min(deadline, time.monotonic() + LAST_WORDS)
+            deadline = min(deadline, time.monotonic() + REPORT_TIMEOUT)
             if not connected or time.monotonic() > deadline:
                 raise RuntimeError(f"process {failed[0][0]} of {len(processes)} ended with code {failed[0][1]}")
 
