@@ -77,7 +77,7 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
 
 
-@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold])
+@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
 def prepare(
     corpus: Corpus,
     size: Size | None = None,
@@ -119,7 +119,7 @@ def prepare(
     return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
-@flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold])
+@flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
 def train(
     corpus: Corpus,
     size: Size | None = None,
@@ -159,7 +159,7 @@ def unchanged(recipe: Recipe) -> str:
         reasons = why(Store(shared_home()), recipe)
         if any(reason.runs for reason in reasons):
             return ""
-        model = register.known(recipe.corpus, reasons[-1].artifact)
+        model = register.registered_name(recipe.corpus, reasons[-1].artifact)
         for reason in reasons if model else ():
             touch(reason.artifact)
     return model

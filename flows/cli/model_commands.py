@@ -64,10 +64,10 @@ def explain(
     prepare()
     from flows.evaluation import batch_sources
 
-    found = batch_sources.explain(run, step)
+    title, rows = batch_sources.explain(run, step)
     if not as_json:
-        print(found.title, file=sys.stderr)
-    table(found.rows, as_json)
+        print(title, file=sys.stderr)
+    table(rows, as_json)
 
 
 def compare(

@@ -1,96 +1,90 @@
-"""Where the batch of a training step came from: its documents, and the file and row of the raw data that each was."""
+"""Find where the batch of a training step came from: its documents, and the file and row of each in the raw data."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
 from flows import UserError
 from flows.home import shared_home
-from flows.models.lookup import REGISTERED, mlflow_run, version_of
+from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version, newest_training
 from flows.store.artifacts import Store
+from gpt.data.dataset import IGNORE, Batch, Dataset
+from tokenizers.tokenizer import Tokenizer
 
-TEXT_CHARS = 60  # of each piece, to be recognised by
-
-
-@dataclass(frozen=True)
-class Explanation:
-    says: str
-    """which step of what, in a line"""
-    rows: list[dict]
-    """a row a piece of a document in the batch, in order"""
+SHOWN_CHARS = 60  # of each piece, to recognise it by
 
 
-def explain(run: str, step: int) -> Explanation:
-    """The documents of the batch that update number `step` (from 1, as MLflow counts) learned from.
+def explain(run: str, step: int) -> tuple[str, list[dict]]:
+    """A title, and a row for each document, or piece of one, in the batch of update number `step` (from 1, as MLflow counts).
 
-    run: a run id, a corpus (its newest model), or a registered model. Raises UserError when the run, its data or the step is
-    not there.
+    run: a run id, a corpus (its newest model), or a registered model. Raises UserError if the run, its data or the step does
+    not exist.
     """
     store = Store(shared_home())
-    decoder = _decoder(store, run)
-    train, corpus, steps = decoder["parameters"]["train"], decoder["corpus"], decoder["counts"]["steps"]
+    training = _training(store, run)
+    settings, steps = training["parameters"]["train"], training["counts"]["steps"]
     if not 1 <= step <= steps:
         raise UserError(f"--step {step} is not within 1 and {steps}, the steps of this run")
-    packed = _made_from(store, decoder, "pack")
-    documents = _made_from(store, packed, "clean")
-    raw = _made_from(store, documents, "download")["parameters"]
-    where = (
-        " ".join(str(raw[name]) for name in ("handle", "version", "url") if raw.get(name)) or "files of this machine"
-    )
-
-    from gpt.data.dataset import PAD_TARGET, Dataset
-    from tokenizers.tokenizer import Tokenizer
-
+    packed = _input(store, training, "pack")
+    raw = _input(store, _input(store, packed, "clean"), "download")["parameters"]
+    source = " ".join(str(raw[name]) for name in ("handle", "version", "url") if raw.get(name))
     dataset = Dataset.open(packed["path"])
     tokenizer = Tokenizer(dataset.tokenizer)
-    index, sources = dataset.splits["train"].index, dataset.sources()
-    batch = dataset.batch(step - 1, train["batch_size"], train["seed"])
+    index, files = dataset.splits["train"].index, dataset.sources()
+    batch = dataset.batch(step - 1, settings["batch_size"], settings["seed"])
     rows = []
-    for sequence, (targets, of) in enumerate(zip(batch.targets_BT, batch.documents_BT, strict=True)):
-        starts = np.flatnonzero(np.diff(of, prepend=-2))
-        for start, end in zip(starts, [*starts[1:], len(of)], strict=True):
-            if targets[start] == PAD_TARGET:
-                continue
-            known, text = index[of[start]], tokenizer.decode(t for t in targets[start:end] if t != dataset.eos_id)
-            rows.append(
-                {
-                    "sequence": sequence,
-                    "tokens": int(end - start),
-                    "of": int(known["length"]) + 1,
-                    "document": known["doc_id"].decode(),
-                    "file": sources[known["source"]],
-                    "row": int(known["row"]),
-                    "text": " ".join(text.split())[:TEXT_CHARS],
-                }
-            )
-    shape = f"{train['batch_size']} sequences of {dataset.block_size} tokens"
-    return Explanation(f"step {step} of {steps}, {corpus} from {where}: {shape}", rows)
+    for sequence, place, number in _pieces(batch):
+        document = index[number]
+        tokens = batch.targets_BT[sequence, place]
+        text = tokenizer.decode(token for token in tokens if token != dataset.eos_id)
+        rows.append(
+            {
+                "sequence": sequence,
+                "tokens": len(tokens),
+                "of": int(document["length"]) + 1,
+                "document": document["doc_id"].decode(),
+                "file": files[document["source"]],
+                "row": int(document["row"]),
+                "text": " ".join(text.split())[:SHOWN_CHARS],
+            }
+        )
+    shape = f"{settings['batch_size']} sequences of {dataset.block_size} tokens"
+    where = f"{training['corpus']} from {source or 'files of this machine'}"
+    return f"step {step} of {steps}, {where}: {shape}", rows
 
 
-def _decoder(store: Store, run: str) -> dict:
+def _pieces(batch: Batch) -> Iterator[tuple[int, slice, int]]:
+    """(sequence, its positions, number of the document) for each run of positions in one document, without padding."""
+    for sequence, documents in enumerate(batch.documents_BT):
+        starts = np.flatnonzero(np.diff(documents, prepend=-2))
+        for start, end in zip(starts, [*starts[1:], len(documents)], strict=True):
+            if batch.targets_BT[sequence, start] != IGNORE:
+                yield sequence, slice(start, end), documents[start]
+
+
+def _training(store: Store, run: str) -> dict:
     """The manifest of the training artifact that a run made or reused."""
-    if re.fullmatch(r"[a-z0-9-]+", run) and (found := store.manifests(run, "train")):
-        return found[-1]
-    if re.fullmatch(REGISTERED, run):
-        wanted = {"digest": version_of(run).tags.get("digest")}
-    elif re.fullmatch(r"[0-9a-f]{32}", run):
+    if newest := newest_training(run):
+        return newest
+    if REGISTERED.fullmatch(run):
+        corpus, wanted = "*", {"digest": model_version(run).tags.get("digest")}
+    elif RUN_ID.fullmatch(run):
         tags = mlflow_run(run).data.tags
-        wanted = {"corpus": tags.get("corpus"), "key": tags.get("train.key")}
+        corpus, wanted = tags["corpus"], {"key": tags.get("train.key")}
         if not wanted["key"]:
             raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
     else:
         raise UserError(
             f"run {run!r} is not known; give a run id, a corpus, or gpt-<corpus>@champion (gpt artifacts lists what is)"
         )
-    for manifest in store.manifests(wanted.get("corpus", "*"), "train"):
-        if all(manifest[name] == value for name, value in wanted.items()):
+    for manifest in store.manifests(corpus, "train"):
+        if wanted.items() <= manifest.items():
             return manifest
     raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
 
 
-def _made_from(store: Store, manifest: dict, stage: str) -> dict:
-    """The manifest of an input."""
+def _input(store: Store, manifest: dict, stage: str) -> dict:
+    """The manifest of the input that an artifact was made from."""
     if found := store.made_from(manifest, stage):
         return found
     digest = manifest["inputs"][stage][:12]

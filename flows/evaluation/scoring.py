@@ -1,14 +1,14 @@
-"""How a trained model does on the held-out text of any corpus: nats of each document, in tokens of the model's own.
+"""Score a trained model on the held-out documents of any corpus: nats of each document, which add up to bits per byte.
 
-The text is the raw one of a clean artifact, its bytes counted there. A model encodes it with its own tokenizer and is evaluated
-as its trainer does it: packed as it was trained, in sequences of its own T, every token scored once, the ends of documents
-context only. So on its own corpus's text a model gets its `val_bpb` again.
+The text is the raw text of a clean artifact, whose bytes were counted there. A model is scored as its trainer evaluates it: the
+text is encoded by the model's own tokenizer and packed as the model was trained, in sequences of its own T; every token is
+scored once, and ends of documents are context only. So on the held-out text of its own corpus a model has its `val_bpb` again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,45 +17,57 @@ import polars as pl
 
 from flows import UserError
 from flows.models import lookup
-from flows.store.artifacts import Store, describe
+from flows.store.artifacts import Artifact, Store, describe
 
 if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
-
     from gpt.evaluation.score import Evaluation
     from gpt.machine.device import Machine
     from gpt.model.transformer import GPT
     from tokenizers.tokenizer import Tokenizer
 
-BYTES = 4_000_000  # of a corpus's held-out text: all of every corpus but wiki, in seconds a model
+MAX_BYTES = 4_000_000  # of a corpus's held-out text: all of it for every corpus but wiki, and seconds a model
 WEIGHTS = "model/model.safetensors"
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A trained model, and what this home knows of its making."""
+class TrainedModel:
+    """A trained model, and the artifacts of this home that belong to it."""
 
     name: str
     folder: Path
-    made: dict | None
-    """manifest of the training artifact with these weights; None where another home trained it, or it was pruned"""
+    training: dict | None
+    """manifest of the training artifact that holds these weights; None if it was made elsewhere, or pruned"""
     packed: dict | None
-    """manifest of the packed artifact that it learned from, if that is still here"""
+    """manifest of the packed artifact that the model was trained on; None if it is not here"""
 
     @property
     def corpus(self) -> str:
-        return self.made["corpus"] if self.made else ""
+        return self.training["corpus"] if self.training else ""
 
     @property
     def packing(self) -> dict:
-        """strategy and document_mask of the sequences that it learned from; the common ones where that is not known."""
+        """`strategy` and `document_mask` of the sequences that it was trained on; the defaults where they are not known."""
         known = self.packed["parameters"]["pack"] if self.packed else {}
         return {"strategy": known.get("strategy", "concat"), "document_mask": known.get("document_mask", False)}
 
+    def is_held_out(self, text: HeldOut) -> bool:
+        """Whether this text is the very one that was held out when the model was trained."""
+        return self.packed is not None and self.packed["inputs"]["clean"] == text.digest
+
 
 @dataclass(frozen=True)
-class Text:
-    """What is held out of a corpus, or a part of it."""
+class LoadedModel:
+    """A model that is ready to score and to generate."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    packing: dict
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out documents of a corpus, or some of them."""
 
     name: str
     corpus: str
@@ -66,91 +78,78 @@ class Text:
     of_documents: int
     """how many are held out in all"""
     of_bytes: int
-    baselines: dict[str, float]
+    baselines: dict[str, float] = field(default_factory=dict)
     """bits per byte of all that is held out"""
 
     @property
     def n_bytes(self) -> int:
-        return self.documents["n_bytes"].sum()
+        return int(self.documents["n_bytes"].sum())
 
-    @property
-    def is_cut(self) -> bool:
-        return len(self.documents) < self.of_documents
-
-    def without(self, doc_ids: pl.Series) -> Text:
+    def without(self, doc_ids: pl.Series) -> HeldOut:
         return replace(self, documents=self.documents.filter(~pl.col("doc_id").is_in(doc_ids.implode())))
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model ready to score and to write."""
-
-    model: GPT
-    writer: SentencePieceProcessor
-    tokenizer: Tokenizer
-    packing: dict
-    machine: Machine
-
-
-def find(store: Store, name: str) -> Entrant:
-    """The model of any name that `lookup.find` takes; its making is known by its weights. Raises UserError for none."""
+def find(store: Store, name: str) -> TrainedModel:
+    """The model of any name that `lookup.find` takes. Its artifacts are found by its weights. Raises UserError for none."""
     folder = lookup.find(name)
     try:
         weights = describe(folder / Path(WEIGHTS).name)
     except OSError as error:
         raise UserError(f"model {name!r} has no weights: {error.strerror}: {folder}") from None
-    made = next((m for m in reversed(store.manifests("*", "train")) if m["files"].get(WEIGHTS) == weights), None)
-    packed = made and store.made_from(made, "pack")
-    return Entrant(name, folder, made, packed)
+    training = next((m for m in reversed(store.manifests("*", "train")) if m["files"].get(WEIGHTS) == weights), None)
+    return TrainedModel(name, folder, training, training and store.made_from(training, "pack"))
 
 
-def held_out(corpus: str, clean: Path, digest: str, baselines: dict[str, float], limit: int = BYTES) -> Text:
-    """The held-out documents of a clean artifact. Of more than `limit` bytes, those whose ids come first: they are hashes, so
-    that is a draw, the same whenever it is made. At least one document."""
-    plan = pl.scan_parquet(sorted((clean / "documents").glob("*.parquet"))).filter(pl.col("split") == "val")
-    known = plan.select("doc_id", "n_bytes").collect()
-    drawn = known.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
-    documents = (
-        plan.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).select("doc_id", "text", "n_bytes").collect()
-    )
-    return Text(corpus, corpus, digest, documents, len(known), known["n_bytes"].sum(), baselines)
+def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
+    """The held-out documents of a clean artifact: at least one, and at most `limit` bytes.
+
+    Of more, those whose ids come first are taken. Ids are hashes, so this is a random sample, and the same every time.
+    """
+    split = pl.scan_parquet(sorted((clean.folder / "documents").glob("*.parquet"))).filter(pl.col("split") == "val")
+    sizes = split.select("doc_id", "n_bytes").collect()
+    drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
+    wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).select("doc_id", "text", "n_bytes")
+    of_bytes = int(sizes["n_bytes"].sum())
+    return HeldOut(clean.corpus, clean.corpus, clean.digest, wanted.collect(), len(sizes), of_bytes)
 
 
-def trained_on(entrant: Entrant, text: Text) -> pl.Series:
-    """Which of these documents the model learned from, by their ids: held out now, they were not when it was trained.
+def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
+    """The ids of these documents that the model was trained on: when it was trained, they were not held out.
 
-    Only its own corpus is looked at, and nothing is known where its packed artifact is gone.
+    Empty for another corpus than the model's own, and where its packed artifact is gone.
     """
     import numpy as np
 
     from gpt.data.dataset import Dataset
 
-    wanted = text.documents["doc_id"]
-    if not entrant.packed or entrant.corpus != text.corpus:
-        return wanted.clear()
-    known = Dataset.open(Path(entrant.packed["path"])).splits["train"].index["doc_id"]
-    return wanted.filter(np.isin(np.array([name.encode() for name in wanted], "S32"), known))
+    held_out = text.documents["doc_id"]
+    if not model.packed or model.corpus != text.corpus:
+        return held_out.clear()
+    trained = Dataset.open(Path(model.packed["path"])).splits["train"].index["doc_id"]
+    return held_out.filter(np.isin(np.array([doc_id.encode() for doc_id in held_out], "S32"), trained))
 
 
-def load(entrant: Entrant, machine: Machine) -> Loaded:
-    """Raises GPTError or TokenizerError, that names the file, for a model that cannot be used."""
-    from gpt.generation.sample import load as read
+def load(model: TrainedModel, machine: Machine) -> LoadedModel:
+    """Raises GPTError or TokenizerError, which name the file, for a model that cannot be used."""
+    from gpt.generation import sample
     from tokenizers.tokenizer import Tokenizer
 
-    model, writer = read(entrant.folder, machine.device)
-    return Loaded(model, writer, Tokenizer(entrant.folder / "tokenizer.model"), entrant.packing, machine)
+    decoder, _ = sample.load(model.folder, machine.device)
+    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), model.packing, machine)
 
 
-def score(loaded: Loaded, text: Text, on_batch: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
-    """The model's evaluation on these documents, in their order."""
+def score(
+    loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda done, total: None
+) -> Evaluation:
+    """The model's evaluation on these documents, in their order. on_batch(done, total): after each batch."""
     import numpy as np
 
     from gpt.data.dataset import Dataset, Description, Split
-    from gpt.data.shards import Documents, Writer
+    from gpt.data.shards import Documents, ShardWriter
     from gpt.evaluation.score import evaluate
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine
-    about = Description(
+    description = Description(
         vocab_size=tokenizer.vocab_size,
         block_size=loaded.model.config.block_size,
         eos_id=tokenizer.eos_id,
@@ -159,10 +158,10 @@ def score(loaded: Loaded, text: Text, on_batch: Callable[[int, int], None] = lam
         **loaded.packing,
     )
     ids, lengths = tokenizer.encode_flat(documents["text"].to_list())
-    n, names = len(documents), documents["doc_id"].to_list()
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        with Writer(folder, "val", about.kind) as writer:
-            writer.add(Documents(names, ids, lengths, documents["n_bytes"].to_numpy(), [text.corpus] * n, np.arange(n)))
-        packed = Dataset(folder, about, {"val": Split(writer.shards)})
+    n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with ShardWriter(folder, "val", description.kind) as writer:
+            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.corpus] * n, np.arange(n)))
+        packed = Dataset(folder, description, {"val": Split(writer.shards)})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

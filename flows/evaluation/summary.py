@@ -4,6 +4,7 @@ import json
 import resource
 import shlex
 from contextlib import suppress
+from functools import partial
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -12,10 +13,14 @@ from rich.markup import escape
 
 from flows import progress
 from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
-from flows.models import register
+from flows.evaluation.comparison import challenge
+from flows.home import shared_home
+from flows.models.promotion import promote
+from flows.models.register import register
 from flows.pages.render import ranked, render_text
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact
+from flows.store.locks import lock
 from flows.tracking.run import Tracker
 
 SHOWN_LINES = 12  # of each sample, on the terminal
@@ -78,13 +83,17 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
 
 def register_model(tracker: Tracker, recipe: Recipe) -> str:
     """`gpt-<corpus>/<version>` in MLflow's registry. Without a registry the model has no name, but it is not lost."""
+    name = f"gpt-{recipe.corpus}"
     try:
-        version = register.register(tracker, recipe, tracker.stages["train"], tracker.stages["pack"])
+        with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
+            version = register(tracker, recipe)
+            verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
         why = str(error)[:200]
         progress.say(f"the model is trained but not registered: {why}\nthe same command registers it later")
         return ""
-    return f"gpt-{recipe.corpus}/{version}"
+    tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
+    return f"{name}/{version}"
 
 
 def note(recipe: Recipe, summary: dict) -> str:

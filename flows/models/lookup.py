@@ -1,30 +1,47 @@
-"""Find a trained model by whatever a user calls it. MLflow is loaded only for names that are MLflow's."""
+"""Find a trained model, or the MLflow run that made it, by any name that a user may give it.
+
+MLflow is imported only where a name is one of MLflow's.
+"""
+
+from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flows import UserError
 from flows.home import shared_home
 from flows.recipe import names
 from flows.store.artifacts import Store
 
-UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's words for a name that it does not have
-REGISTERED = r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+CORPUS = re.compile(r"[a-z0-9-]+")
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+REGISTERED = re.compile(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))")
+UNKNOWN = (
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+)  # MLflow's error codes for a name that it does not have
 
 
 def find(model: str) -> Path:
-    """The model folder that a user means: a corpus, `gpt-<corpus>@champion`, `gpt-<corpus>/3`, a run id, or a folder.
+    """The folder of a model: a corpus, `gpt-<corpus>@champion`, `gpt-<corpus>/3`, a run id, or a folder.
 
     A corpus means its newest trained decoder. Raises UserError when there is none.
     """
     for folder in (Path(model), Path(model) / "model"):
         if (folder / "config.json").is_file():
             return folder
-    if trained := Store(shared_home()).manifests(model, "train") if re.fullmatch(r"[a-z0-9-]+", model) else []:
-        return Path(trained[-1]["path"]) / "model"
-    if found := re.fullmatch(REGISTERED, model):
-        return _download(f"models:/{found[1]}" + (f"@{found[2]}" if found[2] else f"/{found[3]}"), model)
-    if re.fullmatch(r"[0-9a-f]{32}", model):
+    if trained := newest_training(model):
+        return Path(trained["path"]) / "model"
+    if REGISTERED.fullmatch(model):
+        return _download(f"models:/{model.removeprefix('models:/')}", model)
+    if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
         if "model" not in tags:
             raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
@@ -37,36 +54,38 @@ def find(model: str) -> Path:
     )
 
 
-def mlflow_run(run: str):
-    """MLflow's record of a run. Raises UserError when it knows none of this id, or does not answer."""
+def newest_training(corpus: str) -> dict | None:
+    """Manifest of a corpus's newest training artifact; None where it has none, or the name is not one of a corpus."""
+    trained = Store(shared_home()).manifests(corpus, "train") if CORPUS.fullmatch(corpus) else []
+    return trained[-1] if trained else None
+
+
+def mlflow_run(run_id: str) -> Run:
+    """MLflow's record of a run. Raises UserError when MLflow has no run of this id, or does not answer."""
+    return _ask_mlflow(f"run {run_id}", lambda client: client.get_run(run_id))
+
+
+def model_version(model: str) -> ModelVersion:
+    """MLflow's record of a version that REGISTERED names. Raises UserError when there is none, or MLflow does not answer."""
+    name, alias, number = REGISTERED.fullmatch(model).groups()  # type: ignore[union-attr]
+    if alias:
+        return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version_by_alias(name, alias))
+    return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version(name, number))
+
+
+def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:
     import mlflow
 
     from flows.tracking.run import answering, without_password
 
     with answering():
         try:
-            return mlflow.get_run(run)
+            return question(mlflow.MlflowClient())
         except mlflow.MlflowException as error:
             if error.error_code not in UNKNOWN:
                 raise
             uri = without_password(mlflow.get_tracking_uri())
-            raise UserError(f"run {run} is not known to MLflow at {uri}") from error
-
-
-def version_of(model: str):
-    """MLflow's record of a registered model's version. Raises UserError when it knows none of this name."""
-    import mlflow
-
-    from flows.tracking.run import answering
-
-    client, (name, alias, number) = mlflow.MlflowClient(), re.fullmatch(REGISTERED, model).groups()
-    with answering():
-        try:
-            return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
-        except mlflow.MlflowException as error:
-            if error.error_code not in UNKNOWN:
-                raise
-            raise UserError(f"model {model!r} is not known to MLflow") from error
+            raise UserError(f"{what} is not known to MLflow at {uri}") from error
 
 
 def _download(uri: str, asked: str) -> Path:
@@ -75,4 +94,4 @@ def _download(uri: str, asked: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
     except (mlflow.MlflowException, OSError) as error:
-        raise UserError(f"model {asked!r} cannot be had from MLflow: {str(error)[:200]}") from error
+        raise UserError(f"model {asked!r} cannot be downloaded from MLflow: {str(error)[:200]}") from error

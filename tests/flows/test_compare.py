@@ -118,14 +118,12 @@ def test_on_its_own_corpus_a_model_has_its_own_val_bpb(home, result):
 def test_on_another_corpus_every_token_of_its_raw_text_is_scored_once(home, result):
     """The matrix against a plain loop: the model's own tokenizer, one sequence after another, ends of documents unscored."""
     from flows.evaluation import scoring
-    from flows.store.artifacts import Store
+    from flows.store.artifacts import Store, to_artifact
     from gpt.config import Runtime
     from gpt.machine.device import prepare
 
-    entrant = scoring.find(Store(home), "mill")
-    loaded = scoring.load(entrant, prepare(Runtime(device="cpu", threads=1)))
-    made = manifest("sums", "clean")
-    text = scoring.held_out("sums", Path(made["path"]), made["digest"], {})
+    loaded = scoring.load(scoring.find(Store(home), "mill"), prepare(Runtime(device="cpu", threads=1)))
+    text = scoring.held_out(to_artifact(manifest("sums", "clean")))
     found = scoring.score(loaded, text)
     T, eos = loaded.model.config.block_size, loaded.tokenizer.eos_id
     stream = [eos]
@@ -188,14 +186,12 @@ def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
 
 
 def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home):
-    from flows.evaluation import scoring
+    from flows.evaluation.scoring import held_out
+    from flows.store.artifacts import to_artifact
 
-    made = manifest("mill", "clean")
-    whole, part, less = (
-        scoring.held_out("mill", Path(made["path"]), made["digest"], {}, limit) for limit in (10**6, 1200, 600)
-    )
-    assert not whole.is_cut
-    assert part.is_cut
+    documents = to_artifact(manifest("mill", "clean"))
+    whole, part, less = (held_out(documents, limit) for limit in (10**6, 1200, 600))
+    assert len(whole.documents) == whole.of_documents > len(part.documents)
     assert 0 < less.n_bytes <= 600 < part.n_bytes <= 1200
     order = whole.documents["doc_id"].to_list()
     drawn = part.documents["doc_id"].to_list()
@@ -203,21 +199,18 @@ def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home)
     assert drawn != order[: len(drawn)]  # and not the first ones
     assert set(less.documents["doc_id"]) < set(drawn)
     assert (part.of_documents, part.of_bytes) == (len(order), whole.n_bytes)
-    assert len(scoring.held_out("mill", Path(made["path"]), made["digest"], {}, 1).documents) == 1
+    assert len(held_out(documents, 1).documents) == 1
     result = compare("mill", max_bytes=1200, prompts=[""])
     assert f"mill: {len(drawn)} of {len(order)} held-out documents, drawn by their ids" in result["notes"][0]
 
 
 def test_one_held_out_document_has_no_interval(home):
-    from flows import compare as flow
-    from flows.evaluation import scoring
-    from flows.store.artifacts import Store
+    from flows.evaluation import comparison, scoring
+    from flows.store.artifacts import Store, to_artifact
 
-    made = manifest("mill", "clean")
-    one = scoring.held_out(
-        "mill", Path(made["path"]), made["digest"], manifest("mill", "pack")["counts"]["baselines"], 1
-    )
-    result = flow.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
+    baselines = manifest("mill", "pack")["counts"]["baselines"]
+    one = replace(scoring.held_out(to_artifact(manifest("mill", "clean")), 1), baselines=baselines)
+    result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
     from flows.pages.comparison_page import comparison_note
@@ -324,14 +317,13 @@ def test_a_worse_model_does_not_become_champion_and_is_measured_once(home, monke
     assert "95 % interval +" in said
     assert "worse than the champion" in said
     assert champion("mill") == "1"
-    monkeypatch.setattr("flows.models.register._duel", gone)
+    monkeypatch.setattr("flows.evaluation.summary.challenge", gone)
     assert train(home, "mill", **BAD)["champion"] == said
 
 
 def test_a_model_better_only_within_the_noise_does_not_become_champion(home, monkeypatch):
     """The same model, but for noise of either sign on every document."""
     from flows.evaluation import scoring
-    from flows.models import register
 
     score, turn = scoring.score, iter(range(9))
 
@@ -340,7 +332,7 @@ def test_a_model_better_only_within_the_noise_does_not_become_champion(home, mon
         noise = np.random.default_rng(next(turn)).normal(0, 0.1, len(found.document_nats))
         return replace(found, document_nats=found.document_nats + noise, nats=found.nats + noise.sum())
 
-    monkeypatch.setattr(register.scoring, "score", noisy)
+    monkeypatch.setattr(scoring, "score", noisy)
     said = train(home, "mill", **{"train.lr": 0.02000001})["champion"]
     assert said.startswith("version 1 stays")
     assert said.endswith("within the noise")
@@ -375,7 +367,7 @@ def test_two_models_of_one_corpus_have_two_columns_where_other_documents_were_he
     assert len(names) == 2
     assert all(name.startswith("mill@") for name in names)
     assert [column["own"] for column in result["corpora"]] == ["gpt-mill/1", "gpt-mill/4"]
-    assert any("gpt-mill/1 learned from" in note for note in result["notes"])
+    assert any("gpt-mill/1 was trained on" in note for note in result["notes"])
 
 
 def test_runs_are_listed_and_found(home):

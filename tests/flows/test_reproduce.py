@@ -329,14 +329,14 @@ def test_a_reproduction_begins_in_a_folder_of_its_own(trained, tmp_path):
     from flows import UserError, reproduce
 
     usual = tmp_path / "reproductions" / "abc"
-    assert reproduce._fresh(None, usual, "abc") == usual
-    assert reproduce._fresh(None, usual, "abc") == usual  # interrupted, so it goes on
+    assert reproduce._new_home(None, usual, "abc") == usual
+    assert reproduce._new_home(None, usual, "abc") == usual  # interrupted, so it goes on
     (usual / reproduce.NOTE).write_text(json.dumps({"run": "abc", "verdict": "identical"}))
-    assert reproduce._fresh(None, usual, "abc") == Path(f"{usual}-2")
-    assert reproduce._fresh(Path(f"{usual}-2"), usual, "abc") == Path(f"{usual}-2")
+    assert reproduce._new_home(None, usual, "abc") == Path(f"{usual}-2")
+    assert reproduce._new_home(Path(f"{usual}-2"), usual, "abc") == Path(f"{usual}-2")
     for folder, run in ((usual, "abc"), (Path(f"{usual}-2"), "other")):
         with pytest.raises(UserError, match="not empty"):
-            reproduce._fresh(folder, usual, run)
+            reproduce._new_home(folder, usual, run)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        reproduce._fresh(tmp_path / "file", usual, "abc")
+        reproduce._new_home(tmp_path / "file", usual, "abc")

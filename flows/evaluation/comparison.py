@@ -1,0 +1,138 @@
+"""Measure models against each other on the same held-out documents: all models on all texts, or a new version on its champion.
+
+The results of `measure` are plain values, as `gpt compare --json` prints them; the end of an interval that has none is None.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flows.evaluation import scoring
+from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
+from flows.home import shared_home
+from flows.models.promotion import Challenge
+from flows.progress import Report
+from flows.recipe import Recipe
+from flows.store.artifacts import Artifact, Store
+from gpt.config import Runtime
+from gpt.evaluation.confidence import interval
+
+SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # for every model's answers
+
+
+def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str], report: Report) -> dict:
+    """Score every model on every text, and let each answer the prompts."""
+    from gpt.generation.sample import texts as generate
+    from gpt.machine import device
+
+    def on_batch(place: int, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: report((place + done / total) / (len(models) * len(texts)), what)
+
+    machine = device.prepare(Runtime())
+    nats: dict[tuple[str, str], np.ndarray] = {}
+    result: dict[str, list] = {name: [] for name in ("models", "corpora", "matrix", "answers", "notes")}
+    for model in models:
+        loaded = scoring.load(model, machine)
+        n_tokens, seconds = 0, 0.0
+        for text in texts:
+            found = scoring.score(loaded, text, on_batch(len(nats), f"{model.name} on {text.name}"))
+            nats[model.name, text.name] = found.document_nats
+            n_tokens, seconds = n_tokens + found.n_tokens, seconds + found.seconds
+            if not model.is_held_out(text) and (trained := len(scoring.trained_on(model, text))):
+                result["notes"].append(
+                    f"{model.name} was trained on {trained} of the documents held out of {text.name}"
+                )
+        started = time.perf_counter()
+        answers = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
+        speed = {
+            "tokens_scored_per_second": n_tokens / seconds,
+            "characters_written_per_second": sum(map(len, answers)) / (time.perf_counter() - started),
+        }
+        result["models"].append(_size_and_cost(model, loaded) | speed)
+        result["answers"] += [
+            {"prompt": prompt, "model": model.name, "text": answer}
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+    own_models = {text.name: _own_model(text, models) for text in texts}
+    result["corpora"] = [_column(text, own_models[text.name]) for text in texts]
+    result["matrix"] = [_cell(model, text, own_models[text.name], nats) for model in models for text in texts]
+    report(1.0)
+    return result | {"device": str(machine.device)}
+
+
+def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Challenge | None:
+    """Compare a run's decoder with the champion on what the run held out; None if the champion was trained on all of it.
+
+    stages: the run's artifacts. champion: `gpt-<corpus>/<version>`. Raises UserError or GPTError if it cannot be scored.
+    """
+    from gpt.machine import device
+
+    store = Store(shared_home())
+    models = [scoring.find(store, name) for name in (champion, str(stages["train"].folder))]
+    text = scoring.held_out(stages["clean"])
+    trained = scoring.trained_on(models[0], text)
+    if len(trained) == len(text.documents):
+        return None
+    text, machine = text.without(trained), device.prepare(recipe.runtime)
+    old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
+    difference = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
+    return Challenge(new.bits_per_byte, old.bits_per_byte, difference, len(text.documents), len(trained))
+
+
+def _own_model(text: HeldOut, models: list[TrainedModel]) -> TrainedModel | None:
+    """The corpus's own model: the one for which this very text was held out, or else the first of the corpus."""
+    of_corpus = [model for model in models if model.corpus == text.corpus]
+    return next(iter([model for model in of_corpus if model.is_held_out(text)] or of_corpus), None)
+
+
+def _column(text: HeldOut, own: TrainedModel | None) -> dict:
+    return {
+        "corpus": text.name,
+        "own": own and own.name,
+        "documents": len(text.documents),
+        "bytes": text.n_bytes,
+        "of_documents": text.of_documents,
+        "of_bytes": text.of_bytes,
+        "digest": text.digest,
+        "baselines": text.baselines,
+    }
+
+
+def _cell(
+    model: TrainedModel, text: HeldOut, own: TrainedModel | None, nats: dict[tuple[str, str], np.ndarray]
+) -> dict:
+    """A model's bits per byte on a text, and their difference from those of the corpus's own model."""
+    of_model, n_bytes = nats[model.name, text.name], text.documents["n_bytes"].to_numpy()
+    cell = {"model": model.name, "corpus": text.name, "own": bool(own and own.name == model.name)}
+    cell |= _interval("bits_per_byte", of_model, n_bytes) | {"relative": None}
+    cell |= dict.fromkeys(("difference", "difference_low", "difference_high"))
+    if own:
+        of_own = nats[own.name, text.name]
+        cell |= _interval("difference", of_model - of_own, n_bytes)
+        cell["relative"] = float(of_model.sum() / of_own.sum() - 1)
+    return cell
+
+
+def _interval(name: str, nats: np.ndarray, n_bytes: np.ndarray) -> dict[str, float | None]:
+    value, low, high = interval(nats, n_bytes)
+    finite = [end if math.isfinite(end) else None for end in (low, high)]
+    return {name: value, f"{name}_low": finite[0], f"{name}_high": finite[1]}
+
+
+def _size_and_cost(model: TrainedModel, loaded: LoadedModel) -> dict:
+    """What a model is, and what its training took according to its manifest."""
+    training = model.training or {"counts": {}}
+    return {
+        "model": model.name,
+        "corpus": model.corpus,
+        "parameters": loaded.model.n_parameters,
+        "vocab_size": loaded.tokenizer.vocab_size,
+        "block_size": loaded.model.config.block_size,
+        "steps": training["counts"].get("steps"),
+        "tokens_seen": training["counts"].get("tokens_seen"),
+        "training_seconds": training.get("seconds"),
+        "digest": training.get("digest"),
+    }
