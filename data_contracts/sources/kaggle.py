@@ -148,7 +148,7 @@ class Dataset:
             raise failure.as_error(_message(self.handle, name, failure)) from None
 
     def _send(self, name: str, headers: dict[str, str]) -> requests.Response:
-        """The answer to the request for a file. Kaggle redirects it to a signed address, which is asked without credentials."""
+        """The answer to the request for a file. Kaggle's redirect to a signed address is followed without credentials."""
         answer = self._call(self._api.download_dataset, ApiDownloadDatasetRequest(), file_name=name)
         if answer.next:
             answer = https.get(answer.next.url, headers)
@@ -174,12 +174,14 @@ class Dataset:
                 raise Failure("status", f"Kaggle answered {status}", status) from None
             except json.JSONDecodeError:
                 raise Failure("page", "a web page") from None
-            except (ValueError, LookupError, TypeError, AttributeError) as error:  # JSON that kagglesdk cannot read
+            except requests.RequestException:
+                raise
+            except Exception as error:  # of a header that cannot be sent, of JSON that kagglesdk cannot read
                 raise Failure("other", type(error).__name__) from None
 
 
 def _check(answer: requests.Response, part: Path, name: str, size: int) -> None:
-    """Raise DataError if a received file is not the one meant. It is unpacked first if Kaggle sent it zipped."""
+    """Raise DataError if a received file is damaged or not the one that Kaggle lists. A zipped one is unpacked in place."""
     # x-goog-hash: crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==
     hashes = dict(item.strip().partition("=")[::2] for item in answer.headers.get("x-goog-hash", "").split(","))
     if "md5" in hashes and hashes["md5"] != b64encode(bytes.fromhex(files.digest(part, "md5"))).decode():
