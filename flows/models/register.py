@@ -29,7 +29,7 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
     if versions := _versions(client, name, decoder):
         return str(versions[0].version)
-    info = _log_model(recipe, decoder)
+    info = log_model(recipe, decoder)
     tags = {
         "digest": decoder.digest,
         "val_bpb": f"{decoder.counts['val_bpb']:.6f}",
@@ -55,13 +55,7 @@ def registered_name(corpus: str, decoder: Artifact) -> str:
     return ""
 
 
-def _versions(client: mlflow.MlflowClient, name: str, decoder: Artifact) -> list[ModelVersion]:
-    """The registered versions that hold this decoder."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return [version for version in found if version.tags.get("digest") == decoder.digest]
-
-
-def _log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
+def log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
     """Log the decoder, with `gpt/` beside it, as a model of the active run."""
     return mlflow.pyfunc.log_model(
         name=f"gpt-{recipe.corpus}",
@@ -79,3 +73,9 @@ def _log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
         tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
         model_type="gpt",
     )
+
+
+def _versions(client: mlflow.MlflowClient, name: str, decoder: Artifact) -> list[ModelVersion]:
+    """The registered versions that hold this decoder."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return [version for version in found if version.tags.get("digest") == decoder.digest]
