@@ -141,7 +141,7 @@ def reproduce(
     from flows import reproduce
 
     plan = reproduce.plan(reproduce.read(run))
-    if not anyway and any(difference.matters for difference in plan.differences):
+    if plan.matters and not anyway:
         print("\n".join(plan.lines()), file=sys.stderr)
         plan.refuse(anyway)
     with prefect_answering():

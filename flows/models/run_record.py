@@ -5,7 +5,7 @@ that decide a stage's output, and the device.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -37,15 +37,6 @@ FILES = ("recipe.json", "train/run.json", *MANIFESTS.values())
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Something that is not as it was recorded."""
-
-    says: str
-    matters: bool
-    """whether it may change the result"""
-
-
-@dataclass(frozen=True)
 class Record:
     """What MLflow has of a run."""
 
@@ -68,24 +59,26 @@ class Plan:
 
     record: Record
     recipe: Recipe
-    differences: list[Difference]
+    matters: list[str]
+    """differences from the record that may change the result"""
+    notes: list[str]
+    """differences that do not"""
     tolerance: float
     """largest relative difference of the held-out loss from the recorded one: 0 unless only the machine may explain one"""
 
     def lines(self) -> list[str]:
-        """The differences for a reader, those that matter first."""
-        head = "here differs (! matters)" if _matter(self.differences) else "nothing that matters differs here"
-        ordered = sorted(self.differences, key=lambda difference: not difference.matters)
-        marked = [f"{'!' if difference.matters else ' '} {difference.says}" for difference in ordered]
+        """The differences for a reader."""
+        head = "here differs (! matters)" if self.matters else "nothing that matters differs here"
+        marked = [f"! {line}" for line in self.matters] + [f"  {line}" for line in self.notes]
         return [f"run {self.record.run_id}: {head}", *marked]
 
     def refuse(self, anyway: bool) -> None:
         """Raise UserError if something that matters differs, unless the user accepts that."""
-        if not anyway and (count := _matter(self.differences)):
-            commit = self.record.tags.get("git.commit", "")[:12]
-            many = f"{count} differences matter" if count > 1 else "1 difference matters"
+        if self.matters and not anyway:
+            commit = self.record.tags.get("git.commit", "")[:12] or "(unknown)"
+            many = f"{len(self.matters)} differences matter" if len(self.matters) > 1 else "1 difference matters"
             raise UserError(
-                f"run {self.record.run_id} may not come out as it did, at commit {commit or '(unknown)'}: {many} (! above)\n"
+                f"run {self.record.run_id} may not come out as it did, at commit {commit}: {many} (! above)\n"
                 "--anyway (of the flow: anyway=true) goes on all the same"
             )
 
@@ -95,22 +88,20 @@ def plan(record: Record) -> Plan:
     recipe, problems = recipes.recorded(record.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
-    source, data = _data(record, recipe)
-    runtime, machine = _machine(record, recipe)
-    found = [Difference(f"recipe: {problem}; it is left out", True) for problem in problems]
-    found += [*_code(record, recipe), *_packages(record)]
-    old, new = _commit(record.tags), _commit(made_by())
-    if old != new or new.endswith("with changes"):  # it matters only by the stages' code, which is compared above
-        found.append(Difference(f"commit of the project: {old} -> {new}", False))
-    found += data
+    source, data, data_notes = _data(record, recipe)
+    runtime, machine, machine_notes = _machine(record, recipe)
+    matters = [f"recipe: {problem}; it is left out" for problem in problems]
+    matters += [*_code(record, recipe), *_packages(record), *data]
+    notes = [*_commit(record), *data_notes]
     train, steps = recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
-        found.append(Difference(f"train: {steps} steps, which the minutes of the recipe came to", False))
-    other_bits = runtime.device != "cpu" or _matter(machine)
-    tolerance = TOLERANCE if other_bits and not _matter(found) else 0.0
+        notes.append(f"train: {steps} steps, which the minutes of the recipe came to")
+    other_bits = machine or runtime.device != "cpu"
     recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
-    return Plan(record, recipe, found + machine, tolerance)
+    return Plan(
+        record, recipe, matters + machine, notes + machine_notes, TOLERANCE if other_bits and not matters else 0.0
+    )
 
 
 def read(run: str) -> Record:
@@ -146,40 +137,42 @@ def read(run: str) -> Record:
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
 
-def _matter(found: Iterable[Difference]) -> int:
-    return sum(difference.matters for difference in found)
-
-
-def _code(record: Record, recipe: Recipe) -> Iterator[Difference]:
-    """Of each stage: its code and parameters."""
+def _code(record: Record, recipe: Recipe) -> Iterator[str]:
+    """What differs in the code and the parameters of each stage."""
     for name, stage in STAGES.items():
         manifest, code = record.manifests[name], stage.code(recipe)
         if code != manifest["code"]:
-            yield Difference(f"{name}: code {manifest['code']} -> {code}", True)
+            yield f"{name}: code {manifest['code']} -> {code}"
         if name != "download":  # whose parameters name the data: see _data
-            for line in differences(manifest["parameters"], stage.parameters(recipe)):
-                yield Difference(f"{name}: {line}", True)
+            yield from (f"{name}: {line}" for line in differences(manifest["parameters"], stage.parameters(recipe)))
 
 
-def _packages(record: Record) -> Iterator[Difference]:
+def _packages(record: Record) -> Iterator[str]:
     here, stages = package_versions(), defaultdict(list)
     for stage, packages in DECIDING_PACKAGES.items():
         recorded = record.manifests[stage]["packages"]
         for package in packages:
             if recorded.get(package) != here.get(package):
                 stages[f"{package} {recorded.get(package)} -> {here.get(package)}"].append(stage)
-    for change, names in stages.items():
-        yield Difference(f"{change} (decides {', '.join(names)})", True)
+    return (f"{change} (decides {', '.join(names)})" for change, names in stages.items())
 
 
-def _commit(tags: dict[str, str]) -> str:
-    return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
+def _commit(record: Record) -> Iterator[str]:
+    """The commit matters only by the code of the stages, which is compared by itself."""
+    dirty = " with changes"
+    old, new = (
+        (tags.get("git.commit", "")[:12] or "none") + (dirty if tags.get("git.dirty") == "true" else "")
+        for tags in (record.tags, made_by())
+    )
+    if old != new or new.endswith(dirty):
+        yield f"commit of the project: {old} -> {new}"
 
 
-def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[Difference]]:
-    """Where to read the data: the recorded source at its version, or else the run's raw files, if this home still has them.
+def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[str], list[str]]:
+    """Where to read the data, with differences that matter, and others.
 
-    Raises UserError if they are nowhere."""
+    The recorded source at its version, or else the run's raw files, if this home has them. Raises UserError for neither.
+    """
     manifest, available = record.manifests["download"], True
     source = sources.pinned(recipe.source, manifest["parameters"])
     try:
@@ -188,44 +181,39 @@ def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[Differen
     except DataError as error:
         lines, available = [str(error).splitlines()[0]], False
     if not lines:
-        return source, []
-    more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
-    change = f"data: {'; '.join(lines[:3])}{more}"
+        return source, [], []
+    change = f"data: {'; '.join(lines[:3])}" + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
     store = Store(shared_home())
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
-            instead = f"{change}; the run's own raw files are still in this home, and are read instead"
             raw = sources.Source(kind="local", path=str(Path(kept["path"]) / RAW))
-            return raw, [Difference(instead, False)]
+            return raw, [], [f"{change}; the run's own raw files are still in this home, and are read instead"]
     if available:
-        return source, [Difference(change, True)]
+        return source, [change], []
     raise UserError(
         f"the data of run {record.run_id} cannot be had, and this home does not keep them any more\n{lines[0]}"
     )
 
 
-def _machine(record: Record, recipe: Recipe) -> tuple[Runtime, list[Difference]]:
-    """How to train as the run did, as far as this machine can: on the same device, with the same number of threads."""
-    recorded: dict = record.machine
-    found = []
+def _machine(record: Record, recipe: Recipe) -> tuple[Runtime, list[str], list[str]]:
+    """The recorded device and threads, as far as this machine has them, with differences that matter, and others."""
+    recorded, matters, notes = record.machine, [], []
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # the recipe has it where it was asked for
-    runtime = replace(
-        recipe.runtime, **{name: recorded["runtime"][name] for name in known & recorded["runtime"].keys()}
-    )
+    runtime = replace(recipe.runtime, **{name: value for name, value in recorded["runtime"].items() if name in known})
     cores = usable_cores()
     if runtime.threads > cores:
-        found.append(Difference(f"threads {runtime.threads} -> {cores}: this machine has no more", True))
+        matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
     elif runtime.threads != recipe.runtime.threads:
-        found.append(Difference(f"threads: {runtime.threads}, as the run had them ({cores} cores here)", False))
+        notes.append(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
     try:
         here = provenance.machine(runtime)
     except GPTError as error:  # the device is not here
-        found.append(Difference(f"device {recorded['device_name']}: {error}", True))
+        matters.append(f"device {recorded['device_name']}: {error}")
         runtime = replace(runtime, device="cpu", parallel="none", processes=1)
         here = provenance.machine(runtime)
     for name in ("device_name", "capability", "dtype"):
         if recorded[name] != here[name]:
-            matters = runtime.device == "cpu" or name == "dtype"
-            found.append(Difference(f"{name} {recorded[name]} -> {here[name]}", matters))
-    return runtime, found
+            decides = runtime.device == "cpu" or name == "dtype"
+            (matters if decides else notes).append(f"{name} {recorded[name]} -> {here[name]}")
+    return runtime, matters, notes

@@ -231,7 +231,7 @@ def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
     plan = plan_of(record, change)
     assert plan.recipe.runtime.device == "cpu"
     assert plan.tolerance == 0.01
-    assert {"device_name", "dtype", "device"} <= {d.says.split()[0] for d in plan.differences if d.matters}
+    assert {"device_name", "dtype", "device"} <= {line.split()[0] for line in plan.matters}
 
 
 def test_near_losses_are_enough_only_where_bits_cannot_be_equal(trained, run, record):
@@ -277,7 +277,7 @@ def test_data_that_changed_or_are_gone(trained, record, tmp_path):
         shutil.copytree(moved, folder)
         (folder / "part-0.txt").write_text("other lines\n")
         plan = reproduce.plan(record)
-        assert [d.says.split()[:2] for d in plan.differences if d.matters] == [["data:", "files.part-0.txt"]]
+        assert [line.split()[:2] for line in plan.matters] == [["data:", "files.part-0.txt"]]
         assert plan.recipe.source.path == str(folder)
     finally:
         part.write_bytes(kept)
