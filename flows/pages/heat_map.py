@@ -111,4 +111,4 @@ def tile_colour(relative: float | None) -> tuple[float, float, float, float]:
 def text_colour(relative: float | None) -> str:
     """White on a dark tile."""
     red, green, blue, _ = tile_colour(relative)
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.6 else INK
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
