@@ -26,7 +26,8 @@ def real_articles() -> list[dict]:
 
 
 def write(folder: Path, n_bytes: int) -> list[Path]:
-    """Files of about 40 MB in `folder`/enwiki20201020 until n_bytes are reached, in their order. Files already there stay."""
+    """Files of about 40 MB (of n_bytes, if that is less) in `folder`/enwiki20201020 until n_bytes are reached, in their order.
+    Files already there stay."""
     target = folder / "enwiki20201020"
     target.mkdir(parents=True, exist_ok=True)
     articles = real_articles()
@@ -37,17 +38,17 @@ def write(folder: Path, n_bytes: int) -> list[Path]:
         draw = random.Random(len(paths))
         path = target / f"{uuid.UUID(int=draw.getrandbits(128), version=4)}.json"
         if not path.exists():
-            _write_file(path, articles, words, plain, draw, len(paths))
+            _write_file(path, articles, words, plain, draw, len(paths), min(CHARS_A_FILE, n_bytes))
         total += path.stat().st_size
         paths.append(path)
     return paths
 
 
 def _write_file(
-    path: Path, articles: list[dict], words: list, plain: list[str], draw: random.Random, number: int
+    path: Path, articles: list[dict], words: list, plain: list[str], draw: random.Random, number: int, n_chars: int
 ) -> None:
     rows, chars, copy = [], 0, 0
-    while chars < CHARS_A_FILE:
+    while chars < n_chars:
         chosen = draw.sample(plain, int(EXCHANGED * len(plain)))
         exchange = dict(zip(chosen, draw.sample(chosen, len(chosen)), strict=True))
         for article, split in zip(articles, words, strict=True):

@@ -17,13 +17,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import psutil
 
-from benchmarks import report
-from benchmarks.watching import ROOT, empty, machine, parse
+from benchmarks.measure import ROOT, empty, parse
+from benchmarks.tables import Results, open_console, spread, table
 
+OVERHEAD = {"gpt --help": 0.3, "gpt corpora": 0.5, "unchanged train/python-docs": 15}
 PARTS = ("commands", "unchanged", "training")
 PORT = 4299
 API = f"http://127.0.0.1:{PORT}/api"
@@ -49,8 +52,9 @@ def main() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
     }
-    found: dict = {"machine": machine() | {"load": f"{os.getloadavg()[0]:.1f}"}, "overhead": []}
-    note = found["overhead"].append
+    found = Results(given.cache / "overhead.json", "overhead")
+    found["machine"]["load"] = f"{os.getloadavg()[0]:.1f}"
+    note = partial(found.add, "overhead")
     if "commands" in given.only:
         for what in ("--help", "corpora"):
             for _ in range(given.runs):
@@ -62,9 +66,9 @@ def main() -> None:
                 for run in unchanged(env, home, worker, given.runs):
                     note(run)
             for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
-                found["overhead"] += training(env, home, steps)
-    (given.cache / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (given.cache / "overhead.md").write_text(report.show_overhead(found, steps), encoding="utf-8")
+                for run in training(env, home, steps):
+                    note(run)
+    (given.cache / "overhead.md").write_text(show(found, steps), encoding="utf-8")
 
 
 def timed(command: list, env: dict[str, str], **printed: str) -> dict[str, float]:
@@ -143,9 +147,8 @@ def unchanged(env: dict[str, str], home: Path, worker: psutil.Process, runs: int
             }
 
 
-def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> list[dict]:
+def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> Iterator[dict]:
     """The flow with its data stages done, and the trainer alone on the same packed data, for few steps and for many."""
-    found = []
     timed([*GPT, "train", "python-docs", "--steps", "1"], env)
     (pack,) = (home / "home" / "artifacts" / "python-docs" / "pack").glob("[!.]*")
     config = home / "config.json"
@@ -164,19 +167,55 @@ def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> list[
             "--out",
             empty(home / "alone"),
         ]
-        found.append({"what": "trainer alone", "steps": steps, **timed(alone, env)})
+        yield {"what": "trainer alone", "steps": steps, **timed(alone, env)}
         flow = [*GPT, "train", "python-docs", "--steps", str(steps), "--force", "train"]
-        found.append({"what": "flow", "steps": steps, **timed(flow, env, assessing=r"assessing ([\d.]+)")})
-    return found
+        yield {"what": "flow", "steps": steps, **timed(flow, env, assessing=r"assessing ([\d.]+)")}
 
 
 SECTIONS = """
 import json, sys
 from dataclasses import asdict
-from flows import recipes
-recipe = recipes.load("python-docs", steps=int(sys.argv[1]))
+from flows.recipe import load
+recipe = load("python-docs", steps=int(sys.argv[1]))
 print(json.dumps({name: asdict(getattr(recipe, name)) for name in ("model", "train", "runtime")}))
 """
+
+
+def show(found: dict, steps: tuple[int, int]) -> str:
+    """The tables of overhead.py: printed, and as text."""
+    console = open_console(found["machine"])
+    same: dict[tuple, list[dict]] = {}
+    for run in found["overhead"]:
+        same.setdefault((run["what"], run.get("steps", "")), []).append(run)
+    rows = []
+    for (what, n), runs in same.items():
+        cells = [
+            spread([run[name] for run in runs], 2) if name in runs[0] else ""
+            for name in ("seconds", "cpu_seconds", "assessing")
+        ]
+        wanted = f"<= {OVERHEAD[what]}" if what in OVERHEAD else ""
+        rows.append([what, n, len(runs), *cells, wanted])
+    head = ["what", "steps", "runs", "seconds", "CPU seconds", "assessing, seconds", "wanted"]
+    table(console, "What the machinery costs", head, rows)
+    if same.keys() >= {("flow", steps[1]), ("trainer alone", steps[0])}:
+        console.print(_share(same, steps))
+    return console.export_text()
+
+
+def _share(same: dict[tuple, list[dict]], steps: tuple[int, int]) -> str:
+    """The flow's seconds without the trainer's and those of assessing the model, as a fixed cost and a cost a step, and what
+    that is of ten minutes' training."""
+    of = {key: median(run["seconds"] - run.get("assessing", 0) for run in runs) for key, runs in same.items()}
+    few, many = (of["flow", n] - of["trainer alone", n] for n in steps)
+    each = (many - few) / (steps[1] - steps[0])
+    fixed = few - each * steps[0]
+    pace = (of["trainer alone", steps[1]] - of["trainer alone", steps[0]]) / (steps[1] - steps[0])
+    whole = fixed + each * 600 / pace
+    return (
+        f"orchestration and tracking: {fixed:.1f} s and {1e3 * each:.2f} ms a step of {1e3 * pace:.1f} ms\n"
+        f"of {steps[1]} steps: {many:.1f} s, {many / of['trainer alone', steps[1]]:.1%}; "
+        f"of ten minutes of training: {whole:.1f} s, {whole / 600:.1%} (wanted: 2 %)"
+    )
 
 
 if __name__ == "__main__":

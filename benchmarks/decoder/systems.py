@@ -1,8 +1,8 @@
-"""One figure of decoder.py, of ours, in a process of its own; prints it as JSON.
+"""One figure of ours, in a process of its own; prints it as JSON.
 
-python -m benchmarks.decoders step SHAPE MODE SECONDS      MODE: classic or modern, eager or compiled, float32 or bfloat16
-python -m benchmarks.decoders generate BATCH FAMILY NEW
-python -m benchmarks.decoders loss LAYERS SEED TEXT
+python -m benchmarks.decoder.systems step SHAPE MODE SECONDS     MODE: classic or modern, eager or compiled, float32 or bfloat16
+python -m benchmarks.decoder.systems generate BATCH FAMILY NEW
+python -m benchmarks.decoder.systems loss LAYERS SEED TEXT [STEPS]
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
+from benchmarks.decoder.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data import dataset
 from gpt.data.shards import Documents
@@ -82,12 +82,12 @@ def generate(batch: str, family: str, new: str) -> dict:
     return {"tokens_per_second": len(drawn) / seconds, "limit": limit}
 
 
-def loss(layers: str, seed: str, text: str) -> dict:
+def loss(layers: str, seed: str, text: str, steps: str = "") -> dict:
     """Train on tiny-shakespeare's characters: seconds of the updates alone, and the loss on those held out."""
     _, heads, width, T, B, V = SHAPES["4L/128"]
     train_N, val_N = characters(text)
     n_layer = int(layers.removesuffix("L"))
-    config = TrainConfig(steps=STEPS[n_layer], batch_size=B, seed=int(seed), **QUICK)
+    config = TrainConfig(steps=int(steps or STEPS[n_layer]), batch_size=B, seed=int(seed), **QUICK)
     shape = {"n_layer": n_layer, "n_head": heads, "n_embd": width, "tied": False}
     with tempfile.TemporaryDirectory() as folder:
         data = packed(Path(folder), train_N, val_N, T, V)

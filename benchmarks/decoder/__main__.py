@@ -8,13 +8,13 @@ Every figure comes from a process of its own; ours and the peer take turns. READ
 
 import argparse
 import hashlib
-import json
 import sys
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.shapes import SHAPES
-from benchmarks.watching import ROOT, machine, watch
+from benchmarks.decoder import tables
+from benchmarks.decoder.shapes import SHAPES
+from benchmarks.measure import ROOT, watch
+from benchmarks.tables import Results
 from data_contracts import sources
 from flows import recipe as recipes
 
@@ -24,42 +24,42 @@ BFLOAT16 = any(word in Path("/proc/cpuinfo").read_text() for word in ("avx512_bf
 MODES = [
     f"{how}-{dtype}" for how in ("eager", "compiled") for dtype in ("float32", *(["bfloat16"] if BFLOAT16 else []))
 ]
-NEW = 256  # tokens
-SECONDS = 5  # of training steps
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder", description="The decoder and its peer.")
     parser.add_argument("--runs", type=int, default=5, help="rounds, of which medians are taken (5)")
     parser.add_argument("--only", default="loss,step,generate", help="some of loss,step,generate")
+    parser.add_argument("--seconds", type=float, default=5, help="of training steps, a figure (5)")
+    parser.add_argument("--modes", default=",".join(MODES), help=f"of training steps: some of {','.join(MODES)}")
+    parser.add_argument("--iterations", nargs=1, default=[], help="to the loss, instead of as many as each needs")
+    parser.add_argument("--tokens", type=int, default=256, help="new ones, a figure (256)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for the results (.bench)")
     parser.add_argument("--text", type=Path, help="tiny-shakespeare, if it is here; else it is downloaded for loss")
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     text = shakespeare(given.text, given.cache) if "loss" in given.only else None
-    found: dict = {"machine": machine(), "loss": [], "step": [], "generate": []}
+    found = Results(given.cache / "decoder.json", "loss", "step", "generate")
+    peers = ("hugging face",) if PYTHON_OF_PEERS.exists() else ()
+    if not peers:
+        print("the peer is not installed and left out: `make bench` makes .venv-bench for it")
     for seed in range(1, given.runs + 1):
-        if text:
-            for who, layers in (("hugging face", "4L"), ("ours", "2L"), ("ours", "4L")):
-                found["loss"].append(_run(who, "loss", layers, seed, text))
-        if "step" in given.only:
-            for shape in SHAPES:
-                for mode in MODES:
-                    found["step"] += [
-                        _run(who, "step", shape, f"classic-{mode}", SECONDS) for who in ("ours", "hugging face")
-                    ]
-                found["step"].append(_run("ours", "step", shape, "modern-eager-float32", SECONDS))
-        if "generate" in given.only:
-            for batch in (1, 16):
-                turns = (("ours", "classic"), ("hugging face", "classic"), ("ours", "modern"))
-                found["generate"] += [_run(who, "generate", batch, family, NEW) for who, family in turns]
-    (given.cache / "decoder.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (given.cache / "decoder.md").write_text(report.show_decoder(found), encoding="utf-8")
+        for who, layers in (*((peer, "4L") for peer in peers), ("ours", "2L"), ("ours", "4L")) if text else ():
+            found.add("loss", _run(who, "loss", layers, seed, text, *given.iterations))
+        for shape in SHAPES if "step" in given.only else ():
+            for mode in given.modes.split(","):
+                for who in ("ours", *peers):
+                    found.add("step", _run(who, "step", shape, f"classic-{mode}", given.seconds))
+            found.add("step", _run("ours", "step", shape, "modern-eager-float32", given.seconds))
+        for batch in (1, 16) if "generate" in given.only else ():
+            for who, family in (("ours", "classic"), *((peer, "classic") for peer in peers), ("ours", "modern")):
+                found.add("generate", _run(who, "generate", batch, family, given.tokens))
+    (given.cache / "decoder.md").write_text(tables.show(found), encoding="utf-8")
 
 
 def _run(who: str, what: str, *about: object) -> dict:
-    ours = [sys.executable, "-m", "benchmarks.decoders"]
-    peer = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "hugging_face_decoder.py"]
+    ours = [sys.executable, "-m", "benchmarks.decoder.systems"]
+    peer = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "decoder" / "hugging_face.py"]
     run = watch(who, 2, [*(ours if who == "ours" else peer), what, *about], 0, 0.2)
     return run | {"what": f"{about[0]}", "mode": str(about[1])}
 

@@ -8,16 +8,18 @@ Every figure comes from a process of its own (encoders.py); the systems take tur
 """
 
 import argparse
-import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from benchmarks import dump, report
-from benchmarks.watching import ROOT, empty, machine, parse, watch
+from benchmarks import dump
+from benchmarks.encoding import tables
+from benchmarks.measure import ROOT, empty, parse, watch
+from benchmarks.tables import Results
 from gpt.data.dataset import Dataset, Description, write
 from gpt.data.shards import Documents
 from tokenizers.training import TokenizerConfig, train
@@ -28,7 +30,6 @@ PARTS = ("encode", "pack", "load")
 MODELS = ("bpe", "unigram")
 ENCODERS = [("raw", 1), ("ours", 1), ("raw", 2), ("ours", 2), ("processes", 2)]
 LOADERS = ("sequential", "random windows", "ours concat", "ours best_fit")
-LOADED_TOKENS = 200_000_000
 
 
 def main() -> None:
@@ -37,21 +38,21 @@ def main() -> None:
     cache.mkdir(parents=True, exist_ok=True)
     texts = documents(cache, given.megabytes * 1e6)
     models = {name: _model(cache, texts, name) for name in MODELS}
-    found: dict = {"machine": machine(), "encode": [], "pack": [], "load": [], "memory": []}
+    found = Results(cache / "encoding.json", "encode", "pack", "load", "memory")
     for _ in range(given.runs):
         for name, model in models.items():
-            if "encode" in given.only:
-                found["encode"] += [_encode(cache, system, threads, name, model, texts) for system, threads in ENCODERS]
-                found["encode"] += [_hugging_face(cache, texts)] if name == "bpe" and PYTHON_OF_PEERS.exists() else []
+            for system, threads in ENCODERS if "encode" in given.only else ():
+                found.add("encode", _encode(cache, system, threads, name, model, texts))
+            if "encode" in given.only and name == "bpe" and PYTHON_OF_PEERS.exists():
+                found.add("encode", _hugging_face(cache, texts))
             if "pack" in given.only:
-                found["pack"].append(_encode(cache, "pack", 2, name, model, texts))
-        if "load" in given.only:
-            found["load"] += _load(cache)
+                found.add("pack", _encode(cache, "pack", 2, name, model, texts))
+        for run in _load(cache, int(given.load * 1e6)) if "load" in given.only else ():
+            found.add("load", run)
     for size in given.memory:
         many = repeated(cache, texts, size)
-        found["memory"].append(_encode(cache, "pack", 2, "unigram", models["unigram"], many, every=0.05))
-    (cache / "encoding.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (cache / "encoding.md").write_text(report.show_encoding(found), encoding="utf-8")
+        found.add("memory", _encode(cache, "pack", 2, "unigram", models["unigram"], many, every=0.05))
+    (cache / "encoding.md").write_text(tables.show(found), encoding="utf-8")
 
 
 def documents(cache: Path, n_bytes: float) -> Path:
@@ -84,7 +85,7 @@ def repeated(cache: Path, texts: Path, n_bytes: float) -> Path:
     (folder / "documents").mkdir()
     files = sorted((texts / "documents").glob("*.parquet"))
     size = pl.scan_parquet(files).select(pl.col("n_bytes").sum()).collect().item() / len(files)
-    for number in range(round(n_bytes / size)):
+    for number in range(max(1, round(n_bytes / size))):
         os.link(files[number % len(files)], folder / "documents" / f"{number:05}.parquet")
     return folder
 
@@ -106,7 +107,7 @@ def _model(cache: Path, texts: Path, model_type: str) -> Path:
 def _encode(cache: Path, system: str, threads: int, name: str, model: Path, texts: Path, every: float = 0.2) -> dict:
     n_bytes = int(pl.scan_parquet(texts / "documents" / "*.parquet").select(pl.col("n_bytes").sum()).collect().item())
     out = empty(cache / "out-packed")
-    command = [sys.executable, "-m", "benchmarks.encoders", system, threads, model, texts, out]
+    command = [sys.executable, "-m", "benchmarks.encoding.systems", system, threads, model, texts, out]
     return watch(system, threads, command, n_bytes, every) | {"model": name}
 
 
@@ -115,25 +116,25 @@ def _hugging_face(cache: Path, texts: Path) -> dict:
     frame = pl.read_parquet(texts / "documents" / "*.parquet", columns=["text", "n_bytes"])
     path = cache / "texts.jsonl"
     frame.select("text").write_ndjson(path)
-    command = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "hugging_face_encoder.py", path, VOCABULARY]
+    command = [PYTHON_OF_PEERS, ROOT / "benchmarks" / "encoding" / "hugging_face.py", path, VOCABULARY]
     return watch("hugging face", 2, command, int(frame["n_bytes"].sum()), 0.2) | {"model": "bpe"}
 
 
-def _load(cache: Path) -> list[dict]:
+def _load(cache: Path, n_tokens: int) -> Iterator[dict]:
     """Batches from a cold memory map, on one core."""
-    found = []
     for T in (256, 1024):
         for system in LOADERS:
-            folder = _tokens(cache, T, system.removeprefix("ours ") if system.startswith("ours") else "concat")
-            command = [sys.executable, "-m", "benchmarks.encoders", "load", 1, system.split()[0], folder, T]
+            folder = _tokens(
+                cache, n_tokens, T, system.removeprefix("ours ") if system.startswith("ours") else "concat"
+            )
+            command = [sys.executable, "-m", "benchmarks.encoding.systems", "load", 1, system.split()[0], folder, T]
             n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.shard"))
-            found.append(watch(system, 1, command, n_bytes, 0.2) | {"T": T})
-    return found
+            yield watch(system, 1, command, n_bytes, 0.2) | {"T": T}
 
 
-def _tokens(cache: Path, T: int, strategy: str) -> Path:
-    """A packed dataset of random ids: LOADED_TOKENS in documents of 600 tokens on average, as Wikipedia's articles are."""
-    folder = cache / f"loaded-{strategy}-{T}"
+def _tokens(cache: Path, total: int, T: int, strategy: str) -> Path:
+    """A packed dataset of random ids: `total` in documents of 600 tokens on average, as Wikipedia's articles are."""
+    folder = cache / f"loaded-{strategy}-{T}-{total}"
     if not (folder / "dataset.json").exists():
 
         def made(n_tokens: int, start: int):
@@ -146,7 +147,7 @@ def _tokens(cache: Path, T: int, strategy: str) -> Path:
                 done += len(ids)
 
         about = Description(VOCABULARY, T, 1, 2, "random", strategy)
-        write(folder, {"train": lambda start: made(LOADED_TOKENS, start), "val": lambda start: made(1, start)}, about)
+        write(folder, {"train": lambda start: made(total, start), "val": lambda start: made(1, start)}, about)
     Dataset.open(folder)
     return folder
 
@@ -156,6 +157,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m benchmarks.encoding", description="Encoding, packing, loading and peers."
     )
     parser.add_argument("--megabytes", type=float, default=70, help="of text (70)")
+    parser.add_argument("--load", type=float, default=200, help="million tokens to load batches from (200)")
     parser.add_argument("--runs", type=int, default=5, help="rounds, of which medians are taken (5)")
     parser.add_argument(
         "--memory", default="", help="sizes in MB to measure the memory of packing at, such as 1000,4000"

@@ -1,7 +1,7 @@
 """The decoder on a GPU, beside Hugging Face's GPT-2 where `transformers` is installed. One command, under ten minutes.
 
-    python -m benchmarks.gpu --text input.txt            # needs torch, numpy, safetensors and sentencepiece, and gpt/
-    python -m benchmarks.gpu --text input.txt --look     # tiny shapes and seconds, also on a CPU: does it run?
+    python -m benchmarks.decoder.gpu --text input.txt            # needs torch, numpy, safetensors and sentencepiece, and gpt/
+    python -m benchmarks.decoder.gpu --text input.txt --look     # tiny shapes and seconds, also on a CPU: does it run?
 
 Prints a table for each: training of 124M parameters (tokens/s, share of the card's measured dense bfloat16 rate, memory),
 tiny-shakespeare's characters to a full-pass loss, exactness of resume, generation. README.md says what the figures mean.
@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.decoders import packed, updating
-from benchmarks.shapes import characters, full_pass
+from benchmarks.decoder.shapes import characters, full_pass
+from benchmarks.decoder.systems import packed, updating
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.generation.sample import sample_batch
 from gpt.machine.device import prepare
@@ -36,7 +36,7 @@ QUICK = {"batch_size": 64, "lr": 5e-3, "matrix_lr": 1e-2, "weight_decay": 0.5}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, required=True, help="tiny-shakespeare's input.txt")
     parser.add_argument("--look", action="store_true", help="tiny shapes, to see that everything runs")
     given = parser.parse_args()

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks import dump, report
-from benchmarks.watching import ROOT, empty, machine, parse, watch
+from benchmarks import dump
+from benchmarks.cleaning import tables
+from benchmarks.measure import ROOT, empty, parse, watch
+from benchmarks.tables import Results
 from flows.stages.workers import SETTINGS
 
 DATATROVE = ROOT / ".venv-bench"
@@ -41,30 +43,40 @@ def main() -> None:
     given = _arguments()
     cache, n_bytes = given.cache, given.megabytes * 1e6
     files = _dump(cache, max([n_bytes, *given.memory]))
-    found = {"machine": machine(), "runs": [], "memory": [], "steps": None, "equal": None}
+    found = Results(given.json or cache / "cleaning.json", "runs", "memory")
+    found |= {"steps": None, "equal": None}
     for _ in range(given.runs):
         for system, workers, most in TURNS:
             if system in given.only:
-                found["runs"].append(measure(cache, system, workers, subset(cache, files, min(n_bytes, most))))
+                found.add("runs", measure(cache, system, workers, subset(cache, files, min(n_bytes, most))))
     if {"plain", "ours"} <= set(given.only):
         found["equal"] = equal(cache, subset(cache, files, min(n_bytes, 8e7)))
     if "datatrove" in given.only:
-        found["runs"] += datatrove(cache, files[0])
+        for run in datatrove(cache, files[0]):
+            found.add("runs", run)
     if "steps" in given.only:
-        command = [sys.executable, "-m", "benchmarks.steps", files[0], str(given.runs)]
+        command = [sys.executable, "-m", "benchmarks.cleaning.steps", files[0], str(given.runs)]
         output = subprocess.run(command, cwd=ROOT, env=os.environ | SETTINGS, stdout=subprocess.PIPE, check=True).stdout
         found["steps"] = json.loads(output)
     for size in given.memory:
-        found["memory"].append(measure(cache, "ours", 2, subset(cache, files, size), every=0.05))
+        found.add("memory", measure(cache, "ours", 2, subset(cache, files, size), every=0.05))
     for path in cache.glob("out-*"):
         shutil.rmtree(path)
-    (given.json or cache / "cleaning.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (cache / "cleaning.md").write_text(report.show(found), encoding="utf-8")
+    found.write()
+    (cache / "cleaning.md").write_text(tables.show(found), encoding="utf-8")
 
 
 def measure(cache: Path, system: str, workers: int, files: list[Path], every: float = 0.5) -> dict:
     """One run of a system over files, its memory looked at `every` so many seconds; its results stay in out-<system>."""
-    command = [sys.executable, "-m", "benchmarks.systems", system, workers, empty(cache / f"out-{system}"), *files]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cleaning.systems",
+        system,
+        workers,
+        empty(cache / f"out-{system}"),
+        *files,
+    ]
     return watch(system, workers, command, sum(path.stat().st_size for path in files), every)
 
 
@@ -79,7 +91,7 @@ def datatrove(cache: Path, path: Path) -> list[dict]:
     for worker in range(2):
         (folder / f"{worker}.jsonl").write_text("".join(lines[worker::2]), encoding="utf-8")
     python, out = DATATROVE / "bin" / "python", empty(cache / "out-datatrove")
-    command = [python, ROOT / "benchmarks" / "datatrove_peer.py", folder, out]
+    command = [python, ROOT / "benchmarks" / "cleaning" / "datatrove_peer.py", folder, out]
     return [watch("datatrove", 2, command, sum(len(line.encode()) for line in lines), 0.5)]
 
 

@@ -1,6 +1,6 @@
 """Loss against tokens of the two families, at equal shape, batch and tokens: tiny-shakespeare's characters, three seeds each.
 
-python -m benchmarks.curves --text input.txt --out docs/curves.png         # some six minutes on two cores
+python -m benchmarks.decoder.curves --text input.txt --out docs/curves.png         # some six minutes on two cores
 """
 
 import argparse
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.decoders import QUICK, packed
-from benchmarks.shapes import SHAPES, characters, full_pass
+from benchmarks.decoder.shapes import SHAPES, characters, full_pass
+from benchmarks.decoder.systems import QUICK, packed
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine.device import prepare
@@ -30,7 +30,7 @@ COLOURS = {"classic": "#8a8f98", "modern": "#2f6fb0"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder.curves", description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, required=True, help="tiny-shakespeare's input.txt")
     parser.add_argument("--out", type=Path, default=Path("docs/curves.png"))
     given = parser.parse_args()

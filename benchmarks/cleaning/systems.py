@@ -1,6 +1,6 @@
 """One system, once, in a process of its own: JSON files in, clean texts out, the seconds printed as JSON.
 
-    python -m benchmarks.systems ours 2 OUT FILE...
+    python -m benchmarks.cleaning.systems ours 2 OUT FILE...
 
 floor    polars reads the JSON and writes zstd Parquet, no rule. Threads will do: polars lets go of Python's lock
 ours     shard.clean by the recipe `wiki`: documents, rejects, report, card
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks import plain as plain_python
+from benchmarks.cleaning import plain as plain_python
 from data_contracts import facts
 from data_contracts.clean import shard
 from data_contracts.clean.change import Rules, text_rules
 from data_contracts.corpora import wiki
 
-RECIPE = Path(__file__).resolve().parents[1] / "flows" / "recipes" / "wiki.toml"
+RECIPE = Path(__file__).resolve().parents[2] / "flows" / "recipes" / "wiki.toml"
 RULES = Rules(**tomllib.loads(RECIPE.read_text(encoding="utf-8"))["clean"])
 
 

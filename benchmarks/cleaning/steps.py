@@ -3,7 +3,7 @@
 The real functions are clocked, no copies of them: a clock is read whenever `clean_shard` or `finish_shard` enters or leaves a
 function named below, and between one rule and the next. It counts the CPU time of the process: what else runs does not matter.
 
-    POLARS_MAX_THREADS=1 python -m benchmarks.steps FILE RUNS        # JSON: nanoseconds a step, in each run
+    POLARS_MAX_THREADS=1 python -m benchmarks.cleaning.steps FILE RUNS        # JSON: nanoseconds a step, in each run
 
 cleaning.py gives it all the settings of a worker (flows/stages/workers.py).
 """
@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
-from benchmarks import plain
-from benchmarks.systems import RULES
+from benchmarks.cleaning import plain
+from benchmarks.cleaning.systems import RULES
 from data_contracts.clean import judge, near_duplicates
 from data_contracts.clean import shard as shards
 

@@ -1,6 +1,6 @@
-"""One system of encoding.py, once, in a process of its own; prints its seconds as JSON.
+"""One system, once, in a process of its own; prints its seconds as JSON.
 
-    python -m benchmarks.encoders SYSTEM THREADS MODEL TEXTS OUT
+    python -m benchmarks.encoding.systems SYSTEM THREADS MODEL TEXTS OUT
 
 raw        SentencePiece's own encode of lists of documents, to numpy
 processes  the same in THREADS processes of one thread

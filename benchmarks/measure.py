@@ -13,8 +13,6 @@ from pathlib import Path
 import polars as pl
 import psutil
 
-from benchmarks import report
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,7 +44,7 @@ def watch(system: str, workers: int, command: list, n_bytes: int, every: float) 
     run |= json.loads(output.splitlines()[-1])  # cpu_seconds without the start of the process, where a system says it
     if n_bytes:
         run["mb_per_s"] = n_bytes / 1e6 / run["seconds"]
-    print(report.line(run), flush=True)
+    print(line(run), flush=True)
     return run
 
 
@@ -66,3 +64,13 @@ def parse(parser: argparse.ArgumentParser, parts: tuple[str, ...]) -> argparse.N
     if unknown := set(given.only) - set(parts):
         parser.error(f"--only {', '.join(unknown)}: not one of {', '.join(parts)}, none")
     return given
+
+
+def line(run: dict) -> str:
+    """One run, as it ends."""
+    who, busy = f"{run['system']:>9} {run['workers']}", f"steal {run['steal']:.0%}, others {run['others']:.0%}"
+    if "loss" in run:
+        return f"{who}: {run['loss']:.4f} nats in {run['seconds']:.1f} s, {busy}"
+    if "tokens_per_second" in run:
+        return f"{who}: {run['tokens_per_second']:,.0f} tokens/s, {busy}"
+    return f"{who}: {run['mb_per_s']:6.1f} MB/s, {run['bytes'] / 1e6:,.0f} MB in {run['seconds']:.1f} s, {busy}"

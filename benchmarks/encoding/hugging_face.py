@@ -1,6 +1,6 @@
-"""The peer of encoding.py, in .venv-bench: Hugging Face tokenizers, byte-level BPE. Prints its seconds as JSON.
+"""The peer, in .venv-bench: Hugging Face tokenizers, byte-level BPE. Prints its seconds as JSON.
 
-python benchmarks/hugging_face_encoder.py TEXTS.jsonl VOCABULARY
+python benchmarks/encoding/hugging_face.py TEXTS.jsonl VOCABULARY
 """
 
 import json

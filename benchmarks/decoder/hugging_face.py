@@ -1,6 +1,6 @@
-"""The peer of decoder.py, in .venv-bench: Hugging Face's GPT-2, SDPA attention, fused AdamW, generate with its cache.
+"""The peer, in .venv-bench: Hugging Face's GPT-2, SDPA attention, fused AdamW, generate with its cache.
 
-python benchmarks/hugging_face_decoder.py step SHAPE MODE SECONDS | generate BATCH FAMILY NEW | loss NAME SEED TEXT
+python benchmarks/decoder/hugging_face.py step SHAPE MODE SECONDS | generate BATCH FAMILY NEW | loss NAME SEED TEXT [STEPS]
 """
 
 import json
@@ -56,7 +56,7 @@ def generate(batch, _, new):
     return {"tokens_per_second": written[:, PROMPT:].numel() / (time.perf_counter() - start)}
 
 
-def loss(_, seed, text):
+def loss(_, seed, text, iterations="2000"):
     """nanoGPT's recipe for a CPU: 2,000 iterations, AdamW 1e-3 falling to 1e-4, weights decayed by 0.1, gradients clipped."""
     layers, heads, width, T, B, V = SHAPES["4L/128"]
     train_N, val_N = characters(text)
@@ -66,7 +66,7 @@ def loss(_, seed, text):
     matrices = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.1}
     vectors = {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}
     optimizer = torch.optim.AdamW([matrices, vectors], betas=(0.9, 0.99), fused=True)
-    start, steps, warmup = time.perf_counter(), 2000, 100
+    start, steps, warmup = time.perf_counter(), int(iterations), 100
     for step in range(steps):
         cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
         for group in optimizer.param_groups:
