@@ -13,17 +13,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from flows import UserError
 from flows.models import lookup
 from flows.store.artifacts import Artifact, Store, describe
+from gpt.data.dataset import Dataset, Description, Split
+from gpt.data.shards import Documents, ShardWriter
+from tokenizers.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these load torch
     from gpt.evaluation.score import Evaluation
     from gpt.machine.device import Machine
     from gpt.model.transformer import GPT
-    from tokenizers.tokenizer import Tokenizer
 
 MAX_BYTES = 4_000_000  # of a corpus's held-out text: all of it for every corpus but wiki, and seconds a model
 WEIGHTS = "model/model.safetensors"
@@ -46,9 +49,9 @@ class TrainedModel:
 
     @property
     def packing(self) -> dict:
-        """`strategy` and `document_mask` of the sequences that it was trained on; the defaults where they are not known."""
+        """How the sequences that it was trained on were packed, as far as that is known; a Description has the defaults."""
         known = self.packed["parameters"]["pack"] if self.packed else {}
-        return {"strategy": known.get("strategy", "concat"), "document_mask": known.get("document_mask", False)}
+        return {name: known[name] for name in ("strategy", "document_mask") if name in known}
 
     def is_held_out(self, text: HeldOut) -> bool:
         """Whether this text is the very one that was held out when the model was trained."""
@@ -118,10 +121,6 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
 
     Empty for another corpus than the model's own, and where its packed artifact is gone.
     """
-    import numpy as np
-
-    from gpt.data.dataset import Dataset
-
     held_out = text.documents["doc_id"]
     if not model.packed or model.corpus != text.corpus:
         return held_out.clear()
@@ -132,7 +131,6 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
 def load(model: TrainedModel, machine: Machine) -> LoadedModel:
     """Raises GPTError or TokenizerError, which name the file, for a model that cannot be used."""
     from gpt.generation import sample
-    from tokenizers.tokenizer import Tokenizer
 
     decoder, _ = sample.load(model.folder, machine.device)
     return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), model.packing, machine)
@@ -142,10 +140,6 @@ def score(
     loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda done, total: None
 ) -> Evaluation:
     """The model's evaluation on these documents, in their order. on_batch(done, total): after each batch."""
-    import numpy as np
-
-    from gpt.data.dataset import Dataset, Description, Split
-    from gpt.data.shards import Documents, ShardWriter
     from gpt.evaluation.score import evaluate
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine

@@ -92,7 +92,9 @@ def plan(record: Record) -> Plan:
     runtime, machine, machine_notes = _machine(record, recipe)
     matters = [f"recipe: {problem}; it is left out" for problem in problems]
     matters += [*_code(record, recipe), *_packages(record), *data]
-    notes = [*_commit(record), *data_notes]
+    old, new = _commit(record.tags), _commit(made_by())  # which matter only by the stages' code, compared by itself
+    notes = [f"commit of the project: {old} -> {new}"] if old != new or new.endswith("with changes") else []
+    notes += data_notes
     train, steps = recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
@@ -150,22 +152,16 @@ def _code(record: Record, recipe: Recipe) -> Iterator[str]:
 def _packages(record: Record) -> Iterator[str]:
     here, stages = package_versions(), defaultdict(list)
     for stage, packages in DECIDING_PACKAGES.items():
-        recorded = record.manifests[stage]["packages"]
-        for package in packages:
-            if recorded.get(package) != here.get(package):
-                stages[f"{package} {recorded.get(package)} -> {here.get(package)}"].append(stage)
-    return (f"{change} (decides {', '.join(names)})" for change, names in stages.items())
+        old, new = (
+            {name: found.get(name) for name in packages} for found in (record.manifests[stage]["packages"], here)
+        )
+        for line in differences(old, new):
+            stages[line].append(stage)
+    return (f"{line} (decides {', '.join(names)})" for line, names in stages.items())
 
 
-def _commit(record: Record) -> Iterator[str]:
-    """The commit matters only by the code of the stages, which is compared by itself."""
-    dirty = " with changes"
-    old, new = (
-        (tags.get("git.commit", "")[:12] or "none") + (dirty if tags.get("git.dirty") == "true" else "")
-        for tags in (record.tags, made_by())
-    )
-    if old != new or new.endswith(dirty):
-        yield f"commit of the project: {old} -> {new}"
+def _commit(tags: dict[str, str]) -> str:
+    return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
 def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[str], list[str]]:

@@ -156,8 +156,8 @@ def test_beside_it_stand_baselines_size_cost_speed_and_answers(home, result):
         assert (model["parameters"], model["tokens_seen"]) == (counts["parameters"], counts["tokens_seen"])
         assert model["training_seconds"] > 0
         assert model["tokens_scored_per_second"] > 0
-    spoken = {(answer["prompt"], answer["model"]) for answer in result["answers"]}
-    assert spoken == {(p, m["model"]) for p in ("the river", "12 +") for m in result["models"]}
+    answered = {(answer["prompt"], answer["model"]) for answer in result["answers"]}
+    assert answered == {(p, m["model"]) for p in ("the river", "12 +") for m in result["models"]}
     assert result["notes"] == []
 
 
@@ -185,7 +185,7 @@ def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
     assert "sums" in run.data.tags["mlflow.note.content"]
 
 
-def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_it_is_said(home):
+def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_a_note_says_so(home):
     from flows.evaluation.scoring import held_out
     from flows.store.artifacts import to_artifact
 
@@ -220,7 +220,7 @@ def test_one_held_out_document_has_no_interval(home):
     assert "no interval" in comparison_note(result)
 
 
-def test_what_cannot_be_compared_is_said(home, tmp_path, monkeypatch):
+def test_what_cannot_be_compared_is_refused_or_noted(home, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'nothing-like-it' is not known"):
         compare("mill", "nothing-like-it")
     with pytest.raises(UserError, match="no held-out text of 'nothing'"):
@@ -312,13 +312,13 @@ def champion(corpus: str) -> str:
 
 
 def test_a_worse_model_does_not_become_champion_and_is_measured_once(home, monkeypatch):
-    said = train(home, "mill", **BAD)["champion"]
-    assert said.startswith("version 1 stays: version 2 has ")
-    assert "95 % interval +" in said
-    assert "worse than the champion" in said
+    verdict = train(home, "mill", **BAD)["champion"]
+    assert verdict.startswith("version 1 stays: version 2 has ")
+    assert "95 % interval +" in verdict
+    assert "worse than the champion" in verdict
     assert champion("mill") == "1"
     monkeypatch.setattr("flows.evaluation.summary.challenge", gone)
-    assert train(home, "mill", **BAD)["champion"] == said
+    assert train(home, "mill", **BAD)["champion"] == verdict
 
 
 def test_a_model_better_only_within_the_noise_does_not_become_champion(home, monkeypatch):
@@ -333,19 +333,21 @@ def test_a_model_better_only_within_the_noise_does_not_become_champion(home, mon
         return replace(found, document_nats=found.document_nats + noise, nats=found.nats + noise.sum())
 
     monkeypatch.setattr(scoring, "score", noisy)
-    said = train(home, "mill", **{"train.lr": 0.02000001})["champion"]
-    assert said.startswith("version 1 stays")
-    assert said.endswith("within the noise")
+    verdict = train(home, "mill", **{"train.lr": 0.02000001})["champion"]
+    assert verdict.startswith("version 1 stays")
+    assert verdict.endswith("within the noise")
     assert champion("mill") == "1"
 
 
 def test_a_better_model_becomes_champion_also_on_other_held_out_documents(home):
     """The old one is measured on what is held out now, but for what it has learned from."""
-    said = train(home, "mill", **{"clean.val_fraction": 0.5, "train.steps": 120, "train.eval_every": 120})["champion"]
-    assert said.startswith("version 4 replaces 1: version 4 has ")
-    assert "that version 1 was trained on); difference -" in said
+    verdict = train(home, "mill", **{"clean.val_fraction": 0.5, "train.steps": 120, "train.eval_every": 120})[
+        "champion"
+    ]
+    assert verdict.startswith("version 4 replaces 1: version 4 has ")
+    assert "that version 1 was trained on); difference -" in verdict
     assert champion("mill") == "4"
-    n = int(said.split(" held-out documents")[0].split()[-1])
+    n = int(verdict.split(" held-out documents")[0].split()[-1])
     assert n == manifest_of("mill", "pack", "val_documents", 0.25)
 
 
@@ -396,7 +398,7 @@ def test_runs_that_learned_from_the_same_bytes_are_found_by_any_of_their_digests
     assert [row["model"] for row in of_mill] == ["gpt-mill/4", "gpt-mill/3", "gpt-mill/2", "gpt-mill/2", "gpt-mill/1"]
 
 
-def test_runs_says_what_is_wrong(home, monkeypatch):
+def test_runs_refuses_what_is_wrong(home, monkeypatch):
     from flows.tracking.run_list import listing
 
     assert listing("no-such-corpus").rows == []

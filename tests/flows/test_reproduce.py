@@ -158,7 +158,7 @@ def test_on_the_same_cpu_the_bits_are_the_same(trained, run, call):
     assert len(mlflow.MlflowClient().search_model_versions("name = 'gpt-mine'")) == 1
 
 
-def test_another_seed_is_told_before_and_after(run, call, tmp_path):
+def test_another_seed_is_reported_before_and_after(run, call, tmp_path):
     def tamper(files):
         files["recipe.json"]["train"]["seed"] = 2
 
@@ -169,8 +169,8 @@ def test_another_seed_is_told_before_and_after(run, call, tmp_path):
     home = tmp_path / "again"
     result = call(tampered, "--anyway", "--home", str(home))
     assert result.returncode == 1, result.stderr
-    told = [line.split()[::3] for line in result.stdout.splitlines()[1:7]]
-    assert told == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
+    shown = [line.split()[::3] for line in result.stdout.splitlines()[1:7]]
+    assert shown == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
     verdict = json.loads((home / "reproduction.json").read_text())
     assert verdict["verdict"] == "differs"
     assert verdict["says"] in result.stdout
@@ -181,7 +181,7 @@ def test_another_seed_is_told_before_and_after(run, call, tmp_path):
     assert mlflow.get_run(verdict["reproduced_run"]).data.tags["verdict"] == "differs"
 
 
-def test_all_that_differs_is_told_before_it_starts(record):
+def test_all_that_differs_is_listed_before_it_starts(record):
     cores = usable_cores()
 
     def change(recipe, manifests, machine):
@@ -194,7 +194,7 @@ def test_all_that_differs_is_told_before_it_starts(record):
         machine["device_name"] = machine["cpu"] = "Abacus 3000"
 
     plan = plan_of(record, change)
-    told = plan.lines()
+    lines = plan.lines()
     for line in (
         "! recipe: train.stepz is not known; did you mean 'train.steps'?; it is left out",
         "! clean: code 0000000000000000 -> ",
@@ -202,9 +202,9 @@ def test_all_that_differs_is_told_before_it_starts(record):
         f"! threads {cores + 1} -> {cores}: this machine has no more",
         "! device_name Abacus 3000 -> ",
     ):
-        assert [one for one in told if one.startswith(line)], (line, told)
-    assert "(decides tokenize, pack)" in "".join(told)
-    assert "torch" not in "".join(told)
+        assert [one for one in lines if one.startswith(line)], (line, lines)
+    assert "(decides tokenize, pack)" in "".join(lines)
+    assert "torch" not in "".join(lines)
     assert plan.tolerance == 0  # with so much else, the machine explains nothing
 
 
@@ -218,9 +218,9 @@ def test_the_record_decides_threads_and_steps(record):
     assert plan.recipe.runtime.threads == 1
     assert (plan.recipe.train.steps, plan.recipe.train.minutes, plan.recipe.train.warmup_steps) == (77, 0.0, 77)
     assert plan.tolerance == 0
-    said = "\n".join(plan.lines())
-    assert "threads: 1, as the run had them" in said
-    assert "77 steps, which the minutes" in said
+    shown = "\n".join(plan.lines())
+    assert "threads: 1, as the run had them" in shown
+    assert "77 steps, which the minutes" in shown
 
 
 def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
