@@ -144,6 +144,7 @@ def attention(maps_LTT: np.ndarray, tokens: list[str]) -> Figure:
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
         image = axes.imshow(maps_LTT[layer], cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"layer {layer + 1} of {len(maps_LTT)}", fontsize=10)
+        axes.set(xlabel="token attended to", ylabel="token that attends")
         axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7, parse_math=False)
         axes.set_yticks(range(len(tokens)), tokens, fontsize=7, parse_math=False)
     figure.colorbar(image, ax=figure.axes, label="share of attention, mean over heads", shrink=0.7)
