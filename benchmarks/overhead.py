@@ -175,8 +175,8 @@ def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> Itera
 SECTIONS = """
 import json, sys
 from dataclasses import asdict
-from flows.recipe import load
-recipe = load("python-docs", steps=int(sys.argv[1]))
+from flows.recipe import load_recipe
+recipe = load_recipe("python-docs", steps=int(sys.argv[1]))
 print(json.dumps({name: asdict(getattr(recipe, name)) for name in ("model", "train", "runtime")}))
 """
 

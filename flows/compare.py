@@ -30,7 +30,6 @@ from prefect.context import FlowRunContext  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import UserError, progress  # noqa: E402
-from flows import recipe as recipes  # noqa: E402
 from flows.evaluation.comparison import measure  # noqa: E402
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out  # noqa: E402
 from flows.models.lookup import CORPUS  # noqa: E402
@@ -38,6 +37,7 @@ from flows.models.promotion import champions  # noqa: E402
 from flows.pages.comparison_page import comparison_note, write_comparison  # noqa: E402
 from flows.pages.comparison_text import short_names  # noqa: E402
 from flows.pages.render import card_markdown  # noqa: E402
+from flows.recipe import corpus_names, load_recipe  # noqa: E402
 from flows.server import dead_runs  # noqa: E402
 from flows.store.artifacts import Store, to_artifact  # noqa: E402
 from flows.store.locks import in_use  # noqa: E402
@@ -146,8 +146,8 @@ def _packed(store: Store, models: list[TrainedModel], corpus: str, notes: list[s
 
 def _prompts(texts: list[HeldOut]) -> list[str]:
     """The first prompt of each corpus's recipe; the empty one, which begins a document, for a user's own corpus."""
-    known = set(recipes.names())
-    return list(dict.fromkeys(recipes.load(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
+    known = set(corpus_names())
+    return list(dict.fromkeys(load_recipe(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 Row = dict[str, str]
 
 
-@flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold])
+@flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold_lock])
 def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
     """Bury dead runs, prune artifacts, verify the others, and let go of old failed runs. Fails if an artifact is damaged.
 
@@ -45,7 +45,7 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
         days: days that MLflow keeps a run which failed or was killed
         dry_run: only tell what would be done
     """
-    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.bury(dry_run)]
+    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.crash_dead_runs(dry_run)]
     rows += spool(dry_run)
     rows += prune(keep, dry_run)
     rows += retire(days, dry_run)

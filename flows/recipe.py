@@ -96,7 +96,7 @@ class Recipe(BaseModel):
     corpus: str = Field(pattern=CORPUS_PATTERN)
     title: str = ""
     size: Literal["", "auto"] = ""
-    """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settled`)"""
+    """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settle_size`)"""
     licence: str = ""
     """of the data, as far as it is known, for the card of the model"""
     reader: str
@@ -128,7 +128,7 @@ class Recipe(BaseModel):
         return dict(sorted(_flatten(values)))
 
 
-def settled(recipe: Recipe, train_bytes: int) -> Recipe:
+def settle_size(recipe: Recipe, train_bytes: int) -> Recipe:
     """The recipe with the shape that `--size auto` comes to; any other as it is. train_bytes: of the documents to train on."""
     if not recipe.size:
         return recipe
@@ -137,12 +137,12 @@ def settled(recipe: Recipe, train_bytes: int) -> Recipe:
     return recipe.model_copy(update={"size": "", "model": model})
 
 
-def names() -> list[str]:
+def corpus_names() -> list[str]:
     """Corpora that have a recipe, in alphabetical order."""
     return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != OWN)
 
 
-def load(
+def load_recipe(
     corpus: str,
     *,
     size: str | None = None,
@@ -157,13 +157,13 @@ def load(
     source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
     overrides: {"train.lr": 0.001}.
     """
-    if corpus in names():
+    if corpus in corpus_names():
         text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
     elif source:
         text = (FOLDER / f"{OWN}.toml").read_text(encoding="utf-8")
     else:
         raise UserError(
-            f"corpus {corpus!r} is not known{_nearest(corpus, names())} (gpt corpora lists them; --from PATH brings your own)"
+            f"corpus {corpus!r} is not known{_nearest(corpus, corpus_names())} (gpt corpora lists them; --from PATH brings your own)"
         )
     try:
         values = tomllib.loads(text)
@@ -201,7 +201,7 @@ def load(
     return recipe
 
 
-def recorded(values: dict) -> tuple[Recipe | None, list[str]]:
+def recorded_recipe(values: dict) -> tuple[Recipe | None, list[str]]:
     """The recipe that a run's record holds, and what is wrong with it: settings that are no longer known, or may no longer
     have such a value, are left out. None if it cannot be used even so."""
     problems: list[str] = []

@@ -26,11 +26,10 @@ from prefect.states import Completed, State  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from flows import UserError  # noqa: E402
-from flows import recipe as recipes  # noqa: E402
 from flows.evaluation import summary as report  # noqa: E402
 from flows.home import shared_home  # noqa: E402
 from flows.models import register  # noqa: E402
-from flows.recipe import CORPUS_PATTERN, Recipe, Size  # noqa: E402
+from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size  # noqa: E402
 from flows.server import dead_runs  # noqa: E402
 from flows.stages.run_stage import execute  # noqa: E402
 from flows.stages.stale import why  # noqa: E402
@@ -103,7 +102,7 @@ def prepare(
         then_train: afterwards start train/<corpus> with the same parameters
     """
     asked = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
-    recipe = recipes.load(corpus, **asked)
+    recipe = load_recipe(corpus, **asked)
     with in_use(shared_home()):
         raw = download(recipe, force == "download")
         made = documents = clean(raw, recipe, force == "clean")
@@ -142,7 +141,7 @@ def train(
         force: run this stage even if nothing changed
         refresh: do nothing if the corpus was never trained here; for schedules
     """
-    recipe = recipes.load(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
+    recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
@@ -174,7 +173,7 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
         documents = clean(raw, recipe, force == "clean")
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
-        recipe = recipes.settled(recipe, tracker.stages["clean"].counts["train_bytes"])
+        recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
         tracker.settled(recipe)
         fit_decoder(sequences, tokenizer, recipe, force == "train")
         return report.finish(recipe, tracker, named=not reproduces)

@@ -16,7 +16,7 @@ from benchmarks.decoder.shapes import SHAPES
 from benchmarks.measure import ROOT, watch
 from benchmarks.tables import Results
 from data_contracts import sources
-from flows import recipe as recipes
+from flows.recipe import load_recipe
 
 PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
 # Without the instructions a step in bfloat16 takes minutes, of ours as of the peer.
@@ -66,7 +66,7 @@ def _run(who: str, what: str, *about: object) -> dict:
 
 def shakespeare(text: Path | None, cache: Path) -> Path:
     """The file that everybody's figures are on, known by its sha256."""
-    source = recipes.load("shakespeare").source
+    source = load_recipe("shakespeare").source
     if text is None:
         text = cache / "shakespeare" / Path(source.url).name
         if not text.exists():

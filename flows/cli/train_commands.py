@@ -72,22 +72,22 @@ def why(
     as_json: Json = False,
 ):
     """Say which stages `gpt train` with the same options would run, and because of what."""
-    from flows import recipe as recipes
+    from flows.recipe import load_recipe
     from flows.stages import stale
     from flows.store.artifacts import Store
 
     asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
-    found = stale.why(Store(shared_home()), recipes.load(**asked))
+    found = stale.why(Store(shared_home()), load_recipe(**asked))
     table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
 
 
 def corpora(as_json: Json = False):
     """List the corpora that have a recipe."""
-    from flows import recipe as recipes
+    from flows.recipe import corpus_names, load_recipe
 
     rows = []
-    for name in recipes.names():
-        recipe = recipes.load(name)
+    for name in corpus_names():
+        recipe = load_recipe(name)
         where = recipe.source.handle or recipe.source.url or "built in"
         rows.append({"corpus": name, "what": recipe.title, "source": recipe.source.kind, "where": where})
     table(rows, as_json)
@@ -95,14 +95,14 @@ def corpora(as_json: Json = False):
 
 def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
-    from flows import recipe as recipes
+    from flows.recipe import load_recipe
 
-    recipes.load(**asked)  # a bad recipe is told before Prefect is loaded
+    load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
 def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
-    """The options that name a recipe, as `recipes.load` and the flow take them."""
+    """The options that name a recipe, as `load_recipe` and the flow take them."""
     from flows.recipe import parse_override
 
     if name and corpus:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import UserError
 from flows.home import shared_home
-from flows.recipe import names
+from flows.recipe import corpus_names
 from flows.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def find(model: str) -> Path:
         if "model" not in tags:
             raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
         return _download(tags["model"], model)
-    if model in names():
+    if model in corpus_names():
         raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")
     raise UserError(
         f"model {model!r} is not known; give a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder "

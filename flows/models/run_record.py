@@ -13,10 +13,9 @@ import mlflow
 
 from data_contracts import DataError, sources
 from flows import UserError
-from flows import recipe as recipes
 from flows.home import shared_home
 from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version
-from flows.recipe import Recipe
+from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES, reader_of
 from flows.store import provenance
 from flows.store.artifacts import Store, differences, package_versions, to_artifact
@@ -85,7 +84,7 @@ class Plan:
 
 def plan(record: Record) -> Plan:
     """How to make a run again, and what differs from its record. Raises UserError for a run that cannot be made again."""
-    recipe, problems = recipes.recorded(record.recipe)
+    recipe, problems = recorded_recipe(record.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
     source, data, data_notes = _data(record, recipe)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flows.home import shared_home
 from flows.progress import Report, say
-from flows.recipe import OWN, Recipe, names
+from flows.recipe import OWN, Recipe, corpus_names
 from flows.stages.code_identity import identity
 from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
 from flows.store.artifacts import Artifact, Store, read_manifest
@@ -242,7 +242,7 @@ def _identity(recipe: Recipe) -> dict:
 def code_parts() -> dict[str, tuple[str, ...]]:
     """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
     parts = {stage.name: stage.sources for stage in STAGES.values()}
-    for reader in [*names(), OWN]:
+    for reader in [*corpus_names(), OWN]:
         parts |= _reader_part(reader)
     return parts
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.recipe import Recipe, settled
+from flows.recipe import Recipe, settle_size
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import Artifact, Store, differences, make_key
 
@@ -41,7 +41,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
         damage = store.damage(found) if found else []
         if found and not damage:
             digests[name] = found.digest
-            recipe = settled(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
+            recipe = settle_size(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
             reasons.append(Reason(name, False, f"{found.key} is up to date", found))
         elif damage:
             digests[name] = found.digest  # it is rebuilt to the same bytes

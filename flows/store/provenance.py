@@ -21,7 +21,7 @@ DECIDING = ("python", "torch", "numpy", "sentencepiece", "polars")  # what numbe
 
 
 def recipe_values(recipe: Recipe) -> dict:
-    """The whole recipe, typed, as `recipes.recorded` reads it; without what an address may hold of secrets."""
+    """The whole recipe, typed, as `recorded_recipe` reads it; without what an address may hold of secrets."""
     values = recipe.model_dump(mode="json")
     if values["source"]["url"]:
         values["source"]["url"] = public(values["source"]["url"])

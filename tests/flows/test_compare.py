@@ -59,13 +59,13 @@ def home(tmp_path_factory, empty_mlflow):
 
 def train(home: Path, corpus: str, **settings: object) -> dict:
     """One run of the pipeline; the tags that MLflow has of it."""
-    from flows import recipe as recipes
     from flows.evaluation import summary
+    from flows.recipe import load_recipe, parse_override
     from flows.stages.run_stage import execute
     from flows.tracking import run as tracking
 
-    overrides = dict(recipes.parse_override(f"{name}={value}") for name, value in (SMALL | settings).items())
-    recipe = recipes.load(corpus, source=str(home.parent / f"{corpus}.jsonl"), overrides=overrides)
+    overrides = dict(parse_override(f"{name}={value}") for name, value in (SMALL | settings).items())
+    recipe = load_recipe(corpus, source=str(home.parent / f"{corpus}.jsonl"), overrides=overrides)
     made = {}
     with tracking.run(recipe) as tracker:
         for stage, inputs in {

@@ -4,14 +4,13 @@ import pytest
 
 from data_contracts import corpora
 from flows import UserError
-from flows import recipe as recipes
-from flows.recipe import load, parse_override
+from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, settle_size
 from gpt.config import Runtime
 
 
-@pytest.mark.parametrize("corpus", recipes.names())
+@pytest.mark.parametrize("corpus", corpus_names())
 def test_every_recipe_is_valid_and_has_a_reader(corpus):
-    recipe = load(corpus)
+    recipe = load_recipe(corpus)
     assert recipe.title
     assert recipe.model.block_size == recipe.pack.block_size
     assert corpora.load(recipe.reader).TITLE
@@ -27,7 +26,7 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
         "model.n_head": 3,
     }
     with pytest.raises(UserError) as caught:
-        load("python-docs", overrides=wrong)
+        load_recipe("python-docs", overrides=wrong)
     message = str(caught.value)
     assert "6 problems" in message
     assert "train.stpes is not known; did you mean 'train.steps'?" in message
@@ -40,66 +39,66 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
 
 def test_a_wrong_field_does_not_hide_the_rest_of_its_section():
     with pytest.raises(UserError) as caught:
-        load("python-docs", overrides={"train.lrr": 2, "train.steps": -4, "sample.seed": -1, "reader": "own"})
+        load_recipe("python-docs", overrides={"train.lrr": 2, "train.steps": -4, "sample.seed": -1, "reader": "own"})
     for part in ("4 problems", "train.lrr", "steps is -4", "seed -1", "reader follows"):
         assert part in str(caught.value)
 
 
 def test_a_recipe_that_is_not_toml_is_named(tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text("[train\nsteps = 3")
-    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    monkeypatch.setattr("flows.recipe.FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"mine\.toml is not TOML"):
-        load("mine")
+        load_recipe("mine")
 
 
 def test_a_copy_of_the_users_recipe_becomes_a_corpus(tmp_path, monkeypatch):
-    text = (recipes.FOLDER / "own.toml").read_text()
+    text = (FOLDER / "own.toml").read_text()
     (tmp_path / "mine.toml").write_text(text)
-    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
-    assert (load("mine").corpus, load("mine").reader) == ("mine", recipes.OWN)
+    monkeypatch.setattr("flows.recipe.FOLDER", tmp_path)
+    assert (load_recipe("mine").corpus, load_recipe("mine").reader) == ("mine", OWN)
 
 
 def test_secrets_in_an_address_do_not_reach_the_parameters():
     url = "https://user:sekret@example.org/input.txt?token=sekret"
-    assert "sekret" not in str(load("shakespeare", overrides={"source.url": url}).flat())
+    assert "sekret" not in str(load_recipe("shakespeare", overrides={"source.url": url}).flat())
 
 
 @pytest.mark.parametrize("value", [1.5, True, "12", [1]])
 def test_types_are_strict(value):
     with pytest.raises(UserError, match=r"train\.steps"):
-        load("python-docs", overrides={"train.steps": value})
+        load_recipe("python-docs", overrides={"train.steps": value})
 
 
 def test_whole_numbers_pass_for_fractions():
-    assert load("python-docs", overrides={"train.lr": 1}).train.lr == 1.0
+    assert load_recipe("python-docs", overrides={"train.lr": 1}).train.lr == 1.0
 
 
 def test_unknown_corpus_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'python-docs'"):
-        load("pythn-docs")
+        load_recipe("pythn-docs")
     with pytest.raises(UserError, match="should match pattern"):
-        load("../etc", source="/tmp")
+        load_recipe("../etc", source="/tmp")
 
 
 def test_size_keeps_the_family_and_whole_presets_replace_it():
-    assert load("python-docs", size="tiny").model.positions == "rotary"
-    classic = load("python-docs", size="classic-tiny").model
+    assert load_recipe("python-docs", size="tiny").model.positions == "rotary"
+    classic = load_recipe("python-docs", size="classic-tiny").model
     assert (classic.positions, classic.n_embd) == ("learned", 384)
     with pytest.raises(UserError, match="huge"):
-        load("python-docs", size="huge")
+        load_recipe("python-docs", size="huge")
 
 
 def test_vocabulary_and_length_have_one_home():
     with pytest.raises(UserError, match=r"set by tokenizer\.vocab_size"):
-        load("python-docs", overrides={"model.vocab_size": 100})
-    recipe = load("python-docs", overrides={"tokenizer.vocab_size": 777, "pack.block_size": 33})
+        load_recipe("python-docs", overrides={"model.vocab_size": 100})
+    recipe = load_recipe("python-docs", overrides={"tokenizer.vocab_size": 777, "pack.block_size": 33})
     assert (recipe.model.vocab_size, recipe.model.block_size) == (777, 33)
 
 
 def test_a_folder_makes_any_name_a_corpus(tmp_path):
-    recipe = load("my-notes", source=str(tmp_path))
-    assert (recipe.corpus, recipe.reader, recipe.source.path) == ("my-notes", recipes.OWN, str(tmp_path.resolve()))
-    assert load("shakespeare", source=str(tmp_path)).reader == "shakespeare"
+    recipe = load_recipe("my-notes", source=str(tmp_path))
+    assert (recipe.corpus, recipe.reader, recipe.source.path) == ("my-notes", OWN, str(tmp_path.resolve()))
+    assert load_recipe("shakespeare", source=str(tmp_path)).reader == "shakespeare"
 
 
 def test_overrides_are_read_as_toml_or_as_text():
@@ -112,20 +111,20 @@ def test_overrides_are_read_as_toml_or_as_text():
 
 
 def test_flat_parameters_are_text_by_section():
-    flat = load("python-docs").flat()
+    flat = load_recipe("python-docs").flat()
     assert flat["train.seed"] == "1"
     assert all(isinstance(value, str) for value in flat.values())
 
 
 def test_size_auto_is_settled_by_the_corpus_and_only_then_told():
-    recipe = load("shakespeare", size="auto", minutes=600)
+    recipe = load_recipe("shakespeare", size="auto", minutes=600)
     open_yet = {"model.n_layer", "model.n_head", "model.n_embd"}
     assert not open_yet & recipe.flat().keys()
     small, large = (
-        recipes.settled(recipe.model_copy(update={"runtime": Runtime(device="cpu", threads=64)}), train_bytes)
+        settle_size(recipe.model_copy(update={"runtime": Runtime(device="cpu", threads=64)}), train_bytes)
         for train_bytes in (10**6, 10**9)
     )
     assert (small.model.n_layer, large.model.n_layer) == (4, 6)
     assert large.model.dropout == recipe.model.dropout  # the rest of the model stays as the recipe has it
     assert open_yet < large.flat().keys()
-    assert recipes.settled(large, 1) is large
+    assert settle_size(large, 1) is large

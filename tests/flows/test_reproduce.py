@@ -16,8 +16,8 @@ from mlflow.entities import Metric, Param, RunTag
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import progress
-from flows import recipe as recipes
 from flows.cli import app
+from flows.recipe import load_recipe, parse_override, recorded_recipe
 from gpt.machine.hardware import usable_cores
 from tests.flows.cli.test_command import STAGES, assert_refused, own_signals  # noqa: F401
 from tests.flows.conftest import TINY
@@ -40,7 +40,7 @@ def trained(tmp_path_factory, prefect_server, empty_mlflow):
         mlflow.set_tracking_uri(uri)
         from flows import train
 
-        settings = dict(recipes.parse_override(text) for text in TINY[1::2]) | {"clean.split_chars": 1000}
+        settings = dict(parse_override(text) for text in TINY[1::2]) | {"clean.split_chars": 1000}
         train.train("mine", source=str(notes), overrides=settings)
         yield home
     torch.set_num_threads(threads)
@@ -106,7 +106,7 @@ def plan_of(record, change: Callable[[dict, dict, dict], None]):
 
 def test_a_run_records_what_is_needed_to_have_it_again(run):
     load = lambda name: mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}")  # noqa: E731
-    recipe, problems = recipes.recorded(load("recipe.json"))
+    recipe, problems = recorded_recipe(load("recipe.json"))
     assert problems == []
     assert recipe.flat() == run.data.params
     environment, tags = load("environment.json"), run.data.tags
@@ -133,7 +133,7 @@ def test_an_address_is_recorded_without_its_secrets():
     from flows.store import provenance
 
     source = {"source.url": "https://me:secret@example.org/input.txt?token=abc"}
-    values = provenance.recipe_values(recipes.load("shakespeare", overrides=source))
+    values = provenance.recipe_values(load_recipe("shakespeare", overrides=source))
     assert values["source"]["url"] == "https://example.org/input.txt"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from data_contracts import DataError, Unreachable
 from data_contracts.sources import Source, disk, fetch, https, reach, resolve
-from flows import recipe as recipes
+from flows.recipe import load_recipe
 from flows.stages.definitions import STAGES, Job
 from flows.store.artifacts import Store
 from tests.data_contracts.stub_server import HTML, LOGIN, Dataset, Reply
@@ -513,8 +513,8 @@ def test_no_token_and_no_signed_address_is_ever_shown(kaggle_has, monkeypatch, t
 def test_code_decides_only_what_is_built_in(home):
     """A change to a reader or to the downloader is no reason to fetch 22 GiB again."""
     download = STAGES["download"]
-    assert download.code(recipes.load("wiki")) == download.code(recipes.load("shakespeare")) == ""
-    assert download.code(recipes.load("python-docs"))
+    assert download.code(load_recipe("wiki")) == download.code(load_recipe("shakespeare")) == ""
+    assert download.code(load_recipe("python-docs"))
 
 
 @pytest.fixture
@@ -525,7 +525,7 @@ def stage(home, monkeypatch):
 
     def build(handle: str = HANDLE, **source):
         overrides = {f"source.{name}": value for name, value in {"handle": handle, **source}.items()}
-        recipe, stage = recipes.load("rick-and-morty", overrides=overrides), STAGES["download"]
+        recipe, stage = load_recipe("rick-and-morty", overrides=overrides), STAGES["download"]
         parameters = stage.parameters(recipe)
         nothing = lambda *_: None  # noqa: E731
         return Store(home, shown.append).build(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import mlflow
 
-from flows import recipe as recipes
 from flows.home import prepare
 from flows.models.register import REQUIREMENTS, log_model
+from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
 from tests.conftest import ROOT
 
@@ -29,7 +29,7 @@ def test_a_logged_model_carries_gpt_and_nothing_else_of_the_project(home, empty_
         mlflow.create_experiment("gpt", artifact_location=(tmp_path / "mlartifacts").as_uri())
         mlflow.set_experiment("gpt")
         with mlflow.start_run():
-            info = log_model(recipes.load("python-docs"), decoder)
+            info = log_model(load_recipe("python-docs"), decoder)
         folder = Path(mlflow.artifacts.download_artifacts(info.model_uri))
     finally:
         mlflow.set_tracking_uri(before)

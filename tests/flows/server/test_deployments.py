@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import recipe as recipes
+from flows.recipe import CORPUS_PATTERN, corpus_names
 from tests.flows.workshop import Workshop
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def newest(shop: Workshop, flow: str) -> dict:
 
 def test_every_recipe_has_its_deployment_and_each_its_queue(shop):
     queues = {row["name"]: row["work_queue_name"] for row in shop.ask("deployments/filter", {})}
-    gpu = dict.fromkeys([*recipes.names(), "all", "run"], "gpu")
+    gpu = dict.fromkeys([*corpus_names(), "all", "run"], "gpu")
     assert queues == gpu | {"corpus": "cpu", "weekly": "cpu"}
 
 
@@ -56,7 +56,7 @@ def test_the_form_of_every_parameter_has_a_name_a_type_and_help(shop):
     shown = shop.ask("deployments/name/train/wiki")["parameter_openapi_schema"]["properties"]
     assert {"type": "integer", "minimum": 1} in shown["steps"]["anyOf"]
     assert {"type": "number", "exclusiveMinimum": 0} in shown["minutes"]["anyOf"]
-    assert shown["corpus"]["pattern"] == recipes.CORPUS_PATTERN
+    assert shown["corpus"]["pattern"] == CORPUS_PATTERN
     assert any("nano" in one.get("enum", []) for one in shown["size"]["anyOf"])
     assert {"enum": FIVE, "type": "string"} in shown["force"]["anyOf"]
 
@@ -69,11 +69,11 @@ def test_every_corpus_has_a_schedule_of_its_own_hour(shop):
         for row in shop.ask("deployments/filter", {})
     }
     assert {name: len(found) for name, found in schedules.items() if found} == dict.fromkeys(
-        [*recipes.names(), "weekly"], 1
+        [*corpus_names(), "weekly"], 1
     )
-    assert len({cron for ((cron, *_),) in filter(None, schedules.values())}) == len(recipes.names()) + 1
+    assert len({cron for ((cron, *_),) in filter(None, schedules.values())}) == len(corpus_names()) + 1
     assert [name for name, found in schedules.items() if found and not found[0][2]] == ["wiki"]
-    assert all(schedules[name][0][3] == {"refresh": True} for name in recipes.names())
+    assert all(schedules[name][0][3] == {"refresh": True} for name in corpus_names())
 
 
 def test_a_deployment_runs_and_an_unchanged_one_does_nothing(shop):

@@ -9,11 +9,11 @@ HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_p
 
 
 def test_ours_is_sound():
-    from flows import recipe as recipes
+    from flows.recipe import corpus_names
     from flows.server import prefect_yaml
 
     found = prefect_yaml.check(ROOT / "prefect.yaml")
-    assert set(recipes.names()) <= found.keys()
+    assert set(corpus_names()) <= found.keys()
     assert {pool for _, pool in found.values()} == {"gpt"}
 
 

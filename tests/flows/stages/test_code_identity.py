@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import recipe as recipes
 from flows.home import ROOT
+from flows.recipe import OWN, corpus_names, load_recipe
 from flows.stages.code_identity import hash_sources, hash_trees, identity, read_lock, source_files, stale, write_lock
 from flows.stages.definitions import STAGES, code_parts
 from tests.conftest import environment
@@ -40,9 +40,9 @@ def test_the_lock_is_up_to_date():
 
 
 def test_every_stage_and_reader_has_a_version():
-    assert set(read_lock()) == set(STAGES) | {f"reader/{name}" for name in [*recipes.names(), recipes.OWN]}
-    assert STAGES["train"].code(recipes.load("wiki")) == f"train {read_lock()['train']['version']}"
-    assert STAGES["clean"].code(recipes.load("wiki")).split()[::2] == ["clean", "reader/wiki"]
+    assert set(read_lock()) == set(STAGES) | {f"reader/{name}" for name in [*corpus_names(), OWN]}
+    assert STAGES["train"].code(load_recipe("wiki")) == f"train {read_lock()['train']['version']}"
+    assert STAGES["clean"].code(load_recipe("wiki")).split()[::2] == ["clean", "reader/wiki"]
 
 
 def test_comments_docstrings_and_layout_are_no_part_of_it():
@@ -109,7 +109,7 @@ def test_edits_in_a_copy_of_the_project(project):
         return done.stdout
 
     def codes() -> dict[str, str]:
-        program = "from flows import recipe as recipes; from flows.stages.definitions import STAGES; r = recipes.load('wiki')\n"
+        program = "from flows.recipe import load_recipe; from flows.stages.definitions import STAGES; r = load_recipe('wiki')\n"
         return ast.literal_eval(run("-c", program + "print({n: s.code(r) for n, s in STAGES.items()})"))
 
     def edit(file: str, old: str, new: str) -> None:

@@ -1,13 +1,11 @@
 """What a stage's key is made of."""
 
-from flows import recipe as recipes
+from flows.recipe import load_recipe
 from flows.stages.definitions import STAGES
 
 
 def key_parts(**overrides) -> dict[str, tuple]:
-    recipe = recipes.load(
-        "python-docs", overrides={name.replace("__", "."): value for name, value in overrides.items()}
-    )
+    recipe = load_recipe("python-docs", overrides={name.replace("__", "."): value for name, value in overrides.items()})
     return {name: (stage.parameters(recipe), stage.code(recipe)) for name, stage in STAGES.items()}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from flows import recipe as recipes
+from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
 from flows.tracking import run as tracking
@@ -113,7 +113,7 @@ def histories(run_id: str, *names: str) -> list[list[int]]:
 
 
 def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
-    proxy, recipe = Proxy(server.port), recipes.load("python-docs", overrides={"train.keep_checkpoints": 2})
+    proxy, recipe = Proxy(server.port), load_recipe("python-docs", overrides={"train.keep_checkpoints": 2})
     checkpoint = tmp_path / "step"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
@@ -158,7 +158,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
     # A call that waited for MLflow would be a hundred times as long; how long one takes is for a benchmark to say.
     assert inside < 0.1 * (ended - began)
     server.start()
-    with tracking.run(recipes.load("shakespeare")) as other:
+    with tracking.run(load_recipe("shakespeare")) as other:
         pass
     client = mlflow.MlflowClient()
     run = client.get_run(tracker.run_id)
@@ -179,7 +179,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
 def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, home, tmp_path):
     shutil.copy(empty_mlflow, tmp_path)
     at(f"sqlite:///{tmp_path}/mlflow.db")
-    client, recipe = mlflow.MlflowClient(), recipes.load("python-docs")
+    client, recipe = mlflow.MlflowClient(), load_recipe("python-docs")
     made = Artifact("python-docs", "download", "key-1", "0" * 64, str(tmp_path / "none"), {"files": 1})
 
     def stopped(first: int, artifact: Artifact) -> str:
@@ -220,7 +220,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
 def test_what_mlflow_refuses_takes_nothing_else_with_it(at, empty_mlflow, tmp_path):
     shutil.copy(empty_mlflow, tmp_path)
     at(f"sqlite:///{tmp_path}/mlflow.db")
-    with tracking.run(recipes.load("python-docs")) as tracker:
+    with tracking.run(load_recipe("python-docs")) as tracker:
         tracker.step(1, {"train/loss": 1.0})
         tracker.step(2, {"a name with a : and a |": 1.0})
         tracker.files([Path(__file__)], "folder")
