@@ -33,7 +33,7 @@ ui: .venv/installed
 
 # Asks of each stage whose sources were edited whether its output changes, and writes the answers to flows/stages/stages.lock.
 lock: .venv/installed
-	@$(BIN)/python -m flows.stages.code_identity
+	@$(BIN)/python -m flows.stages $(ANSWER)
 
 # uv is taken from the path; where there is none, pip brings it into a venv of its own.
 # A company's own certificate authority is trusted, as by pip; before 0.11, uv had another name for it.

@@ -1,6 +1,6 @@
 """Which code made an artifact: a version while the sources are those of `stages.lock`, their hash once somebody edited them.
 
-The lock has a row a part: a stage, or the reader of one corpus. Whoever edits the sources of a part decides what that means:
+The lock has a row for each part: a stage, or the reader of one corpus. Whoever edits a part's sources says what that means:
 
     make lock                      # asks of each part whose sources differ: does its output change?
     make lock ANSWER=same          # none does: the new hash is accepted, the version stays, and nobody's artifacts are rebuilt
@@ -13,7 +13,6 @@ comments, docstrings, layout and the version of Python are no part of it.
 import ast
 import hashlib
 import json
-import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,7 @@ def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path 
 def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
     """16 hex digits over these sources and all that they import from their own packages, near and far."""
     files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
-    trees = [_parse(path.read_text(encoding="utf-8")) for path in files]
+    trees: list[ast.AST] = [_parse(path.read_text(encoding="utf-8")) for path in files]
     for entry in entries:
         file, _, name = entry.partition(":")
         if name:
@@ -62,6 +61,7 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
             continue
         found.add(path)
         package = path.relative_to(root).parts[0]
+        waiting += _modules(root, ".".join(path.relative_to(root).parent.parts))
         for node in ast.walk(_parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -92,30 +92,6 @@ def stale(parts: dict[str, tuple[str, ...]], path: Path = LOCK, root: Path = ROO
     old = read_lock(path)
     found = {part: hash_sources(entries, root) for part, entries in sorted(parts.items())}
     return [part for part, sources in found.items() if old.get(part, {}).get("sources") != sources]
-
-
-def main(answer: str = "") -> None:
-    from flows.stages.definitions import code_parts
-
-    parts, known = code_parts(), read_lock()
-    changed = set()
-    for part in stale(parts):
-        if part not in known:
-            print(f"{part}: new")
-            continue
-        said = answer or _ask(part)
-        if said not in ("same", "changed"):
-            sys.exit(f"answer same or changed, not {said!r}; stages.lock is as it was")
-        print(f"{part}: {said}")
-        changed |= {part} if said == "changed" else set()
-    write_lock(parts, changed)
-
-
-def _ask(part: str) -> str:
-    try:
-        return input(f"the sources of {part} were edited. Does its output change? [same/changed] ")
-    except EOFError:
-        return ""
 
 
 def _modules(root: Path, name: str) -> list[Path]:
@@ -150,19 +126,17 @@ def _normal(node: object) -> object:
 
 
 def _joined(values: list[ast.expr]) -> list[ast.expr]:
-    """The pieces of an f-string, neighbouring texts as one: versions cut them differently."""
+    """The pieces of an f-string without empty texts, and neighbouring texts as one: versions of Python cut them differently."""
     pieces: list[ast.expr] = []
     for value in values:
-        if isinstance(value, ast.Constant) and pieces and isinstance(pieces[-1], ast.Constant):
-            pieces[-1] = ast.Constant(pieces[-1].value + value.value)
-        elif not (isinstance(value, ast.Constant) and not value.value):
+        if not isinstance(value, ast.Constant):
+            pieces.append(value)
+        elif pieces and isinstance(pieces[-1], ast.Constant):
+            pieces[-1] = ast.Constant(f"{pieces[-1].value!s}{value.value!s}")
+        elif value.value:
             pieces.append(value)
     return pieces
 
 
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

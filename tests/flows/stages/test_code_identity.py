@@ -127,11 +127,11 @@ def test_edits_in_a_copy_of_the_project(project):
     (project / "gpt/trainer/muon.py").rename(project / "gpt/trainer/orthogonal.py")
     edit("gpt/data/dataset.py", "no document in the {split} split", "the {split} split has no document")
     assert {name for name, code in codes().items() if code != before[name]} == {"pack", "train"}
-    assert run("-m", "flows.stages.code_identity", "same").splitlines() == ["pack: same", "train: same"]
+    assert run("-m", "flows.stages", "same").splitlines() == ["pack: same", "train: same"]
     assert codes() == before
 
     edit("gpt/model/transformer.py", "EPS = 1e-6", "EPS = 1e-5")
-    assert run("-m", "flows.stages.code_identity", "changed").splitlines() == ["train: changed"]
+    assert run("-m", "flows.stages", "changed").splitlines() == ["train: changed"]
     assert {name for name, code in codes().items() if code != before[name]} == {"train"}
     assert codes()["train"] == "train 2"
 
