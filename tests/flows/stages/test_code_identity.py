@@ -63,7 +63,7 @@ def test_equal_under_every_version_of_python(version, tmp_path):
     (tmp_path / "pkg" / "odd.py").write_text(ODD)
     program = f"""
 from pathlib import Path
-from flows.code_identity import hash_sources
+from flows.stages.code_identity import hash_sources
 print(hash_sources(("pkg/odd.py",), Path({str(tmp_path)!r})))
 for entries in {sorted(code_parts().values())!r}: print(hash_sources(entries))
 """
