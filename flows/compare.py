@@ -41,7 +41,8 @@ from flows.recipe import corpus_names, load_recipe  # noqa: E402
 from flows.server import dead_runs  # noqa: E402
 from flows.store.artifacts import Store, to_artifact  # noqa: E402
 from flows.store.locks import in_use  # noqa: E402
-from flows.tracking.run import answering, experiment_id, made_by, runs_url  # noqa: E402
+from flows.tracking.connection import answering, experiment_id, runs_url  # noqa: E402
+from flows.tracking.run import origin_tags  # noqa: E402
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -156,7 +157,7 @@ def _mlflow_run() -> Iterator[dict[str, str]]:
     experiment, status = experiment_id(), "KILLED"
     with answering():
         run = mlflow.start_run(
-            None, experiment, "compare", tags={"kind": "compare"} | made_by(), log_system_metrics=False
+            None, experiment, "compare", tags={"kind": "compare"} | origin_tags(), log_system_metrics=False
         )
     try:
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}

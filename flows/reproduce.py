@@ -36,7 +36,7 @@ from flows.server import dead_runs  # noqa: E402
 from flows.stages.definitions import STAGES  # noqa: E402
 from flows.store.artifacts import MANIFEST  # noqa: E402
 from flows.store.locks import in_use, lock  # noqa: E402
-from flows.tracking.run import answering  # noqa: E402
+from flows.tracking.connection import answering  # noqa: E402
 from flows.train import pipeline  # noqa: E402
 
 NOTE = "reproduction.json"  # in the home of a reproduction: which run it is of, and the verdict once there is one

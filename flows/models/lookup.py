@@ -14,6 +14,7 @@ from flows import UserError
 from flows.home import shared_home
 from flows.recipe import corpus_names
 from flows.store.artifacts import Store
+from flows.tracking.connection import answering, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,8 +76,6 @@ def model_version(model: str) -> ModelVersion:
 
 def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:
     import mlflow
-
-    from flows.tracking.run import answering, without_password
 
     with answering():
         try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import mlflow
 
 from flows import UserError
-from flows.tracking.run import Tracker, answering
+from flows.tracking.connection import answering
+from flows.tracking.run import Tracker
 from gpt import GPTError
 from gpt.evaluation.confidence import Interval
 

@@ -19,7 +19,8 @@ from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES, reader_of
 from flows.store import provenance
 from flows.store.artifacts import Store, differences, package_versions, to_artifact
-from flows.tracking.run import answering, made_by
+from flows.tracking.connection import answering
+from flows.tracking.run import origin_tags
 from gpt import GPTError
 from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
@@ -91,7 +92,7 @@ def plan(record: Record) -> Plan:
     runtime, machine, machine_notes = _machine(record, recipe)
     matters = [f"recipe: {problem}; it is left out" for problem in problems]
     matters += [*_code(record, recipe), *_packages(record), *data]
-    old, new = _commit(record.tags), _commit(made_by())  # which matter only by the stages' code, compared by itself
+    old, new = _commit(record.tags), _commit(origin_tags())  # which matter only by the stages' code, compared by itself
     notes = [f"commit of the project: {old} -> {new}"] if old != new or new.endswith("with changes") else []
     notes += data_notes
     train, steps = recipe.train, record.steps
