@@ -1,7 +1,7 @@
-"""The contracts that documents and rejects keep, and the check that really looks at the data.
+"""The contracts that raw rows, documents and rejects must keep, and the check of a frame against one.
 
-pandera looks at the names and types of a LazyFrame only, unless told otherwise, and says nothing: a bad frame passes. `check`
-always asks for the data too, and a test feeds it a bad LazyFrame to see that it does.
+Notable: by default pandera checks only the names and types of a LazyFrame, and a bad frame passes. `check` always has it check
+the data too, and a test feeds it a bad LazyFrame.
 """
 
 from typing import TypeVar
@@ -17,20 +17,20 @@ SPLITS = ("train", "val")
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SHOWN_ROWS = 5  # in the message; the error carries more
-CARRIED_ROWS = 100
+SHOWN_ROWS = 5  # in the message
+CARRIED_ROWS = 100  # by the error itself
 SHOWN_CHARS = 60
 
 
 class RawRows(DataFrameModel):
-    """What every corpus's raw rows have; each corpus adds the columns that it relies on. More columns are welcome."""
+    """The columns of every corpus's raw rows; each corpus adds those that it needs. Others are welcome."""
 
     source_file: str
     source_row: int = Field(ge=0)
 
 
 class Documents(DataFrameModel):
-    """Clean documents, as everything downstream reads them: what they are, where they come from, what was measured."""
+    """Clean documents, as every later stage reads them: the text, where it comes from, its measures."""
 
     doc_id: str = Field(unique=True, str_matches=r"^[0-9a-f]{32}$")
     text: str = Field(str_length={"min_value": 1})
@@ -52,16 +52,18 @@ class Documents(DataFrameModel):
         strict = True
 
     @dataframe_check
+    @classmethod
     def n_bytes_is_utf8_length(cls, data: PolarsData) -> pl.LazyFrame:
         return data.lazyframe.select(pl.col("n_bytes") == pl.col("text").str.len_bytes())
 
     @dataframe_check
+    @classmethod
     def n_chars_is_length(cls, data: PolarsData) -> pl.LazyFrame:
         return data.lazyframe.select(pl.col("n_chars") == pl.col("text").str.len_chars())
 
 
 class Rejects(DataFrameModel):
-    """Texts that were turned away, and why: kept so that somebody can look. Measures are null where nothing was measured."""
+    """Rejected texts and the reason for each, kept for a look. Measures are null where a text was rejected before measuring."""
 
     text: str
     source_file: str
@@ -83,23 +85,23 @@ class Rejects(DataFrameModel):
 
 
 def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
-    """Give the frame back if it keeps the contract, its data included.
+    """Return the frame if it keeps the contract, its data included.
 
-    what: how to call the frame in messages; the schema's name by default. Raises DataError with every broken rule, how many
-    rows break it, and a short table of those rows with their file and row where the frame knows them; its `rows` are a longer
-    one: file, row, column, value, check.
+    what: the frame's name in messages; by default the schema's. Raises DataError with every broken rule, how many rows break
+    it, and SHOWN_ROWS of those rows, with their file and row if the frame has these columns. The error's `rows` has up to
+    CARRIED_ROWS: file, row, column, value, check.
     """
     what = what or schema.__name__
-    missing = [name for name in schema.to_schema().columns if name not in (found := frame.collect_schema().names())]
-    if missing:
+    found = frame.collect_schema().names()
+    if missing := [name for name in schema.to_schema().columns if name not in found]:
         raise DataError(f"{what}: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, found))}")
     with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
         try:
             schema.validate(frame, lazy=True)
         except SchemaErrors as errors:
             cases = errors.failure_cases
-            rows = _rows(frame, cases.head(CARRIED_ROWS))
-            raise DataError("\n".join([_broken(what, cases), *map(_line, rows[:SHOWN_ROWS])]), rows) from None
+            carried = _rows(frame, cases.head(CARRIED_ROWS))
+            raise DataError("\n".join([_broken(what, cases), *map(_line, carried[:SHOWN_ROWS])]), carried) from None
     return frame
 
 
@@ -111,8 +113,8 @@ def _broken(what: str, cases: pl.DataFrame) -> str:
 
 
 def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]:
-    """Each failing row: where it is and what it holds. Errors of names and types have no row."""
-    places = {}
+    """Each failing value: where it is, and which check it fails. Errors of names and types have no row."""
+    places: dict[int, list] = {}
     if {"source_file", "source_row"} <= set(frame.collect_schema().names()):
         numbered = frame.lazy().select("source_file", "source_row").with_row_index()
         failing = cases["index"].drop_nulls().unique().to_list()

@@ -16,7 +16,7 @@ FLOORS = {
     "flows": "cli > reproduce > train compare maintain > evaluation > models > stages server > tracking > pages > store"
     " > recipe > progress > home",
     "gpt": "export trainer > generation evaluation > checkpoint > machine > model > data > config > settings",
-    "data_contracts": "facts > clean sources > corpora > readers > contracts",
+    "data_contracts": "facts > clean > sources > corpora > readers > contracts rules",
 }
 MOST_FILES = 10
 

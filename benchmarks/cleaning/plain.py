@@ -17,11 +17,13 @@ import polars as pl
 import regex
 from rensa import RMinHash
 
-from data_contracts.clean.change import EMAIL, SPACES, URL, Rules
+from data_contracts.clean.change import SPACES
 from data_contracts.clean.measures import STOP_WORDS
 from data_contracts.clean.near_duplicates import SIGNED_CHARS
+from data_contracts.clean.personal import EMAIL, URL
 from data_contracts.clean.shard import PARQUET
 from data_contracts.corpora.wiki import APPARATUS, FILE, INNER_TABLE, TABLE, THUMB
+from data_contracts.rules import Rules
 
 
 def _subs(*changes: tuple) -> Callable[[str], str]:

@@ -1,11 +1,11 @@
-"""Where the time goes: every step of shards.py on one file and one core, and every rule, ours beside plain Python's.
+"""Where the time goes: every step of clean/shard.py on one file and one core, and every rule, ours beside plain Python's.
 
 The real functions are clocked, no copies of them: a clock is read whenever `clean_shard` or `finish_shard` enters or leaves a
 function named below, and between one rule and the next. It counts the CPU time of the process: what else runs does not matter.
 
     POLARS_MAX_THREADS=1 python -m benchmarks.cleaning.steps FILE RUNS        # JSON: nanoseconds a step, in each run
 
-cleaning.py gives it all the settings of a worker (flows/stages/workers.py).
+`python -m benchmarks.cleaning` gives it all the settings of a worker (flows/stages/workers.py).
 """
 
 import json
@@ -18,24 +18,25 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
+import polars as pl
+
 from benchmarks.cleaning import plain
 from benchmarks.cleaning.systems import RULES
-from data_contracts.clean import judge, near_duplicates
+from data_contracts.clean import judge, near_duplicates, split
 from data_contracts.clean import shard as shards
 
 # function: what comes before it since the last clock, what it does itself
 CLEAN = {
     (shards, "read_files"): ("set aside", "read JSON"),
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
-    (shards, "_sample"): ("samples", "samples"),
-    (judge, "measure"): ("cut", "measure"),
+    (judge, "measure"): ("samples, cut", "measure"),
     (shards, "identify"): ("drop rules", "ids, split"),
     (near_duplicates, "signatures"): ("ids, split", "MinHash"),
-    (shards, "_write"): ("set aside", "keys, samples"),
+    (shards, "write_parquet"): ("set aside", "keys, samples"),
 }
 FINISH = {
     (shards, "check"): ("read back, settled", "contract of documents"),
-    (shards, "_write"): ("contract of documents", "zstd Parquet"),
+    (shards, "write_parquet"): ("contract of documents", "zstd Parquet"),
 }
 
 
@@ -63,11 +64,11 @@ class Clock:
         with ExitStack() as stack:
             for (module, name), laps in clocked.items():
                 stack.enter_context(patch.object(module, name, around(getattr(module, name), *laps)))
-            stack.enter_context(patch.object(judge, "text_rules", self.rules(judge.text_rules)))
+            stack.enter_context(patch.object(shards, "text_rules", self.rules(shards.text_rules)))
             return function(shard)
 
     def rules(self, text_rules: Callable) -> Callable:
-        """text_rules, whose list `apply` goes through twice: to search for what is rare, then rule by rule."""
+        """text_rules, whose list `apply_rules` goes through twice: to search for what is rare, then rule by rule."""
         clock, before = self, ["documents()", "search for the rare"]
 
         class Lapped(list):
@@ -85,8 +86,8 @@ def ours(path: Path) -> dict[str, int]:
     with tempfile.TemporaryDirectory(dir=path.parents[2]) as out:
         (work := Path(out) / "work").mkdir()
         shard, clock = shards.Shard("wiki", 0, {path.name: str(path)}, str(work), RULES, {}, sampled=100), Clock()
-        figures = clock.run(shards.clean_shard, shard, CLEAN)
-        shards._settle([shard], [figures], RULES)
+        clock.run(shards.clean_shard, shard, CLEAN)
+        split.settle(pl.scan_parquet(shard.path("keys")), RULES).write_parquet(shard.path("verdict"))
         clock.lap("settle")
         clock.run(shards.finish_shard, shard, FINISH)
     return clock.spent

@@ -3,7 +3,7 @@
     python -m benchmarks.cleaning.systems ours 2 OUT FILE...
 
 floor    polars reads the JSON and writes zstd Parquet, no rule. Threads will do: polars lets go of Python's lock
-ours     shard.clean by the recipe `wiki`: documents, rejects, report, card
+ours     clean_corpus by the recipe `wiki`: documents, rejects, report, card
 plain    the same rules in plain Python (plain.py)
 The seconds are wall-clock, from before the workers start until after they ended.
 """
@@ -22,9 +22,11 @@ import polars as pl
 
 from benchmarks.cleaning import plain as plain_python
 from data_contracts import facts
-from data_contracts.clean import shard
-from data_contracts.clean.change import Rules, text_rules
+from data_contracts.clean import clean_corpus
+from data_contracts.clean.change import text_rules
+from data_contracts.clean.shard import PARQUET
 from data_contracts.corpora import wiki
+from data_contracts.rules import Rules
 
 RECIPE = Path(__file__).resolve().parents[2] / "flows" / "recipes" / "wiki.toml"
 RULES = Rules(**tomllib.loads(RECIPE.read_text(encoding="utf-8"))["clean"])
@@ -33,7 +35,7 @@ RULES = Rules(**tomllib.loads(RECIPE.read_text(encoding="utf-8"))["clean"])
 def floor(files: list[Path], out: Path, workers: int) -> None:
     def one(path: Path) -> None:
         frame = pl.read_json(path, schema=dict.fromkeys(("id", "title", "text"), pl.String))
-        frame.write_parquet(out / f"{path.stem}.parquet", **shard.PARQUET)
+        frame.write_parquet(out / f"{path.stem}.parquet", **PARQUET)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(one, files))
@@ -46,7 +48,7 @@ def ours(files: list[Path], out: Path, workers: int) -> None:
         write_data_card(out / "card", facts.describe(out, sample, counts, RULES, {"corpus": "wiki"}))
 
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        shard.clean("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
+        clean_corpus("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
 
 
 def plain(files: list[Path], out: Path, workers: int) -> None:

@@ -1,0 +1,144 @@
+"""Raw files -> clean documents, shard by shard: `clean_corpus` is the whole of it.
+
+A shard is one raw file, or several small ones. What happens to its rows, in order:
+
+    shard.py             raw records are read and checked; the corpus makes texts of them
+    change.py            rules change the characters of texts (personal.py: addresses and names)
+    cut.py               long texts are cut into pieces
+    measures.py          the pieces are measured
+    judge.py             pieces out of bounds are rejected: all reasons are listed there
+    split.py             the others get ids and a side, train or val
+                         then, over all shards: copies are rejected, near copies (near_duplicates.py) kept on one side
+    shard.py, laws.py    documents and rejects are written, and must add up
+
+What is written:
+
+    documents/00000.parquet ...   one per shard, Documents
+    rejects/00000.parquet ...     the same, Rejects: nothing disappears
+    report.json                   the counts
+    work/                         what the passes leave for each other, and a killed run for the next; removed at the end
+
+Equal files and rules give equal bytes, however many shards are cleaned at a time, and on whichever machine.
+"""
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+
+from data_contracts import DataError, corpora
+from data_contracts.clean import laws
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
+from data_contracts.clean.shard import Shard, clean_shard, finish_shard, malformed_error, write_json
+from data_contracts.clean.split import require_both_sides, settle
+from data_contracts.rules import Rules
+from data_contracts.sources import files
+from data_contracts.sources.disk import bytes_below, require_space
+
+SHARD_BYTES = 32 << 20
+DISK_NEEDED = 1.4  # times the raw bytes, while it works: texts uncompressed, and then as zstd
+SAMPLED = 4000  # texts of the whole corpus that the data card samples
+
+Map = Callable[[Callable, list[Shard]], Iterable]
+Progress = Callable[[float, str], None]
+
+
+def clean_corpus(
+    corpus: str,
+    raw_folder: Path,
+    out: Path,
+    rules: Rules,
+    *,
+    fan_out: Map = map,
+    progress: Progress = lambda share, text: None,
+    describe: Callable[[pl.DataFrame, dict], None] = lambda sample, counts: None,
+    **options: str,
+) -> dict:
+    """Clean a corpus into `out`, which may hold what an interrupted run of the same left; returns the counts of report.json.
+
+    corpus: a known name, or a user's own. fan_out: calls a function on each of many shards and returns the results in order;
+    the built-in `map` does so in this process. describe: is called at the end with a sample of the texts and the counts (see
+    facts.describe). options: what the corpus's `read` takes, such as text_column. Raises DataError naming file and row for raw
+    data that breaks its contract, and if train or val would have no document.
+    """
+    module = corpora.find(corpus)
+    _require_options(module, corpus, options)
+    found = files.require(raw_folder, module.FILES)
+    found = module.choose(found) if hasattr(module, "choose") else found
+    work, report = out / "work", out / "report.json"
+    if report.exists():  # the run before was killed while it removed its work folder
+        shutil.rmtree(work, ignore_errors=True)
+        return json.loads(report.read_text(encoding="utf-8"))
+    work.mkdir(parents=True, exist_ok=True)
+    raw_bytes = sum(path.stat().st_size for path in found.values())
+    require_space(out, int(DISK_NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
+
+    shards = _shards(found, corpus, work, rules, options)
+    counts = _clean_shards(shards, fan_out, progress)
+    total = laws.add_up(counts)
+    _require_readable(total, corpus, rules)
+    verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules)
+    require_both_sides(verdict, total, corpus, rules)
+    start = 0
+    for shard, one in zip(shards, counts, strict=True):
+        verdict.slice(start, one["kept"]).write_parquet(shard.path("verdict"))
+        start += one["kept"]
+    for done, _ in enumerate(fan_out(finish_shard, shards), 1):
+        progress(0.8 + 0.2 * done / len(shards), f"{done}/{len(shards)} shards written")
+
+    reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
+    summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents" / "*.parquet"), reasons)
+    describe(pl.read_parquet(work / "*.sample"), summary)
+    write_json(summary, work / "report", report)
+    shutil.rmtree(work)
+    return summary
+
+
+def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
+    known = list(inspect.signature(module.read).parameters)[2:]
+    if unknown := sorted(set(options) - set(known)):
+        raise DataError(
+            f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}"
+        )
+
+
+def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str]) -> list[Shard]:
+    groups = list(_groups(found))
+    sampled = -(-SAMPLED // len(groups))
+    return [
+        Shard(corpus, number, {name: str(path) for name, path in group.items()}, str(work), rules, options, sampled)
+        for number, group in enumerate(groups)
+    ]
+
+
+def _groups(found: dict[str, Path]) -> Iterator[dict[str, Path]]:
+    """Files in order, as many together as make SHARD_BYTES."""
+    group: dict[str, Path] = {}
+    size = 0
+    for name, path in found.items():
+        group[name] = path
+        size += path.stat().st_size
+        if size >= SHARD_BYTES:
+            yield group
+            group, size = {}, 0
+    if group:
+        yield group
+
+
+def _clean_shards(shards: list[Shard], fan_out: Map, progress: Progress) -> list[dict]:
+    """The counts of each shard. Those that an interrupted run cleaned are not cleaned again."""
+    waiting = [shard for shard in shards if not shard.path("json").exists()]
+    for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
+        progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
+    return [json.loads(shard.path("json").read_text()) for shard in shards]
+
+
+def _require_readable(total: dict, corpus: str, rules: Rules) -> None:
+    if not total["rows"]:
+        raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
+    if total["malformed"] > rules.max_malformed * total["rows"]:
+        raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)

@@ -45,10 +45,7 @@ def _parts(long: pl.LazyFrame, limit: int) -> pl.LazyFrame:
         .with_columns(share=start * shares // pl.col("size"))
         .group_by("text_number", "share", maintain_order=True)
         .agg(part_text=pl.col("unit").str.join())
-        .with_columns(
-            part=pl.int_range(1, pl.len() + 1).over("text_number"),
-            parts=pl.len().over("text_number"),
-        )
+        .with_columns(part=pl.int_range(1, pl.len() + 1).over("text_number"), parts=pl.len().over("text_number"))
         .drop("share")
     )
 

@@ -1,63 +1,113 @@
-"""What is done to texts alone, whatever shard they are in: changed by rules, measured and judged, named, drawn for a split."""
+"""Where a text is rejected, and why. Every reject has one reason, the first of these that applies:
 
-import hashlib
-from types import ModuleType
+    malformed                   shard.py       the raw record cannot be read
+    a corpus's own REASONS      corpora/       its `documents` returns the reason
+    DROP_RULES, below           judge          a measure of the text is out of bounds
+    duplicate, near_duplicate   split.py       an earlier text has the same, or nearly the same, words
+
+Rejects are written beside the documents, with their reason and measures. Measure first, then decide: every text is measured
+once, and another threshold can be judged from the measures alone.
+"""
+
+from typing import NamedTuple
 
 import polars as pl
 
-from data_contracts.clean.change import Rules, reason, text_rules
-from data_contracts.clean.language import language
 from data_contracts.clean.measures import measure
+from data_contracts.rules import Rules
+
+OTHER_REASONS = {
+    "malformed": "a record that cannot be read",
+    "duplicate": "an exact copy of an earlier text: it would be learned twice, or stand in train and val",
+    "near_duplicate": "nearly the words of an earlier text (MinHash)",
+}
+GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
+# All thresholds of that table. A data card compares the corpus with them.
+PUBLISHED = Rules(
+    min_words=50,
+    min_word_chars=3.0,
+    max_word_chars=10.0,
+    max_symbols=0.1,
+    min_letter_words=0.8,
+    min_stop_words=2,
+    max_repeated_lines=0.3,
+    max_repeated_ngrams=0.15,
+)
 
 
-def apply(texts: pl.Series, module: ModuleType, rules: Rules) -> tuple[pl.Series, dict[str, int]]:
-    """The texts after every text rule, and how many of them each rule changed."""
-    active = text_rules(getattr(module, "RULES", ()), rules)
-    odd = texts.str.contains("|".join(rule.only for rule in active if rule.rare)).arg_true()
-    changed = {}
-    for rule in active:
-        places = odd if rule.rare else None
-        some = texts if places is None else texts.gather(places)
-        if rule.only:
-            held = some.str.contains(rule.only).arg_true()
-            places, some = held if places is None else places.gather(held), some.gather(held)
-        new = some.to_frame("text").select(rule.change(pl.col("text"), rules)).to_series() if len(some) else some
-        changed[rule.name] = int((new != some).sum())
-        if changed[rule.name]:
-            # `scatter` writes into its Series: the caller's stays as it was.
-            texts = new if places is None else texts.clone().scatter(places, new)
-    return texts, changed
+class DropRule(NamedTuple):
+    """A reason to reject a text: one of its measures is out of bounds."""
+
+    name: str
+    reason: str
+    measure: str
+    """a column of measures.COLUMNS, or `language`; null (not measured) is never out of bounds"""
+    limits: tuple[str, ...] = ()
+    """the settings that bound the measure: min_..., max_..., or a list of allowed values. Without any, it must not be 0"""
+    source: str = ""
+    """where the threshold is published"""
+
+    def on(self, rules: Rules) -> bool:
+        return not self.limits or any(getattr(rules, limit) for limit in self.limits)
+
+    def rejects(self, rules: Rules) -> pl.Expr:
+        """Whether a text is rejected; only for a rule that is on."""
+        values = {limit: value for limit in self.limits if (value := getattr(rules, limit))}
+        measure = pl.col(self.measure)
+        return pl.any_horizontal([_exceeds(measure, *item) for item in values.items()] or measure == 0)
+
+
+def _exceeds(measure: pl.Expr, limit: str, value: float | tuple[str, ...]) -> pl.Expr:
+    if isinstance(value, tuple):
+        return ~measure.is_in(list(value))
+    return measure < value if limit.startswith("min_") else measure > value
+
+
+DROP_RULES = (
+    DropRule("empty", "nothing but white space", "n_words"),
+    DropRule("too_short", "fewer than min_chars characters", "n_chars", ("min_chars",)),
+    DropRule("too_long", "more than max_chars characters", "n_chars", ("max_chars",)),
+    DropRule("few_words", "fewer than min_words words", "n_words", ("min_words",), GOPHER),
+    DropRule(
+        "word_length",
+        "words shorter or longer, on average, than language has them",
+        "word_chars",
+        ("min_word_chars", "max_word_chars"),
+        GOPHER,
+    ),
+    DropRule(
+        "symbols", "number signs and ellipses: lists of tags, teasers cut short", "symbols", ("max_symbols",), GOPHER
+    ),
+    DropRule("letters", "too few words with a letter: tables, codes", "letter_words", ("min_letter_words",), GOPHER),
+    DropRule("stop_words", "no running English text goes without them", "stop_words", ("min_stop_words",), GOPHER),
+    DropRule("repeated_lines", "lines over and over: menus, logs", "repeated_lines", ("max_repeated_lines",), GOPHER),
+    DropRule(
+        "repeated_ngrams",
+        "the same words over and over: boilerplate, spam",
+        "repeated_ngrams",
+        ("max_repeated_ngrams",),
+        GOPHER,
+    ),
+    DropRule("language", "not one of the languages asked for", "language", ("languages",)),
+)
 
 
 def judge(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Each piece with its measures, and the reason to reject it (null: kept)."""
+    """The pieces with their measures and the reason to reject each (null: kept)."""
     measured = pl.concat([pieces, measure(pieces["text"])], how="horizontal")
     if rules.languages:
         measured = measured.with_columns(language=language(measured["text"]))
-    return measured.with_columns(reason=reason(rules)).drop("language", strict=False)
+    return measured.with_columns(reason=first_reason(rules)).drop("language", strict=False)
 
 
-def identify(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """With text_id (of the text alone), doc_id (unique) and split (by text_id: copies stay together)."""
-    kept = kept.with_columns(text_id=short_sha256(kept["text"]))
-    where = pl.format("{}:{}:{}:{}", "text_id", "source_file", "source_row", "metadata")
-    return kept.with_columns(
-        doc_id="text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series()),
-        split=pl.when(held_out(kept["text_id"], rules)).then(pl.lit("val")).otherwise(pl.lit("train")),
-    )
+def first_reason(rules: Rules) -> pl.Expr:
+    """The name of the first drop rule that rejects a text; null for a text that is kept."""
+    active = [rule for rule in DROP_RULES if rule.on(rules)]
+    return pl.coalesce(*(pl.when(rule.rejects(rules)).then(pl.lit(rule.name)) for rule in active))
 
 
-def short_sha256(texts: pl.Series) -> pl.Series:
-    """The first 32 hex digits of each text's sha256: polars has no hash that stays the same from one version to the next."""
-    return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.cast(pl.Binary)], dtype=pl.String)
+def language(texts: pl.Series) -> pl.Series:
+    """The likeliest language of each text (ISO 639-1), by its first 500 characters. For a text of a few words it is a guess."""
+    import py3langid
 
-
-def held_out(text_ids: pl.Series, rules: Rules) -> pl.Series:
-    """Whether a text belongs to val: a draw from [0, 1) made of the seed and the text's own hash, nothing else."""
-    draws = short_sha256(pl.Series([f"{rules.seed}:{text_id}" for text_id in text_ids], dtype=pl.String))
-    return draws.str.slice(0, 8).str.to_integer(base=16) / 2**32 < rules.val_fraction
-
-
-def key(text_id: pl.Expr) -> pl.Expr:
-    """60 bits of an id, to find copies by: among ten million texts two others share them with a chance of 1 in 20,000."""
-    return text_id.str.slice(0, 15).str.to_integer(base=16, dtype=pl.Int64)
+    return pl.Series([py3langid.classify(text)[0] for text in texts.str.slice(0, 500)], dtype=pl.String)

@@ -1,8 +1,19 @@
-"""What the drop rules look at, for many texts in one pass over their bytes.
+r"""The measures of texts that the drop rules use, for many texts in one pass over their bytes.
 
-Notable: a word is known by its first and last eight bytes and its length, as whole numbers, so that lines and sequences of
-five words are compared without a string being made; sorted numbers show the repeats. Blocks are small enough to stay in
-the processor's cache, which halves the time: about 9 ns a byte on one core (docs/log.md).
+Notable: a word becomes a number (from its first and last eight bytes and its length), and so do lines and sequences of five
+words: they are compared without making strings, and sorting the numbers finds the repeats. Blocks are small enough to stay
+in the processor's cache, which halves the time: about 9 ns a byte on one core (docs/log.md).
+
+An example: the block of the texts "Hi you" and "a\nb", with a line end after each and PAD spaces around.
+
+    place   0 ... 7  8   9  10  11  12  13  14  15  16  17  18  19  20 ... 27
+    data     spaces  \n  H   i      y   o   u   \n  a   \n  b   \n   spaces
+
+    starts = [9, 12, 16, 18], ends = [11, 15, 17, 19]: the words Hi, you, a, b
+    first  = [0, 2, 4]: words 0 and 1 are the first text's, 2 and 3 the second's
+
+The eight bytes from place 9, "Hi you\na", are the number 0x610a_756f_7920_6948: the first byte is the lowest. The word has
+two bytes, so a shift by 6 bytes to the left and back clears the others: 0x6948.
 """
 
 from collections.abc import Iterator
@@ -35,7 +46,7 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF
 
 
 def measure(texts: pl.Series) -> pl.DataFrame:
-    """COLUMNS for a Series of strings without nulls, a row each; a text without words has zeros."""
+    """COLUMNS of each text, a row each; a text without words has zeros. texts: strings without nulls."""
     text = pl.col("text")
     counts = (
         texts.rename("text")
@@ -49,7 +60,7 @@ def measure(texts: pl.Series) -> pl.DataFrame:
     )
     found = [_count(block) for block in blocks(texts)]
     columns = np.concatenate(found, axis=1) if found else np.zeros((6, 0), np.int64)
-    n_words, word_bytes, letters, lines, line_copies, ngram_copies = columns
+    n_words, word_bytes, letters, lines, repeated_lines, repeated_ngrams = columns
     words = np.maximum(n_words, 1)
     return counts.select(
         "n_chars",
@@ -59,13 +70,13 @@ def measure(texts: pl.Series) -> pl.DataFrame:
         letter_words=pl.Series(letters / words),
         symbols=pl.col("signs") / words,
         stop_words="stop_words",
-        repeated_lines=pl.Series(line_copies / np.maximum(lines, 1)),
-        repeated_ngrams=pl.Series(ngram_copies / np.maximum(n_words - NGRAM + 1, 1)),
-    ).cast(COLUMNS)
+        repeated_lines=pl.Series(repeated_lines / np.maximum(lines, 1)),
+        repeated_ngrams=pl.Series(repeated_ngrams / np.maximum(n_words - NGRAM + 1, 1)),
+    ).cast(pl.Schema(COLUMNS))
 
 
 class Block(NamedTuple):
-    """Some texts as one run of bytes, and where their words are."""
+    """Some texts as one run of bytes, and where their words are. The top of the file has an example."""
 
     data: np.ndarray
     """uint8: the texts between two pads, a line end after each"""
@@ -74,6 +85,10 @@ class Block(NamedTuple):
     ends: np.ndarray
     first: np.ndarray
     """the number of each text's first word, and at the end the number of words"""
+
+    def text_of_words(self) -> np.ndarray:
+        """uint64: for each word the number of its text."""
+        return np.repeat(np.arange(len(self.first) - 1, dtype=np.uint64), np.diff(self.first))
 
 
 def blocks(texts: pl.Series) -> Iterator[Block]:
@@ -93,13 +108,12 @@ def blocks(texts: pl.Series) -> Iterator[Block]:
 def words(data: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
     """A number for each word, and whether it has a letter (in its first or last eight bytes).
 
-    data: the block's bytes, or as many others to know the words by, such as lower-case ones.
+    data: the block's bytes, or their lower-case ones.
     """
     lengths = block.ends - block.starts
     eights = np.ndarray(len(data) - 7, np.uint64, data, strides=(1,))  # the eight bytes from each place on
-    # Little endian: a left shift pushes out the bytes after a short word, and the way back brings zeros.
-    after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
-    heads = eights[block.starts] << after >> after
+    bits_after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
+    heads = eights[block.starts] << bits_after >> bits_after
     ids, has_letter = (heads * MIX[0]) ^ (lengths.astype(np.uint64) * MIX[1]), _letter(heads)
     long = np.flatnonzero(lengths > 8)
     tails = eights[block.ends[long] - 8]
@@ -108,13 +122,23 @@ def words(data: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
     return ids, has_letter
 
 
-def ngrams(words: np.ndarray) -> np.ndarray:
-    """A number for every NGRAM words in a row; fewer, when there are fewer."""
-    found = words[: max(0, len(words) - NGRAM + 1)].copy()
-    for i in range(1, min(NGRAM, len(words))):
+def ngrams(words: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A number for every NGRAM words in a row of one text, and the number of that text. text: of each word."""
+    n = max(0, len(words) - NGRAM + 1)
+    found = words[:n].copy()
+    for i in range(1, NGRAM):
         found *= MIX[2]
-        found += words[i : i + len(found)]
-    return scramble(found)
+        found += words[i : i + n]
+    within = text[:n] == text[len(text) - n :]
+    return scramble(found[within]), text[:n][within]
+
+
+def sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The sum over the words of each text, 0 for a text without words. first: as in Block."""
+    has_words = np.diff(first) > 0  # reduceat would give other texts the value of the next one
+    found = np.zeros(len(first) - 1, values.dtype)
+    found[has_words] = np.add.reduceat(values, first[:-1][has_words])
+    return found
 
 
 def scramble(ids: np.ndarray) -> np.ndarray:
@@ -127,42 +151,39 @@ def _count(block: Block) -> np.ndarray:
     n = len(block.first) - 1
     if not len(block.starts):
         return np.zeros((6, n), np.int64)
-    text = np.repeat(np.arange(n, dtype=np.uint64), np.diff(block.first))
+    text = block.text_of_words()
     ids, has_letter = words(block.data, block)
     breaks = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
     line = breaks[:-1][np.diff(breaks) > 0]  # the first word of each line that has one
-    grams = ngrams(ids)
-    within = text[: len(grams)] == text[len(text) - len(grams) :]
     return np.stack(
         [
             np.diff(block.first),
-            _sums(block.ends - block.starts, block.first),
-            _sums(has_letter, block.first),
+            sums(block.ends - block.starts, block.first),
+            sums(has_letter.astype(np.int64), block.first),
             np.bincount(text[line].astype(np.int64), minlength=n),
-            _copies(np.add.reduceat(scramble(ids), line), text[line], n),
-            _copies(grams[within], text[: len(grams)][within], n),
+            _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
+            _repeats(*ngrams(ids, text), n),
         ]
     )
 
 
 def _letter(eight: np.ndarray) -> np.ndarray:
-    """Whether any of the eight bytes of each number is an ASCII letter or beyond ASCII; all eight at once."""
+    """Whether any of the eight bytes of each number is an ASCII letter or beyond ASCII.
+
+    All eight at once: adding 0x80 - 0x61 to a byte below 0x80 sets its top bit if it is "a" or more, adding 0x80 - 0x7B if
+    it is more than "z".
+    """
     each = np.uint64(0x0101010101010101)
     lower = (eight | each * np.uint64(0x20)) & each * np.uint64(0x7F)
     from_a, after_z = lower + each * np.uint64(0x80 - 0x61), lower + each * np.uint64(0x80 - 0x7B)
     return ((from_a & ~after_z | eight) & each * np.uint64(0x80)) != 0
 
 
-def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The sum over each text's words; reduceat is asked for texts that have some, since it knows no empty ones."""
-    has_some = np.diff(first) > 0
-    sums = np.zeros(len(first) - 1, np.int64)
-    sums[has_some] = np.add.reduceat(values, first[:-1][has_some], dtype=np.int64)
-    return sums
+def _repeats(ids: np.ndarray, text: np.ndarray, n: int) -> np.ndarray:
+    """How many ids of each of n texts repeat an earlier one of it. text: of each id.
 
-
-def _copies(ids: np.ndarray, text: np.ndarray, n: int) -> np.ndarray:
-    """How many ids of each text repeat an earlier one of it: its number takes the upper bits of a key, the id the rest."""
+    Sorted keys stand beside their repeats: the text takes the upper bits of a key, as many as n needs, and the id the rest.
+    """
     rest = np.uint64(64 - max(1, int(n - 1).bit_length()))
     keys = (ids >> (np.uint64(64) - rest)) | (text << rest)
     keys.sort()

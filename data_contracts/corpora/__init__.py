@@ -2,21 +2,22 @@
 
 A module gives
     TITLE, LICENCE         one line each
-    FILES                  patterns of the raw file names that its reader wants
-    Raw                    contract of the raw rows: the columns that the rest relies on; others are welcome
+    FILES                  patterns of the names of the raw files that it reads
+    Raw                    contract of the raw rows: the columns that `documents` needs; others are welcome
     read(path, name)       rows of one of its files, called by its relative name, in order, with `source_file` and `source_row`
                            (0-based, in that file), and `malformed` where a record may be unreadable: what is wrong with it,
                            null for none. Raises DataError for a file that cannot be read
     documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
-                           where the corpus itself turns texts away (null: keep)
+                           where the corpus itself rejects texts (null: accepted)
 and where it needs them
-    RULES                  text rules of its own (cleaning.TextRule), between the first and the last of the common ones
+    RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
     REASONS                what each `reason` means, {name: why}
-    choose(found)          the files to read of those that are there
-    build(folder)          a built-in corpus writes its raw files
-Arguments of `read` after these are options that a recipe may set, all strings.
+    choose(found)          which of the files found are read
+    build(folder)          writes the raw files of a built-in corpus
+Further arguments of `read` are options that a recipe may set, all strings.
 
-`rick-and-morty` lives in `rick_and_morty.py`. Whatever a user brings under a name of his own is read by `own.py`.
+`rick-and-morty` lives in `rick_and_morty.py`. A user's own corpus, whatever its name, is read by `own.py`. Names with an
+underscore in front, such as `_reddit.py`, are no corpora but what several share.
 """
 
 import importlib
@@ -30,7 +31,7 @@ OWN = "own"
 
 
 def names() -> list[str]:
-    """The known corpora, sorted, without the reader of users' own."""
+    """The known corpora, sorted, without `own`."""
     modules = (path.stem for path in Path(__file__).parent.glob("*.py"))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_") and name != OWN)
 

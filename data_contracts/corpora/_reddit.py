@@ -10,8 +10,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.clean.change import TextRule
 from data_contracts.contracts import RawRows
+from data_contracts.rules import TextRule
 
 NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of who knows where
 
@@ -70,31 +70,26 @@ RULES = (
     TextRule(
         "quotes",
         "a line after > repeats the words of another comment, which stands on its own; >!spoilers!< are no quotes",
-        lambda text, _: text.str.replace_all(r"(?m)^[ \t]*(?:>|&gt;)(?:[^!\n][^\n]*)?(?:\n|\z)", ""),
+        lambda text: text.str.replace_all(r"(?m)^[ \t]*(?:>|&gt;)(?:[^!\n][^\n]*)?(?:\n|\z)", ""),
         only=">|&gt;",
     ),
     TextRule(
         "images",
         "![img](emote|t5_2th52|4271) is a picture's number, not words",
-        lambda text, _: text.str.replace_all(r"!\[[^\]\n]*\]\([^()\s]*\)", ""),
+        lambda text: text.str.replace_all(r"!\[[^\]\n]*\]\([^()\s]*\)", ""),
         only=r"!\[",
     ),
-    TextRule(
-        "links",
-        "[text](address) reads as its text",
-        lambda text, _: text.str.replace_all(LINK, "$1"),
-        only=r"\]\(",
-    ),
+    TextRule("links", "[text](address) reads as its text", lambda text: text.str.replace_all(LINK, "$1"), only=r"\]\("),
     TextRule(
         "tables",
         "rows of |cells| make no sentences",
-        lambda text, _: text.str.replace_all(r"(?m)^[^\S\n]*(?:\|[^\n]*\||:?-+:?(?:\|:?-+:?)+)[^\S\n]*(?:\n|\z)", ""),
+        lambda text: text.str.replace_all(r"(?m)^[^\S\n]*(?:\|[^\n]*\||:?-+:?(?:\|:?-+:?)+)[^\S\n]*(?:\n|\z)", ""),
         only=r"\|",
     ),
     TextRule(
         "markdown",
         "# headings, --- rules, **bold**, *italics*, ~~struck~~ and >!hidden!< are marks on a text",
-        lambda text, _: (
+        lambda text: (
             text.str.replace_all(r"(?m)^[^\S\n]*(?:-{3,}|_{3,}|(?:\*[^\S\n]*){3,})$", "")
             .str.replace_all(r"(?m)^(?:#{2,6}[^\S\n]*|#[^\S\n]+)", "")
             .str.replace_all(EMPHASIS, "$1$2")
@@ -105,7 +100,7 @@ RULES = (
     TextRule(
         "escapes",
         "\\_ is how markdown writes a plain _",
-        lambda text, _: text.str.replace_all(r"\\([!-/:-@\[-`{-~])", "$1"),
+        lambda text: text.str.replace_all(r"\\([!-/:-@\[-`{-~])", "$1"),
         only=r"\\",
     ),
 )

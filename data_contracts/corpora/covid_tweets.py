@@ -6,8 +6,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.clean.change import TextRule
 from data_contracts.contracts import RawRows
+from data_contracts.rules import TextRule
 
 TITLE = "Tweets about COVID-19, July and August 2020 (Kaggle gpreda/covid19-tweets)"
 LICENCE = "Not verified; the words belong to those who wrote them"
@@ -23,7 +23,7 @@ RULES = (
         "truncated",
         "Twitter cut long tweets to 140 characters, an ellipsis and a link to the whole: the link goes, the ellipsis says that "
         "the text was cut",
-        lambda text, _: text.str.replace(r"…\s*https://t\.co/\w+\s*\z", "…"),
+        lambda text: text.str.replace(r"…\s*https://t\.co/\w+\s*\z", "…"),
         only="…",
     ),
 )

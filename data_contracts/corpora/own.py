@@ -34,7 +34,7 @@ class Raw(RawRows):
     text: str = Field(nullable=True)
 
 
-def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") -> pl.LazyFrame:
+def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") -> pl.DataFrame | pl.LazyFrame:
     """A text, or the rows of a table.
 
     text_column: the column of .jsonl, .csv and .parquet files that holds the text; by default the first of TEXT_COLUMNS that a

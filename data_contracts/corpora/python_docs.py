@@ -28,6 +28,9 @@ LEFT_OUT = {
 }  # fmt: skip
 
 
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
 class Raw(RawRows):
     """A row is a topic or the docstring of one module, class or function."""
 
@@ -80,8 +83,8 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
         yield from _walk(tree, module, "module")
 
 
-def _walk(node: ast.AST, name: str, kind: str) -> Iterator[tuple[str, str, str]]:
-    """The docstring of a module, class or function, then those of what it defines; functions are not entered."""
+def _walk(node: Documented, name: str, kind: str) -> Iterator[tuple[str, str, str]]:
+    """The docstring of a module, class or function, then those of what it defines; what a function defines has none."""
     text = ast.get_docstring(node)
     if text and text.strip():
         yield name, kind, text

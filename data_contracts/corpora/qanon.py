@@ -6,20 +6,15 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import DataError, readers
-from data_contracts.clean.change import TextRule
 from data_contracts.contracts import RawRows
+from data_contracts.rules import TextRule
 
 TITLE = "QAnon's posts (Kaggle jkingsman/qanondrops)"
 LICENCE = "Collation MIT; the posts themselves without a licence"
 FILES = ("*.json", "*.jsonl")
 
 # The archive may hold the same posts several times over, best first.
-SIBLINGS = (
-    "posts.json",
-    "posts.url-normalized.json",
-    "posts.line-json.jsonl",
-    "posts.url-normalized.line-json.jsonl",
-)
+SIBLINGS = ("posts.json", "posts.url-normalized.json", "posts.line-json.jsonl", "posts.url-normalized.line-json.jsonl")
 POST = {
     "post_metadata": pl.Struct(dict.fromkeys(("id", "author", "time"), pl.String)),
     "text": pl.String,
@@ -32,13 +27,13 @@ RULES = (
     TextRule(
         "post_numbers",
         ">>12345678 on a line of its own points to a post that is not there",
-        lambda text, _: text.str.replace_all(r"(?m)^>>(?:/\w+/)?\d+[^\S\n]*(?:\n|\z)", ""),
+        lambda text: text.str.replace_all(r"(?m)^>>(?:/\w+/)?\d+[^\S\n]*(?:\n|\z)", ""),
         only=">>",
     ),
     TextRule(
         "broken_addresses",
         "the collation broke some addresses into https:// and the rest",
-        lambda text, _: text.str.replace_all(r"(https?://)[^\S\n]+(\S)", "$1$2"),
+        lambda text: text.str.replace_all(r"(https?://)[^\S\n]+(\S)", "$1$2"),
         only=r"://\s",
     ),
 )

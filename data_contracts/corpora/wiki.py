@@ -1,9 +1,11 @@
 """English Wikipedia of October 2020 as plain text: 605 JSON arrays of about 10,000 articles; an article is a document.
 
 The maker of the dataset turned markup into text, put every article on one line, and left much of the markup's debris
-(reference: daveshap/PlainTextWikipedia). The rules bring back headings, and drop the debris and the apparatus: references,
-links, categories. While they work, a heading is \\x1e, the === of its level, its title, \\x1f: no text holds such characters,
-since the rule control_characters has gone before.
+(reference: daveshap/PlainTextWikipedia). The rules bring back headings. They drop the debris, and what only refers to other
+pages: references, links, categories.
+
+While the rules work, a heading is written START == title END, with as many = as its level: "==Uses== Oak." is START==UsesEND
+Oak. No text holds these two characters, since the rule control_characters has removed them.
 """
 
 from pathlib import Path
@@ -12,8 +14,8 @@ import polars as pl
 from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.clean.change import Rules, TextRule
 from data_contracts.contracts import RawRows
+from data_contracts.rules import TextRule
 
 TITLE = "English Wikipedia, October 2020, as plain text (Kaggle ltcmdrdata/plain-text-wikipedia-202011)"
 LICENCE = "Text by Wikipedia's authors, CC BY-SA 3.0"
@@ -24,13 +26,22 @@ REASONS = {
     "no_title": "an article without a title cannot be told from a fragment",
 }
 
-# Sections that are lists of sources and links. Their text is what is left of templates, and says nothing.
-APPARATUS = "References|External links|See also|Further reading|Notes|Footnotes|Citations|Sources|Bibliography"
+# Pieces of patterns.
+START, END = r"\x1e", r"\x1f"
+WITHIN = r"[^\x1e]"  # a character before the next heading
+OR_OPTION = r"[^|\x1e]"  # the same, before the next |
+NEXT = r"(?:\x1e|\z)"  # the next heading, or the end of the article
+NOTHING = r"[\s*:;#|]*"  # signs that stand for no text
 
-TABLE = r" ?\{\|[^\x1e]*?\|\}|\{\|[^\x1e]*"
-INNER_TABLE = r"(?:\|[^|\x1e]{0,80})*\|\}"  # the rest of a table that held another
-FILE = r"(?:File|Image):[^|\x1e]{1,200}?\.(?i:jpe?g|png|svg|gif|ogg|ogv|webm|tiff?)\|?"
-THUMB = r"\b(?:\d+px\|)?thumb\|(?:(?:\d+px|left|right|center|upright[=.\d]*|alt=[^|\x1e]{0,200})\|)*"
+# Sections that are lists of sources and links. Their text is what remains of templates.
+APPARATUS = "References|External links|See also|Further reading|Notes|Footnotes|Citations|Sources|Bibliography"
+SUBSECTIONS = rf"(?:{START}==={WITHIN}*)*"
+
+TABLE = r" ?\{\|" + WITHIN + r"*?\|\}|\{\|" + WITHIN + "*"
+INNER_TABLE = r"(?:\|" + OR_OPTION + r"{0,80})*\|\}"  # the rest of a table that held another
+FILE = r"(?:File|Image):" + OR_OPTION + r"{1,200}?\.(?i:jpe?g|png|svg|gif|ogg|ogv|webm|tiff?)\|?"
+SIZE, SIDE, ALT = r"\d+px", r"left|right|center|upright[=.\d]*", r"alt=" + OR_OPTION + r"{0,200}"
+THUMB = rf"\b(?:{SIZE}\|)?thumb\|(?:(?:{SIZE}|{SIDE}|{ALT})\|)*"
 
 
 class Raw(RawRows):
@@ -49,90 +60,94 @@ def read(path: Path, name: str) -> pl.DataFrame:
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """The title, a blank line, the article; metadata: id, title."""
     title, text = pl.col("title").str.strip_chars(), pl.col("text")
-    # A page of other meanings says so in its title, its first words or its last category.
+    # A disambiguation page says so in its title, its first words or its last category.
     start, end = text.str.slice(0, 300), text.str.slice(-400)
-    other = title.str.ends_with("(disambiguation)") | start.str.contains(r" may (?:also )?refer to ?:|may stand for ?:")
-    other |= end.str.contains("[Dd]isambiguation pages")
+    disambiguation = (
+        title.str.ends_with("(disambiguation)")
+        | start.str.contains(r" may (?:also )?refer to ?:|may stand for ?:")
+        | end.str.contains("[Dd]isambiguation pages")
+    )
     return raw.select(
-        "source_file",
-        "source_row",
+        *readers.PLACE,
         text=pl.concat_str(title, pl.lit("\n\n"), text),
         metadata=pl.struct("id", title.alias("title")).struct.json_encode(),
-        reason=pl.when(title == "").then(pl.lit("no_title")).when(other).then(pl.lit("disambiguation")),
+        reason=pl.when(title == "").then(pl.lit("no_title")).when(disambiguation).then(pl.lit("disambiguation")),
     )
 
 
-def _empty_sections(text: pl.Expr, _: Rules) -> pl.Expr:
+def _empty_sections(text: pl.Expr) -> pl.Expr:
     """Deepest first: a section is empty when nothing follows before a heading of its own or a higher level."""
     for level in range(6, 1, -1):
-        empty = rf"(?:\x1e={{{level}}}[^=\x1f]+\x1f[\s*:;#|]*)+(\x1e={{2,{level}}}[^=]|\z)"
-        text = text.str.replace_all(empty, "$1")
+        empty = rf"(?:{START}={{{level}}}[^=\x1f]+{END}{NOTHING})+"
+        next_heading = rf"({START}={{2,{level}}}[^=]|\z)"
+        text = text.str.replace_all(empty + next_heading, "$1")
     return text
 
 
+# Beside each rule stands an example: before -> after.
 RULES = (
     TextRule(
-        "ampersands",
+        "ampersands",  # R&D; -> R&D
         "html2text took R&D for a character's name, and closed it: R&D;",
-        lambda text, _: text.str.replace_all(r"&([A-Za-z]\w*);", "&$1"),
+        lambda text: text.str.replace_all(r"&([A-Za-z]\w*);", "&$1"),
         only="&",
-        on=lambda rules: rules.entities,  # which leaves no name that is one
+        setting="entities",  # which leaves no entity that has a name
     ),
     TextRule(
-        "headings",
+        "headings",  # Lead. == Uses == Oak. -> Lead. START==Uses END Oak.
         "== Title == is markup; a line of its own is text",
         # A title begins with anything but a small letter: `if a == b and c == d` has no heading.
-        lambda text, _: text.str.replace_all(r" ?={2,6} ?([^\p{Ll}\s=][^=\x1e]{0,150}?) ?(={2,6}) ?", "\x1e$2$1\x1f"),
+        lambda text: text.str.replace_all(r" ?={2,6} ?([^\p{Ll}\s=][^=\x1e]{0,150}?) ?(={2,6}) ?", "\x1e$2$1\x1f"),
     ),
     TextRule(
-        "categories",
+        "categories",  # Text. Category:Trees Category:Wood -> Text.
         "the categories at the end are an index, not prose",
-        lambda text, _: text.str.replace(r"\bCategory:\S[^\x1e]*\z", ""),
+        lambda text: text.str.replace(rf"\bCategory:\S{WITHIN}*\z", ""),
     ),
     TextRule(
-        "apparatus",
+        "apparatus",  # Text. START==Notes END 1. START===Books END a. -> Text.
         "references and links come as stubs of templates: nothing to learn from",
-        lambda text, _: text.str.replace_all(rf"\x1e==(?:{APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", ""),
+        lambda text: text.str.replace_all(rf"{START}==(?:{APPARATUS}){END}{WITHIN}*{SUBSECTIONS}", ""),
     ),
     TextRule(
-        "tables",
+        "tables",  # Before {| | a || b |} after. -> Before after.
         "{| ... |} is a table's markup; its cells make no sentences",
-        lambda text, _: text.str.replace_all(TABLE, "").str.replace_all(INNER_TABLE, ""),
+        lambda text: text.str.replace_all(TABLE, "").str.replace_all(INNER_TABLE, ""),
         only=r"\{\||\|\}",
     ),
     TextRule(
-        "files",
+        "files",  # thumb|300px|left|A tree. File:x.jpg|Text. -> A tree. Text.
         "thumb|300px|left| and File:x.jpg| are what is left of pictures",
-        lambda text, _: text.str.replace_all(THUMB, "").str.replace_all(FILE, ""),
+        lambda text: text.str.replace_all(THUMB, "").str.replace_all(FILE, ""),
         only=r"thumb\||File:|Image:",
     ),
     TextRule(
-        "holes",
+        "holes",  # Rome (, Roma) or Rome ( ; ) -> Rome (Roma) or Rome
         "a removed template leaves ( ), (, x) or ( ; x) behind",
-        lambda text, _: text.str.replace_all(r"\(\s*(?:[,;]\s*)+", "(").str.replace_all(r" ?\(\s*\)", ""),
+        lambda text: text.str.replace_all(r"\(\s*(?:[,;]\s*)+", "(").str.replace_all(r" ?\(\s*\)", ""),
         only=r"\(\s*[,;)]",
     ),
     TextRule(
-        "leftovers",
+        "leftovers",  # 1\. It ends }} . -> 1. It ends.
         "html2text escapes (1\\.), stray braces, and spaces where something stood",
         # The space before .NET, .exe or .22 stays; .Atlas is a footnote behind a full stop.
-        lambda text, _: text.str.replace_all(r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", "$1$2$3"),
+        lambda text: text.str.replace_all(r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", "$1$2$3"),
     ),
     TextRule(
-        "bullets",
+        "bullets",  # and * * five * * -> and * five
         "* * * are bullets whose text was a template",
-        lambda text, _: text.str.replace_all(r"\*(?:[ *]*\*)+", "*").str.replace_all(r" \*\s*(\x1e|\z)", "$1"),
-        only=r"\*[ *]*(?:\*|\x1e|\z)",
+        lambda text: text.str.replace_all(r"\*(?:[ *]*\*)+", "*").str.replace_all(r" \*\s*(\x1e|\z)", "$1"),
+        only=rf"\*[ *]*(?:\*|{NEXT})",
     ),
     TextRule(
-        "empty_sections",
+        "empty_sections",  # Text. START==One END * START==Two END b -> Text. START==Two END b
         "a heading with nothing under it promises what is not there",
         _empty_sections,
-        only=r"\x1f[\s*:;#|]*(?:\x1e|\z)",
+        only=END + NOTHING + NEXT,
     ),
     TextRule(
-        "heading_lines",
+        "heading_lines",  # Text. START==Two END b -> Text.\n\nTwo\nb
         "a heading stands on a line of its own, a blank line before it",
-        lambda text, _: text.str.replace_all(r" *\x1e=+([^\x1f]*)\x1f *", "\n\n$1\n"),
+        lambda text: text.str.replace_all(rf" *{START}=+([^\x1f]*){END} *", "\n\n$1\n"),
     ),
 )

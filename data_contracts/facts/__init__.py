@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from data_contracts import corpora
-from data_contracts.clean.change import DROP_RULES, OTHER_REASONS, Rules, text_rules
+from data_contracts.clean.change import text_rules
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
 from data_contracts.facts import samples, thresholds
+from data_contracts.rules import Rules
 
 BINS_PER_TEN = 8  # bins of length for a factor of ten
 

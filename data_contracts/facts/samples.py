@@ -10,9 +10,11 @@ from collections import Counter
 
 import polars as pl
 
-from data_contracts.clean.change import EMAIL, MENTION, Rules, TextRule
-from data_contracts.clean.language import language
+from data_contracts.clean.change import apply_rule
+from data_contracts.clean.judge import language
+from data_contracts.clean.personal import EMAIL, MENTION
 from data_contracts.clean.shard import SAMPLE_CHARS
+from data_contracts.rules import Rules, TextRule
 
 Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
 
@@ -36,7 +38,7 @@ def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], r
     text = whole.gather_every(max(1, len(whole) // 1000)).rename("text")
     rows = []
     for rule in active:
-        new = text.to_frame().select(rule.change(pl.col("text"), rules)).to_series() if len(text) else text
+        new = apply_rule(text, rule)
         both = pl.DataFrame({"old": text, "new": new}).filter(pl.col("old") != pl.col("new"))
         size = pl.col("old").str.len_chars()  # a short text is the clearest example, but not one of two words
         both = both.sort(size < 60, size, maintain_order=True).select(masked("old", rules), masked("new", rules))

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
+from data_contracts.clean.judge import DROP_RULES, PUBLISHED
 from data_contracts.clean.measures import COLUMNS, MEANINGS
+from data_contracts.rules import Rules
 
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -40,11 +41,11 @@ def published(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
     names = [rule.name for rule in DROP_RULES]
     counts = [pl.len().alias("all")]
     for rule in known:
-        holds = rule.holds(PUBLISHED)
+        rejects = rule.rejects(PUBLISHED)
         reached = ~pl.col("reason").is_in(names[: names.index(rule.name)])
         counts += [
-            (holds & reached).sum().alias(rule.name),
-            (holds & (pl.col("reason") == "")).sum().alias(f"{rule.name} kept"),
+            (rejects & reached).sum().alias(rule.name),
+            (rejects & (pl.col("reason") == "")).sum().alias(f"{rule.name} kept"),
         ]
     found = texts.select(counts).collect().row(0, named=True)
     return [

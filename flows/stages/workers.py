@@ -29,7 +29,7 @@ Map = Callable[[Callable, list], Iterable]
 
 @contextmanager
 def spread(workers: Workers) -> Iterator[Map]:
-    """A `map` for data_contracts.clean.shard: here, when there is one worker or one shard; else over workers, results in order.
+    """A `map` for clean_corpus: here, when there is one worker or one shard; else over workers, results in order.
 
     The workers start with the first shards and stay until the end.
     """

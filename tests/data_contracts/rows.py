@@ -5,10 +5,10 @@ from types import ModuleType
 
 import polars as pl
 
-from data_contracts.clean.change import Rules
-from data_contracts.clean.judge import apply
-from data_contracts.clean.shard import read_files
+from data_contracts.clean.change import apply_rules, text_rules
+from data_contracts.clean.shard import make_texts, read_files
 from data_contracts.contracts import check
+from data_contracts.rules import Rules
 from data_contracts.sources import files
 
 # As the recipes of the social corpora have it.
@@ -16,7 +16,7 @@ RULES = Rules(entities=True, spaces=True)
 
 
 def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame, list[str]]:
-    """The raw rows of a folder, held against their contract, and what is wrong with those that cannot be read."""
+    """The raw rows of a folder, checked against their contract, and what is wrong with those that cannot be read."""
     found = files.require(folder, module.FILES)
     found = module.choose(found) if hasattr(module, "choose") else found
     rows = read_files(module, found, options)
@@ -24,7 +24,7 @@ def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame
 
 
 def documents(module: ModuleType, folder: Path, rules: Rules = RULES, **options: str) -> pl.DataFrame:
-    """The documents of a folder after the text rules; reason is null where the corpus has nothing against them."""
+    """The documents of a folder after the text rules; reason is null for those that the corpus accepts."""
     return cleaned(module, folder, rules, **options)[0]
 
 
@@ -36,7 +36,6 @@ def cleaned(
     module: ModuleType, folder: Path, rules: Rules = RULES, **options: str
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """`documents`, and how many of them each text rule changed."""
-    found = module.documents(read(module, folder, **options)[0].lazy()).collect()
-    after, changed = apply(found["text"], module, rules)
-    found = found.with_columns(after.alias("text"))
-    return (found if "reason" in found.columns else found.with_columns(reason=pl.lit(None, pl.String))), changed
+    found = make_texts(module, read(module, folder, **options)[0])
+    after, changed = apply_rules(found["text"], text_rules(getattr(module, "RULES", ()), rules))
+    return found.with_columns(after.alias("text")), changed

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from data_contracts import DataError, corpora
-from data_contracts.clean.change import DROP_RULES, OTHER_REASONS
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
 from data_contracts.clean.measures import COLUMNS, measure
 from data_contracts.contracts import Documents, RawRows, Rejects, check
 

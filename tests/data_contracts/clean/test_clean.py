@@ -15,14 +15,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_contracts import DataError, corpora
-from data_contracts.clean import laws
-from data_contracts.clean import shard as shards
-from data_contracts.clean.change import Rules
-from data_contracts.clean.shard import clean
+from data_contracts import DataError, clean, corpora
+from data_contracts.clean import clean_corpus, laws
+from data_contracts.clean import shard as shard_module
 from data_contracts.contracts import Documents, Rejects, check
 from data_contracts.corpora import rick_and_morty
 from data_contracts.readers import csv_rows
+from data_contracts.rules import Rules
 from tests.data_contracts import rows
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +36,7 @@ WORDS = (
 @pytest.fixture
 def one_a_file(monkeypatch):
     """Every file is a shard of its own."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    monkeypatch.setattr(clean, "SHARD_BYTES", 1)
 
 
 def lines(*texts: str) -> str:
@@ -70,10 +69,10 @@ RULES = Rules(min_chars=10, split_chars=600, max_malformed=0.01, val_fraction=0.
 def clean_all(raw: Path, out: Path, **more) -> dict:
     """Clean some_of_each_kind, a file a shard, and keep the sample for the data card: some texts of each shard."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD_BYTES", 1)
-        patch.setattr(shards, "SAMPLED", 60)
+        patch.setattr(clean, "SHARD_BYTES", 1)
+        patch.setattr(clean, "SAMPLED", 60)
         keep = {"describe": lambda sample, _: sample.write_parquet(out / "sample.parquet")}
-        return clean("mine", raw, out, RULES, **keep, **more)
+        return clean_corpus("mine", raw, out, RULES, **keep, **more)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -88,7 +87,7 @@ def found(out: Path, kind: str) -> pl.DataFrame:
 
 
 def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
-    figures = clean("mine", folder(some_of_each_kind()), tmp_path, RULES)
+    figures = clean_corpus("mine", folder(some_of_each_kind()), tmp_path, RULES)
     documents, rejects = found(tmp_path, "documents"), found(tmp_path, "rejects")
     check(documents, Documents)
     check(rejects, Rejects)
@@ -118,7 +117,7 @@ def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
 def test_rows_keep_their_place_and_measures_stay_beside_rejects(folder, tmp_path):
     kept = [prose(seed, words=9) for seed in range(60)]
     raw = folder({"a.jsonl": lines(" \n\t", "short", "x" * 101, kept[0], kept[0] + " \r\n", *kept[1:])})
-    clean("mine", raw, tmp_path / "out", Rules(min_chars=10, max_chars=100))
+    clean_corpus("mine", raw, tmp_path / "out", Rules(min_chars=10, max_chars=100))
     rejects, documents = found(tmp_path / "out", "rejects"), found(tmp_path / "out", "documents")
     assert rejects.select("source_row", "reason", "n_chars").rows() == [
         (0, "empty", 0),
@@ -134,7 +133,7 @@ def test_rows_keep_their_place_and_measures_stay_beside_rejects(folder, tmp_path
 def test_what_the_corpus_itself_turns_away_goes_first(folder, tmp_path):
     bodies = ["[deleted]", "", "hm", *map(prose, range(40))]
     raw = folder({"r.csv": REDDIT + "".join(f'Comment,1,a,,0,1.0,"{body}",x\n' for body in bodies)})
-    figures = clean("wsb", raw, tmp_path / "out", Rules(min_chars=10))
+    figures = clean_corpus("wsb", raw, tmp_path / "out", Rules(min_chars=10))
     rejects = found(tmp_path / "out", "rejects")
     assert rejects.select("source_row", "reason").sort("source_row").rows() == [
         (0, "deleted"), (1, "no_text"), (2, "too_short")
@@ -148,7 +147,7 @@ def test_what_the_corpus_itself_turns_away_goes_first(folder, tmp_path):
 
 def test_the_real_scripts_in_parts(shared_data, tmp_path):
     raw = shared_data / "kaggle" / "andradaolteanu" / "rickmorty-scripts"
-    figures = clean("rick-and-morty", raw, tmp_path, Rules(split_chars=2000))
+    figures = clean_corpus("rick-and-morty", raw, tmp_path, Rules(split_chars=2000))
     assert (figures["rows"], figures["texts"], figures["rejects"]) == (1905, 11, 0)
     about = pl.col("metadata").str.json_path_match("$.part").cast(pl.Int64)
     documents = found(tmp_path, "documents").sort("source_row", about, maintain_order=True)
@@ -164,7 +163,7 @@ def test_the_real_scripts_in_parts(shared_data, tmp_path):
 
 def test_a_book_can_be_split_when_it_is_cut(folder, tmp_path):
     book = "".join(f"Line {number} of a long book.\n" for number in range(2000))
-    figures = clean("mine", folder({"book.txt": book}), tmp_path, Rules(split_chars=500))
+    figures = clean_corpus("mine", folder({"book.txt": book}), tmp_path, Rules(split_chars=500))
     assert (figures["rows"], figures["texts"]) == (1, 1)
     assert figures["documents"] == figures["pieces"] > 100
     assert figures["bytes"] == len(book) - 1  # the last line end is an edge
@@ -173,8 +172,8 @@ def test_a_book_can_be_split_when_it_is_cut(folder, tmp_path):
 
 def test_small_files_share_a_shard(folder, tmp_path, monkeypatch):
     raw = folder({f"{name}.txt": prose(ord(name)) for name in "abcdefgh"} | {"ca.txt": prose(0, 800)})
-    monkeypatch.setattr(shards, "SHARD_BYTES", 900)
-    clean("mine", raw, tmp_path / "out", Rules(val_fraction=0.4))
+    monkeypatch.setattr(clean, "SHARD_BYTES", 900)
+    clean_corpus("mine", raw, tmp_path / "out", Rules(val_fraction=0.4))
     files = [
         pl.read_parquet(path)["source_file"].to_list() for path in sorted((tmp_path / "out" / "documents").iterdir())
     ]
@@ -183,7 +182,9 @@ def test_small_files_share_a_shard(folder, tmp_path, monkeypatch):
 
 def test_progress_grows_to_the_end(folder, tmp_path, one_a_file):
     told = []
-    clean("mine", folder(some_of_each_kind()), tmp_path, RULES, progress=lambda share, text: told.append((share, text)))
+    clean_corpus(
+        "mine", folder(some_of_each_kind()), tmp_path, RULES, progress=lambda share, text: told.append((share, text))
+    )
     assert told == sorted(told, key=lambda one: one[0])
     assert told[0] == (pytest.approx(0.8 / 6), "1/6 shards cleaned")
     assert told[-1] == (pytest.approx(1), "6/6 shards written")
@@ -195,7 +196,7 @@ def test_progress_grows_to_the_end(folder, tmp_path, one_a_file):
 def test_of_copies_in_several_shards_the_first_stays(folder, tmp_path, one_a_file):
     texts = [prose(seed) for seed in range(50)]
     raw = folder({"b.jsonl": lines(*texts), "a.jsonl": lines(*texts[:20]), "c.jsonl": lines(*texts[30:], texts[30])})
-    clean("mine", raw, tmp_path, Rules())
+    clean_corpus("mine", raw, tmp_path, Rules())
     documents, rejects = found(tmp_path, "documents"), found(tmp_path, "rejects")
     assert documents.group_by("source_file").len().sort("source_file").rows() == [("a.jsonl", 20), ("b.jsonl", 30)]
     assert rejects.select("source_file", "source_row", "reason").rows() == [
@@ -206,7 +207,7 @@ def test_of_copies_in_several_shards_the_first_stays(folder, tmp_path, one_a_fil
 
 def test_copies_can_be_kept_with_ids_of_their_own_on_one_side(folder, tmp_path, one_a_file):
     raw = folder({f"{name}.jsonl": lines(*[f"text {number % 50}" for number in range(75)]) for name in "ab"})
-    figures = clean("mine", raw, tmp_path, Rules(deduplicate=False, near_duplicates="keep", val_fraction=0.3))
+    figures = clean_corpus("mine", raw, tmp_path, Rules(deduplicate=False, near_duplicates="keep", val_fraction=0.3))
     documents = found(tmp_path, "documents")
     assert figures["documents"] == documents["doc_id"].n_unique() == 150
     assert documents.group_by("text").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 50
@@ -214,7 +215,7 @@ def test_copies_can_be_kept_with_ids_of_their_own_on_one_side(folder, tmp_path, 
 
 def pairs(tmp_path: Path, raw: Path, rules: Rules) -> pl.DataFrame:
     """a.jsonl beside z.jsonl, row by row: splits, reasons."""
-    clean("mine", raw, tmp_path, rules)
+    clean_corpus("mine", raw, tmp_path, rules)
     texts = pl.concat([found(tmp_path, "documents"), found(tmp_path, "rejects")], how="diagonal")
     sides = [texts.filter(pl.col("source_file") == name).sort("source_row") for name in ("a.jsonl", "z.jsonl")]
     return sides[0].select("split", "reason").hstack(sides[1].select(other="split", why="reason"))
@@ -249,7 +250,7 @@ def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file)
     large = folder({"a.jsonl": lines(*reversed(texts[200:])), "b.jsonl": lines(*texts[:200])}, "large")
     frames = []
     for raw in (small, large):
-        clean("mine", raw, tmp_path / f"{raw.name}-out", Rules(near_duplicates="keep"))
+        clean_corpus("mine", raw, tmp_path / f"{raw.name}-out", Rules(near_duplicates="keep"))
         frames.append(found(tmp_path / f"{raw.name}-out", "documents").select("doc_id", "split"))
     joined = frames[0].join(frames[1], on="doc_id", how="left", validate="1:1")
     assert joined["split"].equals(joined["split_right"], check_names=False)
@@ -282,7 +283,7 @@ def test_what_cannot_be_used_is_said_and_leaves_nothing_that_looks_finished(
     folder, tmp_path, one_a_file, contents, rules, said
 ):
     with pytest.raises(DataError, match=said):
-        clean("mine", folder(contents), tmp_path / "out", rules)
+        clean_corpus("mine", folder(contents), tmp_path / "out", rules)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["work"]
 
 
@@ -290,7 +291,7 @@ def test_as_many_malformed_records_as_are_allowed(folder, tmp_path, one_a_file):
     raw = folder(
         {"a.csv": "text\n" + "".join(f"{prose(i).split()[0]} {i}\n" for i in range(38)), "b.csv": "text\nc,d\ne,f\n"}
     )
-    figures = clean("mine", raw, tmp_path / "out", Rules(max_malformed=0.05))
+    figures = clean_corpus("mine", raw, tmp_path / "out", Rules(max_malformed=0.05))
     assert (figures["rows"], figures["documents"], figures["rejected"]["malformed"]) == (40, 38, 2)
     bad = found(tmp_path / "out", "rejects").select("source_file", "source_row", "text", "reason").row(0)
     assert bad == ("b.csv", 0, "line 2: 2 fields where the header has 1: c,d", "malformed")
@@ -298,21 +299,21 @@ def test_as_many_malformed_records_as_are_allowed(folder, tmp_path, one_a_file):
 
 def test_an_empty_table_among_others_does_no_harm(folder, tmp_path, one_a_file):
     raw = folder({"a.csv": "text\n", "b.csv": "text\n" + "".join(f"text {i}\n" for i in range(50))})
-    assert clean("mine", raw, tmp_path / "out", Rules())["rows"] == 50
+    assert clean_corpus("mine", raw, tmp_path / "out", Rules())["rows"] == 50
 
 
 def test_a_row_that_breaks_the_contract_is_named_with_its_file(folder, tmp_path, one_a_file):
     good = SCRIPT + "0,1,1,Pilot,Rick,x\n"
     raw = folder({"a.csv": good, "b.csv": good + "1,one,1,Pilot,Rick,x\n"})
     with pytest.raises(DataError, match=r"raw rows of rick-and-morty breaks .*\n  b\.csv row 1  season no\. = 'one'"):
-        clean("rick-and-morty", raw, tmp_path / "out", Rules())
+        clean_corpus("rick-and-morty", raw, tmp_path / "out", Rules())
 
 
 def test_an_option_that_a_corpus_does_not_take(folder, tmp_path):
     with pytest.raises(DataError, match="corpus 'shakespeare' takes no option text_column; it takes none"):
-        clean("shakespeare", folder({"a.txt": "A:\nb"}), tmp_path, Rules(), text_column="x")
+        clean_corpus("shakespeare", folder({"a.txt": "A:\nb"}), tmp_path, Rules(), text_column="x")
     with pytest.raises(DataError, match="corpus 'mine' takes no option encodings; it takes text_column, encoding"):
-        clean("mine", folder({"a.txt": "A:\nb"}), tmp_path, Rules(), encodings="x")
+        clean_corpus("mine", folder({"a.txt": "A:\nb"}), tmp_path, Rules(), encodings="x")
 
 
 def test_options_reach_the_reader(folder, tmp_path):
@@ -320,29 +321,27 @@ def test_options_reach_the_reader(folder, tmp_path):
         {"a.csv": "text,note\n" + "".join(f"same,caf\xe9 {i}\n" for i in range(40)).encode("cp1252").decode("latin-1")}
     )
     (raw / "a.csv").write_bytes(("text,note\n" + "".join(f"same,café {i}\n" for i in range(40))).encode("cp1252"))
-    clean("mine", raw, tmp_path / "out", Rules(), text_column="note", encoding="cp1252")
+    clean_corpus("mine", raw, tmp_path / "out", Rules(), text_column="note", encoding="cp1252")
     assert found(tmp_path / "out", "documents")["text"].sort()[0] == "café 0"
 
 
 def test_a_broken_law_stops_the_pipeline(folder, tmp_path, monkeypatch):
     raw = folder({"a.jsonl": lines(*[f"text {number}" for number in range(100)])})
-    monkeypatch.setattr(shards.parts, "cut", lambda pieces, limit: pieces.head(99))
+    monkeypatch.setattr(shard_module, "cut", lambda texts, limit: texts.head(99))
     with pytest.raises(AssertionError, match="bytes of texts = bytes of pieces"):
-        clean("mine", raw, tmp_path / "cut", Rules())
+        clean_corpus("mine", raw, tmp_path / "cut", Rules())
     monkeypatch.undo()
     own = corpora.find("mine")
     monkeypatch.setattr(own, "documents", lambda raw: raw.head(99).with_columns(metadata=pl.lit("{}")))
     with pytest.raises(AssertionError, match=r"rows = malformed \+ rows of texts': 100 is not 99"):
-        clean("mine", raw, tmp_path / "rows", Rules())
+        clean_corpus("mine", raw, tmp_path / "rows", Rules())
     monkeypatch.undo()
-    settle = shards._settle
-    monkeypatch.setattr(
-        shards, "_settle", lambda *given: settle(*given).with_columns(key=pl.lit(1, pl.Int64))
-    )  # as if texts on both sides were one
+    settle = clean.settle  # as if texts on both sides were one
+    monkeypatch.setattr(clean, "settle", lambda *given: settle(*given).with_columns(key=pl.lit(1, pl.Int64)))
     with pytest.raises(AssertionError, match="texts in both train and val = 0"):
-        clean("mine", raw, tmp_path / "sides", Rules())
+        clean_corpus("mine", raw, tmp_path / "sides", Rules())
     with pytest.raises(AssertionError, match="'a': 1 is not 2"):
-        laws._hold("a", 1, 2)
+        laws.hold("a", 1, 2)
     assert not list(tmp_path.glob("*/report.json"))
 
 
@@ -379,7 +378,7 @@ def test_many_processes_give_the_bytes_of_one(undisturbed, raw, tmp_path):
 
 def test_shards_do_not_change_what_becomes_of_a_text(undisturbed, raw, tmp_path):
     """One shard or six: the same documents, ids, measures and rejects, in the same order."""
-    clean("mine", raw, tmp_path / "one", RULES)
+    clean_corpus("mine", raw, tmp_path / "one", RULES)
     assert len(list((tmp_path / "one" / "documents").iterdir())) == 1
     for name, content in undisturbed.items():
         path = tmp_path / "six" / name
@@ -393,13 +392,14 @@ def test_shards_do_not_change_what_becomes_of_a_text(undisturbed, raw, tmp_path)
     assert (tmp_path / "one" / "report.json").read_bytes() == undisturbed["report.json"]
 
 
-# Cleans one file a shard. Killed, without a word, when a function of shards.py is called for the n-th time, or a file renamed
-# or removed; or never.
+# Cleans one file a shard. Killed when a function of clean/__init__.py or shard.py is called for the n-th time, or a file is
+# renamed or removed; or never.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from data_contracts import shards
-from tests.data_contracts.test_shards import clean_all
+from data_contracts import clean
+from data_contracts.clean import shard
+from tests.data_contracts.clean.test_clean import clean_all
 
 raw, out, where, n = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
@@ -409,9 +409,12 @@ def happened(what, *_):
     if what == where and n == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-if hasattr(shards, where):
-    function = getattr(shards, where)
-    setattr(shards, where, lambda *given: happened(where) or function(*given))
+def watched(function):
+    return lambda *given: happened(where) or function(*given)
+
+for module in (clean, shard):
+    if hasattr(module, where):
+        setattr(module, where, watched(getattr(module, where)))
 sys.addaudithook(happened)
 clean_all(raw, out)
 """
@@ -433,16 +436,16 @@ def test_the_same_bytes_in_another_process_with_one_thread(undisturbed, raw, tmp
 # What happened how often when the run was killed; shards cleaned and shards written by then.
 MOMENTS = [
     ("clean_shard", 1, 0, 0),
-    ("apply", 1, 0, 0),
-    ("_write", 4, 1, 0),  # a shard's keys are written, its sample is not
+    ("apply_rules", 1, 0, 0),
+    ("write_parquet", 4, 1, 0),  # a shard's keys are written, its sample is not
     ("os.rename", 3, 2, 0),  # its figures are written, but not in their place
     ("clean_shard", 6, 5, 0),
-    ("_settle", 1, 6, 0),
+    ("settle", 1, 6, 0),
     ("finish_shard", 1, 6, 0),
-    ("_write", 16, 6, 1),  # a shard's rejects are written, its documents are not
+    ("write_parquet", 16, 6, 1),  # a shard's rejects are written, its documents are not
     ("os.rename", 12, 6, 2),
     ("finish_shard", 6, 6, 5),
-    ("_write_json", 7, 6, 6),  # the report
+    ("write_json", 7, 6, 6),  # the report
     ("os.remove", 12, None, 6),  # some of the work folder is gone
 ]
 
@@ -497,7 +500,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from tests.data_contracts.test_shards import clean_all
+from tests.data_contracts.clean.test_clean import clean_all
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -529,19 +532,19 @@ def test_an_error_in_one_shard_does_not_undo_the_others(folder, tmp_path, one_a_
     files = {"a.csv": "text\n" + "".join(f"text {i}\n" for i in range(50)), "c.csv": "text\n" + "more\n"}
     raw = folder(files | {"b.csv": "text\ngood\nbad,record\n"})
     with pytest.raises(DataError, match=r"b\.csv row 1"):
-        clean("mine", raw, tmp_path / "out", Rules())
+        clean_corpus("mine", raw, tmp_path / "out", Rules())
     [first] = (tmp_path / "out").glob("work/*.json")
     stamp = first.stat().st_mtime_ns
     (raw / "b.csv").write_text("text\ngood\n")
     cleaned = []
 
     def noted(function, waiting):
-        cleaned.extend(shard.number for shard in waiting if function is shards.clean_shard)
-        if function is shards.finish_shard:
+        cleaned.extend(shard.number for shard in waiting if function is clean.clean_shard)
+        if function is clean.finish_shard:
             assert first.stat().st_mtime_ns == stamp
         return map(function, waiting)
 
-    clean("mine", raw, tmp_path / "out", Rules(), fan_out=noted)
+    clean_corpus("mine", raw, tmp_path / "out", Rules(), fan_out=noted)
     assert cleaned == [1, 2]
-    clean("mine", raw, tmp_path / "fresh", Rules())
+    clean_corpus("mine", raw, tmp_path / "fresh", Rules())
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from data_contracts import DataError
-from data_contracts.clean.change import Rules
 from data_contracts.corpora import python_docs, rick_and_morty, shakespeare
+from data_contracts.rules import Rules
 from tests.data_contracts.rows import documents, read, texts
 
 RICK = "index,season no.,episode no.,episode name,name,line\r\n"

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from data_contracts import DataError
-from data_contracts.clean.change import Rules
 from data_contracts.corpora import covid_tweets, qanon, trump, vaccine_myths, wsb
+from data_contracts.rules import Rules
 from tests.data_contracts.rows import cleaned, documents, read, texts
 
 HEADER = "title,score,id,url,comms_num,created,body,timestamp\r\n"

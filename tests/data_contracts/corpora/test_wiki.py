@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from data_contracts import DataError
-from data_contracts.clean.change import PUBLISHED, Rules
-from data_contracts.clean.judge import apply, judge
+from data_contracts.clean.change import apply_rules, text_rules
+from data_contracts.clean.judge import PUBLISHED, judge
 from data_contracts.corpora import wiki
+from data_contracts.rules import Rules
 from tests.data_contracts.rows import cleaned, documents, read, texts
 
 PLAIN = "kaggle/ltcmdrdata/plain-text-wikipedia-202011"
@@ -20,7 +21,7 @@ RULES = replace(PUBLISHED, entities=True, normalize="NFC", urls="drop", emails="
 
 def article(text: str, rules: Rules = RULES) -> str:
     """The text of an article after all rules, without its title."""
-    after = apply(pl.Series([f"T\n\n{text}"]), wiki, rules)[0].item()
+    after = apply_rules(pl.Series([f"T\n\n{text}"]), text_rules(wiki.RULES, rules))[0].item()
     return after.removeprefix("T").strip("\n")
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_contracts import corpora, facts
-from data_contracts.clean import change, measures, shard
-from data_contracts.clean.change import DROP_RULES, PUBLISHED, Rules
-from data_contracts.clean.judge import apply
+from data_contracts import facts
+from data_contracts.clean import clean_corpus, measures, personal
+from data_contracts.clean.change import apply_rules, text_rules
+from data_contracts.clean.judge import DROP_RULES, PUBLISHED
 from data_contracts.facts import samples, thresholds
+from data_contracts.rules import Rules
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
 
@@ -28,7 +29,7 @@ def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> t
     def describe(sample: pl.DataFrame, counts: dict) -> None:
         described.update(facts.describe(out, sample, counts, rules, about))
 
-    shard.clean(corpus, raw, out, rules, describe=describe)
+    clean_corpus(corpus, raw, out, rules, describe=describe)
     return json.loads(json.dumps(described)), out
 
 
@@ -100,7 +101,7 @@ class TestRealData:
         assert set(found) == {row["reason"] for row in card["funnel"] if row["texts"]}
         assert max(map(found.count, found)) <= 3
         assert all(len(row["text"]) <= 301 for row in card["rejected"])
-        assert not re.search(change.EMAIL, json.dumps(card))
+        assert not re.search(personal.EMAIL, json.dumps(card))
         assert "@•••" in json.dumps(card, ensure_ascii=False)
 
 
@@ -117,8 +118,8 @@ def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
 @pytest.mark.parametrize("rule", [rule for rule in DROP_RULES if rule.source], ids=lambda rule: rule.name)
 def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, base):
     raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
-    before = shard.clean("vaccine-myths", raw, tmp_path / "before", base)
-    after = shard.clean(
+    before = clean_corpus("vaccine-myths", raw, tmp_path / "before", base)
+    after = clean_corpus(
         "vaccine-myths",
         raw,
         tmp_path / "after",
@@ -172,7 +173,7 @@ def test_groups_of_characters(char, group):
 
 def test_the_text_rules_leave_the_texts_they_are_given():
     before = pl.Series("text", ["a\rb", "c", "d\u2581"])
-    after, changed = apply(before, corpora.find("mine"), Rules())
+    after, changed = apply_rules(before, text_rules((), Rules()))
     assert before.to_list() == ["a\rb", "c", "d\u2581"]
     assert after.to_list() == ["a\nb", "c", "d_"]
     assert changed["line_ends"] == changed["low_block"] == 1

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import pytest
 
 from data_contracts import facts
-from data_contracts.clean import change, shard
-from data_contracts.clean.change import Rules
+from data_contracts.clean import clean_corpus, personal
+from data_contracts.rules import Rules
 from flows.pages.data_card import write_data_card
 from tests.conftest import ROOT
 
@@ -42,7 +42,7 @@ def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> t
     def describe(sample, counts: dict) -> None:
         write_data_card(out / "card", facts.describe(out, sample, counts, rules, about))
 
-    shard.clean(corpus, raw, out, rules, describe=describe)
+    clean_corpus(corpus, raw, out, rules, describe=describe)
     return json.loads((out / "card" / "card.json").read_text()), out / "card"
 
 
@@ -61,7 +61,7 @@ def test_the_pages_show_the_numbers_and_the_figures(shared_data, tmp_path):
     assert "min_words" not in (folder / "funnel.svg").read_text()
     assert "few_words" in (folder / "funnel.svg").read_text()
     for name in ("card.json", "card.md", "card.html"):
-        assert not re.search(change.EMAIL, (folder / name).read_text())
+        assert not re.search(personal.EMAIL, (folder / name).read_text())
     assert "@•••" in (folder / "card.md").read_text()
 
 
@@ -69,7 +69,7 @@ def test_equal_data_gives_equal_bytes(raw, tmp_path):
     texts = [f"Text {n} of ä few, with words & signs\n" for n in range(300)]
     source = raw({"a.jsonl": [*texts, "", "short", "short"]})
     code = (
-        "import sys; from pathlib import Path; from data_contracts.clean.change import Rules; "
+        "import sys; from pathlib import Path; from data_contracts.rules import Rules; "
         "from tests.flows.pages.test_data_card import make; "
         "make(Path(sys.argv[1]), Path(sys.argv[2]), Rules(min_chars=4))"
     )

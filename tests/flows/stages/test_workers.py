@@ -20,19 +20,19 @@ PROGRAM = """
 import json, os, sys
 from pathlib import Path
 from prefect import flow
-from data_contracts import shards
-from data_contracts.cleaning import Rules
-from flows.fan_out import SETTINGS, spread
-from flows.recipes import Workers
-from tests.data_contracts.test_shards import clean_all
+from data_contracts import clean
+from data_contracts.rules import Rules
+from flows.recipe import Workers
+from flows.stages.workers import SETTINGS, spread
+from tests.data_contracts.clean.test_clean import clean_all
 
 @flow(name="fan-out")
 def spread_out(folder: Path, count: int, dask: str):
     with spread(Workers(count=count, dask=dask)) as fan_out:
         clean_all(folder / "good", folder / "out", fan_out=fan_out)
         assert list(fan_out(abs, [-3, -1, -2])) == [3, 1, 2]
-        shards.SHARD_BYTES = 1
-        shards.clean("rick-and-morty", folder / "bad", folder / "failed", Rules(), fan_out=fan_out)
+        clean.SHARD_BYTES = 1
+        clean.clean_corpus("rick-and-morty", folder / "bad", folder / "failed", Rules(), fan_out=fan_out)
 
 if __name__ == "__main__":
     try:

@@ -1,0 +1,117 @@
+"""The settings of cleaning, and what a rule that changes texts is made of: corpora and cleaning share both.
+
+Nothing here loads polars, so that a recipe is read and checked quickly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from data_contracts import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Normalize = Literal["none", "NFC"]
+Policy = Literal["keep", "mask", "drop"]
+Near = Literal["keep", "together", "drop"]
+NOT_NEGATIVE = ("min_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars")
+BETWEEN_0_AND_1 = ("min_letter_words", "max_repeated_lines", "max_repeated_ngrams", "max_malformed")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How texts are changed, which are rejected, and which are held out. Raises DataError that lists every problem."""
+
+    entities: bool = False
+    """Turn HTML entities such as &amp; into their characters. Off where texts are about HTML."""
+    normalize: Normalize = "none"
+    """NFC gives every accented letter one spelling; none leaves texts as they are."""
+    urls: Policy = "keep"
+    """Web addresses: kept, masked as <url>, or dropped."""
+    emails: Policy = "keep"
+    """E-mail addresses: kept, masked as <email>, or dropped."""
+    mentions: Policy = "keep"
+    """@names, and u/names of Reddit: kept, masked as <user>, or dropped."""
+    spaces: bool = False
+    """One plain space for every run of spaces of any kind, no space at line ends, one blank line at most. Off where
+    indentation has a meaning."""
+    min_chars: int = 1
+    """Shorter texts are rejected as `too_short`. Characters are Unicode code points, after cleaning."""
+    max_chars: int = 0
+    """Longer texts are rejected as `too_long`; 0 means no limit."""
+    min_words: int = 0
+    """Texts with fewer words (runs without white space) are rejected as `few_words`. Gopher: 50."""
+    min_word_chars: float = 0.0
+    """Shorter mean length of words: `word_length`. Gopher: 3."""
+    max_word_chars: float = 0.0
+    """Longer mean length of words: `word_length`; 0 means no limit. Gopher: 10."""
+    max_symbols: float = 0.0
+    """More number signs and ellipses per word: `symbols`; 0 means no limit. Gopher: 0.1."""
+    min_letter_words: float = 0.0
+    """Smaller share of words with a letter: `letters`. Gopher: 0.8."""
+    min_stop_words: int = 0
+    """Fewer of the eight commonest English words: `stop_words`. Gopher: 2."""
+    max_repeated_lines: float = 0.0
+    """Larger share of lines that repeat an earlier one: `repeated_lines`; 0 means no limit. Gopher: 0.3."""
+    max_repeated_ngrams: float = 0.0
+    """Larger share of five-word sequences that repeat an earlier one: `repeated_ngrams`; 0 means no limit. Gopher: 0.15
+    of the characters."""
+    languages: tuple[str, ...] = ()
+    """Keep only these languages (ISO 639-1, such as "en"), as py3langid detects them in the beginning of a text. None: all."""
+    deduplicate: bool = True
+    """Reject every exact copy of an earlier text as `duplicate`."""
+    near_duplicates: Near = "together"
+    """Texts of nearly the same words (MinHash): keep them wherever they fall, keep them together in train or in val, or drop
+    all but the first, as `near_duplicate`."""
+    split_chars: int = 0
+    """Cut longer texts at line ends into parts of about this many characters, each a document of its own; 0 means never."""
+    max_malformed: float = 0.0
+    """Share of records that may be unreadable: they are rejected as `malformed`, and more of them stop the run."""
+    val_fraction: float = 0.1
+    """Share of documents held out. Each is drawn by the hash of its text, so a corpus that grows keeps its split."""
+    seed: int = 0
+    """A different seed holds out different documents."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.min_chars < 1:
+            problems.append(f"min_chars {self.min_chars} is less than 1")
+        for low, high in (("min_chars", "max_chars"), ("min_word_chars", "max_word_chars")):
+            least, most = getattr(self, low), getattr(self, high)
+            if most and most < least:
+                problems.append(f"{high} {most} is less than {low} {least} (0 means no limit)")
+        for name, kind in get_type_hints(type(self)).items():
+            known, value = get_args(kind), getattr(self, name)
+            if get_origin(kind) is Literal and value not in known:
+                problems.append(f"{name} {value!r} is not one of {', '.join(known)}")
+            elif name in BETWEEN_0_AND_1 and not 0 <= value <= 1:
+                problems.append(f"{name} {value} is not between 0 and 1")
+            elif name in NOT_NEGATIVE and value < 0:
+                problems.append(f"{name} {value} is below 0")
+        if unknown := [code for code in self.languages if len(code) != 2 or not code.islower()]:
+            problems.append(f"languages {', '.join(map(repr, unknown))}: give ISO 639-1 codes such as 'en'")
+        least = max(100, self.min_chars)
+        if self.split_chars and self.split_chars < least:
+            problems.append(f"split_chars {self.split_chars} is less than {least} (0 means never cut)")
+        if not 0 < self.val_fraction < 1:
+            problems.append(f"val_fraction {self.val_fraction} is not between 0 and 1")
+        if problems:
+            raise DataError("rules: " + "; ".join(problems))
+
+
+class TextRule(NamedTuple):
+    """A change to the characters of a text. It never drops a text."""
+
+    name: str
+    reason: str
+    change: "Callable[[pl.Expr], pl.Expr]"
+    only: str = ""
+    """a pattern: texts without a match are left alone, quickly. It costs next to nothing where it begins with a literal"""
+    rare: bool = False
+    """`only` matches characters that no rule makes: one search for all such patterns, before the first rule, is enough"""
+    setting: str = ""
+    """the field of Rules that turns it on; without one it is always on"""
+
+    def on(self, rules: Rules) -> bool:
+        return not self.setting or getattr(rules, self.setting) not in (False, "none", "keep")

@@ -1,0 +1,84 @@
+"""The drop rules: at which value each rejects a text, and which reason is given."""
+
+from dataclasses import fields
+
+import polars as pl
+import pytest
+
+from data_contracts.clean.judge import DROP_RULES, PUBLISHED, first_reason, judge
+from data_contracts.clean.measures import COLUMNS
+from data_contracts.rules import Rules
+
+
+def reasons(*texts: str, **rules) -> list[str | None]:
+    return judge(pl.DataFrame({"text": texts}), Rules(**rules))["reason"].to_list()
+
+
+PROSE = """The miller of the old town had a mill by the river, and he worked there with his two sons.
+When the water was high they ground barley for people of the hills, who came down to the market on Friday.
+In dry summers the wheel stood still; then the sons mended sacks, and their father sat in the shade to count coins."""
+
+
+class TestDropRules:
+    @pytest.mark.parametrize(
+        ("name", "held", "kept", "rules"),
+        [
+            ("empty", "", "a", {}),
+            ("empty", " \n ", "ab", {"min_chars": 2}),  # first of the rules
+            ("too_short", "éé", "ééé", {"min_chars": 3}),
+            ("too_long", "éééé", "ééé", {"max_chars": 3}),
+            ("few_words", "one two", "one two three", {"min_words": 3}),
+            ("word_length", "a bb", "bb bb", {"min_word_chars": 2}),
+            ("word_length", "üüü üüüü", "üüü üüü", {"max_word_chars": 3}),
+            ("symbols", "# a b", "# a b c", {"max_symbols": 0.25}),
+            ("symbols", "so... it", "so.. it", {"max_symbols": 0.4}),
+            ("symbols", "so… it", "so it", {"max_symbols": 0.4}),
+            ("letters", "a 1 2", "a 1", {"min_letter_words": 0.5}),
+            ("stop_words", "it is the end", "it is the end of all", {"min_stop_words": 2}),
+            ("repeated_lines", "a\na\nb", "a\nb\n\n\nb\nc", {"max_repeated_lines": 0.25}),
+            ("repeated_ngrams", "a b c d e " * 2, "a b c d e " * 2 + "f g", {"max_repeated_ngrams": 0.125}),
+            ("language", "Der Fluss biegt sich, und die alte Brücke wartet auf den Regen.",
+             "The river bends, and the old bridge waits for the rain.", {"languages": ("en",)}),
+        ],
+    )  # fmt: skip
+    def test_each_at_its_limit(self, name, held, kept, rules):
+        assert reasons(held, kept, **rules) == [name, None]
+        assert reasons(held) == [None] if name != "empty" else ["empty"]  # off by default
+
+    def test_the_first_that_holds_is_the_reason(self):
+        names = [rule.name for rule in DROP_RULES]
+        assert reasons("", "# #", "a 1 # #", min_chars=4, min_words=5, max_symbols=0.1) == [
+            "empty",
+            "too_short",
+            "few_words",
+        ]
+        assert names.index("too_short") < names.index("few_words") < names.index("symbols")
+
+    def test_published_values_keep_prose_and_reject_the_rest(self):
+        found = judge(pl.DataFrame({"text": [PROSE, "#market #friday " * 40, "1 2 3 4 5 6 7 8 " * 10]}), PUBLISHED)[
+            "reason"
+        ]
+        assert found.to_list() == [None, "symbols", "word_length"]
+
+    def test_what_was_not_measured_never_holds(self):
+        nothing = pl.DataFrame(
+            {name: [None] for name in COLUMNS} | {"language": [None]}, schema=COLUMNS | {"language": pl.String}
+        )
+        rules = Rules(
+            **{field.name: getattr(PUBLISHED, field.name) for field in fields(Rules)} | {"languages": ("en",)}
+        )
+        assert nothing.select(first_reason(rules)).item() is None
+
+    def test_measures_stay_beside_kept_and_rejected(self):
+        judged = judge(pl.DataFrame({"text": ["two words", ""], "source_row": [4, 5]}), Rules(languages=("en",)))
+        assert judged.columns == ["text", "source_row", *COLUMNS, "reason"]
+        assert judged["n_words"].to_list() == [2, 0]
+
+    def test_published_thresholds_are_sourced(self):
+        known = [rule.name for rule in DROP_RULES if rule.source]
+        assert [rule.name for rule in DROP_RULES if rule.on(PUBLISHED) and not rule.on(Rules())] == known
+
+
+def test_every_rule_has_a_name_of_its_own_and_a_reason():
+    assert len({rule.name for rule in DROP_RULES}) == len(DROP_RULES)
+    assert all(rule.reason for rule in DROP_RULES)
