@@ -182,7 +182,7 @@ print(json.dumps({name: asdict(getattr(recipe, name)) for name in ("model", "tra
 
 
 def show(found: dict, steps: tuple[int, int]) -> str:
-    """The tables of overhead.py: printed, and as text."""
+    """The tables: printed, and as text."""
     console = open_console(found["machine"])
     same: dict[tuple, list[dict]] = {}
     for run in found["overhead"]:

@@ -10,7 +10,7 @@ LEARNING = 8
 
 
 def show(found: dict) -> str:
-    """The tables of decoder.py: printed, and as text."""
+    """The tables: printed, and as text."""
     console = open_console(found["machine"])
     _learning(console, found["loss"])
     for part, title in (

@@ -1,10 +1,10 @@
 """How fast text becomes ids, shards and batches: beside raw SentencePiece, Hugging Face tokenizers and plain memory maps.
 
-    make bench BENCHES=encoding                              # some six minutes on two cores
+    make bench BENCHES=encoding                              # some ten minutes on two cores
     make bench BENCHES=encoding BENCH="--memory 4000"        # and the memory of packing 4 GB
     python -m benchmarks.encoding --runs 1 --only encode
 
-Every figure comes from a process of its own (encoders.py); the systems take turns. README.md says what the figures mean.
+Every figure comes from a process of its own (systems.py); the systems take turns. README.md says what the figures mean.
 """
 
 import argparse

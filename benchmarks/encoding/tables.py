@@ -6,7 +6,7 @@ from benchmarks.tables import open_console, spread, table
 
 
 def show(found: dict) -> str:
-    """The tables of encoding.py: printed, and as text."""
+    """The tables: printed, and as text."""
     console = open_console(found["machine"])
     rows, medians = [], {}
     for run in found["encode"] + found["pack"]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows import UserError
 from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
-from flows.home import prepare
+from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
 SHOWN_CHARS = 150  # of what a model wrote
@@ -34,7 +34,7 @@ def generate(
     stop: Annotated[list[str], typer.Option(help="end before this text; may be given again")] = [],  # noqa: B006
 ):
     """Let a model write, token by token; several samples are written side by side and shown one after another."""
-    prepare()
+    set_defaults()
     from flows.models import lookup
     from gpt.generation.sample import load, stream_texts
 
@@ -61,7 +61,7 @@ def explain(
     as_json: Json = False,
 ):
     """Show the documents that the batch of a training step came from, with the file and row of each."""
-    prepare()
+    set_defaults()
     from flows.evaluation import batch_sources
 
     title, rows = batch_sources.explain(run, step)
@@ -91,7 +91,7 @@ def compare(
     as_json: Json = False,
 ):
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
-    prepare()
+    set_defaults()
     from flows.models.lookup import find
 
     for name in models or ():  # an unknown one is told before Prefect is loaded
@@ -116,7 +116,7 @@ def runs(
     as_json: Json = False,
 ):
     """List the runs in MLflow, newest first."""
-    prepare()
+    set_defaults()
     from flows.tracking import run_list
 
     found = run_list.listing(corpus, dataset_digest, best, limit)
@@ -133,7 +133,7 @@ def runs(
 def reproduce(
     run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
     folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
-    anyway: Annotated[bool, typer.Option("--anyway", help="go on if something that matters differs here")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="go on although something differs that can change the result")] = False,
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
@@ -145,7 +145,7 @@ def reproduce(
         print("\n".join(plan.lines()), file=sys.stderr)
         plan.refuse(anyway)
     with prefect_answering():
-        verdict = reproduce.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
+        verdict: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
         if isinstance(verdict, BaseException):
             raise verdict
     if as_json:
@@ -167,7 +167,7 @@ def export(
     """Write a model for other programs."""
     if format != "hf":
         raise UserError(f"--format {format!r} is not known; known is hf")
-    prepare()
+    set_defaults()
     from flows.models import lookup
     from gpt.export.hugging_face import export_hf
 

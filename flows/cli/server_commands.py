@@ -11,7 +11,7 @@ import typer
 
 from flows import UserError
 from flows.cli.terminal import Json, table
-from flows.home import ROOT, prepare
+from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
 MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
@@ -28,7 +28,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
 ):
     """Start Prefect, MLflow, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
-    prepare()
+    set_defaults()
     from flows.server import supervisor
     from flows.server.access import access
 
@@ -41,7 +41,7 @@ def up(
 
 def down():
     """Stop what gpt up started; a running training leaves a checkpoint."""
-    prepare()
+    set_defaults()
     from flows.server import supervisor
 
     supervisor.down()
@@ -49,7 +49,7 @@ def down():
 
 def status(as_json: Json = False):
     """Show what is up, what is queued, running and due, and how each corpus's last run ended; exit code 1 if it is down."""
-    prepare()
+    set_defaults()
     from flows.server import status
 
     found = status.status()
@@ -68,7 +68,7 @@ def status(as_json: Json = False):
 
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
     """Serve the MLflow pages of this home, on this machine only."""
-    prepare()
+    set_defaults()
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
@@ -76,12 +76,12 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
 
     from flows.server import processes
     from flows.tracking import outbox
-    from flows.tracking import run as tracking
+    from flows.tracking.connection import MLFLOW_PORT, experiment_id, runs_url
 
     url = f"http://127.0.0.1:{port}"
     service = processes.mlflow_server(uri, "127.0.0.1", port, url, {}, None)
     processes.check_port(service, "127.0.0.1", "--port")
-    page = tracking.runs_url(tracking.experiment_id()).replace(f":{tracking.MLFLOW_PORT}", f":{port}")
+    page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()
     mark = secrets.token_hex(8)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -33,7 +33,7 @@ SILENCE = "crash silent runs"
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
     """answer: receives the lines to print and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
     from flows.server import prefect_yaml
-    from flows.tracking.run import experiment_id  # while the servers start
+    from flows.tracking.connection import experiment_id  # while the servers start
 
     deployments = prefect_yaml.check(prefect_file)
     for url in health_urls:  # `gpt up` ends this process if a server does not start

@@ -68,7 +68,7 @@ def _check_keys(content: dict) -> None:
         where: tuple[str | int, ...] = ()
         value: Any = content
         for part in first["loc"]:  # which also names the models that were tried
-            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            if isinstance(value, dict | list) and (part in value if isinstance(value, dict) else isinstance(part, int)):
                 where, value = (*where, part), value[part]
         if first["type"] != "extra_forbidden":
             raise _WrongError(where, f"{where[-1] if where else 'the file'}: {first['msg']}") from None

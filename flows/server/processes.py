@@ -24,6 +24,7 @@ import psutil
 
 from flows import UserError
 from flows.home import ROOT, home, shared_home
+from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # set by Prefect's worker for the processes of a flow run
@@ -193,11 +194,6 @@ def kill_session(pid: int) -> None:
     """Kill what a dead service left in its session, such as a server's children, which hold its port."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def without_password(text: str) -> str:
-    """The text with user and password removed from every address in it."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
 
 
 def _prefect_version(api: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from flows import UserError
-from flows.home import ROOT, home, prepare
+from flows.home import ROOT, home, set_defaults
 from flows.server.access import AUTH_VARIABLE, Access, mlflow_users
 from flows.server.processes import (
     Service,
@@ -67,7 +67,7 @@ def up(access: Access, file: Path, say: Callable[[str], None] = print) -> None:
 
     Raises UserError when a service does not start or keeps dying; everything else is stopped then.
     """
-    prepare()
+    set_defaults()
     with (home() / "up.lock").open("w+") as lock:
         if not take(lock):
             say(f"gpt is up already\n{format_addresses(wait_for_ready())}")
