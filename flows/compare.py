@@ -16,33 +16,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-from flows.home import prepare, shared_home  # noqa: E402
+import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
 
-prepare()
+# isort: split
 
-import mlflow  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from prefect import flow  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.context import FlowRunContext  # noqa: E402
-from pydantic import Field  # noqa: E402
+import mlflow
+from mlflow.exceptions import MlflowException
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+from pydantic import Field
 
-from flows import UserError, progress  # noqa: E402
-from flows.evaluation.comparison import measure  # noqa: E402
-from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out  # noqa: E402
-from flows.models.lookup import CORPUS  # noqa: E402
-from flows.models.promotion import champions  # noqa: E402
-from flows.pages.comparison_page import comparison_note, write_comparison  # noqa: E402
-from flows.pages.comparison_text import short_names  # noqa: E402
-from flows.pages.render import card_markdown  # noqa: E402
-from flows.recipe import corpus_names, load_recipe  # noqa: E402
-from flows.server import dead_runs  # noqa: E402
-from flows.store.artifacts import Store, to_artifact  # noqa: E402
-from flows.store.locks import in_use  # noqa: E402
-from flows.tracking.connection import answering, experiment_id, runs_url  # noqa: E402
-from flows.tracking.run import origin_tags  # noqa: E402
+from flows import UserError, progress
+from flows.evaluation.comparison import measure
+from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
+from flows.home import shared_home
+from flows.models.lookup import CORPUS
+from flows.models.promotion import champions
+from flows.pages.comparison_page import comparison_note, write_comparison
+from flows.pages.comparison_text import short_names
+from flows.pages.render import card_markdown
+from flows.recipe import corpus_names, load_recipe
+from flows.server import dead_runs
+from flows.store.artifacts import Store, to_artifact
+from flows.store.locks import in_use
+from flows.tracking.connection import answering, experiment_id, runs_url
+from flows.tracking.run import origin_tags
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -67,7 +68,7 @@ def compare(
     with in_use(shared_home()), _mlflow_run() as run:
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
-        with progress.bar("compare") as report:
+        with progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
         result |= {"notes": notes + result["notes"]} | run
         with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Where things live, and the settings that Prefect and MLflow read from the environment when they are imported.
 
-`prepare()` runs before either is imported. It only sets what the user left unset, so PREFECT_API_URL, PREFECT_HOME and
+`set_defaults` runs before either is imported. It only sets what the user left unset, so PREFECT_API_URL, PREFECT_HOME and
 MLFLOW_TRACKING_URI keep their meaning.
 """
 
@@ -65,7 +65,7 @@ def sweep() -> None:
     os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
 
 
-def prepare() -> Path:
+def set_defaults() -> Path:
     """Set the defaults (telemetry off, everything under the home), and return the home."""
     folder = home()
     defaults = {

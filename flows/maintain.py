@@ -9,26 +9,26 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-from flows import home as environment  # noqa: E402
+import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
 
-environment.prepare()
+# isort: split
 
-import mlflow  # noqa: E402
-from prefect import flow  # noqa: E402
-from prefect.artifacts import create_table_artifact  # noqa: E402
-from prefect.states import Completed, Failed, State  # noqa: E402
-from pydantic import Field  # noqa: E402
+import mlflow
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.states import Completed, Failed, State
+from pydantic import Field
 
-from flows import UserError  # noqa: E402
-from flows.home import home, shared_home  # noqa: E402
-from flows.progress import say  # noqa: E402
-from flows.server import dead_runs  # noqa: E402
-from flows.store.artifacts import Store  # noqa: E402
-from flows.store.locks import idle, in_use  # noqa: E402
-from flows.tracking import outbox  # noqa: E402
-from flows.tracking import run as tracking  # noqa: E402
+from flows import UserError
+from flows.home import home, shared_home
+from flows.progress import log_line
+from flows.server import dead_runs
+from flows.store.artifacts import Store
+from flows.store.locks import idle, in_use
+from flows.tracking import outbox
+from flows.tracking.connection import answering, experiment_id
 
 DAY = 86400.0
 Keep = Annotated[int, Field(ge=0, le=1000)]
@@ -51,7 +51,7 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
     rows += retire(days, dry_run)
     rows += (damaged := verify())
     for row in rows:
-        say(f"{row['what']}: {row['which']}: {row['done']}")
+        log_line(f"{row['what']}: {row['which']}: {row['done']}")
     create_table_artifact(table=rows or [{"what": "nothing to do", "which": "", "done": ""}], key="maintenance",
                           description="A dry run: nothing was done" if dry_run else "Maintenance")  # fmt: skip
     if damaged:
@@ -83,10 +83,10 @@ def verify() -> list[Row]:
 
 def retire(days: int, dry_run: bool) -> list[Row]:
     """Delete MLflow's old failed and killed runs, but none that a registered model came from."""
-    experiment, client = tracking.experiment_id(), mlflow.MlflowClient()
+    experiment, client = experiment_id(), mlflow.MlflowClient()
     before = int(1000 * (time.time() - days * DAY))
     rows = []
-    with tracking.answering():
+    with answering():
         named = {version.run_id for version in client.search_model_versions()}
         for status in ("FAILED", "KILLED"):
             old = f"attributes.status = '{status}' and attributes.start_time < {before}"

@@ -1,6 +1,6 @@
-"""What a person sees while it runs: lines and bars on the terminal, the log and a progress artifact in Prefect.
+"""What a person sees while it works: lines and bars on the terminal, the log and a progress artifact in Prefect.
 
-Prefect is told at most every few seconds, since each update is a request, and its absence never stops the work.
+A progress artifact is updated every few seconds at most, since each update is a request. A server that does not answer stops nothing.
 """
 
 import logging
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
@@ -17,15 +18,15 @@ from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-SECONDS = 5.0  # between two updates of the Prefect page, or two lines where there is no terminal
+SECONDS = 5.0  # between two updates in Prefect, or two lines where there is no terminal
 console = Console(stderr=True, highlight=False)
-to_terminal = False  # the command line sets it; under a worker the log alone is told
+to_terminal = False  # the command line sets it; a worker only logs
 
 Report = Callable[..., None]
 
 
-def say(text: str, level: int = logging.INFO) -> None:
-    """One line for whoever watches."""
+def log_line(text: str, level: int = logging.INFO) -> None:
+    """Log a line in Prefect, and print it on the terminal."""
     if FlowRunContext.get() or TaskRunContext.get():
         with suppress(Exception):
             get_run_logger().log(level, text)
@@ -33,21 +34,21 @@ def say(text: str, level: int = logging.INFO) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
 
-class _Heard(logging.Handler):
-    """What the decoder's library logs (a loss that jumped, how many steps fit, that nothing is compiled), said."""
+class _DecoderLog(logging.Handler):
+    """Logs the lines of the decoder's library here: a loss that jumped, how many steps fit, that nothing is compiled."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage(), record.levelno)
+        log_line(record.getMessage(), record.levelno)
 
 
-logging.getLogger("gpt").addHandler(_Heard())
+logging.getLogger("gpt").addHandler(_DecoderLog())
 logging.getLogger("gpt").setLevel(logging.INFO)
 
 
 @contextmanager
-def bar(stage: str) -> Iterator[Report]:
+def progress_bar(stage: str) -> Iterator[Report]:
     """A function `report(fraction, text="")` to call as often as one likes with the share done, 0 to 1."""
-    shown = Progress(
+    bar = Progress(
         TextColumn("{task.description:<9}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -57,37 +58,37 @@ def bar(stage: str) -> Iterator[Report]:
         transient=True,
         disable=not (to_terminal and sys.stderr.isatty()),
     )
-    row = shown.add_task(stage, total=1.0, text="")
-    artifact_id, last = None, -SECONDS
-    telling = threading.Thread()  # a server that is away holds up a request for minutes, and is not to hold up the work
+    row = bar.add_task(stage, total=1.0, text="")
+    artifact_id: UUID | None = None
+    last = -SECONDS
+    request = threading.Thread()  # a server that is away delays a request for minutes, which must not delay the work
 
     def report(fraction: float, text: str = "") -> None:
-        nonlocal telling, last
-        shown.update(row, completed=fraction, text=text)
+        nonlocal request, last
+        bar.update(row, completed=fraction, text=text)
         now = time.monotonic()
         if now - last < SECONDS:
             return
         last = now
-        if to_terminal and shown.disable and fraction < 1:
+        if to_terminal and bar.disable and fraction < 1:
             console.print(f"{stage:<9} {fraction:4.0%}  {text}", markup=False)
-        if FlowRunContext.get() and not telling.is_alive():
-            telling = threading.Thread(target=copy_context().run, args=(tell, fraction, text), daemon=True)
-            telling.start()
+        if FlowRunContext.get() and not request.is_alive():
+            request = threading.Thread(target=copy_context().run, args=(update_artifact, fraction, text), daemon=True)
+            request.start()
 
-    def tell(fraction: float, text: str) -> None:
+    def update_artifact(fraction: float, text: str) -> None:
         nonlocal artifact_id
+        values = {"progress": 100 * fraction, "description": text or stage}
         with suppress(Exception):
             if artifact_id is None:
-                artifact_id = create_progress_artifact(
-                    progress=100 * fraction, key=f"progress-{stage}", description=text or stage
-                )
+                artifact_id = create_progress_artifact(key=f"progress-{stage}", **values)
             else:
-                update_progress_artifact(artifact_id, progress=100 * fraction, description=text or stage)
+                update_progress_artifact(artifact_id, **values)
 
-    with shown:
+    with bar:
         yield report
-    if telling.ident:
-        telling.join(SECONDS)
+    if request.ident:
+        request.join(SECONDS)
     if artifact_id is not None:
         with suppress(Exception):
             update_progress_artifact(artifact_id, progress=100.0)

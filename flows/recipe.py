@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts import corpora
-from data_contracts.clean.settings import Rules
+from data_contracts.rules import Rules
 from data_contracts.sources import Source
 from flows import UserError
 from flows.home import ROOT
@@ -113,18 +113,28 @@ class Recipe(BaseModel):
     runtime: Runtime = Runtime()
     sample: Sample = Sample()
 
-    def flat(self) -> dict[str, str]:
-        """`section.name` -> value as text, for MLflow's parameters."""
+    def public_values(self) -> dict:
+        """The recipe as JSON, as `recorded_recipe` reads it, without the secrets that an address may hold."""
         from data_contracts.sources.https import public
 
-        values = json.loads(self.model_dump_json())
-        if values["source"]["url"]:
-            values["source"]["url"] = public(values["source"]["url"])  # it may hold a password or a token
-        for elsewhere in ("vocab_size", "block_size"):  # asked for by tokenizer and pack
-            del values["model"][elsewhere]
-        if self.size:
-            for open_yet in sizing.SHAPE:
-                del values["model"][open_yet]
+        values = self.model_dump(mode="json")
+        if self.source.url:
+            values["source"]["url"] = public(self.source.url)
+        return values
+
+    def source_page(self) -> str:
+        """The public address of the raw data; empty if there is none."""
+        if self.source.kind == "kaggle":
+            return f"https://www.kaggle.com/datasets/{self.source.handle}"
+        return self.public_values()["source"]["url"]
+
+    def flat(self) -> dict[str, str]:
+        """`section.name` -> value as text, for MLflow's parameters."""
+        values = self.public_values()
+        for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
+            del values["model"][name]
+        for name in sizing.SHAPE if self.size else ():  # not settled yet
+            del values["model"][name]
         return dict(sorted(_flatten(values)))
 
 

@@ -15,29 +15,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-from flows import home as homes  # noqa: E402
+import flows.environment  # sets the defaults that Prefect and MLflow read when they are imported
 
-homes.prepare()
+# isort: split
 
-import mlflow  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from prefect import flow  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.states import Failed, State  # noqa: E402
+import mlflow
+from mlflow.exceptions import MlflowException
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Failed, State
 
-from flows import UserError  # noqa: E402
-from flows.evaluation.scoring import WEIGHTS  # noqa: E402
-from flows.models.run_record import Plan, plan, read  # noqa: E402
-from flows.pages.render import render_text  # noqa: E402
-from flows.progress import say  # noqa: E402
-from flows.server import dead_runs  # noqa: E402
-from flows.stages.definitions import STAGES  # noqa: E402
-from flows.store.artifacts import MANIFEST  # noqa: E402
-from flows.store.locks import in_use, lock  # noqa: E402
-from flows.tracking.connection import answering  # noqa: E402
-from flows.train import pipeline  # noqa: E402
+import flows.home
+from flows import UserError
+from flows.evaluation.scoring import WEIGHTS
+from flows.home import shared_home
+from flows.models.run_record import Plan, plan, read
+from flows.pages.render import render_text
+from flows.progress import log_line
+from flows.server import dead_runs
+from flows.stages.definitions import STAGES
+from flows.store.artifacts import MANIFEST
+from flows.store.locks import in_use, lock
+from flows.tracking.connection import answering
+from flows.train import pipeline
 
 NOTE = "reproduction.json"  # in the home of a reproduction: which run it is of, and the verdict once there is one
 METRICS = ("train/loss", "val/loss")
@@ -54,12 +56,12 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
     """
     planned = plan(read(run_id))
     for line in planned.lines():
-        say(line)
+        log_line(line)
     planned.refuse(anyway)
-    original, run = homes.home(), planned.record.run_id
-    with in_use(homes.shared_home()), lock(original, f"reproduce-{run}", say):
+    original, run = flows.home.home(), planned.record.run_id
+    with in_use(shared_home()), lock(original, f"reproduce-{run}", log_line):
         folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
-        say(f"it is made again in {folder}")
+        log_line(f"it is made again in {folder}")
         with _home_at(folder):
             summary = pipeline(planned.recipe, reproduces=run)
         verdict = compare(planned, summary, folder)
@@ -142,19 +144,19 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
         if not folder.is_dir() or not any(folder.iterdir()):
             break
         if note.is_file() and json.loads(note.read_text()) == {"run": run}:
-            say("going on with the reproduction that was interrupted")
+            log_line("going on with the reproduction that was interrupted")
             break
         if asked:
             raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
     with _home_at(folder):
-        homes.home()  # made, and found to be writable
+        flows.home.home()  # made, and found to be writable
     note.write_text(json.dumps({"run": run}))
     return folder
 
 
 @contextmanager
 def _home_at(folder: Path) -> Iterator[None]:
-    """Within the block this process writes to `folder`; MLflow and Prefect stay where `prepare` has set them."""
+    """Within the block this process writes to `folder`; MLflow and Prefect stay where `flows.environment` has set them."""
     names = ("GPT_HOME", "GPT_SHARED_HOME")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, str(folder)))
@@ -177,6 +179,6 @@ def _publish(verdict: dict) -> None:
         client.log_dict(run_id, verdict, "reproduction.json")
         client.log_text(run_id, page, "reproduction.md")
     except (MlflowException, OSError) as error:
-        say(f"MLflow did not take the verdict: {str(error)[:200]}; it is in {verdict['home']}/{NOTE}")
+        log_line(f"MLflow did not take the verdict: {str(error)[:200]}; it is in {verdict['home']}/{NOTE}")
     with suppress(Exception):
         create_markdown_artifact(page, key=f"reproduction-{verdict['corpus']}", description=verdict["verdict"])

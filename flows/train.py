@@ -11,31 +11,33 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # a worker loads this file by its path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-from flows import home as environment  # noqa: E402
+import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
 
-environment.prepare()
+# isort: split
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.deployments import run_deployment  # noqa: E402
-from prefect.exceptions import ObjectNotFound  # noqa: E402
-from prefect.runtime import deployment  # noqa: E402
-from prefect.states import Completed, State  # noqa: E402
-from pydantic import Field  # noqa: E402
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import deployment
+from prefect.states import Completed, State
+from pydantic import Field
 
-from flows import UserError  # noqa: E402
-from flows.evaluation import summary as report  # noqa: E402
-from flows.home import shared_home  # noqa: E402
-from flows.models import register  # noqa: E402
-from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size  # noqa: E402
-from flows.server import dead_runs  # noqa: E402
-from flows.stages.run_stage import execute  # noqa: E402
-from flows.stages.stale import why  # noqa: E402
-from flows.store.artifacts import Artifact, Store, touch  # noqa: E402
-from flows.store.locks import in_use  # noqa: E402
-from flows.tracking import run as tracking  # noqa: E402
+from flows import UserError
+from flows.evaluation.assessment import log_samples
+from flows.evaluation.summary import finish
+from flows.home import shared_home
+from flows.models import register
+from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size
+from flows.server import dead_runs
+from flows.stages.definitions import work_id
+from flows.stages.run_stage import run_stage
+from flows.stages.stale import why
+from flows.store.artifacts import Artifact, Store, touch
+from flows.store.locks import in_use
+from flows.tracking.run import tracked_run
 
 StageName = Literal["download", "clean", "tokenize", "pack", "train"]
 # Prefect's form takes limits from these types, and its help from the `Args` of a flow's docstring.
@@ -49,31 +51,31 @@ plain = {"cache_policy": NO_CACHE, "persist_result": False}
 @task(name="download", task_run_name="download", **plain)
 def download(recipe: Recipe, force: bool = False) -> Artifact:
     """Raw files, from Kaggle, HTTPS, a local folder or this Python itself."""
-    return execute("download", recipe, {}, force)
+    return run_stage("download", recipe, {}, force)
 
 
 @task(name="clean", task_run_name="clean", **plain)
 def clean(raw: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """Documents that keep their contract, rejects with a reason, and the split into training and held-out."""
-    return execute("clean", recipe, {"download": raw}, force)
+    return run_stage("clean", recipe, {"download": raw}, force)
 
 
 @task(name="tokenize", task_run_name="tokenize", **plain)
 def fit_tokenizer(documents: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """A SentencePiece model of the training documents."""
-    return execute("tokenize", recipe, {"clean": documents}, force)
+    return run_stage("tokenize", recipe, {"clean": documents}, force)
 
 
 @task(name="pack", task_run_name="pack", **plain)
 def pack(documents: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """Token shards, their document index, and the baselines on the held-out bytes."""
-    return execute("pack", recipe, {"clean": documents, "tokenize": tokenizer}, force)
+    return run_stage("pack", recipe, {"clean": documents, "tokenize": tokenizer}, force)
 
 
 @task(name="train", task_run_name="train", **plain)
 def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """The decoder, its best weights, and its evaluations."""
-    return execute("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force)
+    return run_stage("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force, log_samples)
 
 
 @flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -166,7 +168,7 @@ def unchanged(recipe: Recipe) -> str:
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that they are to give again."""
-    with in_use(shared_home()), tracking.run(recipe) as tracker:
+    with in_use(shared_home()), tracked_run(recipe, work_id(recipe)) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
@@ -174,6 +176,6 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
         recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
-        tracker.settled(recipe)
+        tracker.settle_recipe(recipe)
         fit_decoder(sequences, tokenizer, recipe, force == "train")
-        return report.finish(recipe, tracker, named=not reproduces)
+        return finish(recipe, tracker, named=not reproduces)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.pages.figures import attention
-from flows.progress import say
+from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
 from flows.tracking.run import Tracker
@@ -55,7 +55,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
             if time.monotonic() > end:
                 break
     except Exception as error:
-        say(f"no samples of step {step}: {error}", logging.WARNING)
+        log_line(f"no samples of step {step}: {error}", logging.WARNING)
         return
     rows: dict[str, list] = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
     tracker.table(rows, "samples/evaluations.json")

@@ -90,7 +90,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> str:
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
         why = str(error)[:200]
-        progress.say(f"the model is trained but not registered: {why}\nthe same command registers it later")
+        progress.log_line(f"the model is trained but not registered: {why}\nthe same command registers it later")
         return ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
     return f"{name}/{version}"

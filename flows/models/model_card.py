@@ -11,8 +11,8 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
     stages, source = tracker.stages, recipe.source
     counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
     addresses = {
-        "kaggle": f"https://www.kaggle.com/datasets/{source.handle}",
-        "https": recipe.flat()["source.url"],
+        "kaggle": recipe.source_page(),
+        "https": recipe.source_page(),
         "builtin": "built in",
     }
     manifest = read_manifest(stages["train"].folder) or {}

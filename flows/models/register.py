@@ -14,11 +14,11 @@ from flows.home import ROOT
 from flows.models import model_card
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact
+from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
 
 MLFLOW_TYPES = {int: "long", float: "double", str: "string"}
-REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")
 
 
 def register(tracker: Tracker, recipe: Recipe) -> str:
@@ -68,7 +68,7 @@ def log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
             params=ParamSchema([ParamSpec(name, MLFLOW_TYPES[type(value)], value) for name, value in DEFAULTS.items()]),
         ),
         input_example=([recipe.sample.prompts[0]], {"max_tokens": 20}),
-        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in REQUIREMENTS],
+        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in MODEL_PACKAGES],
         params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},
         tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
         model_type="gpt",

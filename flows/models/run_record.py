@@ -18,7 +18,7 @@ from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version
 from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES, reader_of
 from flows.store import provenance
-from flows.store.artifacts import Store, differences, package_versions, to_artifact
+from flows.store.artifacts import Store, differences, to_artifact
 from flows.tracking.connection import answering
 from flows.tracking.run import origin_tags
 from gpt import GPTError
@@ -26,12 +26,6 @@ from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
-DECIDING_PACKAGES = {  # of each stage: the packages whose version may change its output
-    "clean": ("python", "polars", "rensa", "py3langid"),
-    "tokenize": ("sentencepiece", "numpy"),
-    "pack": ("sentencepiece", "numpy"),
-    "train": ("torch", "numpy", "safetensors"),
-}
 MANIFESTS = {stage: f"{stage}/manifest.json" for stage in STAGES}
 FILES = ("recipe.json", "train/run.json", *MANIFESTS.values())
 
@@ -150,8 +144,8 @@ def _code(record: Record, recipe: Recipe) -> Iterator[str]:
 
 
 def _packages(record: Record) -> Iterator[str]:
-    here, stages = package_versions(), defaultdict(list)
-    for stage, packages in DECIDING_PACKAGES.items():
+    here, stages = provenance.package_versions(), defaultdict(list)
+    for stage, packages in provenance.DECIDING_PACKAGES.items():
         old, new = (
             {name: found.get(name) for name in packages} for found in (record.manifests[stage]["packages"], here)
         )

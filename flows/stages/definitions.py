@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.home import shared_home
-from flows.progress import Report, say
+from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe, corpus_names
 from flows.stages.code_identity import identity
 from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
@@ -72,7 +72,7 @@ def download(job: Job) -> dict:
 
 def clean(job: Job) -> dict:
     from data_contracts import facts
-    from data_contracts.clean import shard
+    from data_contracts.clean import clean_corpus
     from flows.pages.data_card import write_data_card
     from flows.stages.workers import spread
 
@@ -82,7 +82,7 @@ def clean(job: Job) -> dict:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _about(job)))
 
     with spread(job.recipe.workers) as fan_out:
-        return shard.clean(
+        return clean_corpus(
             reader,
             job.inputs["download"].folder / RAW,
             job.folder,
@@ -232,10 +232,10 @@ def _identity(recipe: Recipe) -> dict:
             raise
         identity = max(here, key=lambda known: known["version"])
         why = str(error).splitlines()[0]
-        say(f"{why}; going on with version {identity['version']}, the newest that is here")
+        log_line(f"{why}; going on with version {identity['version']}, the newest that is here")
         return identity
     if source.kind == "kaggle" and source.handle == identity["handle"]:
-        say(f"kaggle {source.handle}: current version is {identity['version']}")
+        log_line(f"kaggle {source.handle}: current version is {identity['version']}")
     return identity
 
 
@@ -245,6 +245,15 @@ def code_parts() -> dict[str, tuple[str, ...]]:
     for reader in [*corpus_names(), OWN]:
         parts |= _reader_part(reader)
     return parts
+
+
+def work_id(recipe: Recipe) -> str:
+    """Names what a run of this recipe makes, and of what data: a stopped run is continued by the next one with the same name."""
+    made = {
+        name: [stage.code(recipe), stage.parameters(recipe) if name != "download" else repr(recipe.source)]
+        for name, stage in STAGES.items()
+    }
+    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, made], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _reader_part(reader: str) -> dict[str, tuple[str, ...]]:
@@ -285,7 +294,7 @@ STAGES = {
             "clean",
             ("download",),
             lambda recipe: _parameters("clean", "options")(recipe) | {"reader": recipe.reader},
-            ("flows/stages/definitions.py:clean", "data_contracts/clean/shard.py"),
+            ("flows/stages/definitions.py:clean", "data_contracts/clean/__init__.py"),
             clean,
             resumable=True,
             reads_corpus=True,

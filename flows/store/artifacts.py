@@ -12,23 +12,18 @@ from a copy on this disk).
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flows.home import ROOT
 from flows.store.locks import lock
+from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
 BESIDE = ("log/", "card/")  # no part of what an artifact is
-PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect", "mlflow",
-            "kagglehub")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,9 +53,9 @@ def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) ->
 class Store:
     """All artifacts under one home; safe to use from several processes at once, and from several machines that share it."""
 
-    def __init__(self, home: Path, say: Callable[[str], None] = print):
+    def __init__(self, home: Path, log: Callable[[str], None] = print):
         self.root = home / "artifacts"
-        self.say = say
+        self.log = log
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
         """Manifests of finished artifacts, the one made or reused last at the end; each with its `path`."""
@@ -115,14 +110,14 @@ class Store:
         name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key
         building = final.with_name(f".building-{key}")
-        with lock(self.root.parent, name, self.say):
+        with lock(self.root.parent, name, self.log):
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
                 _stamp(found.folder / MANIFEST)
                 return replace(found, reused=True)
             for problem in problems:
-                self.say(f"{name}: {problem}; it is built again")
+                self.log(f"{name}: {problem}; it is built again")
             if not resumable or force:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)
@@ -202,30 +197,6 @@ def describe(path: Path) -> dict:
     with path.open("rb") as handle:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": sha256}
-
-
-def git_state() -> dict:
-    """Commit of the project and whether the work tree differs from it; empty where there is no git."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": "", "dirty": False}
-    return {"commit": commit, "dirty": bool(status)}
-
-
-def package_versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -28,11 +28,11 @@ def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 @contextmanager
-def lock(home: Path, name: str, say: Callable[[str], None] = print) -> Iterator[None]:
+def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[None]:
     """One holder at a time of a name; says so when it has to wait."""
     with _open(home, name) as file:
         if not take(file):
-            say(f"{name} is being made by another process; waiting for it")
+            log(f"{name} is being made by another process; waiting for it")
             take(file, wait=True)
         yield
 

@@ -1,36 +1,65 @@
-"""What a run's record says beside its parameters, as plain values: the recipe, the software and the machine.
+"""Where a result comes from, as plain values: the commit, the packages and the machine.
 
-Two questions are kept apart. `environment` is what the run found, asked at its beginning, with no need of torch. `machine` is
-what really trained a decoder, asked where it was trained: it stays with the artifact, since a later run that reuses the
-artifact may be on another machine.
+`environment` is what a run finds at its beginning. `machine` is what trained a decoder: it is kept with the artifact, since a later
+run that reuses the artifact may be on another machine.
 """
+
+from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_contracts.sources.https import public
-from flows.recipe import Recipe
-from gpt.config import Runtime
-from gpt.machine.hardware import usable_cores
+from flows.home import ROOT
 
-DECIDING = ("python", "torch", "numpy", "sentencepiece", "polars")  # what numbers depend on: also tags of the run
+if TYPE_CHECKING:
+    from gpt.config import Runtime
+
+# Whose versions a manifest has.
+RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect",
+                     "mlflow", "kagglehub")  # fmt: skip
+# Whose versions may change a stage's output.
+DECIDING_PACKAGES = {
+    "clean": ("python", "polars", "rensa", "py3langid"),
+    "tokenize": ("sentencepiece", "numpy"),
+    "pack": ("sentencepiece", "numpy"),
+    "train": ("torch", "numpy", "safetensors"),
+}
+TAGGED_PACKAGES = ("python", "torch", "numpy", "sentencepiece", "polars")  # whose versions are tags of a run
+MODEL_PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")  # that a registered model requires
 
 
-def recipe_values(recipe: Recipe) -> dict:
-    """The whole recipe, typed, as `recorded_recipe` reads it; without what an address may hold of secrets."""
-    values = recipe.model_dump(mode="json")
-    if values["source"]["url"]:
-        values["source"]["url"] = public(values["source"]["url"])
-    return values
+def git_state() -> dict:
+    """The project's commit, and whether the work tree differs from it; empty where there is no git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": False}
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of RECORDED_PACKAGES, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def environment() -> dict:
-    """The software and the hardware that this process finds: JSON."""
+    """The software and the hardware that this process finds, as JSON."""
     import psutil
+
+    from gpt.machine.hardware import usable_cores
 
     installed = {found.metadata["Name"] or "?": found.version for found in distributions()}
     return {
@@ -48,7 +77,7 @@ def environment() -> dict:
 def tags(environment: dict) -> dict[str, str]:
     """The part of `environment` to find runs by."""
     versions = environment["packages"] | {"python": environment["python"]}
-    found = {name: versions[name] for name in DECIDING if name in versions}
+    found = {name: versions[name] for name in TAGGED_PACKAGES if name in versions}
     return found | {
         "cpu": environment["cpu"],
         "cores": str(environment["cores"]),
@@ -57,29 +86,26 @@ def tags(environment: dict) -> dict[str, str]:
 
 
 def machine(runtime: Runtime) -> dict:
-    """What trains under these settings on this machine, every "auto" decided: JSON. Raises GPTError for a device that is not
-    here."""
+    """What trains under these settings on this machine, every "auto" decided, as JSON. Raises GPTError for a device that is
+    missing."""
     import torch
 
     from gpt.machine.device import prepare
 
     decided = prepare(runtime)
     on_gpu = decided.device.type == "cuda"
+    threads = runtime.threads or max(1, torch.get_num_threads() // runtime.processes)
     return {
         "cpu": cpu(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "device_name": torch.cuda.get_device_name(decided.device) if on_gpu else cpu(),
         "dtype": str(decided.dtype).removeprefix("torch."),
-        "runtime": asdict(runtime)
-        | {
-            "device": decided.device.type,
-            "threads": runtime.threads or max(1, torch.get_num_threads() // runtime.processes),
-        },
+        "runtime": asdict(runtime) | {"device": decided.device.type, "threads": threads},
     }
 
 
 def cpu() -> str:
-    """The model of the CPU, as the system calls it."""
+    """The model of the CPU."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -88,7 +114,7 @@ def cpu() -> str:
 
 
 def gpus() -> list[str]:
-    """Names of NVIDIA's GPUs in this machine; empty where there is no driver."""
+    """The names of this machine's NVIDIA GPUs; none without a driver."""
     with suppress(Exception):
         import pynvml
 

@@ -1,72 +1,75 @@
-"""The MLflow glue: one run a pipeline execution, all corpora in one experiment, so that its table compares them.
+"""One MLflow run for each execution of the pipeline, all corpora in one experiment, so that MLflow's table compares them.
 
-Notable: only the run's beginning needs MLflow, and says so when it is missing. All else goes by way of the run's outbox
-(`outbox`), so nothing here stalls or kills training. A run that was stopped is continued by the next one that makes
-the same of the same: its status is RUNNING again, and its metrics go on where they ended.
+    what is logged                                                  when
+    tags (corpus, commit, Prefect run, packages), parameters,       at the beginning
+      recipe.json, environment.json
+    a stage's key, digest, counts, reports and datasets             when the stage is finished: `stage`
+    train/* metrics                                                 at each logged step: `step`
+    val/* metrics, and the checkpoint as a LoggedModel              at each evaluation: `evaluation`
+    system/* metrics                                                every 10 seconds
+    samples, tables, figures, the summary                           by `flows.evaluation`: `text`, `table`, `figure`
+    the status: FINISHED, FAILED or KILLED                          at the end
+
+Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here stalls or
+kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and its metrics
+go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 import mlflow
-import sqlalchemy
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.http_dataset_source import HTTPDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.tracking import fluent
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from data_contracts.sources.https import public
-from flows import UserError
-from flows.home import shared_home
-from flows.progress import say
+from flows.progress import log_line
 from flows.recipe import Recipe
-from flows.stages.definitions import STAGES
 from flows.store import provenance
-from flows.store.artifacts import Artifact, git_state
-from flows.store.locks import lock
+from flows.store.artifacts import Artifact
 from flows.tracking import outbox
+from flows.tracking.connection import answering, experiment_id, forget_active_run, runs_url
 from flows.tracking.outbox import INTERVAL, Outbox
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENT = "gpt"
 PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
-RESOURCES_EVERY = 10.0  # seconds between two looks at CPU, memory and GPU
-MLFLOW_PORT = 5000
+RESOURCES_EVERY = 10.0  # seconds between two samples of CPU, memory and GPU
+DATASETS = {
+    "download": ("raw",),
+    "clean": ("clean",),
+    "pack": ("tokens/train", "tokens/val"),
+}  # by the stage that makes them
 
 _current: ContextVar[Tracker | Untracked] = ContextVar("tracker")
 
 
-def current() -> Tracker | Untracked:
+def current_tracker() -> Tracker | Untracked:
     """The tracker of the run that this thread is in; outside of runs, one that records nothing."""
     return _current.get(Untracked())
 
 
 @contextmanager
-def run(recipe: Recipe) -> Iterator[Tracker]:
-    """An MLflow run for one execution of the flow: finished, failed or killed as the flow ends, with what it had."""
-    tracker = Tracker(recipe)
+def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
+    """An MLflow run around one execution of the flow; it ends as the flow does.
+
+    work: names what the run makes; a stopped run of the same work is continued.
+    """
+    tracker = Tracker(recipe, work)
     if FlowRunContext.get():
-        with suppress(Exception):  # a Prefect page without a link is no reason to train nothing
+        with suppress(Exception):  # a missing link on Prefect's page stops nothing
             what = f"run {tracker.run_id}"
             create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
     token = _current.set(tracker)
@@ -85,182 +88,132 @@ def run(recipe: Recipe) -> Iterator[Tracker]:
         _current.reset(token)
 
 
-def experiment_id() -> str:
-    """Of the one experiment, made when missing. Raises UserError when MLflow does not answer."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
-    with answering(), lock(shared_home(), "mlflow", lambda text: None):  # only one may make the database, the first
-        if found := mlflow.get_experiment_by_name(EXPERIMENT):
-            return found.experiment_id
-        # Straight into a database there is no server to choose the folder, and the default would be ./mlruns.
-        folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
-        return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """MLflow's failure to answer, or its database's, as a UserError, without the password that its address may hold."""
-    uri = mlflow.get_tracking_uri()
-    try:
-        if uri.startswith("postgresql"):  # where MLflow itself would try for minutes, and say so in long lines
-            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
-        yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
-        raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
-            "start it, or unset MLFLOW_TRACKING_URI"
-        ) from None
-
-
-def made_by() -> dict[str, str]:
-    """Tags that lead from a run of MLflow to the commit and to Prefect's run, where there is one."""
-    git = git_state()
+def origin_tags() -> dict[str, str]:
+    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one."""
+    git = provenance.git_state()
     tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
     if flow_run.id:
         tags["prefect.flow_run_id"] = str(flow_run.id)
-        if not str(flow_run.ui_url).startswith("None"):  # no server that outlives the flow, no page
+        if not str(flow_run.ui_url).startswith("None"):  # a temporary server has no page
             tags["prefect.flow_run_url"] = str(flow_run.ui_url)
     return tags
 
 
-def runs_url(experiment: str) -> str:
-    """Where a browser sees the runs. MLflow's plain address opens a view of traces, which are empty here."""
-    uri = mlflow.get_tracking_uri()
-    base = without_password(uri).rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{MLFLOW_PORT}"
-    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-
-
-def without_password(uri: str) -> str:
-    parts = urlparse(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # libpq takes ?password= as well
-
-
 class Untracked:
-    """For `gpt clean`, whose artifacts are reused, and recorded, by the run that comes to need them."""
+    """For `gpt clean`: its artifacts are recorded by the run that reuses them."""
 
-    def stage(self, *_: object) -> None:
+    def stage(self, artifact: Artifact) -> None:
         pass
 
-    step = evaluation = stage
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
 
 
 class Tracker:
     """One MLflow run. Every method returns at once; what is logged arrives in order."""
 
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, work: str):
+        self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
         self.tagged: dict[str, str] = {}
         self.assessing_seconds = 0.0
+        self.evaluation_seconds = 0.0
+        """what the last evaluation took, with the steps since the last logged one"""
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
         self.url = runs_url(self.experiment)
-        self._task = _task(recipe)
-        self._begin(outbox.stopped(self._task))
+        self._begin(outbox.stopped(work))
 
     @contextmanager
     def assessing(self) -> Iterator[None]:
-        """Around what looks at a model, so that its time is told apart from what training and tracking take."""
+        """Around what examines a model: its time is counted apart from training and tracking."""
         began = time.monotonic()
         try:
             yield
         finally:
             self.assessing_seconds += time.monotonic() - began
 
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        """Training metrics of one step. Of a step that is done again, after a kill or a spike, the first ones stay."""
-        self._stepped = time.monotonic()
-        self._put([(name, float(value)) for name, value in metrics.items() if (name, step) not in self._seen], step)
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of one step. If the step is repeated, its first metrics are kept."""
+        self._last_step_at = time.monotonic()
+        logged = self._box.state.metrics
+        self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
 
-    def tags(self, tags: dict[str, object]) -> None:
+    def tags(self, tags: Mapping[str, object]) -> None:
         texts = {name: str(value) for name, value in tags.items()}
         self.tagged |= texts
         self._box.put(tags=texts)
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        self.evaluation_seconds = time.monotonic() - self._stepped  # with the steps since those that were told
-        self._best = step if best else self._best
-        new = [(name, value) for name, value in metrics.items() if self._seen.get((name, step)) != value]
-        kept, keep = self._box.keep(folder), self.recipe.train.keep_checkpoints
+        self.evaluation_seconds = time.monotonic() - self._last_step_at
+        logged, keep, now = self._box.state.metrics, self.recipe.train.keep_checkpoints, _now()
+        pack = self.stages.get("pack")
         self._box.put(
             checkpoint={
-                "files": kept,
+                "files": self._box.attach(folder),
                 "step": step,
-                "best": self._best,
+                "best": step if best else self._box.state.best_step,
                 "keep": keep,
                 "name": f"{self.recipe.corpus}-step-{step}",
-                "dataset": self._dataset and self._dataset[0],
-                "digest": self._dataset and self._dataset[1],
-                "metrics": [[name, value, step, _now()] for name, value in new],
+                "dataset": pack and f"{pack.corpus}/tokens/val",
+                "digest": pack and pack.counts["held_out"][:32],
+                "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
-        self._seen |= {(name, step): value for name, value in new}
-        # While MLflow is away no more of them wait than the trainer keeps itself.
-        self._waiting = [*self._waiting, (step, kept)]
-        for other, files in self._waiting[:-keep]:
-            if other != self._best:
-                self._box.drop(files)
-        self._waiting = [item for item in self._waiting if item[0] == self._best or item in self._waiting[-keep:]]
+        for files in self._box.state.forget_superseded(
+            keep
+        ):  # while MLflow is away, no more wait than the trainer keeps
+            self._box.detach(files)
 
-    def settled(self, recipe: Recipe) -> None:
-        """The recipe with what was open in it until now."""
+    def settle_recipe(self, recipe: Recipe) -> None:
+        """Log the settings that were open in the recipe until now."""
         before, self.recipe = self.recipe.flat(), recipe
-        self._parameters(before)
+        self._log_recipe(before)
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
-        name = artifact.stage
-        if self._keys.get(name, artifact.key) != artifact.key:
-            self._part()
+        name, counts, logged_keys = artifact.stage, artifact.counts, self._box.state.stage_keys
+        if logged_keys.get(name, artifact.key) != artifact.key:
+            self._begin_another_run()
         self.stages[name] = artifact
-        if name == "pack":
-            self._dataset = (f"{artifact.corpus}/tokens/val", artifact.counts["held_out"][:32])
-        if name in self._keys:  # told before the run was stopped
+        if name in self._box.state.stage_keys:  # logged before the run was stopped
             return
-        numbers = {k: v for k, v in artifact.counts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        numbers |= {f"baseline/{k}": v for k, v in artifact.counts.get("baselines", {}).items()}
-        self.step(
-            0,
-            {(k if "/" in k else f"{name}/{k}"): v for k, v in numbers.items()} | {f"{name}/seconds": artifact.seconds},
-        )
+        metrics = {
+            key if "/" in key else f"{name}/{key}": value
+            for key, value in counts.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        metrics |= {f"baseline/{key}": value for key, value in counts.get("baselines", {}).items()}
+        self.step(0, metrics | {f"{name}/seconds": artifact.seconds})
         self.files(sorted([*artifact.folder.glob("*.json"), *artifact.folder.glob("card/*")]), name)
-        if name == "download":
-            self._input(artifact, "raw")
-        elif name == "clean":
-            self._input(artifact, "clean")
-        elif name == "pack":
-            self._input(artifact, "tokens/train")
-            self._input(artifact, "tokens/val", artifact.counts["held_out"])
-        elif name == "train":
-            used = artifact.counts["machine"]
-            self.tags({"device": used["device_name"], "threads": used["runtime"]["threads"]})
-            self._history(artifact.folder / "log" / "metrics.jsonl")
+        for context in DATASETS.get(name, ()):
+            self._log_dataset(artifact, context)
+        if name == "train":
+            machine = counts["machine"]
+            self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
+            self._log_history(artifact.folder / "log" / "metrics.jsonl")
         self.tags({f"{name}.digest": artifact.digest, f"{name}.reused": artifact.reused, f"{name}.key": artifact.key})
-        self._keys[name] = artifact.key
 
     def files(self, paths: list[Path], folder: str) -> None:
         for path in paths:
-            self._box.put(file=self._box.keep(path), to=folder)
+            self._box.put(file=self._box.attach(path), to=folder)
 
     def text(self, text: str, file: str) -> None:
-        self._made(file, lambda path: path.write_text(text, encoding="utf-8"))
+        self._write(file, lambda path: path.write_text(text, encoding="utf-8"))
 
     def figure(self, figure: Figure, file: str) -> None:
-        self._made(file, figure.savefig)
+        self._write(file, figure.savefig)
 
     def table(self, columns: dict[str, list], file: str) -> None:
-        """Rows of a table that MLflow's page shows as one, and compares between runs; more may follow. Where they have a step,
-        each step's are told once."""
-        steps = {(file, step): 0.0 for step in columns.get("step", [])}
-        if not steps.keys() & self._seen.keys():
-            self._seen |= steps
+        """Rows of a table, which MLflow's page shows and compares between runs; more may follow. Rows of a step that is
+        repeated are left out."""
+        logged = self._box.state.tables.get(file, {})
+        if not set(columns.get("step", ())) & set(logged.get("step", ())):
             self._box.put(table=file, columns=columns)
 
     def close(self, status: str) -> None:
-        """Wait for what is left, for a limited time, and end the run."""
+        """End the run. Waits for what is left to send, for a limited time."""
         self._closing.set()
         self._resources.join()
         self._box.put(end=status, at=_now())
@@ -268,123 +221,95 @@ class Tracker:
             with suppress(Exception):
                 mlflow.end_run(status)
         else:
-            fluent._active_run_stack.get().pop()  # as end_run, without waiting for the server
-            say("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
+            forget_active_run()
+            log_line("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
 
     def _begin(self, box: Outbox | None) -> None:
-        """Start a run, or take up a stopped one."""
-        note = f"**{self.recipe.corpus}**: {self.recipe.title}"
-        tags = {"corpus": self.recipe.corpus, "mlflow.note.content": note} | made_by()
-        tags |= provenance.tags(environment := provenance.environment())
+        """Start a run, or continue the stopped run of this outbox."""
+        environment = provenance.environment()
+        tags = {"corpus": self.recipe.corpus, "mlflow.note.content": f"**{self.recipe.corpus}**: {self.recipe.title}"}
+        tags |= origin_tags() | provenance.tags(environment)
         with answering():
             if box:
                 mlflow.start_run(box.run_id, tags=tags, log_system_metrics=False)
-                with suppress(MlflowException):  # it did not fail
+                with suppress(MlflowException):  # it has none
                     self.client.delete_tag(box.run_id, "error")
             else:
                 run = mlflow.start_run(None, self.experiment, self.recipe.corpus, tags=tags, log_system_metrics=False)
-                box = Outbox.new(
-                    run.info.run_id, experiment=self.experiment, corpus=self.recipe.corpus, task=self._task
-                )
+                about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
+                box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id
-        self._recall()
-        self._parameters({})
+        if box.state.metrics:
+            log_line(f"going on with run {self.run_id}, which was stopped")
+        self._last_step_at = time.monotonic()
+        self._log_recipe({})
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
         self._closing = threading.Event()
-        self._resources = threading.Thread(target=self._watch_resources, name="resources", daemon=True)
+        self._resources = threading.Thread(target=self._log_resources, name="resources", daemon=True)
         self._resources.start()
 
-    def _parameters(self, before: dict[str, str]) -> None:
-        """Tell the recipe: what is not yet among the parameters that were told, and the whole."""
+    def _begin_another_run(self) -> None:
+        """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
+        stages = list(self.stages.values())
+        self.close("KILLED")
+        self._begin(None)
+        for artifact in stages:
+            self.stage(artifact)
+
+    def _log_recipe(self, before: dict[str, str]) -> None:
+        """Log the recipe, whole as a file, and as parameters those settings that were not among them before."""
         new = [(name, value) for name, value in self.recipe.flat().items() if name not in before]
         for first in range(0, len(new), PARAMETERS_AT_ONCE):
             self._box.put(params=dict(new[first : first + PARAMETERS_AT_ONCE]))
         if new:
-            self.text(json.dumps(provenance.recipe_values(self.recipe), indent=1), "recipe.json")
+            self.text(json.dumps(self.recipe.public_values(), indent=1), "recipe.json")
 
-    def _recall(self) -> None:
-        """What the run has already, by its outbox."""
-        self._seen: dict[tuple[str, int], float] = {}
-        self._keys: dict[str, str] = {}
-        self._waiting: list[tuple[int, str]] = []
-        self._dataset: tuple[str, str] | None = None
-        self._best, self._looks, self._stepped = 0, 0, time.monotonic()
-        for line in self._box.lines():
-            metrics = [*line.get("metrics", []), *line.get("checkpoint", {}).get("metrics", [])]
-            self._seen |= {(name, step): value for name, value, step, _ in metrics}
-            self._keys |= {k.removesuffix(".key"): v for k, v in line.get("tags", {}).items() if k.endswith(".key")}
-            self._seen |= {(line["table"], step): 0.0 for step in line.get("columns", {}).get("step", [])}
-            self._best = line.get("checkpoint", {}).get("best", self._best)
-        self._looks = 1 + max((step for name, step in self._seen if name.startswith("system/")), default=-1)
-        if self._seen:
-            say(f"going on with run {self.run_id}, which was stopped")
+    def _log_dataset(self, artifact: Artifact, context: str) -> None:
+        counts = artifact.counts
+        if page := self.recipe.source_page():
+            where = {"source_type": "http", "source": json.dumps({"url": page})}
+        else:
+            where = {"source_type": "code", "source": json.dumps({"tags": {"source": self.recipe.source.kind}})}
+        digest = counts["held_out"] if context == "tokens/val" else artifact.digest
+        tags = {name: str(value) for name, value in counts.items() if isinstance(value, int)}
+        tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}
+        self._box.put(input=where | {"name": f"{artifact.corpus}/{context}", "digest": digest[:32]}, tags=tags)
 
-    def _part(self) -> None:
-        """End the run that was taken up: the data are not those it had. What came so far is told to a new one."""
-        before = list(self.stages.values())
-        self.close("KILLED")
-        self._begin(None)
-        for artifact in before:
-            self.stage(artifact)
+    def _log_history(self, path: Path) -> None:
+        """Log what the artifact's log has and this run has not: all of a reused training, or the first part of a resumed one."""
+        for line in path.read_text().splitlines() if path.exists() else ():
+            row = json.loads(line)
+            self.step(row.pop("step"), row)
 
-    def _put(self, metrics: list[tuple[str, float]], step: int) -> None:
-        if metrics:
-            now = _now()
-            self._seen |= {(name, step): value for name, value in metrics}
-            self._box.put(metrics=[[name, value, step, now] for name, value in metrics])
-
-    def _made(self, file: str, make: Callable[[Path], object]) -> None:
-        """Send a file that is made for it."""
-        path = Path(file)
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as folder:
-            make(Path(folder) / path.name)
-            self.files([Path(folder) / path.name], str(path.parent) if path.parent.name else "")
-
-    def _watch_resources(self) -> None:
-        """As MLflow's own thread would, which asks the server twice a look, and has none of a short run."""
+    def _log_resources(self) -> None:
+        """Log what MLflow's own thread would, which sends two requests a sample, and takes none in a short run."""
         monitor = SystemMetricsMonitor(self.run_id)
+        logged = self._box.state.metrics
+        sample = 1 + max((step for name, step in list(logged) if name.startswith("system/")), default=-1)
         ended = self._closing.wait(INTERVAL)
         while True:
             monitor.collect_metrics()
             found = monitor.aggregate_metrics()
             for part in monitor.monitors:
                 part.clear_metrics()
-            self._put([(f"system/{name}", float(value)) for name, value in found.items()], self._looks)
-            self._looks += 1
+            self._put_metrics({f"system/{name}": value for name, value in found.items()}, sample)
             if ended:
                 return
+            sample += 1
             ended = self._closing.wait(RESOURCES_EVERY)
 
-    def _input(self, artifact: Artifact, context: str, digest: str = "") -> None:
-        source, counts = self.recipe.source, artifact.counts
-        if source.kind == "kaggle":
-            where = HTTPDatasetSource(f"https://www.kaggle.com/datasets/{source.handle}")
-        elif source.kind == "https":
-            where = HTTPDatasetSource(public(source.url))
-        else:
-            where = CodeDatasetSource(tags={"source": source.kind})
-        dataset = MetaDataset(
-            source=where, name=f"{artifact.corpus}/{context}", digest=(digest or artifact.digest)[:32]
-        )
-        tags = {k: str(v) for k, v in counts.items() if isinstance(v, int)}
-        tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}
-        self._box.put(input=dict(dataset._to_mlflow_entity()), tags=tags)
+    def _put_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        if metrics:
+            now = _now()
+            self._box.put(metrics=[[name, float(value), step, now] for name, value in metrics.items()])
 
-    def _history(self, path: Path) -> None:
-        """What the artifact's log holds and this run has not: all of a reused training, the first part of a resumed one."""
-        for line in path.read_text().splitlines() if path.exists() else ():
-            row = json.loads(line)
-            self.step(row.pop("step"), row)
-
-
-def _task(recipe: Recipe) -> str:
-    """A name for what a run makes of what: two runs of the same resume each other's work."""
-    made = {
-        name: [stage.code(recipe), stage.parameters(recipe) if name != "download" else repr(recipe.source)]
-        for name, stage in STAGES.items()
-    }
-    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, made], sort_keys=True).encode()).hexdigest()[:16]
+    def _write(self, file: str, write: Callable[[Path], object]) -> None:
+        """Log a file that `write(path)` makes."""
+        path = Path(file)
+        with tempfile.TemporaryDirectory(dir=self._box.folder) as folder:
+            write(Path(folder) / path.name)
+            self.files([Path(folder) / path.name], str(path.parent) if path.parent.name else "")
 
 
 def _now() -> int:

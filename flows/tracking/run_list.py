@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from flows import UserError
 from flows.tracking import outbox
-from flows.tracking import run as tracking
+from flows.tracking.connection import answering, experiment_id
 
 PAGE = 1000
 MEASURE = "train/val_bpb"
@@ -35,14 +35,14 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
         raise UserError(
             f"--dataset-digest {dataset_digest!r} is no beginning of a digest: 4 to 64 hex digits (gpt artifacts)"
         )
-    experiment, client = tracking.experiment_id(), mlflow.MlflowClient()
+    experiment, client = experiment_id(), mlflow.MlflowClient()
     outbox.sync()
     filters = [f"tags.corpus = '{corpus}'"] if re.fullmatch(r"[a-z0-9-]+", corpus) else []
     if corpus and not filters:
         raise UserError(f"--corpus {corpus!r} is no name of a corpus")
     wanted = [f"tags.`{name}` LIKE '{dataset_digest}%'" for name in DIGESTS] if dataset_digest else [""]
     enough = limit if limit and not best and not dataset_digest else 0
-    with tracking.answering():
+    with answering():
         found = {
             run.info.run_id: run
             for one in wanted

@@ -61,18 +61,19 @@ def train(home: Path, corpus: str, **settings: object) -> dict:
     """One run of the pipeline; the tags that MLflow has of it."""
     from flows.evaluation import summary
     from flows.recipe import load_recipe, parse_override
-    from flows.stages.run_stage import execute
-    from flows.tracking import run as tracking
+    from flows.stages.definitions import work_id
+    from flows.stages.run_stage import run_stage
+    from flows.tracking.run import tracked_run
 
     overrides = dict(parse_override(f"{name}={value}") for name, value in (SMALL | settings).items())
     recipe = load_recipe(corpus, source=str(home.parent / f"{corpus}.jsonl"), overrides=overrides)
     made = {}
-    with tracking.run(recipe) as tracker:
+    with tracked_run(recipe, work_id(recipe)) as tracker:
         for stage, inputs in {
             "download": (), "clean": ("download",), "tokenize": ("clean",), "pack": ("clean", "tokenize"),
             "train": ("tokenize", "pack"),
         }.items():  # fmt: skip
-            found = execute(stage, recipe, {name: made[name] for name in inputs}, False)
+            found = run_stage(stage, recipe, {name: made[name] for name in inputs}, False)
             made[stage] = getattr(found, "data", found)
         summary.finish(recipe, tracker)
     return mlflow.get_run(tracker.run_id).data.tags | {"run": tracker.run_id}

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import mlflow
 
-from flows.home import prepare
-from flows.models.register import REQUIREMENTS, log_model
+from flows.home import set_defaults
+from flows.models.register import log_model
 from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
+from flows.store.provenance import MODEL_PACKAGES
 from tests.conftest import ROOT
 
 
@@ -19,7 +20,7 @@ def test_a_logged_model_carries_gpt_and_nothing_else_of_the_project(home, empty_
     uri = f"sqlite:///{home}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(ROOT)
-    prepare()
+    set_defaults()
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     (tmp_path / "train" / "model").mkdir(parents=True)
@@ -40,4 +41,4 @@ def test_a_logged_model_carries_gpt_and_nothing_else_of_the_project(home, empty_
     assert [path.name for path in (folder / "code").iterdir()] == ["gpt"]
     assert (folder / "artifacts" / "model" / "config.json").is_file()
     requirements = (folder / "requirements.txt").read_text().split()
-    assert sorted(line.split("==")[0] for line in requirements) == sorted(REQUIREMENTS)
+    assert sorted(line.split("==")[0] for line in requirements) == sorted(MODEL_PACKAGES)

@@ -136,7 +136,7 @@ class Machines(Workshop):
 
 
 CRASH_DEAD_RUNS = (
-    "from flows.home import prepare; prepare(); from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
+    "from flows.home import set_defaults; set_defaults(); from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
 )
 
 

@@ -17,7 +17,7 @@ import pytest
 from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
-from flows.tracking import run as tracking
+from flows.tracking.run import Tracker, tracked_run
 from tests.conftest import environment
 from tests.flows.conftest import free_port, wait_for
 
@@ -120,7 +120,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
     at(proxy.address)
     step, inside, asked = 0, 0.0, {}
 
-    def go(tracker: tracking.Tracker, seconds: float) -> None:
+    def go(tracker: Tracker, seconds: float) -> None:
         """Train: a hundred steps a second, and an evaluation."""
         nonlocal step, inside
         until = time.monotonic() + seconds
@@ -135,13 +135,13 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
         inside += time.perf_counter() - started
 
     began = time.monotonic()
-    with tracking.run(recipe) as tracker:
+    with tracked_run(recipe, "work") as tracker:
         for mode, seconds in (("there", 1), ("deaf", 3), ("away", 1), ("slow", 2)):
             proxy.mode, before = mode, proxy.requests
             go(tracker, seconds)
             asked[mode] = proxy.requests - before
         proxy.mode = "there"
-        while tracker._box._next():
+        while tracker._box.next_request():
             time.sleep(0.1)
         before, since = proxy.requests, time.monotonic()
         for _ in range(200):
@@ -158,7 +158,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
     # A call that waited for MLflow would be a hundred times as long; how long one takes is for a benchmark to say.
     assert inside < 0.1 * (ended - began)
     server.start()
-    with tracking.run(load_recipe("shakespeare")) as other:
+    with tracked_run(load_recipe("shakespeare"), "other work") as other:
         pass
     client = mlflow.MlflowClient()
     run = client.get_run(tracker.run_id)
@@ -183,7 +183,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
     made = Artifact("python-docs", "download", "key-1", "0" * 64, str(tmp_path / "none"), {"files": 1})
 
     def stopped(first: int, artifact: Artifact) -> str:
-        with suppress(KeyboardInterrupt), tracking.run(recipe) as tracker:
+        with suppress(KeyboardInterrupt), tracked_run(recipe, "work") as tracker:
             tracker.stage(artifact)
             for step in range(first, first + 10):
                 tracker.step(step, {"train/loss": float(step)})
@@ -194,7 +194,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
 
     one = stopped(0, made)
     assert stopped(5, made) == one
-    with tracking.run(recipe) as tracker:
+    with tracked_run(recipe, "work") as tracker:
         tracker.stage(made)
         assert client.get_run(one).info.status == "RUNNING"
         tracker.step(15, {"train/loss": 15.0})
@@ -206,7 +206,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
     two = stopped(0, made)
     assert two != one
     # Other data under the same recipe: nothing of it is resumed, so it is another run.
-    with tracking.run(recipe) as tracker:
+    with tracked_run(recipe, "work") as tracker:
         tracker.stage(Artifact("python-docs", "download", "key-2", "1" * 64, str(tmp_path / "none"), {"files": 1}))
     assert tracker.run_id not in (one, two)
     assert client.get_run(two).info.status == "KILLED"
@@ -220,7 +220,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
 def test_what_mlflow_refuses_takes_nothing_else_with_it(at, empty_mlflow, tmp_path):
     shutil.copy(empty_mlflow, tmp_path)
     at(f"sqlite:///{tmp_path}/mlflow.db")
-    with tracking.run(load_recipe("python-docs")) as tracker:
+    with tracked_run(load_recipe("python-docs"), "work") as tracker:
         tracker.step(1, {"train/loss": 1.0})
         tracker.step(2, {"a name with a : and a |": 1.0})
         tracker.files([Path(__file__)], "folder")

@@ -1,0 +1,72 @@
+"""The MLflow server that runs are logged to: its experiment, its address, and its errors.
+
+MLflow is imported inside the functions, since commands such as `gpt down` need only `without_password`.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows import UserError
+from flows.home import shared_home
+from flows.store.locks import lock
+
+EXPERIMENT = "gpt"
+MLFLOW_PORT = 5000
+
+
+def experiment_id() -> str:
+    """The id of the one experiment, which is created when missing. Raises UserError when MLflow does not answer."""
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
+    with answering(), lock(shared_home(), "mlflow", lambda text: None):  # one process creates the database
+        if found := mlflow.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        # A server chooses the folder of artifacts. A plain database has none, and the default would be ./mlruns.
+        folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
+        return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raises UserError, without the password of the address, where MLflow or its database does not answer."""
+    import mlflow
+    import sqlalchemy
+
+    uri = mlflow.get_tracking_uri()
+    try:
+        if uri.startswith("postgresql"):  # MLflow itself would retry for minutes, with a long line each time
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
+        yield
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
+        raise UserError(
+            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
+            "start it, or unset MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def runs_url(experiment: str) -> str:
+    """The page of the runs. MLflow's plain address opens a view of traces, which are empty here."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    base = without_password(uri).rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{MLFLOW_PORT}"
+    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+
+
+def without_password(text: str) -> str:
+    """The text without user, password and query (PostgreSQL takes ?password=) in every address in it."""
+    return re.sub(r"(\w://)(?:[^/\s]*@)?([^\s?]*)(?:\?\S*)?", r"\1\2", text)
+
+
+def forget_active_run() -> None:
+    """Do what `mlflow.end_run` does in this thread, without a request. Private to MLflow, which offers nothing else."""
+    from mlflow.tracking import fluent
+
+    fluent._active_run_stack.get().pop()

@@ -1,0 +1,113 @@
+"""What each kind of line in an outbox becomes in MLflow (`outbox` lists the kinds)."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import (
+    Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag,
+)  # fmt: skip
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from flows.tracking.run_state import RunState
+
+BATCH = {"metrics": 800, "params": 100, "tags": 100}  # the most that log_batch takes of each, of 1,000 in all
+
+
+class Sender:
+    """Sends the lines of one run. folder: of its outbox, which the names of files in lines refer to."""
+
+    def __init__(self, client: mlflow.MlflowClient, folder: Path, about: dict[str, str], state: RunState):
+        self.client, self.folder, self.state = client, folder, state
+        self.run_id, self.experiment, self.corpus = about["run_id"], about["experiment"], about["corpus"]
+
+    def send(self, line: dict) -> None:
+        """One line, or the values of several. Raises what MLflow raises."""
+        client, run_id = self.client, self.run_id
+        if line.keys() <= BATCH.keys():
+            metrics = [Metric(name, value, at, step) for name, value, step, at in line.get("metrics", ())]
+            params = [Param(name, value) for name, value in line.get("params", {}).items()]
+            client.log_batch(run_id, metrics, params, [RunTag(*tag) for tag in line.get("tags", {}).items()])
+        elif "file" in line:
+            client.log_artifact(run_id, str(self.folder / line["file"]), line["to"])
+            self.detach(line["file"])
+        elif "table" in line:
+            self._send_table(line["table"])
+        elif "input" in line:
+            tags = [InputTag(*tag) for tag in line["tags"].items()]
+            client.log_inputs(run_id, [DatasetInput(Dataset(**line["input"]), tags)])
+        elif "checkpoint" in line:
+            self._send_checkpoint(line["checkpoint"])
+        elif "end" in line and self.state.status:  # else the run was continued
+            client.set_terminated(run_id, line["end"], line["at"])
+
+    def detach(self, file: str) -> None:
+        """Remove a file or folder from the outbox."""
+        shutil.rmtree((self.folder / file).parent, ignore_errors=True)
+
+    def _send_table(self, file: str) -> None:
+        """All rows so far, as MLflow's log_table writes them, which itself would append those that are there again."""
+        columns = self.state.tables[file]
+        rows = [list(row) for row in zip(*columns.values(), strict=False)]  # another thread may be adding a row
+        self.client.log_dict(self.run_id, {"columns": list(columns), "data": rows}, file)
+        listed = [{"path": name, "type": "table"} for name in list(self.state.tables)]
+        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(listed))
+
+    def _send_checkpoint(self, line: dict) -> None:
+        """A LoggedModel, unless newer ones superseded it while MLflow was away, and its metrics."""
+        step, folder = line["step"], self.folder / line["files"]
+        about: dict[str, Any] = {}
+        if folder.is_dir():
+            models = self._logged_models()
+            models[step] = model = models.get(step) or self._create_model(step, line["name"])
+            self.client.log_model_artifacts(model.model_id, str(folder))
+            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            outputs = self.client.get_run(self.run_id).outputs
+            if model.model_id not in {output.model_id for output in outputs.model_outputs}:
+                self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+            self._prune_models(models, line["best"], line["keep"])
+            about["model_id"] = model.model_id
+        if line["dataset"]:
+            about |= {"dataset_name": line["dataset"], "dataset_digest": line["digest"]}
+        if metrics := [Metric(name, value, at, step, **about) for name, value, step, at in line["metrics"]]:
+            self.client.log_batch(self.run_id, metrics)
+        self.detach(line["files"])
+
+    def _logged_models(self) -> dict[int, LoggedModel]:
+        """The checkpoints that MLflow has of this run, by step."""
+        of_run = f"source_run_id = '{self.run_id}'"
+        found = mlflow.search_logged_models([self.experiment], of_run, output_format="list")
+        return {int(model.params["step"]): model for model in found if "step" in model.params}
+
+    def _create_model(self, step: int, name: str) -> LoggedModel:
+        return self.client.create_logged_model(
+            self.experiment,
+            name=name,
+            source_run_id=self.run_id,
+            params={"step": str(step)},
+            tags={"corpus": self.corpus, "step": str(step)},
+            model_type="gpt",
+        )
+
+    def _prune_models(self, models: dict[int, LoggedModel], best: int, keep: int) -> None:
+        """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does with its own."""
+        newest = sorted(models)[-keep:]
+        for step, model in models.items():
+            if step != best and step not in newest:
+                with suppress(Exception):  # a store that cannot delete keeps the files
+                    get_artifact_repository(model.artifact_location).delete_artifacts()
+                self.client.delete_logged_model(model.model_id)
+                continue
+            tags = {"best": str(step == best).lower(), "last": str(step == newest[-1]).lower()}
+            if tags.items() - model.tags.items():
+                self.client.set_logged_model_tags(model.model_id, tags)
+
+
+def refused(error: Exception) -> bool:
+    """Whether the same request cannot succeed: MLflow refuses it, or the file that it sends is gone."""
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else 0
+    return isinstance(error, FileNotFoundError) or (400 <= status < 500 and status not in (408, 429))
