@@ -1,6 +1,6 @@
 """What a person sees while it works: lines and bars on the terminal, the log and a progress artifact in Prefect.
 
-A progress artifact is updated every few seconds at most, since each update is a request. A server that does not answer stops nothing.
+The artifact is updated every few seconds at most, since each update is a request. A server that does not answer stops nothing.
 """
 
 import logging
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from uuid import UUID
+from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
@@ -59,7 +59,7 @@ def progress_bar(stage: str) -> Iterator[Report]:
         disable=not (to_terminal and sys.stderr.isatty()),
     )
     row = bar.add_task(stage, total=1.0, text="")
-    artifact_id: UUID | None = None
+    artifact_id: Any = None
     last = -SECONDS
     request = threading.Thread()  # a server that is away delays a request for minutes, which must not delay the work
 
@@ -78,12 +78,12 @@ def progress_bar(stage: str) -> Iterator[Report]:
 
     def update_artifact(fraction: float, text: str) -> None:
         nonlocal artifact_id
-        values = {"progress": 100 * fraction, "description": text or stage}
+        percent, text = 100 * fraction, text or stage
         with suppress(Exception):
             if artifact_id is None:
-                artifact_id = create_progress_artifact(key=f"progress-{stage}", **values)
+                artifact_id = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
             else:
-                update_progress_artifact(artifact_id, **values)
+                update_progress_artifact(artifact_id, progress=percent, description=text)
 
     with bar:
         yield report

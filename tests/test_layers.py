@@ -14,7 +14,7 @@ ALLOWED_TO_GPT = {"torch", "numpy", "safetensors", "sentencepiece", "gpt"} | set
 # The rooms of each package, floor by floor from the roof down. A room may import the floors below it, not its neighbours.
 FLOORS = {
     "flows": "cli > reproduce > train compare maintain > evaluation > models > stages server > tracking > pages > store"
-    " > recipe > progress > home",
+    " > recipe > progress > environment > home",
     "gpt": "export trainer > generation evaluation > checkpoint > machine > model > data > config > settings",
     "data_contracts": "facts > clean > sources > corpora > readers > contracts rules",
 }

@@ -248,7 +248,7 @@ def code_parts() -> dict[str, tuple[str, ...]]:
 
 
 def work_id(recipe: Recipe) -> str:
-    """Names what a run of this recipe makes, and of what data: a stopped run is continued by the next one with the same name."""
+    """Names what a run of this recipe makes: a stopped run is continued by the next one with the same name."""
     made = {
         name: [stage.code(recipe), stage.parameters(recipe) if name != "download" else repr(recipe.source)]
         for name, stage in STAGES.items()

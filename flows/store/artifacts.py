@@ -74,7 +74,7 @@ class Store:
         """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
         path = self.root / corpus / stage / key
         manifest = read_manifest(path)
-        return manifest and to_artifact(manifest | {"path": str(path)})
+        return to_artifact(manifest | {"path": str(path)}) if manifest else None
 
     def damage(self, artifact: Artifact) -> list[str]:
         """What is wrong with the files, a line each: missing, cut or edited. Reads every byte."""

@@ -1,7 +1,7 @@
 """Where a result comes from, as plain values: the commit, the packages and the machine.
 
-`environment` is what a run finds at its beginning. `machine` is what trained a decoder: it is kept with the artifact, since a later
-run that reuses the artifact may be on another machine.
+`environment` is what a run finds at its beginning. `machine` is what trained a decoder: it is kept with the artifact, since a
+later run that reuses the artifact may be on another machine.
 """
 
 from __future__ import annotations

@@ -11,15 +11,15 @@ Lines: JSON objects, each of one kind.
     {"checkpoint": {...}}: a LoggedModel with its metrics
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
-Who appends: the run's process (`Outbox.put`). A line that was put survives a kill of the process. If the process dies without an
+Who appends: the run's process, by `put`. A line that was put survives a kill of the process. If the process dies without an
 end, `sync` adds one: KILLED.
 
-Who sends: a thread of the run's process, in order, values of many lines in one request, at most a request a second. What is left
-because MLflow was away, or the run was killed, is sent by `sync`: with the next run of this home, `gpt runs` or `gpt ui`.
+Who sends: a thread of the run's process, in order, the values of many lines in one request, at most a request a second. What is
+left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`.
 
-When a line counts as sent: when MLflow has answered and the line's end stands in `sent`. An answer may be lost, so each kind can be
-sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is created, and a table is
-sent with all its rows. A line that MLflow refuses while it answers otherwise is skipped with a message.
+When a line counts as sent: when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so
+every kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is
+created, and a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a message.
 """
 
 import hashlib

@@ -10,9 +10,9 @@
     samples, tables, figures, the summary                           by `flows.evaluation`: `text`, `table`, `figure`
     the status: FINISHED, FAILED or KILLED                          at the end
 
-Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here stalls or
-kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and its metrics
-go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
+Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here
+stalls or kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and its
+metrics go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class Tracker:
         self._box.put(input=where | {"name": f"{artifact.corpus}/{context}", "digest": digest[:32]}, tags=tags)
 
     def _log_history(self, path: Path) -> None:
-        """Log what the artifact's log has and this run has not: all of a reused training, or the first part of a resumed one."""
+        """Log what the artifact's log has and this run has not: all of a reused training, the first part of a resumed one."""
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
             self.step(row.pop("step"), row)

@@ -60,7 +60,8 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
 
 def _search(client: mlflow.MlflowClient, experiment: str, which: str, enough: int) -> list[Run]:
     """All runs, newest first, or the `enough` newest."""
-    found, token = [], None
+    found: list[Run] = []
+    token = None
     while not enough or len(found) < enough:
         size = min(PAGE, enough - len(found)) if enough else PAGE
         page = client.search_runs(
@@ -88,7 +89,7 @@ def _best(runs: list[Run]) -> tuple[list[Run], int]:
 
 def _held_out(run: Run) -> str:
     """What names the held-out documents that a run was measured on."""
-    for item in run.inputs.dataset_inputs:
+    for item in run.inputs.dataset_inputs if run.inputs else ():
         if any((tag.key, tag.value) == ("mlflow.data.context", "tokens/val") for tag in item.tags):
             return item.dataset.digest
     return ""

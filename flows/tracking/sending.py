@@ -8,7 +8,15 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import (
-    Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag,
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
 )  # fmt: skip
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -67,7 +75,7 @@ class Sender:
             self.client.log_model_artifacts(model.model_id, str(folder))
             self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
             outputs = self.client.get_run(self.run_id).outputs
-            if model.model_id not in {output.model_id for output in outputs.model_outputs}:
+            if not outputs or model.model_id not in {output.model_id for output in outputs.model_outputs}:
                 self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
             self._prune_models(models, line["best"], line["keep"])
             about["model_id"] = model.model_id
@@ -94,7 +102,7 @@ class Sender:
         )
 
     def _prune_models(self, models: dict[int, LoggedModel], best: int, keep: int) -> None:
-        """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does with its own."""
+        """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does."""
         newest = sorted(models)[-keep:]
         for step, model in models.items():
             if step != best and step not in newest:
