@@ -99,17 +99,15 @@ def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
         try:
             schema.validate(frame, lazy=True)
         except SchemaErrors as errors:
-            cases = errors.failure_cases
-            carried = _rows(frame, cases.head(CARRIED_ROWS))
-            raise DataError("\n".join([_broken(what, cases), *map(_line, carried[:SHOWN_ROWS])]), carried) from None
+            raise _broken(what, frame, errors.failure_cases) from None
     return frame
 
 
-def _broken(what: str, cases: pl.DataFrame) -> str:
-    rules = cases.group_by("column", "check", maintain_order=True).len()
-    return f"{what} breaks its contract: " + ", ".join(
-        f"{column}: {rule} ({n} rows)" for column, rule, n in rules.iter_rows()
-    )
+def _broken(what: str, frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> DataError:
+    counts = cases.group_by("column", "check", maintain_order=True).len()
+    broken = ", ".join(f"{column}: {rule} ({n} rows)" for column, rule, n in counts.iter_rows())
+    rows = _rows(frame, cases.head(CARRIED_ROWS))
+    return DataError("\n".join([f"{what} breaks its contract: {broken}", *map(_line, rows[:SHOWN_ROWS])]), rows)
 
 
 def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]:

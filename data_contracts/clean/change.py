@@ -34,11 +34,7 @@ ENTITY = f"&(?:#|{'|'.join(sorted(html5))})"
 
 def by_python(change: Callable[[str], str]) -> Callable[[pl.Expr], pl.Expr]:
     """A change that a function of the standard library makes, text by text: only for rules that few texts need."""
-
-    def changed(texts: pl.Series) -> pl.Series:
-        return pl.Series(texts.name, [change(text) for text in texts], pl.String)
-
-    return lambda text: text.map_batches(changed, return_dtype=pl.String)
+    return lambda text: text.map_elements(change, return_dtype=pl.String)
 
 
 FIRST_RULES = (

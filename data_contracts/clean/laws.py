@@ -40,8 +40,8 @@ def summarise(total: dict, verdict: pl.DataFrame, documents: pl.LazyFrame, reaso
     for split in SPLITS:
         counts[f"{split}_documents"], counts[f"{split}_bytes"] = by_split.get(split, (0, 0))
     lengths = documents.select("n_chars").collect().to_series()
-    counts["chars"] = {name: int(lengths.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()}
-    counts["chars"]["total"] = int(lengths.sum())
+    quantiles = {name: int(lengths.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()}
+    counts["chars"] = quantiles | {"total": int(lengths.sum())}
     _check(total, counts, verdict.filter(pl.col("reason").is_null()))
     return counts
 

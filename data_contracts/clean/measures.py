@@ -46,7 +46,7 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF
 
 
 def measure(texts: pl.Series) -> pl.DataFrame:
-    """COLUMNS of each text, a row each; a text without words has zeros. texts: strings without nulls."""
+    """COLUMNS, a row per text; a text without words has zeros. texts: strings without nulls."""
     text = pl.col("text")
     counts = (
         texts.rename("text")

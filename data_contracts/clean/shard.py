@@ -52,23 +52,15 @@ class Shard:
 
 def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
-    module, rules = corpora.find(shard.corpus), shard.rules
-    accepted, set_aside, counts = _read(shard, module)
-    accepted, sample, counts_of_change = _change(accepted, shard, module)
-    judged = accepted.lazy().pipe(cut, rules.split_chars).collect().pipe(judge, rules)
-    kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, rules), judged.filter(~IS_KEPT)
-    write_parquet(keys(kept, rules), shard.path("keys"))
+    judged, set_aside, sample, counts = _judged(shard)
+    kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
+    write_parquet(keys(kept, shard.rules), shard.path("keys"))
     texts = pl.concat([kept.drop("text_id"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
     write_parquet(_with_rejects(sample, rejected), shard.path("sample"))
-    counts |= counts_of_change | {
-        "pieces": judged.height,
-        "piece_bytes": _bytes(judged),
-        "kept": kept.height,
-        "rejected": dict(sorted(rejected.group_by("reason").len().iter_rows())),
-    }
+    counts |= {"kept": kept.height, "rejected": dict(sorted(rejected.group_by("reason").len().iter_rows()))}
     write_json(counts, shard.path("partial"), shard.path("json"))
     return counts
 
@@ -126,6 +118,16 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
     """Whole or not at all: if the file is there, everything before it is done."""
     partial.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _judged(shard: Shard) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict]:
+    """The measured pieces of accepted texts, with reasons; what was rejected before; the sample; the counts until here."""
+    module = corpora.find(shard.corpus)
+    accepted, set_aside, counts = _read(shard, module)
+    accepted, sample, counts_of_change = _change(accepted, shard, module)
+    judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
+    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged)}
+    return judged, set_aside, sample, counts
 
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:

@@ -1,7 +1,7 @@
 """What the corpora from Reddit share: posts and comments, and the markdown that they are written in.
 
-A row without a title, or with "Comment" for one, as the scrapers write it, is a comment. Titles are no markdown, but hold next
-to none (3 of 1,380 real ones do), so the rules run over the whole text.
+A row without a title, or with the title "Comment", as the scrapers write it, is a comment. Titles are not markdown, but so few
+contain its signs (3 of 1,380 real ones) that the rules run over the whole text.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
-NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of who knows where
+NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of an unknown zone
 
 REASONS = {
     "deleted": "[deleted] or [removed] stands where the words were",
@@ -21,7 +21,7 @@ REASONS = {
     "bot": "it ends with *I am a bot*: a program wrote it, the same each time",
 }
 
-GONE = r"(?i)\A\s*\[\s*(?:deleted|removed)(?:\s+by[^\]]*)?\s*\]\s*\z"
+DELETED = r"(?i)\A\s*\[\s*(?:deleted|removed)(?:\s+by[^\]]*)?\s*\]\s*\z"
 BOT = r"(?i)(?:\*|\^\(?)I am a bot\b"
 
 # The emphasis of **bold** and *italics*, but not the stars of f**k, 2*3*4 or an escaped \*.
@@ -30,14 +30,14 @@ LINK = r'\[((?:[^\[\]\\]|\\.)*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"\n]*")?\)'
 
 
 class Posts(RawRows):
-    """A row is a post or a comment. Files have `score` and `created` too, older and other ones do not."""
+    """A row is a post or a comment. Most files have `score` and `created` too."""
 
     title: str = Field(nullable=True)
     body: str = Field(nullable=True)
 
 
 def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
-    """Posts and comments; a title and a body must be there."""
+    """Posts and comments. The file must have the columns `title` and `body`."""
     return readers.csv_rows(path, name, ("title", "body"), encoding)
 
 
@@ -46,7 +46,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     comment = (pl.col("title").str.strip_chars() == "Comment").fill_null(True)
     title, body = pl.when(~comment).then("title"), pl.col("body")
     text = pl.concat_str(_words(title), _words(body), separator="\n\n", ignore_nulls=True)
-    gone = (title.str.contains(GONE) | body.str.contains(GONE)).fill_null(False)
+    deleted = (title.str.contains(DELETED) | body.str.contains(DELETED)).fill_null(False)
     numbers = [column for column in NUMBERS if column in raw.collect_schema()]
     about = [pl.col(column).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False) for column in numbers]
     kind = pl.when(comment).then(pl.lit("comment")).otherwise(pl.lit("post")).alias("kind")
@@ -57,13 +57,13 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
         reason=pl.when(text.str.contains(BOT))
         .then(pl.lit("bot"))
         .when(text == "")
-        .then(pl.when(gone).then(pl.lit("deleted")).otherwise(pl.lit("no_text"))),
+        .then(pl.when(deleted).then(pl.lit("deleted")).otherwise(pl.lit("no_text"))),
     )
 
 
 def _words(column: pl.Expr) -> pl.Expr:
-    """Null where nothing was written, or what was written is gone."""
-    return pl.when(column.str.contains(r"\S") & ~column.str.contains(GONE)).then(column)
+    """Null where nothing was written, or it was deleted."""
+    return pl.when(column.str.contains(r"\S") & ~column.str.contains(DELETED)).then(column)
 
 
 RULES = (

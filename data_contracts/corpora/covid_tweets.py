@@ -1,4 +1,4 @@
-"""Tweets with #covid19 of summer 2020, each a document. Names, places and descriptions of people are left where they are."""
+"""Tweets with #covid19 of summer 2020, each a document. The columns about their authors are not used."""
 
 from pathlib import Path
 
@@ -30,18 +30,18 @@ RULES = (
 
 
 class Raw(RawRows):
-    """A row is a tweet; of its other columns nothing is asked, since a spreadsheet may have mangled their dates."""
+    """A row is a tweet. Its other columns are not checked, since a spreadsheet may have mangled their dates."""
 
     text: str = Field(nullable=True)
 
 
 def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
-    """Tweets; a column `text` must be there."""
+    """Tweets. The file must have a column `text`."""
     return readers.csv_rows(path, name, ("text",), encoding)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """A tweet each, and nothing about who wrote it."""
+    """The text of each tweet, and nothing about its author."""
     blank = pl.all_horizontal(pl.exclude(*readers.PLACE, readers.MALFORMED).is_null())
     return raw.select(
         *readers.PLACE,

@@ -1,4 +1,4 @@
-"""A user's own folder, mixed and nested as it comes: a .txt file is a document, and so is a row of .jsonl, .csv or .parquet."""
+"""A user's own folder of any files: a .txt file is a document, and so is each row of a .jsonl, .csv or .parquet file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TITLE = "Your own texts, from a folder or a file"
 LICENCE = "Yours to know"
 FILES = ("*.txt", "*.jsonl", "*.csv", "*.parquet")
 
-# Names that the column with the text goes by, best first.
+# Names that the column with the text may have, best first.
 TEXT_COLUMNS = (
     "text",
     "body",
@@ -29,7 +29,7 @@ TEXT_COLUMNS = (
 
 
 class Raw(RawRows):
-    """A row is a document; one without text is rejected later, by name."""
+    """A row is a document; one without text is rejected later, as `empty`."""
 
     text: str = Field(nullable=True)
 

@@ -1,7 +1,7 @@
 """The documentation that ships inside every CPython: language topics, and the docstrings of the standard library.
 
-Needs no network and no account. The library's files are parsed, never imported, in sorted order: the same Python gives the
-same bytes. About 2 MB of text.
+It needs no network and no account, and has about 2 MB of text. The library's files are parsed in sorted order and never
+imported: the same Python gives the same bytes.
 """
 
 import ast
@@ -22,13 +22,10 @@ FILES = ("*.jsonl",)
 
 KINDS = ("topic", "module", "class", "function")
 
-# Not the library: test suites, installed packages, old tools, files written for one machine, and the topics themselves.
+# Not part of the library's documentation: test suites, installed packages, old tools, and the topics themselves.
 LEFT_OUT = {
     "test", "tests", "idle_test", "site-packages", "dist-packages", "idlelib", "lib2to3", "turtledemo", "pydoc_data",
 }  # fmt: skip
-
-
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Raw(RawRows):
@@ -41,8 +38,11 @@ class Raw(RawRows):
 
 def build(folder: Path) -> None:
     """Write `python_docs.jsonl`: an object with name, kind and text a line; topics first, then modules by name."""
+    from pydoc_data.topics import topics
+
+    known = ((name, "topic", text) for name, text in sorted(topics.items()))
     with (folder / "python_docs.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for name, kind, text in (*_topics(), *_docstrings(Path(sysconfig.get_path("stdlib")))):
+        for name, kind, text in (*known, *_docstrings(Path(sysconfig.get_path("stdlib")))):
             file.write(json.dumps({"name": name, "kind": kind, "text": text}, ensure_ascii=False) + "\n")
 
 
@@ -62,13 +62,6 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _topics() -> Iterator[tuple[str, str, str]]:
-    from pydoc_data.topics import topics
-
-    for name, text in sorted(topics.items()):
-        yield name, "topic", text
-
-
 def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
     for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
         parts = path.relative_to(library).with_suffix("").parts
@@ -78,12 +71,14 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         try:
             tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):  # templates and the like that only look like Python
+        except (SyntaxError, ValueError):  # templates that have the ending of Python files
             continue
         yield from _walk(tree, module, "module")
 
 
-def _walk(node: Documented, name: str, kind: str) -> Iterator[tuple[str, str, str]]:
+def _walk(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, kind: str
+) -> Iterator[tuple[str, str, str]]:
     """The docstring of a module, class or function, then those of what it defines; what a function defines has none."""
     text = ast.get_docstring(node)
     if text and text.strip():

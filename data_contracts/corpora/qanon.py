@@ -1,4 +1,4 @@
-"""The posts of "Q" on 4chan, 8chan and 8kun, 2017 to 2022, each a document. The posts that they answer are others' words."""
+"""The posts of "Q" on 4chan, 8chan and 8kun, 2017 to 2022, each a document. Other people wrote the posts that they answer."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TITLE = "QAnon's posts (Kaggle jkingsman/qanondrops)"
 LICENCE = "Collation MIT; the posts themselves without a licence"
 FILES = ("*.json", "*.jsonl")
 
-# The archive may hold the same posts several times over, best first.
+# The archive may hold the same posts in several files; the best comes first.
 SIBLINGS = ("posts.json", "posts.url-normalized.json", "posts.line-json.jsonl", "posts.url-normalized.line-json.jsonl")
 POST = {
     "post_metadata": pl.Struct(dict.fromkeys(("id", "author", "time"), pl.String)),
@@ -62,8 +62,7 @@ def choose(found: dict[str, Path]) -> dict[str, Path]:
 def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
     """Posts.
 
-    references: what becomes of the posts that a post answers, other people's words: "drop" them, or "quote" them before it, as
-    lines after "> ".
+    references: "drop" the posts that a post answers, or "quote" them before it, as lines after "> ".
     """
     if references not in ("drop", "quote"):
         raise DataError(f"options.references {references!r} is not one of drop, quote")
@@ -81,7 +80,7 @@ def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """A post each, after what it quotes; metadata: id, author, time (seconds since 1970)."""
+    """What a post quotes, and the post; metadata: id, author, time (seconds since 1970)."""
     about = pl.struct(pl.col("id").cast(pl.Int64), pl.col("author").str.strip_chars(), pl.col("time").cast(pl.Int64))
     return raw.select(
         *readers.PLACE,

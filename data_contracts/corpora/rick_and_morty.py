@@ -18,7 +18,7 @@ TYPEWRITER = {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."}
 
 
 class Raw(RawRows):
-    """A row is a line; the file also has a column `index`, with holes."""
+    """A row is a line; the file also has a column `index`, with gaps."""
 
     season: str = Field(alias="season no.", str_matches=r"^\d+$")
     episode: str = Field(alias="episode no.", str_matches=r"^\d+$")
@@ -28,7 +28,7 @@ class Raw(RawRows):
 
 
 def read(path: Path, name: str) -> pl.DataFrame:
-    """Spoken lines; COLUMNS must be there."""
+    """Spoken lines. The file must have all COLUMNS."""
     return readers.csv_rows(path, name, COLUMNS)
 
 
@@ -52,6 +52,6 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _plain(column: str) -> pl.Expr:
-    """Typewriter marks, and one ordinary space wherever there were several or a no-break one."""
+    """Typewriter marks, and one ordinary space for several or for a no-break one."""
     marks = pl.col(column).str.replace_many(list(TYPEWRITER), list(TYPEWRITER.values()))
     return marks.str.replace_all(r"[ \u00A0\t]+", " ").str.strip_chars()

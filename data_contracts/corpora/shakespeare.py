@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: one file of speeches, `Speaker:` and lines, blank lines between; a speech is a document, as it stands."""
+"""Tiny Shakespeare: one file of speeches, `Speaker:` and lines, blank lines between; a speech is a document."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Reddit's comments on Donald Trump, each a document.
 
-Nobody has shown the files of this dataset: their names, columns and encoding are unknown. So every table in it is read, and the
+The names, columns and encoding of the files were unknown when this was written. So every table in the dataset is read, and the
 column with the comments is found by its name.
 """
 
@@ -40,6 +40,6 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """As of other posts and comments; without a title it is a comment."""
+    """As from other posts and comments; a row without a title is a comment."""
     titled = raw if "title" in raw.collect_schema() else raw.with_columns(title=pl.lit(None, pl.String))
     return _reddit.documents(titled)

@@ -124,8 +124,8 @@ KILLED = """
 import os, signal, sys
 from prefect import flow
 from flows import UserError
-from flows.fan_out import spread
-from flows.recipes import Workers
+from flows.recipe import Workers
+from flows.stages.workers import spread
 
 @flow
 def killed():
