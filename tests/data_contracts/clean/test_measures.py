@@ -132,3 +132,14 @@ def test_blocks_hold_every_text_once_in_order():
     assert len(found) > 50
     held = b"\n".join(block.data[measures.PAD + 1 : -measures.PAD - 1].tobytes() for block in found)
     assert held.decode().split("\n") == texts.to_list()
+
+
+def test_the_example_in_the_docstring():
+    [block] = blocks(pl.Series(["Hi you", "a\nb"]))
+    assert block.data.tobytes() == b" " * 8 + b"\nHi you\na\nb\n" + b" " * 8
+    assert block.starts.tolist() == [9, 12, 16, 18]
+    assert block.ends.tolist() == [11, 15, 17, 19]
+    assert block.first.tolist() == [0, 2, 4]
+    head = int.from_bytes(block.data[9:17].tobytes(), "little")
+    assert head == 0x610A_756F_7920_6948
+    assert (head << 48) % 2**64 >> 48 == 0x6948
