@@ -1,17 +1,18 @@
 """Recipe: everything that determines a run, typed, validated, and read from one commented TOML file a corpus.
 
 `flows/recipes/<corpus>.toml` is merged with the preset that its [model] names and with overrides (`train.lr=0.001`), then
-checked as a whole: every problem is told in one message, an unknown key with the nearest known one. The sections are the
-leaves' own dataclasses, so a setting is documented once, where it is used.
+checked as a whole: one message names every problem, and the nearest known key for an unknown one. The sections are the leaves'
+own dataclasses, so a setting is documented once, where it is used.
 """
 
 import difflib
 import json
 import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,7 +27,7 @@ from tokenizers.config import MOST, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
 # Of the recipe's own family, by what the corpus asks for, or a preset of either family.
-Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]  # type: ignore[valid-type]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 
@@ -52,10 +53,10 @@ class Sample:
     """What the trained model is asked to write, for the summary and MLflow."""
 
     prompts: tuple[str, ...] = ("",)
-    """each is continued once; the empty prompt lets the model begin a document"""
+    """each is continued once; after the empty prompt the model begins a document"""
     max_tokens: int = 200
     evaluation_tokens: int = 32
-    """so many after each evaluation too, at most, for a table that grows with the steps; 0: none"""
+    """tokens, at most, to write after each evaluation, for a table of samples by step; 0: none"""
     temperature: float = 0.8
     top_k: int = 50
     seed: int = 0
@@ -76,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who cleans the shards of a corpus of many files, and encodes documents. The bytes that come out are the same."""
+    """What cleans the shards of a corpus of many files, and encodes documents. It does not change the output."""
 
     count: int = 0
     """processes that clean, and threads that encode; 0 means one a core"""
@@ -89,16 +90,16 @@ class Workers:
 
 
 class Recipe(BaseModel):
-    """One corpus's run. `model.vocab_size` is what was asked for; the tokenizer stage says what it became."""
+    """The settings of a run. `model.vocab_size` is what was asked for; the tokenizer may have fewer pieces."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus: str = Field(pattern=CORPUS_PATTERN)
     title: str = ""
     size: Literal["", "auto"] = ""
-    """auto: layers, heads and width of `model` are chosen when the corpus's bytes are known (`settle_size`)"""
+    """auto: `settle_size` chooses layers, heads and width of `model` when the corpus's bytes are known"""
     licence: str = ""
-    """of the data, as far as it is known, for the card of the model"""
+    """of the data, for the model's card"""
     reader: str
     """which module of data_contracts/corpora reads the raw files"""
     source: Source
@@ -139,7 +140,7 @@ class Recipe(BaseModel):
 
 
 def settle_size(recipe: Recipe, train_bytes: int) -> Recipe:
-    """The recipe with the shape that `--size auto` comes to; any other as it is. train_bytes: of the documents to train on."""
+    """Choose the model's shape where the recipe has size auto. train_bytes: of the documents to train on."""
     if not recipe.size:
         return recipe
     flops = sizing.device_flops(recipe.runtime.device, recipe.runtime.threads)
@@ -148,7 +149,7 @@ def settle_size(recipe: Recipe, train_bytes: int) -> Recipe:
 
 
 def corpus_names() -> list[str]:
-    """Corpora that have a recipe, in alphabetical order."""
+    """The corpora that have a recipe, in alphabetical order."""
     return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != OWN)
 
 
@@ -167,59 +168,39 @@ def load_recipe(
     source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
     overrides: {"train.lr": 0.001}.
     """
-    if corpus in corpus_names():
-        text = (FOLDER / f"{corpus}.toml").read_text(encoding="utf-8")
-    elif source:
-        text = (FOLDER / f"{OWN}.toml").read_text(encoding="utf-8")
-    else:
-        raise UserError(
-            f"corpus {corpus!r} is not known{_nearest(corpus, corpus_names())} (gpt corpora lists them; --from PATH brings your own)"
-        )
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {corpus}.toml is not TOML: {error}") from None
-    problems: list[str] = []
+    values, problems = _read_toml(corpus, own=bool(source)), []
     if source:
         path = Path(source).expanduser().resolve()
         if not path.exists():
             problems.append(f"--from {path} does not exist")
-        values["source"] = {"kind": "local", "path": str(path)}  # all of it: a part is for downloads
+        values["source"] = {
+            "kind": "local",
+            "path": str(path),
+        }  # max_files and fraction of the recipe's are for downloads
     for name, value in (overrides or {}).items():
-        section, dot, key = name.partition(".")
-        if section in ("corpus", "reader"):
-            problems.append(f"{section} follows from the corpus that is named, and cannot be set")
-            continue
-        place = values.setdefault(section, {}) if dot else values
-        if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
-            problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
-            continue
-        place[key or section] = value
+        _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
     for name, value in (("steps", steps), ("minutes", minutes)):
         if value is not None:
             values.setdefault("train", {})[name] = value
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
-    if problems or recipe is None:
-        head = (
-            f"recipe {corpus} cannot be used: "
-            if len(problems) == 1
-            else f"recipe {corpus} has {len(problems)} problems:\n  "
-        )
-        raise UserError(head + "\n  ".join(problems))
+    if len(problems) == 1:
+        raise UserError(f"recipe {corpus} cannot be used: {problems[0]}")
+    if problems or not recipe:
+        raise UserError("\n  ".join([f"recipe {corpus} has {len(problems)} problems:", *problems]))
     return recipe
 
 
 def recorded_recipe(values: dict) -> tuple[Recipe | None, list[str]]:
-    """The recipe that a run's record holds, and what is wrong with it: settings that are no longer known, or may no longer
-    have such a value, are left out. None if it cannot be used even so."""
+    """The recipe in a run's record, and its problems: settings that are no longer known, or whose value is no longer allowed,
+    are left out. None if it cannot be used without them."""
     problems: list[str] = []
     return _validate(json.loads(json.dumps(values)), problems), problems
 
 
 def parse_override(text: str) -> tuple[str, object]:
-    """`train.lr=1e-3` -> ("train.lr", 0.001). The value is read as TOML, and as plain text where it is none."""
+    """`train.lr=1e-3` -> ("train.lr", 0.001). A value that is not TOML is taken as text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise UserError(f"--set {text!r} is not of the form section.name=value, such as train.steps=500")
@@ -229,8 +210,35 @@ def parse_override(text: str) -> tuple[str, object]:
         return name.strip(), value.strip()
 
 
+def _read_toml(corpus: str, own: bool) -> dict:
+    """The recipe's file; that of a user's own corpus where the corpus has none. Raises UserError."""
+    known = corpus_names()
+    if corpus not in known and not own:
+        raise UserError(
+            f"corpus {corpus!r} is not known{_nearest(corpus, known)} (gpt corpora lists them; --from PATH brings your own)"
+        )
+    path = FOLDER / f"{corpus if corpus in known else OWN}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {corpus}.toml is not TOML: {error}") from None
+
+
+def _override(values: dict, name: str, value: object, problems: list[str]) -> None:
+    """Set `section.name`, or a setting of no section."""
+    section, dot, key = name.partition(".")
+    if section in ("corpus", "reader"):
+        problems.append(f"{section} follows from the corpus that is named, and cannot be set")
+        return
+    place = values.setdefault(section, {}) if dot else values
+    if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
+        problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
+        return
+    place[key or section] = value
+
+
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
-    """Put the preset under what [model] says, and T and the vocabulary where they belong."""
+    """Fill [model] with its preset, block_size and vocab_size."""
     model = dict(values.get("model") or {})
     for name, home in (("vocab_size", "tokenizer.vocab_size"), ("block_size", "pack.block_size")):
         if name in model:
@@ -249,15 +257,15 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
         model = preset("modern-nano") | model
     vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MOST)
     block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
-    # A wrong type here is told by its own section; the model only needs some number to be checked with.
+    # The sections of their own check these values; the model needs any numbers to be checked with.
     model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MOST
     model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
     values["model"] = model
 
 
 def _validate(values: dict, problems: list[str]) -> Recipe | None:
-    """A section with an unknown or mistyped field does not get as far as its own checks, so those fields are taken out, once
-    told, and the rest is checked again."""
+    """The recipe, or None; adds to the problems. An unknown or mistyped field hides the other problems of its section, so it
+    is removed and the rest is checked again."""
     while True:
         try:
             return Recipe.model_validate_json(json.dumps(values), strict=True)
@@ -267,15 +275,15 @@ def _validate(values: dict, problems: list[str]) -> Recipe | None:
         problems += new
         for item in found:
             section, *rest = item["loc"]
-            if not rest:
-                values.pop(section, None) if item["type"] == "extra_forbidden" else None
-            elif isinstance(values.get(section), dict):
+            if not rest and item["type"] == "extra_forbidden":
+                values.pop(section, None)
+            elif rest and isinstance(values.get(section), dict):
                 values[section].pop(rest[0], None)
         if not new:
             return None
 
 
-def _problem(item: dict) -> str:
+def _problem(item: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not known{_nearest(place, _settings() if '.' in place else [*Recipe.model_fields, *_settings()])}"
@@ -299,7 +307,7 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _flatten(values: dict, prefix: str = ""):
+def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")

@@ -9,7 +9,7 @@ Whether a stage runs or its artifact is reused is the store's decision; Prefect'
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
@@ -29,7 +29,7 @@ from flows import UserError
 from flows.evaluation.assessment import log_samples
 from flows.evaluation.summary import finish
 from flows.home import shared_home
-from flows.models import register
+from flows.models.register import registered_name
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
@@ -45,34 +45,33 @@ Corpus = Annotated[str, Field(pattern=CORPUS_PATTERN)]
 Steps = Annotated[int | None, Field(ge=1)]
 Minutes = Annotated[float | None, Field(gt=0)]
 Overrides = dict[str, bool | int | float | str | list[str]]
-plain = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
-@task(name="download", task_run_name="download", **plain)
+@task(name="download", task_run_name="download", cache_policy=NO_CACHE, persist_result=False)
 def download(recipe: Recipe, force: bool = False) -> Artifact:
     """Raw files, from Kaggle, HTTPS, a local folder or this Python itself."""
     return run_stage("download", recipe, {}, force)
 
 
-@task(name="clean", task_run_name="clean", **plain)
+@task(name="clean", task_run_name="clean", cache_policy=NO_CACHE, persist_result=False)
 def clean(raw: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """Documents that keep their contract, rejects with a reason, and the split into training and held-out."""
     return run_stage("clean", recipe, {"download": raw}, force)
 
 
-@task(name="tokenize", task_run_name="tokenize", **plain)
+@task(name="tokenize", task_run_name="tokenize", cache_policy=NO_CACHE, persist_result=False)
 def fit_tokenizer(documents: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """A SentencePiece model of the training documents."""
     return run_stage("tokenize", recipe, {"clean": documents}, force)
 
 
-@task(name="pack", task_run_name="pack", **plain)
+@task(name="pack", task_run_name="pack", cache_policy=NO_CACHE, persist_result=False)
 def pack(documents: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """Token shards, their document index, and the baselines on the held-out bytes."""
     return run_stage("pack", recipe, {"clean": documents, "tokenize": tokenizer}, force)
 
 
-@task(name="train", task_run_name="train", **plain)
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force: bool = False) -> Artifact:
     """The decoder, its best weights, and its evaluations."""
     return run_stage("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force, log_samples)
@@ -103,7 +102,7 @@ def prepare(
         until: the last stage; clean: to look at the data card
         then_train: afterwards start train/<corpus> with the same parameters
     """
-    asked = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
+    asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
     recipe = load_recipe(corpus, **asked)
     with in_use(shared_home()):
         raw = download(recipe, force == "download")
@@ -155,14 +154,15 @@ def train(
 
 
 def unchanged(recipe: Recipe) -> str:
-    """The registered model that the five stages would come to again, if none of them has anything to do."""
+    """The registered model of the five stages, if none of them has anything to do; else empty."""
     with in_use(shared_home()):
         reasons = why(Store(shared_home()), recipe)
-        if any(reason.runs for reason in reasons):
+        reused = [reason.artifact for reason in reasons if reason.artifact]
+        if len(reused) < len(reasons):
             return ""
-        model = register.registered_name(recipe.corpus, reasons[-1].artifact)
-        for reason in reasons if model else ():
-            touch(reason.artifact)
+        model = registered_name(recipe.corpus, reused[-1])
+        for artifact in reused if model else ():
+            touch(artifact)
     return model
 
 

@@ -16,7 +16,8 @@ from flows import UserError
 from flows.home import shared_home
 from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version
 from flows.recipe import Recipe, recorded_recipe
-from flows.stages.definitions import RAW, STAGES, reader_of
+from flows.stages.definitions import RAW, STAGES
+from flows.stages.parameters import reader_of
 from flows.store import provenance
 from flows.store.artifacts import Store, differences, to_artifact
 from flows.tracking.connection import answering

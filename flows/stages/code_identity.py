@@ -35,12 +35,10 @@ def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path 
 def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
     """16 hex digits over these sources and all that they import from their own packages, near and far."""
     files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
-    trees: list[ast.AST] = [_parse(path.read_text(encoding="utf-8")) for path in files]
-    for entry in entries:
-        file, _, name = entry.partition(":")
+    trees: list[ast.AST] = [_parse(path) for path in files]
+    for file, _, name in (entry.partition(":") for entry in entries):
         if name:
-            body = ast.parse((root / file).read_text(encoding="utf-8")).body
-            trees += [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
+            trees += _definitions(root / file, name)
     return hash_trees(trees)
 
 
@@ -52,7 +50,7 @@ def hash_trees(trees: list[ast.AST]) -> str:
 def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
     """These files, named from the project's root, and all that they import from their own packages, sorted.
 
-    An entry `file.py:name` is one function of a file and brings nothing else."""
+    An entry `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
     found: set[Path] = set()
     waiting = [root / entry for entry in entries]
     while waiting:
@@ -62,7 +60,7 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
         found.add(path)
         package = path.relative_to(root).parts[0]
         waiting += _modules(root, ".".join(path.relative_to(root).parent.parts))
-        for node in ast.walk(_parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_parse(path)):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -101,9 +99,32 @@ def _modules(root: Path, name: str) -> list[Path]:
     return [path for path in (*packages, root.joinpath(*parts).with_suffix(".py")) if path.is_file()]
 
 
-def _parse(source: str) -> ast.Module:
+def _definitions(path: Path, name: str) -> list[ast.stmt]:
+    """A function of a file, and all that it uses of the same file: other functions, classes and constants."""
+    defined: dict[str, ast.stmt] = {}
+    for node in _parse(path).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+    found: dict[str, ast.stmt] = {}
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        found[name] = node = defined[name]
+        used = (
+            inner.id
+            for part in getattr(node, "body", [node])
+            for inner in ast.walk(part)
+            if isinstance(inner, ast.Name)
+        )
+        waiting += [other for other in used if other in defined and other not in found]
+    return [found[name] for name in sorted(found)]
+
+
+def _parse(path: Path) -> ast.Module:
     """Without what only runs when the file is a program."""
-    tree = ast.parse(source)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))]
     return tree
 

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from data_contracts import DataError
 from flows.home import GPU, shared_home
@@ -34,8 +34,8 @@ LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 def run_stage(
     name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, log_samples: LogSamples | None = None
-) -> Artifact | State:
-    """The stage's artifact; a reused one as a `Reused` state, which Prefect shows and hands to the caller as the artifact.
+) -> Artifact:
+    """The stage's artifact; a reused one in a `Reused` state, which Prefect shows, and resolves where it is an input.
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
@@ -78,7 +78,8 @@ def run_stage(
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
     if artifact.reused:
-        return Completed(name="Reused", message=f"{recipe.corpus}/{name}/{artifact.key} is up to date", data=artifact)
+        message = f"{recipe.corpus}/{name}/{artifact.key} is up to date"
+        return Completed(name="Reused", message=message, data=artifact)  # type: ignore[return-value]
     return artifact
 
 

@@ -10,45 +10,48 @@ from flows.store.artifacts import Artifact, Store, differences, make_key
 @dataclass(frozen=True)
 class Reason:
     stage: str
-    runs: bool
     because: str
     artifact: Artifact | None = None
-    """what would be reused"""
+    """that would be reused"""
+
+    @property
+    def runs(self) -> bool:
+        return self.artifact is None
 
 
 def why(store: Store, recipe: Recipe) -> list[Reason]:
-    """For each stage whether the flow would run it, and because of what. A stage after one that runs may still be reused,
-    if what comes out is equal, byte for byte."""
+    """For each stage whether the flow would run it, and because of what.
+
+    A stage after one that runs may still be reused: if the output of that one is the same, byte for byte.
+    """
     digests: dict[str, str] = {}
     reasons = []
     for name, stage in STAGES.items():
         parameters, code = stage.parameters(recipe), stage.code(recipe)
-        waiting = [wanted for wanted in stage.inputs if wanted not in digests]
-        before = store.manifests(recipe.corpus, name)
-        changes = []
-        if before:
-            last = before[-1]
-            changes = differences(last["parameters"], parameters)
-            changes += [f"code {last['code']} -> {code}"] if last["code"] != code else []
-        if waiting:
-            because = "; ".join([*changes, f"{' and '.join(waiting)} first"]) + (
-                "" if changes else "; reused if its output is the same"
-            )
-            reasons.append(Reason(name, True, because))
+        built = store.manifests(recipe.corpus, name)
+        changes = _changes(built[-1], parameters, code) if built else []
+        if rebuilt := [wanted for wanted in stage.inputs if wanted not in digests]:
+            first = f"{' and '.join(rebuilt)} first"
+            because = "; ".join([*changes, first]) if changes else f"{first}; reused if its output is the same"
+            reasons.append(Reason(name, because))
             continue
         inputs = {wanted: digests[wanted] for wanted in stage.inputs}
         found = store.find(recipe.corpus, name, make_key(name, parameters, inputs, code))
-        damage = store.damage(found) if found else []
-        if found and not damage:
-            digests[name] = found.digest
+        if found:
+            digests[name] = found.digest  # also of a damaged one: it is rebuilt to the same bytes
+            damage = store.damage(found)
+            because = "; ".join(damage) or f"{found.key} is up to date"
+            reasons.append(Reason(name, because, None if damage else found))
             recipe = settle_size(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
-            reasons.append(Reason(name, False, f"{found.key} is up to date", found))
-        elif damage:
-            digests[name] = found.digest  # it is rebuilt to the same bytes
-            reasons.append(Reason(name, True, "; ".join(damage)))
-        elif before:
-            changes += [f"input {line}" for line in differences(last["inputs"], inputs)]
-            reasons.append(Reason(name, True, "; ".join(changes) or "the artifact was removed"))
+        elif built:
+            changes += [f"input {line}" for line in differences(built[-1]["inputs"], inputs)]
+            reasons.append(Reason(name, "; ".join(changes) or "the artifact was removed"))
         else:
-            reasons.append(Reason(name, True, "never built"))
+            reasons.append(Reason(name, "never built"))
     return reasons
+
+
+def _changes(manifest: dict, parameters: dict, code: str) -> list[str]:
+    """What differs from the parameters and the code that an artifact was made by."""
+    changes = differences(manifest["parameters"], parameters)
+    return changes if manifest["code"] == code else [*changes, f"code {manifest['code']} -> {code}"]

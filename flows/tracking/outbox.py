@@ -19,7 +19,8 @@ left because MLflow was away, or the run was killed, is sent by `sync`: at the n
 
 When a line counts as sent: when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so
 every kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is
-created, and a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a message.
+created, and a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a
+message.
 """
 
 import hashlib

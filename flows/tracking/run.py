@@ -11,8 +11,8 @@
     the status: FINISHED, FAILED or KILLED                          at the end
 
 Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here
-stalls or kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and its
-metrics go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
+stalls or kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and
+its metrics go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
 """
 
 from __future__ import annotations

@@ -521,7 +521,7 @@ def test_code_decides_only_what_is_built_in(home):
 def stage(home, monkeypatch):
     """build(recipe) -> the download artifact; shown: the lines for whoever watches."""
     shown = []
-    monkeypatch.setattr("flows.stages.definitions.say", shown.append)
+    monkeypatch.setattr("flows.stages.parameters.log_line", shown.append)
 
     def build(handle: str = HANDLE, **source):
         overrides = {f"source.{name}": value for name, value in {"handle": handle, **source}.items()}

@@ -98,6 +98,33 @@ def test_a_version_stays_for_a_change_that_does_not_matter_and_rises_for_one_tha
     assert edit(PLAIN.replace("1", "2") + "MESSAGE = 'another wording'\n") == ("train 2", "pack 1")
 
 
+def test_a_function_brings_what_it_uses_of_its_file_and_nothing_else(tmp_path):
+    file = tmp_path / "a.py"
+    lines = [
+        "LIMIT = 1",
+        "OTHER = 2",
+        "def helper(x):",
+        "    return min(x, LIMIT)",
+        "def make(x):",
+        "    return helper(x)",
+    ]
+
+    def hash_with(old: str = "", new: str = "") -> str:
+        file.write_text("\n".join(lines).replace(old, new))
+        hash_sources.cache_clear()
+        return hash_sources(("a.py:make",), tmp_path)
+
+    before = hash_with()
+    assert hash_with("OTHER = 2", "OTHER = 3") == before
+    assert before not in (
+        hash_with("LIMIT = 1", "LIMIT = 3"),
+        hash_with("min", "max"),
+        hash_with("return helper", "return -helper"),
+    )
+    with pytest.raises(KeyError):  # a function that was renamed, in an entry that was not
+        hash_with("def make", "def build")
+
+
 def test_edits_in_a_copy_of_the_project(project):
     """An edit of the decoder retrains; a moved file and another message do not, once `make lock` accepted them."""
 
@@ -117,6 +144,8 @@ def test_edits_in_a_copy_of_the_project(project):
         assert old in text
         (project / file).write_text(text.replace(old, new))
 
+    run("-m", "flows.stages", "same")  # the copy's lock is up to date, whatever is being edited in the project
+    version = read_lock(project / "flows/stages/stages.lock")["train"]["version"]
     before = codes()
     edit("gpt/model/transformer.py", "EPS = 1e-6", "EPS = 1e-5")
     assert {name for name, code in codes().items() if code != before[name]} == {"train"}
@@ -133,7 +162,7 @@ def test_edits_in_a_copy_of_the_project(project):
     edit("gpt/model/transformer.py", "EPS = 1e-6", "EPS = 1e-5")
     assert run("-m", "flows.stages", "changed").splitlines() == ["train: changed"]
     assert {name for name, code in codes().items() if code != before[name]} == {"train"}
-    assert codes()["train"] == "train 2"
+    assert codes()["train"] == f"train {version + 1}"
 
 
 def test_code_is_all_that_a_stage_imports_of_its_package_and_no_more():
