@@ -1,6 +1,6 @@
 """Where things live, and the settings that Prefect and MLflow read from the environment when they are imported.
 
-`set_defaults` runs before either is imported. It only sets what the user left unset, so PREFECT_API_URL, PREFECT_HOME and
+`set_defaults` must run before either is imported. It sets only what the user did not, so PREFECT_API_URL, PREFECT_HOME and
 MLFLOW_TRACKING_URI keep their meaning.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from flows import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-GPU = "gpu"  # the limit of trainings at once on Prefect's server: created by flows.server.bootstrap
+GPU = "gpu"  # Prefect's limit on trainings at once, which flows.server.bootstrap creates
 
 
 def home() -> Path:
@@ -20,7 +20,7 @@ def home() -> Path:
 
     Raises UserError when it cannot be written.
     """
-    return _made("GPT_HOME", ROOT / ".gpt")
+    return _writable_folder("GPT_HOME", ROOT / ".gpt")
 
 
 def shared_home() -> Path:
@@ -30,10 +30,10 @@ def shared_home() -> Path:
     The locks are flock's. They hold between machines on NFSv4 and on cluster file systems (CephFS, Lustre with -o flock, GPFS);
     not where a mount keeps locks to itself (NFS with nolock or local_lock). Raises UserError when it cannot be written.
     """
-    return _made("GPT_SHARED_HOME", home())
+    return _writable_folder("GPT_SHARED_HOME", home())
 
 
-def _made(name: str, default: Path) -> Path:
+def _writable_folder(name: str, default: Path) -> Path:
     folder = Path(os.environ.get(name) or default).expanduser().resolve()
     if set("%?") & set(str(folder)):  # they mean something else in the address of a database
         raise UserError(f"the home {folder} has a % or a ? in its path; set {name} to a folder without")
@@ -49,9 +49,11 @@ def _made(name: str, default: Path) -> Path:
     return folder
 
 
-def sweep() -> None:
-    """End the temporary Prefect servers of this home whose `gpt` was killed: Prefect starts one a process, and a killed process
-    cannot stop it. Marks this process as the one that its own server belongs to."""
+def stop_orphaned_servers() -> None:
+    """Stop the temporary Prefect servers of this home whose `gpt` was killed, and mark this process as the owner of its own.
+
+    Prefect starts such a server for each process without another one; a killed process cannot stop it.
+    """
     import psutil
 
     folder = str(home())
@@ -79,10 +81,10 @@ def set_defaults() -> Path:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_UV_AUTO_DETECT": "false",  # a logged model needs five packages, not the lock of this project
-        # A tracking server that is away is noticed in seconds; `tracking` itself tries again.
+        # A tracking server that is away is noticed in seconds; the outbox tries again.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-        "PGCONNECT_TIMEOUT": "20",  # of PostgreSQL, where MLflow is one: without it, for ever
+        "PGCONNECT_TIMEOUT": "20",  # where MLflow is a PostgreSQL: by default there is none
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

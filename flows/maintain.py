@@ -1,4 +1,4 @@
-"""The flow that looks after a home week by week: what died, what is damaged, what nobody needs any more.
+"""The flow `maintain`, weekly: crashes dead runs, prunes and verifies artifacts, and deletes old failed runs of MLflow.
 
 prefect deployment run maintain/weekly -p dry_run=true --watch
 """
@@ -38,12 +38,12 @@ Row = dict[str, str]
 
 @flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold_lock])
 def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
-    """Bury dead runs, prune artifacts, verify the others, and let go of old failed runs. Fails if an artifact is damaged.
+    """Crash dead runs, prune artifacts, verify the others, delete old failed runs. Fails if an artifact is damaged.
 
     Args:
         keep: trained models to keep of each corpus, newest first, with all they were made from
         days: days that MLflow keeps a run which failed or was killed
-        dry_run: only tell what would be done
+        dry_run: only list what would be done
     """
     rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.crash_dead_runs(dry_run)]
     rows += spool(dry_run)
@@ -60,16 +60,11 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
 
 
 def prune(keep: int, dry_run: bool) -> list[Row]:
-    """As gpt prune. While a run is in progress nothing goes."""
+    """As gpt prune. While a run is in progress, nothing is pruned."""
     try:
         with idle(shared_home()):
             folders = Store(shared_home()).prunable(keep)
-            rows = [
-                {"what": "artifact", "which": str(f.relative_to(shared_home())), "done": "removed"} for f in folders
-            ]
-            for folder in folders if not dry_run else ():
-                shutil.rmtree(folder)
-            return rows
+            return _remove("artifact", folders, shared_home(), dry_run)
     except UserError as error:
         return [{"what": "artifacts", "which": "all", "done": f"not pruned: {error}"}]
 
@@ -77,12 +72,12 @@ def prune(keep: int, dry_run: bool) -> list[Row]:
 def verify() -> list[Row]:
     """The damaged artifacts. Reads every byte of all."""
     with in_use(shared_home()):
-        told = Store(shared_home()).verify()
-        return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in told if lines]
+        found = Store(shared_home()).verify()
+        return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
 
 
 def retire(days: int, dry_run: bool) -> list[Row]:
-    """Delete MLflow's old failed and killed runs, but none that a registered model came from."""
+    """Delete MLflow's old failed and killed runs, except those that registered models are from."""
     experiment, client = experiment_id(), mlflow.MlflowClient()
     before = int(1000 * (time.time() - days * DAY))
     rows = []
@@ -99,11 +94,15 @@ def retire(days: int, dry_run: bool) -> list[Row]:
 
 
 def spool(dry_run: bool) -> list[Row]:
-    """Send what waits for MLflow, mark the runs whose process is gone, and remove what a killed start left behind."""
+    """Send what waits for MLflow, end the runs whose process is gone, and remove what was left by runs killed at their start."""
     if not dry_run:
         outbox.sync()
-    halves = [folder for folder in (home() / "spool").glob("*") if not (folder / "about.json").exists()]
-    halves = [folder for folder in halves if folder.stat().st_mtime < time.time() - DAY]
-    for folder in halves if not dry_run else ():
+    folders = [folder for folder in (home() / "spool").glob("*") if not (folder / "about.json").exists()]
+    old = [folder for folder in folders if folder.stat().st_mtime < time.time() - DAY]
+    return _remove("spool", old, home(), dry_run)
+
+
+def _remove(what: str, folders: list[Path], root: Path, dry_run: bool) -> list[Row]:
+    for folder in folders if not dry_run else ():
         shutil.rmtree(folder)
-    return [{"what": "spool", "which": str(folder.relative_to(home())), "done": "removed"} for folder in halves]
+    return [{"what": what, "which": str(folder.relative_to(root)), "done": "removed"} for folder in folders]

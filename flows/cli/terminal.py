@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
-from flows.home import home, set_defaults, sweep
+from flows.home import home, set_defaults, stop_orphaned_servers
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
@@ -38,7 +38,7 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
 def at_terminal(goes_on: bool = True) -> None:
     """What a flow that a person starts and watches needs, before Prefect is loaded."""
     set_defaults()
-    sweep()
+    stop_orphaned_servers()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")

@@ -49,10 +49,11 @@ class Job:
 class Stage:
     name: str
     make: Callable[[Job], dict]
+    """the function of this file that bears the stage's name; part of its code"""
     inputs: tuple[str, ...]
     parameters: Callable[[Recipe], dict]
     sources: tuple[str, ...]
-    """files whose code decides the output, with what they import (see `code_identity.source_files`)"""
+    """other files whose code decides the output, with what they import (see `code_identity.source_files`)"""
     resumable: bool = False
     reads_corpus: bool = False
     """whether the module of the corpus (`data_contracts/corpora/`) decides the output too"""
@@ -61,8 +62,12 @@ class Stage:
         """Which code makes the stage's artifact: part of its key."""
         if self.name == "download" and recipe.source.kind != "builtin":
             return ""  # its parameters name the bytes, however they are downloaded
-        parts = {self.name: self.sources} | (_reader_part(recipe.reader) if self.reads_corpus else {})
+        parts = self.part() | (_reader_part(recipe.reader) if self.reads_corpus else {})
         return ", ".join(identity(part, entries) for part, entries in parts.items())
+
+    def part(self) -> dict[str, tuple[str, ...]]:
+        """The stage's row in stages.lock, and the sources that it stands for."""
+        return {self.name: (f"flows/stages/definitions.py:{self.name}", *self.sources)}
 
 
 def download(job: Job) -> dict:
@@ -229,68 +234,30 @@ def _write_json(path: Path, values: dict) -> None:
 STAGES = {
     stage.name: stage
     for stage in (
+        Stage("download", download, (), download_parameters, (), resumable=True, reads_corpus=True),
         Stage(
-            "download",
-            download,
-            inputs=(),
-            parameters=download_parameters,
-            sources=("flows/stages/definitions.py:download",),
-            resumable=True,
-            reads_corpus=True,
+            "clean", clean, ("download",), clean_parameters, ("data_contracts/clean/__init__.py",),
+            resumable=True, reads_corpus=True,
         ),
         Stage(
-            "clean",
-            clean,
-            inputs=("download",),
-            parameters=clean_parameters,
-            sources=("flows/stages/definitions.py:clean", "data_contracts/clean/__init__.py"),
-            resumable=True,
-            reads_corpus=True,
+            "tokenize", tokenize, ("clean",), sections("tokenizer"),
+            ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(
-            "tokenize",
-            tokenize,
-            inputs=("clean",),
-            parameters=sections("tokenizer"),
-            sources=(
-                "flows/stages/definitions.py:tokenize",
-                "flows/stages/documents.py",
-                "tokenizers/report.py",
-                "tokenizers/training.py",
-            ),
-        ),
-        Stage(
-            "pack",
-            pack,
-            inputs=("clean", "tokenize"),
-            parameters=sections("pack"),
-            sources=(
-                "flows/stages/definitions.py:pack",
-                "flows/stages/documents.py",
-                "gpt/evaluation/baselines.py",
-                "gpt/evaluation/packing_report.py",
-                "tokenizers/tokenizer.py",
-            ),
+            "pack", pack, ("clean", "tokenize"), sections("pack"),
+            ("flows/stages/documents.py", "gpt/evaluation/baselines.py", "gpt/evaluation/packing_report.py",
+             "tokenizers/tokenizer.py"),
             resumable=True,
         ),
-        Stage(
-            "train",
-            train,
-            inputs=("tokenize", "pack"),
-            parameters=train_parameters,
-            sources=("flows/stages/definitions.py:train", "gpt/trainer/loop.py"),
-            resumable=True,
-        ),
+        Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
     )
-}
+}  # fmt: skip
 
 
 def code_parts() -> dict[str, tuple[str, ...]]:
     """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
-    parts = {stage.name: stage.sources for stage in STAGES.values()}
-    for reader in [*corpus_names(), OWN]:
-        parts |= _reader_part(reader)
-    return parts
+    rows = [stage.part() for stage in STAGES.values()] + [_reader_part(reader) for reader in (*corpus_names(), OWN)]
+    return {name: entries for row in rows for name, entries in row.items()}
 
 
 def _reader_part(reader: str) -> dict[str, tuple[str, ...]]:

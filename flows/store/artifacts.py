@@ -1,12 +1,11 @@
 """Versioned artifacts on disk: `<home>/artifacts/<corpus>/<stage>/<key>/`, each with a `manifest.json` written last.
 
-The key says what an artifact would be made from: its stage, parameters, the digests of its inputs, and the code that makes
-it. The digest says what it is. So equal bytes upstream mean reuse downstream, whatever made them.
+The key identifies what an artifact is made from: its stage, parameters, the digests of its inputs, and the code that makes it.
+The digest identifies its files. So equal bytes upstream mean reuse downstream, whatever made them.
 
-Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock
-and renamed into place, so nothing half-made looks finished. Files under `log/` and `card/` are recorded and checked like the
-others but do not enter the digest: they hold timings, and words about the data (the same documents are the same, from Kaggle or
-from a copy on this disk).
+Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock and
+renamed into place, so nothing half-made looks finished. Files under `log/` and `card/` are recorded and checked like the others
+but are not in the digest: they hold timings, and where the data were found.
 """
 
 import hashlib
@@ -14,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from flows.store.locks import lock
 from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
-BESIDE = ("log/", "card/")  # no part of what an artifact is
+NOT_DIGESTED = ("log/", "card/")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Store:
         self.log = log
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
-        """Manifests of finished artifacts, the one made or reused last at the end; each with its `path`."""
+        """Manifests of finished artifacts, each with its `path`; the last made or reused at the end."""
         paths = sorted(
             self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, path)
         )
@@ -71,7 +71,7 @@ class Store:
         return next((m for m in known if m["digest"] == manifest["inputs"][stage]), None)
 
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
-        """The artifact if its manifest is there; its files are not looked at (see `damage`)."""
+        """The artifact, if its manifest is there. Its files are not checked (see `damage`)."""
         path = self.root / corpus / stage / key
         manifest = read_manifest(path)
         return to_artifact(manifest | {"path": str(path)}) if manifest else None
@@ -101,10 +101,10 @@ class Store:
         resumable: bool = False,
         force: bool = False,
     ) -> Artifact:
-        """The artifact of this key: reused when it is there and sound, else made by `make(folder) -> counts`.
+        """The artifact of this key: reused if it is there and undamaged, else made by `make(folder) -> counts`.
 
         Waits when another process builds the same key. resumable: a folder that an interrupted build left is handed to
-        `make` again; otherwise it is emptied first. force: build even if a sound one is there.
+        `make` again; otherwise it is emptied first. force: build even if an undamaged one is there.
         """
         key = make_key(stage, parameters, inputs, code)
         name = f"{corpus}/{stage}/{key}"
@@ -129,11 +129,8 @@ class Store:
                     shutil.rmtree(building, ignore_errors=True)
                 raise
             seconds = round(time.monotonic() - started, 3)
-            files = {
-                str(path.relative_to(building)): describe(path)
-                for path in sorted(building.rglob("*"))
-                if path.is_file()
-            }
+            paths = [path for path in sorted(building.rglob("*")) if path.is_file()]
+            files = {str(path.relative_to(building)): describe(path) for path in paths}
             manifest = {
                 "corpus": corpus,
                 "stage": stage,
@@ -155,30 +152,28 @@ class Store:
             return to_artifact(manifest | {"path": str(final)})
 
     def prunable(self, keep: int) -> list[Path]:
-        """Folders that may go: all but the `keep` newest training artifacts of each corpus and what those were made from,
-        and what interrupted or replaced builds left behind. To be asked while the home is `idle`."""
-        manifests = self.manifests()
+        """Folders that may be removed: all but the `keep` newest training artifacts of each corpus, the newest of each other
+        stage, and what those were made from; also what interrupted or replaced builds left. The home must be `idle`."""
+        manifests = self.manifests()[::-1]
+        newer: Counter[tuple[str, str]] = Counter()
         needed: set[tuple[str, str]] = set()  # (corpus, digest)
-        for corpus in {manifest["corpus"] for manifest in manifests}:
-            newest_first = [m for m in reversed(manifests) if m["corpus"] == corpus]
-            stages_seen: dict[str, int] = {}
-            for manifest in newest_first:
-                count = stages_seen[manifest["stage"]] = stages_seen.get(manifest["stage"], 0) + 1
-                if count <= (keep if manifest["stage"] == "train" else 1):
-                    needed.add((corpus, manifest["digest"]))
-            grown = True
-            while grown:
-                inputs = {
-                    (corpus, d) for m in newest_first if (corpus, m["digest"]) in needed for d in m["inputs"].values()
-                }
-                grown = not inputs <= needed
-                needed |= inputs
-        stale = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
-        return [*stale, *self.root.glob("*/*/.*-*")]
+        for manifest in manifests:
+            corpus, stage = manifest["corpus"], manifest["stage"]
+            if newer[corpus, stage] < (keep if stage == "train" else 1):
+                needed.add((corpus, manifest["digest"]))
+            newer[corpus, stage] += 1
+        added = set(needed)
+        while added:
+            makers = [m for m in manifests if (m["corpus"], m["digest"]) in added]
+            inputs = {(m["corpus"], digest) for m in makers for digest in m["inputs"].values()}
+            added = inputs - needed
+            needed |= inputs
+        old = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
+        return [*old, *self.root.glob("*/*/.*-*")]
 
 
 def touch(artifact: Artifact) -> None:
-    """Used now, as if it had been reused."""
+    """Mark an artifact as used now."""
     _stamp(artifact.folder / MANIFEST)
 
 
@@ -190,7 +185,9 @@ def to_artifact(manifest: dict) -> Artifact:
 
 def digest_of(files: dict[str, dict]) -> str:
     """64 hex digits over the names and contents of the files, those under `log/` and `card/` left out."""
-    return _hash([[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith(BESIDE)])
+    return _hash(
+        [[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith(NOT_DIGESTED)]
+    )
 
 
 def describe(path: Path) -> dict:
@@ -244,12 +241,12 @@ def _write_synced(path: Path, text: str) -> None:
 
 
 def _stamp(manifest: Path) -> None:
-    """Used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
+    """Mark as used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
     os.utime(manifest, ns=(time.time_ns(),) * 2)
 
 
 def _swap(building: Path, final: Path) -> None:
-    """Put the new folder in its place; what stood there goes only after."""
+    """Put the new folder in its place, and only then remove the old one."""
     old = final.with_name(f".replaced-{final.name}")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():

@@ -1,4 +1,4 @@
-"""Locks of the kernel, which a killed process does not keep: who builds an artifact, who uses a home, which run is alive."""
+"""Kernel locks, which a killed process loses: on an artifact that is built, a home that is used, a run that is alive."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from flows import UserError
 
 
 def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file until it is closed. False when another process has it and there is no waiting.
+    """Lock an open file until it is closed. Returns False if another process has it, unless wait is set.
 
     The file must be open for reading and writing: NFS gives a shared lock to readers only, another to writers only. Raises
     UserError when its disk has no locks.
@@ -29,7 +29,7 @@ def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
 
 @contextmanager
 def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[None]:
-    """One holder at a time of a name; says so when it has to wait."""
+    """Hold the lock of a name; logs a line if it has to wait."""
     with _open(home, name) as file:
         if not take(file):
             log(f"{name} is being made by another process; waiting for it")
@@ -39,7 +39,7 @@ def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[
 
 @contextmanager
 def in_use(home: Path) -> Iterator[None]:
-    """Held by every run from beginning to end, so that nothing is pruned that a run has yet to read."""
+    """Every run holds this from beginning to end, so that nothing is pruned that it still needs."""
     with _open(home, "in-use") as file:
         take(file, shared=True, wait=True)
         yield
@@ -47,7 +47,7 @@ def in_use(home: Path) -> Iterator[None]:
 
 @contextmanager
 def idle(home: Path) -> Iterator[None]:
-    """Nothing runs in this home while this is held. Raises UserError when something does."""
+    """No run is in progress in this home while this is held. Raises UserError if one is."""
     with _open(home, "in-use") as file:
         if not take(file):
             raise UserError("a run is in progress in this home; try again when it has ended")

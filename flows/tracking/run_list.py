@@ -11,7 +11,7 @@ from flows import UserError
 from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id
 
-PAGE = 1000
+MOST = 100_000  # runs that are looked through
 MEASURE = "train/val_bpb"
 DIGESTS = ("download.digest", "clean.digest", "pack.digest")
 
@@ -35,18 +35,24 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
         raise UserError(
             f"--dataset-digest {dataset_digest!r} is no beginning of a digest: 4 to 64 hex digits (gpt artifacts)"
         )
-    experiment, client = experiment_id(), mlflow.MlflowClient()
+    experiment = experiment_id()
     outbox.sync()
     filters = [f"tags.corpus = '{corpus}'"] if re.fullmatch(r"[a-z0-9-]+", corpus) else []
     if corpus and not filters:
         raise UserError(f"--corpus {corpus!r} is no name of a corpus")
     wanted = [f"tags.`{name}` LIKE '{dataset_digest}%'" for name in DIGESTS] if dataset_digest else [""]
-    enough = limit if limit and not best and not dataset_digest else 0
+    enough = limit if limit and not best and not dataset_digest else MOST
     with answering():
         found = {
             run.info.run_id: run
             for one in wanted
-            for run in _search(client, experiment, " and ".join(filter(None, [*filters, one])), enough)
+            for run in mlflow.search_runs(
+                [experiment],
+                " and ".join(filter(None, [*filters, one])),
+                max_results=enough,
+                order_by=["attributes.start_time DESC"],
+                output_format="list",
+            )
         }
     chosen = sorted(found.values(), key=lambda run: run.info.start_time, reverse=True)
     if dataset_digest:
@@ -56,21 +62,6 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
         chosen, others = _best(chosen)
         says = f"{others} measured on other held-out documents, which do not compare, left out" if others else ""
     return Listing([_row(run) for run in chosen[: limit or None]], says)
-
-
-def _search(client: mlflow.MlflowClient, experiment: str, which: str, enough: int) -> list[Run]:
-    """All runs, newest first, or the `enough` newest."""
-    found: list[Run] = []
-    token = None
-    while not enough or len(found) < enough:
-        size = min(PAGE, enough - len(found)) if enough else PAGE
-        page = client.search_runs(
-            [experiment], which, max_results=size, order_by=["attributes.start_time DESC"], page_token=token
-        )
-        found += page
-        if not (token := page.token):
-            break
-    return found
 
 
 def _best(runs: list[Run]) -> tuple[list[Run], int]:

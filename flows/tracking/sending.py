@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModel,
-    LoggedModelOutput,
-    LoggedModelStatus,
-    Metric,
-    Param,
-    RunTag,
-)  # fmt: skip
+from mlflow import entities
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -37,17 +27,17 @@ class Sender:
         """One line, or the values of several. Raises what MLflow raises."""
         client, run_id = self.client, self.run_id
         if line.keys() <= BATCH.keys():
-            metrics = [Metric(name, value, at, step) for name, value, step, at in line.get("metrics", ())]
-            params = [Param(name, value) for name, value in line.get("params", {}).items()]
-            client.log_batch(run_id, metrics, params, [RunTag(*tag) for tag in line.get("tags", {}).items()])
+            metrics = [entities.Metric(name, value, at, step) for name, value, step, at in line.get("metrics", ())]
+            params = [entities.Param(name, value) for name, value in line.get("params", {}).items()]
+            client.log_batch(run_id, metrics, params, [entities.RunTag(*tag) for tag in line.get("tags", {}).items()])
         elif "file" in line:
             client.log_artifact(run_id, str(self.folder / line["file"]), line["to"])
             self.detach(line["file"])
         elif "table" in line:
             self._send_table(line["table"])
         elif "input" in line:
-            tags = [InputTag(*tag) for tag in line["tags"].items()]
-            client.log_inputs(run_id, [DatasetInput(Dataset(**line["input"]), tags)])
+            tags = [entities.InputTag(*tag) for tag in line["tags"].items()]
+            client.log_inputs(run_id, [entities.DatasetInput(entities.Dataset(**line["input"]), tags)])
         elif "checkpoint" in line:
             self._send_checkpoint(line["checkpoint"])
         elif "end" in line and self.state.status:  # else the run was continued
@@ -73,25 +63,25 @@ class Sender:
             models = self._logged_models()
             models[step] = model = models.get(step) or self._create_model(step, line["name"])
             self.client.log_model_artifacts(model.model_id, str(folder))
-            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            self.client.finalize_logged_model(model.model_id, entities.LoggedModelStatus.READY)
             outputs = self.client.get_run(self.run_id).outputs
             if not outputs or model.model_id not in {output.model_id for output in outputs.model_outputs}:
-                self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+                self.client.log_outputs(self.run_id, [entities.LoggedModelOutput(model.model_id, step)])
             self._prune_models(models, line["best"], line["keep"])
             about["model_id"] = model.model_id
         if line["dataset"]:
             about |= {"dataset_name": line["dataset"], "dataset_digest": line["digest"]}
-        if metrics := [Metric(name, value, at, step, **about) for name, value, step, at in line["metrics"]]:
+        if metrics := [entities.Metric(name, value, at, step, **about) for name, value, step, at in line["metrics"]]:
             self.client.log_batch(self.run_id, metrics)
         self.detach(line["files"])
 
-    def _logged_models(self) -> dict[int, LoggedModel]:
+    def _logged_models(self) -> dict[int, entities.LoggedModel]:
         """The checkpoints that MLflow has of this run, by step."""
         of_run = f"source_run_id = '{self.run_id}'"
         found = mlflow.search_logged_models([self.experiment], of_run, output_format="list")
         return {int(model.params["step"]): model for model in found if "step" in model.params}
 
-    def _create_model(self, step: int, name: str) -> LoggedModel:
+    def _create_model(self, step: int, name: str) -> entities.LoggedModel:
         return self.client.create_logged_model(
             self.experiment,
             name=name,
@@ -101,7 +91,7 @@ class Sender:
             model_type="gpt",
         )
 
-    def _prune_models(self, models: dict[int, LoggedModel], best: int, keep: int) -> None:
+    def _prune_models(self, models: dict[int, entities.LoggedModel], best: int, keep: int) -> None:
         """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does."""
         newest = sorted(models)[-keep:]
         for step, model in models.items():
