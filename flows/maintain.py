@@ -94,7 +94,7 @@ def retire(days: int, dry_run: bool) -> list[Row]:
 
 
 def spool(dry_run: bool) -> list[Row]:
-    """Send what waits for MLflow, end the runs whose process is gone, and remove what was left by runs killed at their start."""
+    """Send what waits for MLflow, end the runs whose process is gone, and remove what runs left that died at their start."""
     if not dry_run:
         outbox.sync()
     folders = [folder for folder in (home() / "spool").glob("*") if not (folder / "about.json").exists()]

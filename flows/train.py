@@ -4,7 +4,7 @@
     gpt train wiki                         # the same flow, here and now
 
 The tasks are called directly, so they run in the flow's own thread: MLflow's active run and signal handlers belong to it.
-Whether a stage runs or its artifact is reused is the store's decision; Prefect's own caching knows nothing of files.
+The store decides whether a stage runs or its artifact is reused, since Prefect's own caching does not check files.
 """
 
 import sys
@@ -77,46 +77,19 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return run_stage("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force, log_samples)
 
 
-@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
-def prepare(
-    corpus: Corpus,
-    size: Size | None = None,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    overrides: Overrides = {},  # noqa: B006
-    source: str | None = None,
-    force: StageName | None = None,
-    until: Literal["clean", "pack"] = "pack",
-    then_train: bool = False,
-) -> Artifact:
-    """The stages of a corpus that need no GPU, for a training that then finds them done. Recorded by no MLflow run.
-
-    Args:
-        corpus: name of the corpus; gpt corpora lists them
-        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
-        steps: training steps, instead of the recipe's
-        minutes: as many training steps as end in time, instead of steps
-        overrides: settings by name, such as {"train.lr": 0.001}
-        source: folder or file to read instead of the recipe's source
-        force: run this stage even if nothing changed
-        until: the last stage; clean: to look at the data card
-        then_train: afterwards start train/<corpus> with the same parameters
-    """
-    asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
-    recipe = load_recipe(corpus, **asked)
-    with in_use(shared_home()):
+def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
+    """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that is made again."""
+    with in_use(shared_home()), tracked_run(recipe, work_id(recipe)) as tracker:
+        if reproduces:
+            tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
-        made = documents = clean(raw, recipe, force == "clean")
-        if until == "pack":
-            tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
-            made = pack(documents, tokenizer, recipe, force == "pack")
-    if then_train:
-        asked |= {"corpus": corpus, "force": force if force == "train" else None}
-        try:
-            run_deployment(f"train/{corpus}", parameters=asked, timeout=0, as_subflow=False)
-        except ObjectNotFound:
-            raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
-    return made.result() if isinstance(made, State) else made  # a reused one comes as its state
+        documents = clean(raw, recipe, force == "clean")
+        tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
+        sequences = pack(documents, tokenizer, recipe, force == "pack")
+        recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
+        tracker.settle_recipe(recipe)
+        fit_decoder(sequences, tokenizer, recipe, force == "train")
+        return finish(recipe, tracker, named=not reproduces)
 
 
 @flow(name="train", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -166,16 +139,43 @@ def unchanged(recipe: Recipe) -> str:
     return model
 
 
-def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
-    """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that they are to give again."""
-    with in_use(shared_home()), tracked_run(recipe, work_id(recipe)) as tracker:
-        if reproduces:
-            tracker.tags({"reproduces": reproduces})
+@flow(name="prepare", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
+def prepare(
+    corpus: Corpus,
+    size: Size | None = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    overrides: Overrides = {},  # noqa: B006
+    source: str | None = None,
+    force: StageName | None = None,
+    until: Literal["clean", "pack"] = "pack",
+    then_train: bool = False,
+) -> Artifact:
+    """Make the stages of a corpus that need no GPU, for a later training. They are not an MLflow run.
+
+    Args:
+        corpus: name of the corpus; gpt corpora lists them
+        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
+        steps: training steps, instead of the recipe's
+        minutes: as many training steps as end in time, instead of steps
+        overrides: settings by name, such as {"train.lr": 0.001}
+        source: folder or file to read instead of the recipe's source
+        force: run this stage even if nothing changed
+        until: the last stage; clean: to look at the data card
+        then_train: afterwards start train/<corpus> with the same parameters
+    """
+    asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
+    recipe = load_recipe(corpus, **asked)
+    with in_use(shared_home()):
         raw = download(recipe, force == "download")
-        documents = clean(raw, recipe, force == "clean")
-        tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
-        sequences = pack(documents, tokenizer, recipe, force == "pack")
-        recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
-        tracker.settle_recipe(recipe)
-        fit_decoder(sequences, tokenizer, recipe, force == "train")
-        return finish(recipe, tracker, named=not reproduces)
+        made = documents = clean(raw, recipe, force == "clean")
+        if until == "pack":
+            tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
+            made = pack(documents, tokenizer, recipe, force == "pack")
+    if then_train:
+        asked |= {"corpus": corpus, "force": force if force == "train" else None}
+        try:
+            run_deployment(f"train/{corpus}", parameters=asked, timeout=0, as_subflow=False)
+        except ObjectNotFound:
+            raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
+    return made.result() if isinstance(made, State) else made  # a reused one comes as its state

@@ -6,7 +6,7 @@
     a stage's key, digest, counts, reports and datasets             when the stage is finished: `stage`
     train/* metrics                                                 at each logged step: `step`
     val/* metrics, and the checkpoint as a LoggedModel              at each evaluation: `evaluation`
-    system/* metrics                                                every 10 seconds
+    system/* metrics                                                every 10 seconds: `resources`
     samples, tables, figures, the summary                           by `flows.evaluation`: `text`, `table`, `figure`
     the status: FINISHED, FAILED or KILLED                          at the end
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,7 +28,6 @@ from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
@@ -40,13 +38,13 @@ from flows.store import provenance
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id, forget_active_run, runs_url
-from flows.tracking.outbox import INTERVAL, Outbox
+from flows.tracking.outbox import Outbox
+from flows.tracking.resources import ResourceMonitor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
-RESOURCES_EVERY = 10.0  # seconds between two samples of CPU, memory and GPU
 DATASETS = {
     "download": ("raw",),
     "clean": ("clean",),
@@ -214,8 +212,7 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
-        self._closing.set()
-        self._resources.join()
+        self._resources.stop()
         self._box.put(end=status, at=_now())
         if self._box.close():
             with suppress(Exception):
@@ -245,9 +242,8 @@ class Tracker:
         self._log_recipe({})
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
-        self._closing = threading.Event()
-        self._resources = threading.Thread(target=self._log_resources, name="resources", daemon=True)
-        self._resources.start()
+        sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
+        self._resources = ResourceMonitor(self.run_id, sample, self._put_metrics)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
@@ -281,23 +277,6 @@ class Tracker:
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
             self.step(row.pop("step"), row)
-
-    def _log_resources(self) -> None:
-        """Log what MLflow's own thread would, which sends two requests a sample, and takes none in a short run."""
-        monitor = SystemMetricsMonitor(self.run_id)
-        logged = self._box.state.metrics
-        sample = 1 + max((step for name, step in list(logged) if name.startswith("system/")), default=-1)
-        ended = self._closing.wait(INTERVAL)
-        while True:
-            monitor.collect_metrics()
-            found = monitor.aggregate_metrics()
-            for part in monitor.monitors:
-                part.clear_metrics()
-            self._put_metrics({f"system/{name}": value for name, value in found.items()}, sample)
-            if ended:
-                return
-            sample += 1
-            ended = self._closing.wait(RESOURCES_EVERY)
 
     def _put_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         if metrics:
