@@ -1,13 +1,13 @@
 """The packed dataset: documents as token shards, and the batches drawn from them.
 
-    dataset.json                      what this module's `Description` says, and the shards of each split
+    dataset.json                      the `Description`, the shards of each split and their counts
     sources.json                      the files that the documents come from; the index of a shard names them by number
     train-00000.shard ...  val-...    tokens and document index (gpt.data.shards)
-    tokenizer.model                   the SentencePiece model that made the tokens, where the packer put it there
+    tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
-Every token is the target of exactly one position of one sequence, an epoch (see packing): the inputs are the tokens before the
-targets, and before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it of
-(seed, step, part): training can stop and go on anywhere, on any number of devices, and sees the same batches.
+In an epoch every token is the target of exactly one position of one sequence (gpt.data.packing). The inputs are the tokens
+before the targets; before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it
+of (seed, step, part): a training that stops and resumes anywhere, on any number of devices, sees the same batches.
 """
 
 import hashlib
@@ -21,14 +21,13 @@ import numpy as np
 
 from gpt import GPTError
 from gpt.data.packing import PADDING, Layout, Strategy, lay_out
-from gpt.data.shards import SOURCES, Documents, Kind, Shard, Writer, read_sources, write_json
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Kind, Shard, ShardWriter, read_sources, write_json
 from gpt.settings import check_types, from_dict
 
 FORMAT = "gpt-from-scratch/dataset"
 VERSION = 2
 SPLITS = ("train", "val")
-PAD_TARGET = -1
-AGAIN = "pack the corpus again"
+IGNORE = -1  # in the place of a target where there is none
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ class Description:
     eos_id: int
     """the token that ends a document"""
     pad_id: int
-    """the input where there is no target; eos_id does as well"""
+    """the input where there is no target; it may be eos_id"""
     tokenizer_fingerprint: str
     """of the tokenizer that made the ids: equal means equal ids"""
     strategy: Strategy = "concat"
     """how documents become sequences: gpt.data.packing"""
     document_mask: bool = False
-    """attention keeps to the document that a position is in"""
+    """a position attends to its own document only"""
 
     def __post_init__(self) -> None:
         if problems := check_types(self):
@@ -79,34 +78,34 @@ class Batch(NamedTuple):
     ids_BT: np.ndarray
     """inputs"""
     targets_BT: np.ndarray
-    """the token after each; PAD_TARGET where there is none"""
+    """the token after each; IGNORE where there is none"""
     documents_BT: np.ndarray
-    """the document of the split that each target is of; -1 where there is none"""
+    """the number of each target's document in the split; PADDING where there is no target"""
 
 
 def write(
     folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description
 ) -> dict[str, dict[str, int]]:
-    """Write a dataset, some documents at a time. Shards that a killed call left are kept, and it goes on after them.
+    """Write a dataset, some documents at a time; after an interrupted call, resume behind the shards that it finished.
 
-    folder: made if missing. splits: for "train" and "val", a function that gives its documents from the n-th on (from 0),
+    folder: made if missing. splits: for "train" and "val", a function that yields its documents from the n-th on (from 0),
     always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
-    Raises GPTError for ids that are no ids (`Writer.add`), an empty split, or too large a T.
+    Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
     """
     if set(splits) != set(SPLITS):
         raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
-    shards: dict[str, list[Shard]] = {}
     if not (folder / "train-00000.shard").exists():
         (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
+    shards: dict[str, list[Shard]] = {}
     for split in SPLITS:
-        with Writer(folder, split, about.kind) as writer:
-            for documents in splits[split](writer.done):
+        with ShardWriter(folder, split, about.kind) as writer:
+            for documents in splits[split](writer.n_documents_done):
                 writer.add(documents)
         shards[split] = writer.shards
-    counts = {split: _counts(found) for split, found in shards.items()}
+    counts = {split: _counts(of_split) for split, of_split in shards.items()}
     for split, counted in counts.items():
         if not counted["documents"]:
             raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
@@ -115,7 +114,7 @@ def write(
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    files = {split: [shard.path.name for shard in found] for split, found in shards.items()}
+    files = {split: [shard.path.name for shard in of_split] for split, of_split in shards.items()}
     description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
     write_json(folder / "dataset.json", description)
     return counts
@@ -131,19 +130,19 @@ class Split:
         self._firsts = np.cumsum([0, *(shard.n_tokens for shard in shards)])
 
     def tokens(self, places: np.ndarray) -> np.ndarray:
-        """The tokens at these places of the split, int64; at -1 stands the eos before the first document."""
+        """The tokens at these places of the split, int64 of any shape; place -1 is the eos before the first document."""
         if len(self.shards) == 1:
-            return self.shards[0].tokens[places + 1].astype(np.int64)
-        found = np.empty(len(places), np.int64)
-        of = np.searchsorted(self._firsts, places, "right") - 1
-        for number in np.unique(of):
-            mine = of == number
-            shard = self.shards[max(number, 0)]
-            found[mine] = shard.tokens[places[mine] - self._firsts[max(number, 0)] + 1]
-        return found
+            found: np.ndarray = self.shards[0].tokens[places + 1]
+            return found.astype(np.int64)
+        tokens = np.empty(places.shape, np.int64)
+        of_shard = np.maximum(np.searchsorted(self._firsts, places, "right") - 1, 0)
+        for number in np.unique(of_shard):
+            here = of_shard == number
+            tokens[here] = self.shards[number].tokens[places[here] - self._firsts[number] + 1]
+        return tokens
 
     def stream(self, first: int, last: int) -> np.ndarray:
-        """Tokens first..last of the split, as they are stored."""
+        """The tokens from place `first` to before `last`, in the dtype in which they are stored."""
         parts = [
             shard.tokens[1:][max(0, first - start) : max(0, last - start)]
             for shard, start in zip(self.shards, self._firsts, strict=False)
@@ -164,7 +163,7 @@ class Dataset:
     def open(cls, folder: Path) -> "Dataset":
         """Map the files of a dataset and check that they belong together.
 
-        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or not what was counted.
+        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or with other counts.
         """
         folder = Path(folder)
         path = folder / "dataset.json"
@@ -177,17 +176,19 @@ class Dataset:
                 names, counted = list(document["shards"][split]), document["splits"][split]
                 paths = [folder / Path(name).name for name in names]
             except (KeyError, TypeError):
-                raise GPTError(f"{path}: the shards of {split} are missing: {AGAIN}") from None
+                raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
             shards = [Shard.open(shard, about.kind) for shard in paths]
             if not shards or _counts(shards) != counted:
                 found = shards and _counts(shards)
-                raise GPTError(f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {AGAIN}")
+                raise GPTError(
+                    f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {PACK_AGAIN}"
+                )
             splits[split] = Split(shards)
         return cls(folder, about, splits)
 
     @property
     def tokenizer(self) -> Path:
-        """The SentencePiece model that made the tokens, if the packer put it here."""
+        """Path of the SentencePiece model that made the tokens; it exists if the packer put it here."""
         return self.folder / "tokenizer.model"
 
     def sources(self) -> list[str]:
@@ -195,30 +196,29 @@ class Dataset:
         return read_sources(self.folder)
 
     def digest(self) -> str:
-        """sha256 over dataset.json and the indexes: names the data without reading every token."""
+        """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""
         sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
         for split in SPLITS:
             sha256.update(np.ascontiguousarray(self.splits[split].index).data)
         return sha256.hexdigest()
 
     def n_sequences(self, split: str = "train") -> int:
-        """Sequences of T targets that hold every token of the split once: an epoch."""
+        """Sequences in an epoch, which holds every token of the split once as a target."""
         if self.about.strategy == "concat":
             return -(-self.splits[split].n_tokens // self.block_size)
         return len(self.layout(split).order)
 
     def layout(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
-        """Where the documents of a split lie: in the split's own order, or with a seed (from 0) in that of an epoch."""
+        """The layout of a split's documents: in the split's own order or, with a seed (from 0), in that of an epoch."""
         key = (split, seed, epoch)
         if key not in self._layouts:
             generator = None
             if seed >= 0:
                 generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
             lengths = self.splits[split].index["length"].astype(np.int64) + 1
-            made = lay_out(lengths, self.block_size, self.about.strategy, generator)
-            # One shuffled layout is kept, or two while a batch straddles epochs; those in the split's own order are few.
-            kept = [k for k in self._layouts if k[1] < 0 or k == (split, seed, epoch - 1)]
-            self._layouts = {k: self._layouts[k] for k in kept} | {key: made}
+            # Of the shuffled layouts only the previous epoch's is kept, as a batch may straddle epochs.
+            kept = {k: v for k, v in self._layouts.items() if k[1] < 0 or k == (split, seed, epoch - 1)}
+            self._layouts = kept | {key: lay_out(lengths, self.block_size, self.about.strategy, generator)}
         return self._layouts[key]
 
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
@@ -226,46 +226,34 @@ class Dataset:
 
         A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
         Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle epochs.
-        Raises GPTError when parts do not divide the batch.
+        Raises GPTError if the batch does not divide into `parts`.
         """
         if batch_size % parts:
             raise GPTError(f"a batch of {batch_size} sequences does not divide into {parts} equal parts")
         n, size = self.n_sequences("train"), batch_size // parts
-        places = step * batch_size + part * size + np.arange(size)
-        epochs = places // n
-        found = [
-            self._gather("train", layout, layout.order[places[epochs == epoch] % n])
-            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
-            for layout in [self.layout("train", seed, epoch)]
-        ]
-        return found[0] if len(found) == 1 else Batch(*map(np.concatenate, zip(*found, strict=True)))
+        visits = step * batch_size + part * size + np.arange(size)  # counted over all epochs
+        batches = []
+        for epoch in range(int(visits[0]) // n, int(visits[-1]) // n + 1):
+            layout = self.layout("train", seed, epoch)
+            batches.append(self._gather("train", layout, layout.order[visits[visits // n == epoch] % n]))
+        return batches[0] if len(batches) == 1 else Batch(*map(np.concatenate, zip(*batches, strict=True)))
 
     def sequences(self, split: str, numbers: Iterable[int]) -> Batch:
         """The sequences with these numbers (0..n_sequences-1), documents in the split's own order."""
         return self._gather(split, self.layout(split), np.asarray(list(numbers), np.int64))
 
     def _gather(self, split: str, layout: Layout, numbers: np.ndarray) -> Batch:
-        """Cut sequences out of a layout. Raises GPTError for an id that is not in the vocabulary."""
-        B, T = len(numbers), self.block_size
-        firsts_B = numbers * T
-        low_B = np.searchsorted(layout.starts, firsts_B, "right") - 1
-        pieces_B = np.searchsorted(layout.starts, firsts_B + T) - low_B
-        row = np.repeat(np.arange(B), pieces_B)
-        piece = np.arange(len(row)) + np.repeat(low_B - np.cumsum(pieces_B) + pieces_B, pieces_B)
-        begin = np.maximum(layout.starts[piece], firsts_B[row])
-        sizes = np.minimum(layout.starts[piece + 1], firsts_B[row] + T) - begin
-        # Where a target's place in the split is, less its place in the batch: the same all along a piece.
-        shift = layout.offsets[piece] + begin - layout.starts[piece] - (np.cumsum(sizes) - sizes)
-        places = np.arange(B * T) + np.repeat(shift, sizes)
-        documents = np.repeat(layout.documents[piece], sizes)
-        part = self.splits[split]
-        targets, ids = part.tokens(places), part.tokens(places - 1)
-        if (padding := layout.documents[piece] == PADDING).any():
-            hole = np.repeat(padding, sizes)
-            targets[hole], ids[hole] = PAD_TARGET, self.about.pad_id
-        if max(targets.max(initial=0), ids.max(initial=0)) >= self.vocab_size:
-            raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {AGAIN}")
-        return Batch(ids.reshape(B, T), targets.reshape(B, T), documents.reshape(B, T))
+        """The sequences with these numbers in a layout. Raises GPTError for an id that is not in the vocabulary."""
+        on_line_BT = numbers[:, None] * self.block_size + np.arange(self.block_size)
+        piece_BT = np.searchsorted(layout.starts, on_line_BT, "right") - 1
+        in_split_BT = layout.offsets[piece_BT] + on_line_BT - layout.starts[piece_BT]
+        part, documents_BT = self.splits[split], layout.documents[piece_BT]
+        ids_BT, targets_BT = part.tokens(in_split_BT - 1), part.tokens(in_split_BT)
+        padding_BT = documents_BT == PADDING
+        ids_BT[padding_BT], targets_BT[padding_BT] = self.about.pad_id, IGNORE
+        if max(ids_BT.max(initial=0), targets_BT.max(initial=0)) >= self.vocab_size:
+            raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {PACK_AGAIN}")
+        return Batch(ids_BT, targets_BT, documents_BT)
 
 
 def _counts(shards: list[Shard]) -> dict[str, int]:
@@ -280,13 +268,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise GPTError(
-            f"{path} is missing: {path.parent} is no packed dataset, or one whose writing was cut off"
-        ) from None
+        raise GPTError(f"{path} is missing: {path.parent} is no packed dataset, or its writing was cut off") from None
     except (OSError, ValueError) as error:
-        raise GPTError(f"{path} cannot be read ({error}): {AGAIN}") from None
+        raise GPTError(f"{path} cannot be read ({error}): {PACK_AGAIN}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise GPTError(f"{path} does not describe a packed dataset (format {FORMAT})")
     if document.get("version") != VERSION:
-        raise GPTError(f"{path} has version {document.get('version')}; this program reads version {VERSION}: {AGAIN}")
+        raise GPTError(
+            f"{path} has version {document.get('version')}; this program reads version {VERSION}: {PACK_AGAIN}"
+        )
     return document

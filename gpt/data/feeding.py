@@ -1,25 +1,25 @@
-"""Batches for the device, the next step's prepared by a thread while this one computes.
+"""Batches for the device; a thread prepares the next step's while this one computes.
 
-A batch is a function of the step alone (`Dataset.batch`), so nothing here is state: after a resume, or when a run goes back,
-the right batches are drawn whatever was prepared.
+A batch is a function of the step alone (`Dataset.batch`), so nothing here is state: after a resume or a rollback, the right
+batches are drawn whatever was prepared.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gpt.data.dataset import PAD_TARGET, Dataset
+from gpt.data.dataset import IGNORE, Dataset
 
 
 class MicroBatch(NamedTuple):
-    """What a device takes at once: int64 of shape (B / parts, T), as in `gpt.data.dataset.Batch`."""
+    """What a device processes at once: int64 of shape (B / parts, T), as in `gpt.data.dataset.Batch`."""
 
     ids_BT: Tensor
     targets_BT: Tensor
     documents_BT: Tensor | None
-    """where attention keeps to the document"""
+    """None unless positions attend to their own document only"""
 
 
 class Feeder:
@@ -29,15 +29,15 @@ class Feeder:
         self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, first: int = 0, n: int = 1,
         parts: int = 1, ahead: bool | None = None,
     ):  # fmt: skip
-        """ahead: prepare the next step's in a thread. None: on CUDA; on a CPU the thread would compete for its cores."""
+        """ahead: prepare the next step's in a thread. None: on CUDA only; on a CPU the thread would compete for its cores."""
         self._dataset, self._batch_size, self._seed, self._device = dataset, batch_size, seed, device
         self._numbers, self._parts = range(first, first + n), parts
         ahead = device.type == "cuda" if ahead is None else ahead
         self._thread = ThreadPoolExecutor(1, "feeder") if ahead else None
-        self._ahead: dict[int, Future] = {}
+        self._ahead: dict[int, Future[tuple[list[MicroBatch], int]]] = {}
 
     def take(self, step: int) -> tuple[list[MicroBatch], int]:
-        """The micro-batches of a step, on the device, and how many real targets they have together."""
+        """The micro-batches of a step, on the device, and how many targets they have together (without IGNORE)."""
         if self._thread is None:
             batches, n_targets = self._prepare(step)
         else:
@@ -45,22 +45,21 @@ class Feeder:
             self._ahead = {step + 1: self._thread.submit(self._prepare, step + 1)}
             batches, n_targets = future.result()
         # From pinned memory the copy runs beside the computation that is already queued.
-        moved = [
-            MicroBatch(*(None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in batch))
-            for batch in batches
-        ]
-        return moved, n_targets
+        return [MicroBatch(*map(self._move, batch)) for batch in batches], n_targets
 
     def close(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _move(self, tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.to(self._device, non_blocking=True)
 
     def _prepare(self, step: int) -> tuple[list[MicroBatch], int]:
         batches, n_targets = [], 0
         for number in self._numbers:
             arrays = self._dataset.batch(step, self._batch_size, self._seed, number, self._parts)
-            n_targets += int((arrays.targets_BT != PAD_TARGET).sum())
+            n_targets += int((arrays.targets_BT != IGNORE).sum())
             tensors = [torch.from_numpy(array) for array in arrays]
             if self._device.type == "cuda":
                 tensors = [tensor.pin_memory() for tensor in tensors]

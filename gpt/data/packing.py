@@ -1,18 +1,18 @@
 """How documents become sequences of T tokens: the layout of one epoch.
 
-A layout is a list of pieces of documents on a line; sequence i is what lies at i*T..(i+1)*T. Two strategies:
+A layout puts pieces of documents on a line; sequence i is what lies at i*T..(i+1)*T. Two strategies:
 
-concat      documents one after another, cut wherever a sequence ends. Nothing is lost, nothing padded but the very end.
-best_fit    a document of up to T tokens is never cut, a longer one into pieces of T; pieces are put where the least room is
-            left, longest first, and what stays free is padding. Worked out on the histogram of lengths (Krell 2021, "Efficient
-            sequence packing without cross-contamination"), so millions of documents take as long as a thousand.
+concat      documents one after another, cut wherever a sequence ends. Nothing is lost; only the very end is padded.
+best_fit    a document of up to T tokens is never cut, a longer one is cut into pieces of T. A piece goes where the least
+            space is left, longest first; the space that stays free is padding. It works on the histogram of lengths (Krell
+            2021, "Efficient sequence packing without cross-contamination"), so millions of documents take as long as thousands.
 
-Each epoch lays the documents out anew, in an order that is a pure function of (seed, epoch); every token is a target of exactly
-one position of exactly one sequence, and the number of sequences is the same in every epoch.
+Each epoch lays the documents out anew, in an order that is a pure function of (seed, epoch). Every token is a target of exactly
+one position of exactly one sequence, and every epoch has the same number of sequences.
 """
 
-from bisect import bisect_left, insort
-from collections import defaultdict
+from bisect import bisect_left, bisect_right, insort_right
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,76 +27,112 @@ class Layout(NamedTuple):
     starts: np.ndarray
     """(P + 1,) where each begins on the line; the last is the end, a multiple of T"""
     offsets: np.ndarray
-    """(P,) where its first token stands in the split; anything where it is padding"""
+    """(P,) where its first token stands in the split; 0 if it is padding"""
     documents: np.ndarray
-    """(P,) the document that it is of, or PADDING"""
+    """(P,) the document that it is part of, or PADDING"""
     order: np.ndarray
     """(n_sequences,) the sequences, in the order in which the epoch visits them"""
+
+
+class Pieces(NamedTuple):
+    """Parts of documents (or padding), one of each array's values a piece."""
+
+    offsets: np.ndarray
+    documents: np.ndarray
+    lengths: np.ndarray
+
+    def take(self, index: np.ndarray) -> "Pieces":
+        """The pieces with these numbers, in this order; PADDING becomes a piece of padding (of some length)."""
+        padding = index == PADDING
+        documents = np.where(padding, PADDING, self.documents[index])
+        return Pieces(np.where(padding, 0, self.offsets[index]), documents, self.lengths[index])
 
 
 def lay_out(lengths: np.ndarray, T: int, strategy: Strategy, generator: np.random.Generator | None) -> Layout:
     """The layout of documents with these lengths (eos included), which stand one after another in their split.
 
-    generator: of the epoch's order; None keeps that of the split, as evaluation wants it.
+    generator: draws the epoch's order; None keeps the split's own order, for evaluation.
     """
-    offsets = np.cumsum(lengths) - lengths
-    documents = np.arange(len(lengths))
+    pieces = Pieces(np.cumsum(lengths) - lengths, np.arange(len(lengths)), lengths)
     if strategy == "best_fit":
-        offsets, documents, lengths = _cut(offsets, documents, lengths, T)
+        pieces = _cut(pieces, T)
     if generator is not None:
-        shuffled = generator.permutation(len(lengths))
-        offsets, documents, lengths = offsets[shuffled], documents[shuffled], lengths[shuffled]
-    if strategy == "best_fit":
-        slots = _slots(lengths, T)
-        place = np.empty(len(slots), np.int64)
-        place[np.flatnonzero(slots > 0)[np.argsort(-slots[slots > 0], kind="stable")]] = np.argsort(
-            -lengths, kind="stable"
-        )
-        padding = slots < 0
-        offsets = np.where(padding, 0, offsets[np.where(padding, 0, place)])
-        documents = np.where(padding, PADDING, documents[np.where(padding, 0, place)])
-        lengths = np.abs(slots)
-    elif rest := -int(lengths.sum()) % T:
-        offsets, documents, lengths = np.append(offsets, 0), np.append(documents, PADDING), np.append(lengths, rest)
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    n = int(starts[-1]) // T
-    return Layout(starts, offsets, documents, np.arange(n) if generator is None else generator.permutation(n))
+        pieces = pieces.take(generator.permutation(len(pieces.lengths)))
+    pieces = _concat(pieces, T) if strategy == "concat" else _best_fit(pieces, T)
+    starts = np.concatenate(([0], np.cumsum(pieces.lengths)))
+    order = np.arange(int(starts[-1]) // T)
+    if generator is not None:
+        order = generator.permutation(len(order))
+    return Layout(starts, pieces.offsets, pieces.documents, order)
 
 
-def _cut(offsets: np.ndarray, documents: np.ndarray, lengths: np.ndarray, T: int) -> tuple[np.ndarray, ...]:
-    """Documents as pieces of at most T tokens. One of exactly T stays whole, and its eos is a piece of its own."""
-    pieces = -(-lengths // T)
-    number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)  # of each within its document
-    left = np.repeat(lengths, pieces) - number * T
-    return np.repeat(offsets, pieces) + number * T, np.repeat(documents, pieces), np.minimum(left, T)
+def _concat(pieces: Pieces, T: int) -> Pieces:
+    """The pieces as they are, and padding up to a multiple of T."""
+    rest = -int(pieces.lengths.sum()) % T
+    end = (0, PADDING, rest)
+    return Pieces(*map(np.append, pieces, end)) if rest else pieces
 
 
-def _slots(lengths: np.ndarray, T: int) -> np.ndarray:
-    """The lengths of pieces as they lie, sequence by sequence; the padding that ends a sequence as a negative length."""
-    room: dict[int, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)  # left -> (how many sequences, their pieces)
-    lefts: list[int] = []  # those with sequences, ascending
+def _cut(documents: Pieces, T: int) -> Pieces:
+    """Documents cut into pieces of at most T tokens. One of T tokens and its eos becomes a piece of T and one of 1."""
+    count = -(-documents.lengths // T)
+    document = np.repeat(np.arange(len(count)), count)
+    number_in_document = np.arange(len(document)) - (np.cumsum(count) - count)[document]
+    whole = documents.take(document)
+    begin = number_in_document * T
+    return Pieces(whole.offsets + begin, whole.documents, np.minimum(whole.lengths - begin, T))
 
-    def put(count: int, pieces: tuple[int, ...], left: int) -> None:
-        if count:
-            if not room[left]:
-                insort(lefts, left)
-            room[left].append((count, pieces))
 
-    for length, waiting in reversed(
-        list(zip(*map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True))
-    ):
+def _best_fit(pieces: Pieces, T: int) -> Pieces:
+    """The pieces in their places, sequence by sequence, with padding where a sequence is not full."""
+    slots = fill_sequences(pieces.lengths, T)
+    is_padding = slots < 0
+    # Among pieces of equal length, the first takes the first slot.
+    by_slot = np.flatnonzero(~is_padding)[np.argsort(-slots[~is_padding], kind="stable")]
+    index = np.full(len(slots), PADDING)
+    index[by_slot] = np.argsort(-pieces.lengths, kind="stable")
+    return pieces.take(index)._replace(lengths=np.abs(slots))
+
+
+class Group(NamedTuple):
+    """Sequences that hold pieces of the same lengths."""
+
+    n: int
+    lengths: tuple[int, ...]
+    free: int
+
+
+def fill_sequences(lengths: np.ndarray, T: int) -> np.ndarray:
+    """The lengths of pieces in their places, sequence by sequence; padding at the end of a sequence is a negative length.
+
+    Best-fit decreasing, for all pieces of one length at once. For example T = 10 and the lengths 6, 6, 4, 3, 3:
+
+        2 pieces of 6   no sequence is open, so each opens one          2 x [6], 4 free
+        1 piece of 4    4 free are enough: it fills one of them         [6 4], 0 free       [6], 4 free
+        2 pieces of 3   the first fits where 4 are free,                [6 4], 0 free       [6 3], 1 free
+                        the second opens a sequence                                         [3], 7 free
+
+    gives 6 4 | 6 3 -1 | 3 -7.
+    """
+    free, groups = attrgetter("free"), list[Group]()  # groups ascend by free space, the oldest first among equals
+    distinct, counts = np.unique(lengths, return_counts=True)
+    for length, waiting in zip(distinct[::-1].tolist(), counts[::-1].tolist(), strict=True):
         while waiting:
-            at = bisect_left(lefts, length)
-            left = lefts[at] if at < len(lefts) else T
-            count, pieces = room[left].pop() if at < len(lefts) else (waiting, ())
-            if at < len(lefts) and not room[left]:
-                del lefts[at]
-            each = left // length  # once a piece is in, this sequence is the one with the least room
-            full, rest = divmod(min(waiting, count * each), each)
-            put(full, pieces + (length,) * each, left - each * length)
-            put(int(rest > 0), pieces + (length,) * rest, left - rest * length)
-            if pieces:
-                put(count - full - (rest > 0), pieces, left)
-            waiting -= full * each + rest
-    groups = [group for left in lefts for group in ((count, pieces, left) for count, pieces in room[left])]
-    return np.concatenate([np.tile(pieces + ((-left,) if left else ()), count) for count, pieces, left in groups])
+            fitting = bisect_left(groups, length, key=free)
+            if fitting < len(groups):
+                newest = bisect_right(groups, groups[fitting].free, key=free) - 1
+                group = groups.pop(newest)
+            else:
+                group = Group(waiting, (), T)
+            # Once it has a piece, a sequence is the one with the least space: it takes as many as fit.
+            at_most = group.free // length
+            placed = min(waiting, group.n * at_most)
+            filled, rest = divmod(placed, at_most)
+            untouched = group.n - filled - (rest > 0)
+            for n, added in ((filled, at_most), (int(rest > 0), rest), (untouched, 0)):
+                new = Group(n, group.lengths + (length,) * added, group.free - added * length)
+                if new.n and new.lengths:
+                    insort_right(groups, new, key=free)
+            waiting -= placed
+    padded = ((group.n, group.lengths + ((-group.free,) if group.free else ())) for group in groups)
+    return np.concatenate([np.tile(slots, n) for n, slots in padded])

@@ -4,10 +4,10 @@ A shard holds whole documents, one after another, each followed by an end-of-doc
 
     header    256 bytes: magic, version, bytes a token, counts, vocabulary, tokenizer fingerprint
     tokens    eos, then every document's tokens and its eos: little-endian, 2 bytes each up to a vocabulary of 65,536, else 4
-    index     a row a document (INDEX): its id, place, length, raw UTF-8 bytes, source file and row
+    index     a row a document (INDEX): its id, offset, length, raw UTF-8 bytes, source file and row
 
-So the token before a document's first is always an eos. A shard is written under another name and renamed when it is whole;
-`Shard.open` maps it, and refuses what is cut, foreign, of another version or of another tokenizer, by its name.
+So the token before a document's first is always an eos. A shard is written under another name and renamed when it is whole.
+`Shard.open` maps it and refuses a file that is cut, foreign, of another version or of another tokenizer.
 """
 
 import itertools
@@ -16,13 +16,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from gpt import GPTError
 
-MAGIC = b"gpt-shard\r\n\x1a"  # as PNG has it: a copy that mends line ends breaks it
+MAGIC = b"gpt-shard\r\n\x1a"  # as in PNG: a copy that converts line ends breaks it
 VERSION = 2
 SHARD_TOKENS = 1 << 28  # a shard is closed after the document that reaches this: half a gigabyte
 INDEX = np.dtype(
@@ -44,7 +44,7 @@ HEADER = np.dtype(
         ("eos_id", "<u4"),
         ("split", "S12"),
         ("number", "<u8"),
-        ("tokens", "<u8"),  # eos included, but for the one that stands first
+        ("tokens", "<u8"),  # eos included, except the one that stands first
         ("documents", "<u8"),
         ("bytes", "<u8"),
         ("tokenizer", "S64"),
@@ -54,13 +54,12 @@ HEADER = np.dtype(
 assert HEADER.itemsize == 256
 LIMIT = 2**32
 SOURCES = "sources.json"
-SPOT_CHECKS = (
-    64  # document ends looked at on opening, each maybe a read from the disk: enough to notice a shifted stream
-)
+SPOT_CHECKS = 64  # document ends read on opening, each maybe from the disk: enough to notice a shifted stream
+PACK_AGAIN = "pack the corpus again"
 
 
 class Documents(NamedTuple):
-    """Some documents, encoded: what `Writer.add` takes. n documents, N tokens together."""
+    """Some encoded documents, for `ShardWriter.add`: n documents of N tokens together."""
 
     doc_ids: list[str]
     """at most 32 bytes each"""
@@ -71,9 +70,9 @@ class Documents(NamedTuple):
     n_bytes: np.ndarray
     """(n,) raw UTF-8 bytes of each"""
     sources: list[str]
-    """(n,) file that each comes from"""
+    """(n,) the file that each comes from"""
     rows: np.ndarray
-    """(n,) row in that file"""
+    """(n,) the row in that file"""
 
 
 class Kind(NamedTuple):
@@ -85,14 +84,14 @@ class Kind(NamedTuple):
     """fingerprint, at most 64 bytes"""
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """The smallest of uint16 and uint32 that holds every id."""
         return np.dtype("<u2") if self.vocab_size <= 65_536 else np.dtype("<u4")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file, mapped."""
+    """A file of tokens, memory-mapped."""
 
     path: Path
     tokens: np.ndarray
@@ -110,7 +109,7 @@ class Shard:
             with path.open("rb") as file:
                 raw = file.read(HEADER.itemsize)
         except OSError as error:
-            raise GPTError(f"{path} cannot be read ({error.strerror}): pack the corpus again") from None
+            raise GPTError(f"{path} cannot be read ({error.strerror}): {PACK_AGAIN}") from None
         if not raw.startswith(MAGIC):
             raise GPTError(f"{path} is no token shard: another program wrote it, or it was changed on the way")
         if len(raw) < HEADER.itemsize:
@@ -119,9 +118,10 @@ class Shard:
         if header["version"] != VERSION:
             raise GPTError(f"{path} has version {header['version']}; this program reads version {VERSION}")
         if header["tokenizer"].decode("utf-8", "replace") != kind.tokenizer:
-            raise GPTError(f"{path} is of another tokenizer than its dataset: pack the corpus again")
-        if (header["vocab_size"], header["eos_id"], header["token_bytes"]) != (*kind[:2], kind.dtype.itemsize):
-            raise GPTError(f"{path} has another vocabulary than its dataset: pack the corpus again")
+            raise GPTError(f"{path} is of another tokenizer than its dataset: {PACK_AGAIN}")
+        found = (header["vocab_size"], header["eos_id"], header["token_bytes"])
+        if found != (kind.vocab_size, kind.eos_id, kind.dtype.itemsize):
+            raise GPTError(f"{path} has another vocabulary than its dataset: {PACK_AGAIN}")
         n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
         start = _index_place(n_tokens, kind.dtype)
         end = start + n_documents * INDEX.itemsize
@@ -137,39 +137,41 @@ class Shard:
         lengths = self.index["length"].astype(np.int64)
         ends = np.cumsum(lengths + 1)
         if (self.index["offset"] - self.index["offset"][:1] != ends - lengths - 1).any():
-            raise GPTError(f"{self.path}: documents do not follow one another: pack the corpus again")
+            raise GPTError(f"{self.path}: documents do not follow one another: {PACK_AGAIN}")
         counted = (int(ends[-1]) if len(ends) else 0, int(self.index["bytes"].sum(dtype=np.int64)))
         if counted != (self.n_tokens, self.n_bytes):
-            raise GPTError(f"{self.path}: its documents do not add up to what its header counts: pack the corpus again")
+            raise GPTError(f"{self.path}: its documents do not add up to what its header counts: {PACK_AGAIN}")
         some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
         if self.tokens[0] != eos_id or (self.tokens[some] != eos_id).any():
-            raise GPTError(f"{self.path}: a document does not end in eos {eos_id}: pack the corpus again")
+            raise GPTError(f"{self.path}: a document does not end in eos {eos_id}: {PACK_AGAIN}")
 
 
-class Writer:
-    """Writes the shards of one split: `add` inside `with`; `shards` afterwards.
+class ShardWriter:
+    """Writes the shards of one split: `add` within `with`; `shards` afterwards.
 
-    Shards that an interrupted writer of the same documents left are kept: `done` says how many documents they hold, and `add`
-    expects those after them. Equal documents give equal bytes, in whatever batches they come.
+    Shards that an interrupted writer of the same documents finished are kept: `n_documents_done` is how many documents they
+    hold, and `add` expects those after them. Equal documents give equal bytes, in whatever batches they come.
     """
 
     def __init__(self, folder: Path, split: str, kind: Kind):
         self._folder, self._split, self._kind = folder, split, kind
         self.shards = list(self._finished())
-        self.done = sum(shard.n_documents for shard in self.shards)
+        self.n_documents_done = sum(shard.n_documents for shard in self.shards)
         self._sources = {name: number for number, name in enumerate(read_sources(folder))}
-        self._offset = sum(shard.n_tokens for shard in self.shards)
-        self._rows: list[np.ndarray] = []
-        self._tokens = 0  # in the open shard
-        self._file = None
+        self._offset = sum(shard.n_tokens for shard in self.shards)  # of the open shard in the split
+        self._file: BinaryIO | None = None
+        self._rows: list[np.ndarray] = []  # of the open shard's index
+        self._n_tokens = 0  # in the open shard
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        if self._file is None:
+            return
         if kind is None:
-            self._close()
-        elif self._file:
+            self._finish(self._file)
+        else:
             self._file.close()
 
     def add(self, documents: Documents) -> None:
@@ -188,17 +190,17 @@ class Writer:
         first = 0
         while first < len(rows):  # a shard ends after the document that fills it, wherever the batch does
             start = int(ends[first - 1]) if first else 0
-            last = int(np.searchsorted(ends, start + SHARD_TOKENS - self._tokens))
-            last = min(last + 1, len(rows))
+            filling = int(np.searchsorted(ends, start + SHARD_TOKENS - self._n_tokens))
+            last = min(filling + 1, len(rows))
             part = rows[first:last]
-            part["offset"] = self._offset + self._tokens + ends[first:last] - start - lengths[first:last] - 1
-            self._open()
-            self._file.write(stream[start : ends[last - 1]].data)
+            part["offset"] = self._offset + self._n_tokens + ends[first:last] - start - lengths[first:last] - 1
+            file = self._file = self._file or self._new_file()
+            file.write(stream[start : ends[last - 1]].data)
             self._rows.append(part)
-            self._tokens += int(ends[last - 1]) - start
+            self._n_tokens += int(ends[last - 1]) - start
             first = last
-            if self._tokens >= SHARD_TOKENS:
-                self._close()
+            if self._n_tokens >= SHARD_TOKENS:
+                self._finish(file)
 
     def _check(self, documents: Documents, lengths: np.ndarray) -> None:
         ids, eos_id = np.asarray(documents.ids), self._kind.eos_id
@@ -225,59 +227,54 @@ class Writer:
             try:
                 yield Shard.open(path, self._kind)
             except GPTError:
-                return  # this one and all after it are written
+                return  # this one and all after it are yet to be written
 
-    def _open(self) -> None:
-        if self._file is None:
-            self._file = self._path(".partial").open("wb")
-            self._file.write(bytes(HEADER.itemsize) + np.array(self._kind.eos_id, self._kind.dtype).tobytes())
+    def _new_file(self) -> BinaryIO:
+        file = self._path(".partial").open("wb")
+        file.write(bytes(HEADER.itemsize) + np.array(self._kind.eos_id, self._kind.dtype).tobytes())
+        return file
 
-    def _close(self) -> None:
-        """Finish the open shard, if there is one."""
-        if self._file is None:
-            return
+    def _finish(self, file: BinaryIO) -> None:
+        """Write index and header of the open shard, and give it its name."""
         index = np.concatenate(self._rows)
         header = np.zeros(1, HEADER)
         header["magic"], header["version"], header["tokenizer"] = MAGIC, VERSION, self._kind.tokenizer.encode()
-        header["vocab_size"], header["eos_id"] = self._kind[:2]
-        header["token_bytes"], header["split"], header["number"] = (
-            self._kind.dtype.itemsize,
-            self._split,
-            len(self.shards),
-        )
-        header["tokens"], header["documents"] = self._tokens, len(index)
+        header["vocab_size"], header["eos_id"] = self._kind.vocab_size, self._kind.eos_id
+        header["token_bytes"] = self._kind.dtype.itemsize
+        header["split"], header["number"] = self._split, len(self.shards)
+        header["tokens"], header["documents"] = self._n_tokens, len(index)
         header["bytes"] = index["bytes"].sum(dtype=np.int64)
-        with self._file as file:
-            file.write(bytes(_index_place(self._tokens, self._kind.dtype) - file.tell()))
+        with file:
+            file.write(bytes(_index_place(self._n_tokens, self._kind.dtype) - file.tell()))
             file.write(index.data)
             file.seek(0)
             file.write(header.data)
             file.flush()
             os.fsync(file.fileno())
-        write_json(self._folder / SOURCES, list(self._sources))  # first: the shard's index is of no use without
+        write_json(self._folder / SOURCES, list(self._sources))  # first: the shard's index is of no use without it
         path = self._path("")
         self._path(".partial").replace(path)
         self.shards.append(Shard.open(path, self._kind))
-        self._offset += self._tokens
-        self._file, self._rows, self._tokens = None, [], 0
+        self._offset += self._n_tokens
+        self._file, self._rows, self._n_tokens = None, [], 0
 
     def _path(self, suffix: str) -> Path:
         return self._folder / f"{self._split}-{len(self.shards):05}.shard{suffix}"
 
 
 def read_sources(folder: Path) -> list[str]:
-    """The source files that the indexes of a folder's shards name by number; none when nothing was written."""
+    """The source files that the indexes of a folder's shards name by number; none if nothing was written."""
     path = folder / SOURCES
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file: it is there whole, or as it was."""
+    """Write a JSON file, atomically."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
-def _index_place(n_tokens: int, dtype: np.dtype) -> int:
-    """Where the index begins: after the tokens, at a multiple of 8."""
+def _index_place(n_tokens: int, dtype: np.dtype[Any]) -> int:
+    """Where in the file the index begins: after the tokens, at a multiple of 8."""
     return -(-(HEADER.itemsize + (n_tokens + 1) * dtype.itemsize) // 8) * 8

@@ -21,7 +21,7 @@ from sentencepiece import SentencePieceProcessor
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt import GPTError
-from gpt.data.dataset import PAD_TARGET
+from gpt.data.dataset import IGNORE
 from gpt.evaluation.score import evaluating
 from gpt.machine.device import autocast
 
@@ -108,7 +108,7 @@ def score(
         first = max(0, max(map(len, sentences)) - T)
         if start < first:
             raise GPTError(f"block size (T) {T} is too short for the answers of the fact {fact.name!r}")
-        blank = [PAD_TARGET] * (start - first)
+        blank = [IGNORE] * (start - first)
         rows += [(torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(blank + ids[start:])) for ids in sentences]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
     nats = torch.zeros(len(rows), dtype=torch.float64)
@@ -117,7 +117,7 @@ def score(
             batch = order[done : done + batch_size]
             ids, targets = zip(*(rows[row] for row in batch), strict=True)
             ids_BT = pad_sequence(ids, True, eos_id).to(device)
-            targets_BT = pad_sequence(targets, True, PAD_TARGET).to(device)
+            targets_BT = pad_sequence(targets, True, IGNORE).to(device)
             with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, None, reduction="none")
             nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)

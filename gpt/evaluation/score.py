@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gpt import GPTError
-from gpt.data.dataset import PAD_TARGET, Dataset
+from gpt.data.dataset import IGNORE, Dataset
 from gpt.evaluation.baselines import bits_per_byte
 from gpt.machine.device import autocast
 
@@ -70,8 +70,8 @@ def evaluate(
         for first in range(0, n_sequences, batch_size):
             last = min(first + batch_size, n_sequences)
             batch = dataset.sequences(split, range(first, last))
-            batch.targets_BT[batch.targets_BT == dataset.eos_id] = PAD_TARGET
-            scored = batch.targets_BT != PAD_TARGET
+            batch.targets_BT[batch.targets_BT == dataset.eos_id] = IGNORE
+            scored = batch.targets_BT != IGNORE
             ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device) for array in batch)
             with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")

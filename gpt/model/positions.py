@@ -1,10 +1,8 @@
-"""How order is told: tables of sines, rotations of queries and keys, and counting within packed documents."""
+"""The order of tokens: tables of sines, rotation of queries and keys, and counting within packed documents."""
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from gpt.model import cpu_kernels
+from torch import Tensor, nn
 
 
 def sinusoids(block_size: int, n_embd: int) -> Tensor:
@@ -14,22 +12,24 @@ def sinusoids(block_size: int, n_embd: int) -> Tensor:
 
 
 def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, float32 (T, D) each, that turn each pair of channels by position times a frequency (Su 2021)."""
+    """cos and sin, float32 (T, D) each, that rotate each pair of channels by position times a frequency (Su 2021)."""
     sin, cos = _waves(block_size, head_size)
     return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
 
 
-def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + D/2): the dot product of two results depends on the distance of their positions."""
-    if cpu_kernels.applies(x_BHTD):
-        return cpu_kernels.Rotation.apply(x_BHTD, cos_TD, sin_TD)
-    return (x_BHTD * cos_TD + x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1) * sin_TD).to(x_BHTD.dtype)
+class Rotation(nn.Module):
+    """Rotates channel pairs (i, i + D/2): the dot product of two results depends on the distance of their positions."""
+
+    def forward(self, x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+        swapped_BHTD = x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1)
+        return (x_BHTD * cos_TD + swapped_BHTD * sin_TD).to(x_BHTD.dtype)
 
 
 def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Which positions each may see, bool (B, 1, T, T), and the place of each in its document, int64 (B, T).
+    """What each position may attend to, bool (B, 1, T, T), and its position in its document, int64 (B, T).
 
-    documents_BT: a number for each position, equal within a document. A position sees itself and what its document has before.
+    documents_BT: a number for each position, equal within a document. A position may attend to itself and to what precedes it
+    in its document.
     """
     T = documents_BT.shape[1]
     index_T = torch.arange(T, device=documents_BT.device)
@@ -42,8 +42,8 @@ def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
 def _waves(block_size: int, width: int) -> tuple[Tensor, Tensor]:
     """Sine and cosine of position times frequency, float32 (T, width / 2).
 
-    By numpy: torch's cosine on the CPU came out with one of three last bits, differing from process to process, so that every
-    few runs trained other weights.
+    By numpy: torch's cosine on the CPU differed in its last bit from process to process, so that every few runs trained other
+    weights.
     """
     frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angles = np.outer(np.arange(block_size), frequencies)

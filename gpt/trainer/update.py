@@ -24,6 +24,7 @@ from gpt.evaluation.score import Evaluation, evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, autocast
 from gpt.machine.fit import explain_out_of_memory, is_out_of_memory, largest_that_fits
+from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
@@ -44,6 +45,7 @@ class Learner:
         torch.manual_seed(config.seed)
         with explain_out_of_memory(self._rows, machine, lambda: 0):
             self.model = GPT(model).to(machine.device)
+            use_cpu_kernels(self.model)
             self.model.recompute = runtime.activation_checkpointing
             self._objective = parallel.Objective(self.model)
             self._module = parallel.distribute(self._objective, runtime.parallel)

@@ -11,7 +11,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from gpt.data.dataset import PAD_TARGET, Dataset, Description, write
+from gpt.data.dataset import IGNORE, Dataset, Description, write
 from gpt.data.shards import Documents
 from gpt.evaluation import baselines
 from tokenizers.tokenizer import META, NASTY, Tokenizer
@@ -99,7 +99,7 @@ def test_the_first_token_of_every_document_is_scored_from_its_beginning(hostile)
     seen = {}
     for ids, targets, of in zip(*data.sequences("val", range(data.n_sequences("val"))), strict=True):
         for token, target, number in zip(ids.tolist(), targets.tolist(), of.tolist(), strict=True):
-            if target != PAD_TARGET:
+            if target != IGNORE:
                 seen.setdefault(number, []).append((token, target))
     for number, text in enumerate(HOSTILE):
         assert seen[number][0][0] == data.eos_id, text

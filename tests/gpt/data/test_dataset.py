@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpt import GPTError
 from gpt.data import shards
-from gpt.data.dataset import PAD_TARGET, Dataset, write
+from gpt.data.dataset import IGNORE, Dataset, write
 from gpt.data.packing import lay_out
 from gpt.data.shards import Shard
 from tests.gpt.conftest import EOS, VOCAB, about, documents, pack, splits
@@ -63,7 +63,7 @@ def test_every_token_is_a_target_exactly_once_an_epoch(
     for epoch in (0, 1):
         seen, padding = [], 0
         for ids, targets, of in epoch_of(data, epoch, batch_size, seed):
-            real = targets != PAD_TARGET
+            real = targets != IGNORE
             seen += zip(of[real].tolist(), ids[real].tolist(), targets[real].tolist(), strict=True)
             assert (of[~real] == -1).all()
             assert (ids[~real] == PAD).all()
