@@ -120,8 +120,8 @@ def runs(
     from flows.tracking import run_list
 
     found = run_list.listing(corpus, dataset_digest, best, limit)
-    if found.says:
-        print(found.says, file=sys.stderr)
+    if found.note:
+        print(found.note, file=sys.stderr)
     rows = found.rows
     if not as_json:
         bits = [row["val_bpb"] for row in rows]
@@ -133,7 +133,9 @@ def runs(
 def reproduce(
     run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
     folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
-    anyway: Annotated[bool, typer.Option("--anyway", help="go on although something differs that can change the result")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="go on although something differs that can change the result")
+    ] = False,
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
@@ -145,7 +147,9 @@ def reproduce(
         print("\n".join(plan.lines()), file=sys.stderr)
         plan.refuse(anyway)
     with prefect_answering():
-        verdict: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True).result(raise_on_failure=False)
+        verdict: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True).result(
+            raise_on_failure=False
+        )
         if isinstance(verdict, BaseException):
             raise verdict
     if as_json:

@@ -105,7 +105,7 @@ def clean(job: Job) -> dict:
 
 
 def _raw_data_facts(job: Job) -> dict:
-    """What the data card says of the raw data: where it is found, and its identity."""
+    """Facts for the data card: where the raw data are found, and their identity."""
     from data_contracts.sources.https import public
 
     recipe, source = job.recipe, job.recipe.source

@@ -1,4 +1,4 @@
-"""MLflow's runs, listed and found: by corpus, by the bytes that they learned from, the best of each corpus."""
+"""Lists MLflow's runs: by corpus, by the data that they were trained on, or the best of each corpus."""
 
 import re
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ DIGESTS = ("download.digest", "clean.digest", "pack.digest")
 class Listing:
     rows: list[dict]
     """run, corpus, kind, started (UTC), status, steps, val_bpb, model; None where a run has none"""
-    says: str = ""
-    """what is not in it and why"""
+    note: str = ""
+    """what is left out, and why"""
 
 
 def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> Listing:
@@ -57,11 +57,11 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
     chosen = sorted(found.values(), key=lambda run: run.info.start_time, reverse=True)
     if dataset_digest:
         chosen = [run for run in chosen if "train.digest" in run.data.tags]
-    says = ""
+    note = ""
     if best:
         chosen, others = _best(chosen)
-        says = f"{others} measured on other held-out documents, which do not compare, left out" if others else ""
-    return Listing([_row(run) for run in chosen[: limit or None]], says)
+        note = f"{others} measured on other held-out documents, which do not compare, left out" if others else ""
+    return Listing([_row(run) for run in chosen[: limit or None]], note)
 
 
 def _best(runs: list[Run]) -> tuple[list[Run], int]:

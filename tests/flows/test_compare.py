@@ -385,7 +385,7 @@ def test_runs_are_listed_and_found(home):
     assert sums[0]["val_bpb"] == pytest.approx(manifest("sums", "train")["counts"]["val_bpb"])
     best = listing(best=True)
     assert {row["corpus"]: row["model"] for row in best.rows} == {"mill": "gpt-mill/4", "sums": "gpt-sums/1"}
-    assert best.says.startswith("4 measured on other held-out documents")
+    assert best.note.startswith("4 measured on other held-out documents")
 
 
 @pytest.mark.parametrize("stage", ["download", "clean", "pack"])

@@ -41,7 +41,7 @@ SETTINGS = {
     "runtime.threads": 1,
 }
 TRAIN = ("train", "python-docs", *settings(SETTINGS))
-told: dict[str, list[int]] = {}
+injections: dict[str, list[int]] = {}
 
 
 def statuses(home: Path) -> list[str]:
@@ -53,7 +53,7 @@ def statuses(home: Path) -> list[str]:
 @contextmanager
 def injected(fault: str, times: int = 1) -> Iterator[None]:
     """For the table: faults injected, and survived if nothing is raised."""
-    counts = told.setdefault(fault, [0, 0])
+    counts = injections.setdefault(fault, [0, 0])
     counts[0] += times
     yield
     counts[1] += times
@@ -62,7 +62,9 @@ def injected(fault: str, times: int = 1) -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def table(request) -> Iterator[None]:
     yield
-    rows = [f"{fault:<48} {times:>8} {survived:>8} {times - survived:>6}" for fault, (times, survived) in told.items()]
+    rows = [
+        f"{fault:<48} {times:>8} {survived:>8} {times - survived:>6}" for fault, (times, survived) in injections.items()
+    ]
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print("", f"{'fault':<48} {'injected':>8} {'survived':>8} {'lost':>6}", *rows, sep="\n")
 

@@ -15,7 +15,7 @@ from flows.stages.workers import SETTINGS, spread
 from tests.conftest import ROOT, environment
 from tests.data_contracts.clean.test_clean import SCRIPT, clean_all, contents, some_of_each_kind
 
-# Cleans a folder of raw files, then one with a bad row, with the same workers, and says as JSON what was raised.
+# Cleans a folder of raw files, then one with a bad row, with the same workers, and prints what was raised as JSON.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
@@ -39,8 +39,8 @@ if __name__ == "__main__":
         spread_out(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     except Exception as error:
         left = [name for name, value in SETTINGS.items() if os.environ.get(name) == value]
-        said = {"kind": type(error).__name__, "message": str(error), "rows": error.rows, "left": left}
-        print(json.dumps(said))
+        raised = {"kind": type(error).__name__, "message": str(error), "rows": error.rows, "left": left}
+        print(json.dumps(raised))
 """
 
 
@@ -92,20 +92,20 @@ def task_runs(server: str) -> dict[str, int]:
     return {name: found.count(name) for name in found}
 
 
-def assert_said_as_it_was_raised(said: dict) -> None:
-    assert said["kind"] == "DataError"
-    assert said["message"].startswith("raw rows of rick-and-morty breaks its contract: season no.: ")
-    assert said["message"].endswith("\n  b.csv row 1  season no. = 'one'")
-    assert [(row["file"], row["row"]) for row in said["rows"]] == [("b.csv", 1)]
-    assert said["left"] == []  # of what the workers inherited
+def assert_as_it_was_raised(raised: dict) -> None:
+    assert raised["kind"] == "DataError"
+    assert raised["message"].startswith("raw rows of rick-and-morty breaks its contract: season no.: ")
+    assert raised["message"].endswith("\n  b.csv row 1  season no. = 'one'")
+    assert [(row["file"], row["row"]) for row in raised["rows"]] == [("b.csv", 1)]
+    assert raised["left"] == []  # of what the workers inherited
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one_and_say_what_is_wrong(run, alone, prefect_server):
     before = task_runs(prefect_server)
-    folder, said = run(2)
+    folder, raised = run(2)
     assert contents(folder / "out") == alone
-    assert_said_as_it_was_raised(said)
+    assert_as_it_was_raised(raised)
     assert [path.name for path in (folder / "failed").iterdir()] == ["work"]
     after = task_runs(prefect_server)
     assert after["clean-shard"] - before.get("clean-shard", 0) >= 6  # every shard is a task run that can be seen
@@ -115,9 +115,9 @@ def test_two_processes_give_the_bytes_of_one_and_say_what_is_wrong(run, alone, p
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("prefect_dask") is None, reason="the extra `dask` is not installed")
 def test_dask_gives_the_bytes_of_one_process_and_says_what_is_wrong(run, alone):
-    folder, said = run(2, "local")
+    folder, raised = run(2, "local")
     assert contents(folder / "out") == alone
-    assert_said_as_it_was_raised(said)
+    assert_as_it_was_raised(raised)
 
 
 KILLED = """

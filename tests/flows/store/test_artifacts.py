@@ -27,9 +27,9 @@ parameters = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
 
 @pytest.fixture
 def store(home) -> Store:
-    said: list[str] = []
-    store = Store(home, said.append)
-    store.said = said
+    logged: list[str] = []
+    store = Store(home, logged.append)
+    store.logged = logged
     return store
 
 
@@ -89,7 +89,7 @@ class TestReuse:
         again = build(store)
         assert not again.reused
         assert again.digest == first.digest
-        assert harm == "manifest" or "data.txt" in store.said[0]
+        assert harm == "manifest" or "data.txt" in store.logged[0]
         assert build(store).reused
 
     def test_a_failing_build_leaves_nothing_that_looks_finished(self, store):
@@ -147,7 +147,7 @@ class TestProcesses:
         assert store.manifests() == []
         assert [path.name[:9] for path in store.prunable(keep=1)] == [".building"]
         assert not store.build("mine", "clean", {}, {}, "c", lambda folder: {}).reused
-        assert store.said == []
+        assert store.logged == []
 
 
 def test_prune_keeps_what_the_kept_models_were_made_from(store):

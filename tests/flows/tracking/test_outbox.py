@@ -1,4 +1,4 @@
-"""MLflow slow, deaf, away for a while, and gone for good: nothing waits for it, and afterwards it has everything once."""
+"""MLflow that is slow, loses answers, is away for a while or for good: nothing waits for it, and it gets everything once."""
 
 import os
 import shutil
@@ -48,18 +48,18 @@ class Server:
 
 
 class Proxy:
-    """Between a client and the server. slow: an answer takes half a second. deaf: requests arrive, answers are lost. away: no
+    """Between a client and the server. slow: an answer takes half a second. lossy: requests arrive, answers are lost. away: no
     connection lasts."""
 
     def __init__(self, to: int):
         self.mode, self.requests, self._to = "there", 0, to
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         while True:
-            client, _ = self._door.accept()
+            client, _ = self._listener.accept()
             try:
                 server = socket.create_connection(("127.0.0.1", self._to))
             except OSError:
@@ -73,7 +73,7 @@ class Proxy:
             while data := source.recv(65536):
                 mode = self.mode
                 self.requests += asking and data.startswith((b"GET ", b"POST ", b"PUT ", b"PATCH ", b"DELETE "))
-                if mode == "away" or (mode == "deaf" and not asking):
+                if mode == "away" or (mode == "lossy" and not asking):
                     break
                 if mode == "slow" and not asking:
                     time.sleep(0.5)
@@ -136,7 +136,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
 
     began = time.monotonic()
     with tracked_run(recipe, "work") as tracker:
-        for mode, seconds in (("there", 1), ("deaf", 3), ("away", 1), ("slow", 2)):
+        for mode, seconds in (("there", 1), ("lossy", 3), ("away", 1), ("slow", 2)):
             proxy.mode, before = mode, proxy.requests
             go(tracker, seconds)
             asked[mode] = proxy.requests - before

@@ -197,8 +197,8 @@ def test_ui_serves_the_runs_on_loopback_only(trained):
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server)
-        said = server.stdout.readline()
-        assert f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning" in said
+        line = server.stdout.readline()
+        assert f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning" in line
         body = json.dumps({"experiment_ids": ["1"]}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"}
