@@ -1,25 +1,27 @@
 """What a model repeats word for word: the longest stretch of each sample that also stands in the training text, exactly.
 
-The training text is read once, as a stream; memory depends on the samples and on BLOCK alone. Notable: windows are compared by
-64-bit hashes that running sums give for all places of a block at once (Karp and Rabin 1987, in numpy). Of a sample it is only
-asked if a stretch one longer than its longest so far is in the block, after a filter by a narrower window that many of them
-share; if so, bisection tells how much longer. All that counts as found was compared symbol by symbol: equal hashes of different
-windows cannot invent an overlap (they could hide one, with odds of 2^-64 a pair).
+Windows of symbols are compared by their names (Karp, Miller and Rosenberg 1972). Every distinct window of 1, 2, 4 ... symbols
+of the samples gets a number; a window of the training text gets the number of its equal, or 0 if it has none. A window of 2n
+symbols is named by the pair of its halves' names. One of any other width is identified by the names of the two windows of a
+power of two that cover it: "memory" by those of "memo" and "mory". Equal pairs mean equal windows, so nothing is found by
+chance, as it could be by hashes. Bisection over widths then gives the longest stretch of each sample.
+
+The training text is read once, in blocks. Memory does not grow with it: for each power of two up to the longest sample's
+length, at most 16 MB, and 12 bytes for each symbol of the samples and of one block (280 MB for samples of 1,000 symbols).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from gpt import GPTError
 
-BLOCK = 1 << 20  # symbols hashed at a time: a few arrays of 8 MB
-FACTOR = 0x9E3779B97F4A7C15  # of the hash: odd, and 2^64 over the golden ratio, so that products fill the upper bits
-INVERSE = pow(FACTOR, -1, 1 << 64)
-LEVELS = np.array(sorted({1} | {m << k for m in (2, 3) for k in range(40)}))  # widths of filters: few, to be shared
-END, JOIN = np.array([[0xFFFFFFFF], [0xFFFFFFFE]], np.uint32)  # behind samples, and documents: no characters, no tokens
+BLOCK = 1 << 20  # symbols of training text at a time
+FEW = 1 << 22  # keys: a table of all of them takes 16 MB
+SEPARATOR = np.array([0xFFFFFFFF], np.uint32)  # behind samples and documents: no character and no token
 
 Text = str | np.ndarray
 
@@ -46,125 +48,129 @@ def overlaps(samples: Sequence[Text], documents: Iterable[Text], at_least: int =
         raise GPTError(f"at_least is {at_least}; an overlap has at least 1 symbol")
     if not samples:
         return []
-    text = isinstance(samples[0], str)
-    search = _Search([_symbols(sample, text) for sample in samples], at_least)
-    for block in _blocks(documents, text, max(map(len, samples))):
-        search.read(_Windows(block))
-    found = zip(samples, search.longest.tolist(), search.start.tolist(), search.covered(), strict=True)
-    return [Overlap(length, at, sample[at : at + length], share) for sample, length, at, share in found]
-
-
-@lru_cache
-def _powers(size: int) -> tuple[np.ndarray, ...]:
-    """FACTOR to the 1, 2, 3 ... and to the 0, -1, -2 ..., modulo 2^64."""
-    powers = np.multiply.accumulate(np.full(size, FACTOR, np.uint64))
-    return powers, np.multiply.accumulate(np.r_[np.uint64(1), np.full(size - 1, INVERSE, np.uint64)])
-
-
-class _Windows:
-    """Hashes of the windows of a row of symbols: sum of symbol_k FACTOR^(k + 1) over a window's places k, modulo 2^64."""
-
-    def __init__(self, symbols: np.ndarray):
-        powers, self.inverses = _powers(1 << len(symbols).bit_length())
-        self.symbols, self.sums = symbols, np.zeros(len(symbols) + 1, np.uint64)
-        np.cumsum(symbols * powers[: len(symbols)], out=self.sums[1:])
-
-    def hashes(self, at: np.ndarray, width: int) -> np.ndarray:
-        return (self.sums[at + width] - self.sums[at]) * self.inverses[at]
-
-    def hits(self, wanted: np.ndarray, width: int, at: np.ndarray | None = None) -> np.ndarray:
-        """The places (of `at`, if given) where a window begins whose hash is wanted. wanted: ascending."""
-        n = max(0, len(self.symbols) - width + 1)
-        if at is None:  # most places are no hit: a table of the hashes' upper bits says so before the exact look-up
-            shift = np.uint64(64 - 6 - wanted.size.bit_length())
-            table = np.zeros(1 << (64 - int(shift)), bool)
-            table[wanted >> shift] = True
-            hashes = (self.sums[width:] - self.sums[:n]) * self.inverses[:n]
-            at = np.flatnonzero(table.take((hashes >> shift).view(np.int64)))
-        at = at[at < n]
-        return at[_find(self.hashes(at, width), wanted)[1]]
+    is_text, most = isinstance(samples[0], str), max(map(len, samples))
+    windows = _Windows(np.concatenate([np.append(_symbols(sample, is_text), SEPARATOR) for sample in samples]), most)
+    ends = np.cumsum([len(sample) + 1 for sample in samples]) - 1
+    own_places = [slice(end - len(sample), end) for sample, end in zip(samples, ends.tolist(), strict=True)]
+    longest, starts = [0] * len(samples), [0] * len(samples)
+    repeated = np.zeros(windows.size, bool)  # where a window of at_least symbols begins that the training text has
+    for block in _blocks(documents, is_text, most):
+        search = _Search(windows, _Windows(block, most, windows.tables))
+        repeated |= search.found(at_least)
+        for number, own in enumerate(own_places):
+            length = search.longest(own, longest[number])
+            if length > longest[number]:
+                longest[number], starts[number] = length, int(search.found(length)[own].argmax())
+    edges = np.flatnonzero(repeated), np.flatnonzero(repeated) + at_least
+    change = np.bincount(edges[0], minlength=windows.size) - np.bincount(edges[1], minlength=windows.size)
+    covered = np.cumsum(change) > 0
+    return [
+        Overlap(length, start, sample[start : start + length], int(covered[own].sum()) / max(1, len(sample)))
+        for sample, own, length, start in zip(samples, own_places, longest, starts, strict=True)
+    ]
 
 
 class _Search:
-    """What is known so far. A place is a position in all samples, one after another with END behind each."""
+    """Which windows of the samples stand in a block of training text."""
 
-    def __init__(self, samples: list[np.ndarray], at_least: int):
-        self.at_least, self.lengths = at_least, np.array([len(sample) for sample in samples])
-        self.longest, self.start = np.zeros_like(self.lengths), np.zeros_like(self.lengths)
-        self.owner = np.repeat(np.arange(len(samples)), self.lengths + 1)
-        self.room = np.concatenate(
-            [np.arange(n, -1, -1) for n in self.lengths]
-        )  # symbols from a place to its sample's end
-        self.windows = _Windows(np.concatenate([np.append(sample, END) for sample in samples]))
-        self.unseen = np.flatnonzero(self.room >= at_least)  # places whose window of at_least is yet to be met
+    def __init__(self, samples: "_Windows", block: "_Windows"):
+        self._samples, self._block = samples, block
+        self.found = cache(self._found)
 
-    def read(self, block: _Windows) -> None:
-        self.unseen = np.setdiff1d(self.unseen, self._meet(block, None, self.at_least, self.unseen)[0])
-        places = np.flatnonzero(self.room > self.longest[self.owner])
-        levels = LEVELS[np.searchsorted(LEVELS, self.longest[self.owner[places]] + 1, "right") - 1]
-        for level, some in _groups(places, levels):
-            at = block.hits(np.sort(self.windows.hashes(some, level)), level)
-            for width, same in _groups(some, self.longest[self.owner[some]] + 1) if at.size else ():
-                here = block.hits(np.sort(self.windows.hashes(same, width)), width, at)
-                self._grow(block, here, width - 1, int(self.room[same].max()) + 1, 1, same)
+    def _found(self, width: int) -> np.ndarray:
+        """For each place of the samples, whether the window of this width that begins there stands in the block."""
+        found = np.zeros(self._samples.size, bool)
+        places, keys = self._samples.named(width)
+        found[places] = np.isin(keys, self._block.named(width)[1])
+        return found
 
-    def covered(self) -> list[float]:
-        met, n = np.setdiff1d(np.flatnonzero(self.room >= self.at_least), self.unseen), len(self.owner)
-        change = np.bincount(met, minlength=n) - np.bincount(met + self.at_least, minlength=n)
-        inside = np.bincount(self.owner, np.cumsum(change) > 0)  # END is never inside
-        return (inside / np.maximum(self.lengths, 1)).tolist()
+    def longest(self, places: slice, known: int) -> int:
+        """The width of the longest window between these places that stands in the block; `known` if none is longer."""
 
-    def _grow(self, block: _Windows, at: np.ndarray, low: int, high: int, step: int, places: np.ndarray) -> None:
-        """Raise the longest of samples by stretches of over low and under high symbols from these places, met at `at`."""
-        if high - low < 2 or not places.size or not at.size:
-            return
-        width = low + min(step, (high - low) // 2)
-        met, theirs = self._meet(block, at, width, places[self.room[places] >= width])
-        found, first = np.unique(self.owner[met], return_index=True)
-        self.longest[found], self.start[found] = width, self.lengths[found] - self.room[met[first]]
-        self._grow(block, theirs, width, high, 2 * step, met)
-        self._grow(block, at, low, width, width, places[~np.isin(self.owner[places], found)])
+        def is_missing(width: int) -> bool:
+            return not self.found(width)[places].any()
 
-    def _meet(self, block: _Windows, at: np.ndarray | None, width: int, places: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Those of places whose window stands in the block at one of `at` (None: anywhere); and those of `at` where it does."""
-        mine = self.windows.hashes(places, width)
-        at = block.hits(np.sort(mine), width, at)
-        at = at[np.argsort(block.hashes(at, width))]
-        index, equal = _find(mine, block.hashes(at, width))
-        places, partners = places[equal], at[index[equal]]
-        for k in range(width if places.size else 0):  # what only hashes alike goes
-            equal = self.windows.symbols[places + k] == block.symbols[partners + k]
-            places, partners = places[equal], partners[equal]
-        return places, at
+        if is_missing(known + 1):
+            return known
+        return known + bisect_left(range(known + 1, places.stop - places.start + 1), True, key=is_missing)
 
 
-def _blocks(documents: Iterable[Text], text: bool, overlap: int) -> Iterator[np.ndarray]:
+class _Windows:
+    """The names of all windows of 1, 2, 4 ... symbols, up to `longest`, in a row of symbols.
+
+    tables: those of another row, whose windows then give the names. Without, every window between separators gets one.
+    """
+
+    def __init__(self, symbols: np.ndarray, longest: int, tables: "list[_Table] | None" = None):
+        self.size, self.tables = len(symbols), tables or []
+        self._levels: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # where named windows begin; the name at every place, or 0
+        places = np.flatnonzero(symbols != SEPARATOR)
+        keys = symbols[places].astype(np.int64)
+        for level in range(longest.bit_length()):
+            if tables is None:
+                self.tables.append(_Table(keys))
+            found = self.tables[level].names(keys)
+            places = places[found > 0]
+            names = np.zeros(self.size, np.int32)
+            names[places] = found[found > 0]
+            self._levels.append((places, names))
+            places, keys = self._pairs(level, 1 << level)
+
+    def named(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The places where a named window of this width begins, and a key for each: equal keys mean equal windows."""
+        level = width.bit_length() - 1
+        if level >= len(self._levels):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return self._pairs(level, width - (1 << level))
+
+    def _pairs(self, level: int, distance: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where a named window has another at this distance, and the two names as one number."""
+        places, names = self._levels[level]
+        places = places[places < self.size - distance]
+        second = names[places + distance]
+        places, second = places[second > 0], second[second > 0]
+        return places, names[places].astype(np.int64) * self.tables[level].size + second
+
+
+class _Table:
+    """Names for distinct keys: numbers from 1, in the order of the keys."""
+
+    def __init__(self, keys: np.ndarray):
+        self._keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
+        self.size = len(self._keys)
+        self._by_key = np.empty(0, np.int32)
+        if self.size > 1 and self._keys[-2] < FEW:  # a table of all possible keys is quicker than bisection
+            self._by_key = np.zeros(self._keys[-2] + 2, np.int32)
+            self._by_key[self._keys[:-1]] = np.arange(1, self.size)
+
+    def names(self, keys: np.ndarray) -> np.ndarray:
+        """The name of each key, 0 where it has none."""
+        if self._by_key.size:
+            names: np.ndarray = self._by_key[np.minimum(keys, len(self._by_key) - 1)]
+            return names
+        index = np.searchsorted(self._keys[:-1], keys)
+        return np.where(self._keys[index] == keys, index + 1, 0)
+
+
+def _blocks(documents: Iterable[Text], is_text: bool, overlap: int) -> Iterator[np.ndarray]:
     """The documents in rows of BLOCK symbols or more; long ones in pieces with `overlap` in common."""
-    rows, size, stride = [JOIN], 0, max(BLOCK, overlap)
+    rows, size, stride = [SEPARATOR], 0, max(BLOCK, overlap)
     for document in documents:
         for start in range(0, max(len(document) - overlap, 1), stride):
-            piece = _symbols(document[start : start + stride + overlap], text)
-            rows += [piece, JOIN]
+            piece = _symbols(document[start : start + stride + overlap], is_text)
+            rows += [piece, SEPARATOR]
             size += len(piece) + 1
             if size >= BLOCK:
                 yield np.concatenate(rows)
-                rows, size = [JOIN], 0
+                rows, size = [SEPARATOR], 0
     yield np.concatenate(rows)
 
 
-def _symbols(sequence: Text, text: bool) -> np.ndarray:
-    if isinstance(sequence, str) != text:
+def _symbols(sequence: Text, is_text: bool) -> np.ndarray:
+    if isinstance(sequence, str) != is_text:
         raise GPTError("samples and documents must all be text, or all be arrays of tokens")
-    return np.array(
-        np.frombuffer(sequence.encode("utf-32-le", "surrogatepass"), "<u4") if text else sequence, np.uint32
-    )
-
-
-def _groups(items: np.ndarray, keys: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    return [(int(key), items[keys == key]) for key in np.flatnonzero(np.bincount(keys))]
-
-
-def _find(values: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Index of each value in an ascending array, and whether it is there."""
-    index = np.searchsorted(ordered[:-1], values)
-    return index, ordered[index] == values if ordered.size else np.zeros(len(values), bool)
+    if isinstance(sequence, str):
+        sequence = np.frombuffer(sequence.encode("utf-32-le", "surrogatepass"), "<u4")
+    return np.asarray(sequence, np.uint32)
