@@ -7,7 +7,7 @@ power of two that cover it: "memory" by those of "memo" and "mory". Equal pairs 
 chance, as it could be by hashes. Bisection over widths then gives the longest stretch of each sample.
 
 The training text is read once, in blocks. Memory does not grow with it: for each power of two up to the longest sample's
-length, at most 16 MB, and 12 bytes for each symbol of the samples and of one block (280 MB for samples of 1,000 symbols).
+length, at most 28 bytes for each symbol of a block and 12 for each of the samples (300 MB for samples of 1,000 symbols).
 """
 
 from bisect import bisect_left
@@ -20,7 +20,6 @@ import numpy as np
 from gpt import GPTError
 
 BLOCK = 1 << 20  # symbols of training text at a time
-FEW = 1 << 22  # keys: a table of all of them takes 16 MB
 SEPARATOR = np.array([0xFFFFFFFF], np.uint32)  # behind samples and documents: no character and no token
 
 Text = str | np.ndarray
@@ -141,7 +140,7 @@ class _Table:
         self._keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
         self.size = len(self._keys)
         self._by_key = np.empty(0, np.int32)
-        if self.size > 1 and self._keys[-2] < FEW:  # a table of all possible keys is quicker than bisection
+        if self.size > 1 and self._keys[-2] < 4 * BLOCK:  # a table of all possible keys is quicker than bisection
             self._by_key = np.zeros(self._keys[-2] + 2, np.int32)
             self._by_key[self._keys[:-1]] = np.arange(1, self.size)
 
