@@ -7,19 +7,18 @@ power of two that cover it: "memory" by those of "memo" and "mory". Equal pairs 
 chance, as it could be by hashes. Bisection over widths then gives the longest stretch of each sample.
 
 The training text is read once, in blocks. Memory does not grow with it: for each power of two up to the longest sample's
-length, at most 28 bytes for each symbol of a block and 12 for each of the samples (300 MB for samples of 1,000 symbols).
+length, at most 44 bytes for each symbol of a block and 12 for each of the samples (120 MB for samples of 1,000 symbols).
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from gpt import GPTError
 
-BLOCK = 1 << 20  # symbols of training text at a time
+BLOCK = 1 << 18  # symbols of training text at a time
 SEPARATOR = np.array([0xFFFFFFFF], np.uint32)  # behind samples and documents: no character and no token
 
 Text = str | np.ndarray
@@ -74,14 +73,15 @@ class _Search:
 
     def __init__(self, samples: "_Windows", block: "_Windows"):
         self._samples, self._block = samples, block
-        self.found = cache(self._found)
+        self._found: dict[int, np.ndarray] = {}
 
-    def _found(self, width: int) -> np.ndarray:
+    def found(self, width: int) -> np.ndarray:
         """For each place of the samples, whether the window of this width that begins there stands in the block."""
-        found = np.zeros(self._samples.size, bool)
-        places, keys = self._samples.named(width)
-        found[places] = np.isin(keys, self._block.named(width)[1])
-        return found
+        if width not in self._found:
+            places, keys = self._samples.named(width)
+            self._found[width] = np.zeros(self._samples.size, bool)
+            self._found[width][places] = np.isin(keys, self._block.named(width)[1])
+        return self._found[width]
 
     def longest(self, places: slice, known: int) -> int:
         """The width of the longest window between these places that stands in the block; `known` if none is longer."""
@@ -140,7 +140,7 @@ class _Table:
         self._keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
         self.size = len(self._keys)
         self._by_key = np.empty(0, np.int32)
-        if self.size > 1 and self._keys[-2] < 4 * BLOCK:  # a table of all possible keys is quicker than bisection
+        if self.size > 1 and self._keys[-2] < 8 * BLOCK:  # a table of all possible keys is quicker than bisection
             self._by_key = np.zeros(self._keys[-2] + 2, np.int32)
             self._by_key[self._keys[:-1]] = np.arange(1, self.size)
 
