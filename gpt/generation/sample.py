@@ -1,16 +1,19 @@
 """Text from a model, token by token.
 
 Notable:
-- each sample has a random generator of its own, made of (seed, its number), so its text does not depend on what else is in
-  the batch (but for the rounding of products of other shapes), nor on the device
-- streamed text never breaks a character in two, and its pieces joined are the decoded tokens up to a stop string
-- past the model's T tokens the context moves on by half of T at a time (`window`) and is read anew; so every token is what
-  the model without a cache gives for `tokens[window(n, T):]`, whatever the kind of position
+- `generate` is the plain loop, in ten lines; `sample_batch` draws the same tokens from a cache of keys and values, many rows
+  side by side
+- each sample has a random generator of its own, seeded by (seed, its number), so its text depends neither on the rest of the
+  batch (except for the rounding of products of other shapes) nor on the device
+- streamed text never breaks a character in two; its pieces joined are the decoded tokens up to a stop string
+- past the model's T tokens the context moves on by half of T at a time (`window`) and is computed anew, so the next token after
+  n is always the one that the model draws after `tokens[window(n, T):]`, whatever the kind of position
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +22,16 @@ from torch import Tensor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model, sha256
-from gpt.generation.cache import Decoder
-from gpt.generation.text import Writer, encode
+from gpt.generation.cache import KVCache
+from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
 
-ROWS = 32  # texts written side by side; more wait
-NUCLEUS = 512  # likeliest tokens to look at for top_p before all are sorted
+ROWS = 32  # texts generated side by side; more wait
+NUCLEUS = 512  # for top_p, so many of the likeliest tokens are sorted; all of them only if these do not suffice
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, SentencePieceProcessor]:
-    """The model of a folder and the tokenizer beside it. Raises GPTError that names the file that cannot be used."""
+    """The model of a folder and the tokenizer beside it. Raises GPTError that names a file that cannot be used."""
     path = Path(folder) / "tokenizer.model"
     model, metadata = load_model(folder, device)
     if (wanted := metadata.get("tokenizer_sha256")) and sha256(path) not in ("", wanted):
@@ -40,9 +43,9 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, Sentenc
 
 
 def texts(
-    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1, **settings
+    model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1, **settings: Any
 ) -> list[list[str]]:
-    """Continuations of each prompt, `samples` of each, written side by side. settings: see `stream_texts`.
+    """`samples` continuations of each prompt, generated side by side. settings: see `stream_texts`.
 
     Sample i of a prompt is the same whatever the other prompts, and however many samples are asked for.
     """
@@ -52,19 +55,19 @@ def texts(
     return written
 
 
-def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", **settings) -> Iterator[str]:
+def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", **settings: Any) -> Iterator[str]:
     """The first continuation of one prompt, piece by piece. settings: see `stream_texts`."""
     return (piece for _, piece in stream_texts(model, tokenizer, [prompt], **settings))
 
 
 def stream_texts(
     model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1,
-    stop: str | Sequence[str] = (), **settings,
+    stop: str | Sequence[str] = (), **settings: Any,
 ) -> Iterator[tuple[int, str]]:  # fmt: skip
-    """Continue prompts that stand at the start of a document: (row, text) as soon as characters are whole.
+    """Continue prompts that stand at the start of a document: yields (row, text) as soon as characters are whole.
 
     tokenizer: the one the model was trained with. Row p * samples + i is sample i of prompt p. An empty prompt starts a
-    document; of one longer than the context its end counts. Prompts are not given out. A text ends with its document,
+    document; of a prompt longer than the context, the end counts. Prompts are not repeated. A text ends with its document,
     before the first of the `stop` strings, or after max_tokens. settings: see `sample_batch`.
     Raises GPTError for a tokenizer of another size, a prompt it cannot spell, or an argument out of range.
     """
@@ -78,10 +81,25 @@ def stream_texts(
     contexts = [[eos_id, *encode(tokenizer, prompt)] for prompt in prompts]
     done: set[int] = set()
     tokens = sample_batch(model, contexts, samples, eos_id=eos_id, done=done, **settings)
-    return _write(tokens, [Writer(tokenizer, stop) for _ in range(len(prompts) * samples)], done)
+    return _decoded(tokens, [TextStream(tokenizer, stop) for _ in range(len(prompts) * samples)], done)
 
 
-def sample(model: GPT, ids: Sequence[int], max_tokens: int = 256, **settings) -> Iterator[int]:
+@torch.inference_mode()
+def generate(
+    model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+    seed: int = 1,
+) -> list[int]:  # fmt: skip
+    """Continue one list of tokens, with a whole pass for each token: what `sample` does, without its cache. For the reader."""
+    tokens, random, device = list(ids), _random(seed, 0), model.tokens.weight.device
+    for _ in range(max_tokens):
+        context = tokens[window(len(tokens), model.config.block_size) :]
+        logits_1V = model(torch.tensor([context], device=device))[:, -1].float()
+        uniform_1 = torch.tensor([random.random()], dtype=torch.float32, device=device)
+        tokens.append(int(choose(logits_1V, temperature, top_k, top_p, uniform_1)))
+    return tokens[len(ids) :]
+
+
+def sample(model: GPT, ids: Sequence[int], max_tokens: int = 256, **settings: Any) -> Iterator[int]:
     """Continue one list of tokens, one token at a time. settings: see `sample_batch`."""
     return (token for _, token in sample_batch(model, [ids], max_tokens=max_tokens, **settings))
 
@@ -90,18 +108,18 @@ def sample_batch(
     model: GPT, contexts: Sequence[Sequence[int]], samples: int = 1, max_tokens: int = 256, temperature: float = 1.0,
     top_k: int = 0, top_p: float = 1.0, seed: int = 1, eos_id: int = -1, done: set[int] | None = None,
 ) -> Iterator[tuple[int, int]]:  # fmt: skip
-    """Continue lists of tokens side by side: (row, token), row c * samples + i being sample i of context c.
+    """Continue lists of tokens side by side: yields (row, token), where row c * samples + i is sample i of context c.
 
-    contexts: at least one token each. max_tokens: for each row. temperature: 0 takes the likeliest token each time. top_k:
-    only the k likeliest (0: all). top_p: only the likeliest of these that together reach p (Holtzman 2020; 1: all).
-    eos_id: the token that ends a row and is not given out; -1: none. done: rows that have ended; put one in to end it.
+    contexts: at least one token each. max_tokens: for each row. temperature: 0 takes the likeliest token each time.
+    top_k: only the k likeliest (0: all). top_p: only the likeliest of these that together reach p (Holtzman 2020; 1: all).
+    eos_id: the token that ends a row and is not yielded; -1: none. done: rows that have ended; the caller adds one to end it.
     Raises GPTError, before the first token, for an argument out of range.
     """
-    V, contexts = model.config.vocab_size, [[int(token) for token in ids] for ids in contexts]
+    V, starts = model.config.vocab_size, [[int(token) for token in ids] for ids in contexts]
     problems = []
-    if not all(contexts):
+    if not all(starts):
         problems.append("no token to continue; start from the end-of-document token")
-    if outside := [token for ids in contexts for token in ids if not 0 <= token < V]:
+    if outside := [token for ids in starts for token in ids if not 0 <= token < V]:
         problems.append(f"token {outside[0]} is not in the vocabulary of {V}")
     bounds = (
         ("samples", samples, samples >= 1, "at least 1"),
@@ -114,10 +132,11 @@ def sample_batch(
     problems += [f"{name} is {value}; it must be {bound}" for name, value, holds, bound in bounds if not holds]
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
-    rows = [(c * samples + i, ids, i) for c, ids in enumerate(contexts) for i in range(samples)]
+    rows = [_Row(c * samples + i, list(ids), _random(seed, i)) for c, ids in enumerate(starts) for i in range(samples)]
     pick = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
-    how = (max_tokens, pick, seed, eos_id, set() if done is None else done)
-    return (drawn for at in range(0, len(rows), ROWS) for drawn in _sample(model, rows[at : at + ROWS], *how))
+    ended = set() if done is None else done
+    batches = (rows[at : at + ROWS] for at in range(0, len(rows), ROWS))
+    return (drawn for batch in batches for drawn in _sample(model, batch, max_tokens, pick, eos_id, ended))
 
 
 def window(n: int, T: int) -> int:
@@ -126,64 +145,87 @@ def window(n: int, T: int) -> int:
     return max(0, -(-(n - T) // half) * half)
 
 
-def _sample(
-    model: GPT, rows: list[tuple[int, list[int], int]], max_tokens: int, pick: Callable[..., Tensor], seed: int, eos_id: int,
-    done: set[int],
-) -> Iterator[tuple[int, int]]:  # fmt: skip
-    """rows: (number, context, number of the sample), decoded together."""
-    names, written = [name for name, _, _ in rows], [list(ids) for _, ids, _ in rows]
-    draws = [np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, i)))) for _, _, i in rows]
-    T, device = model.config.block_size, model.tokens.weight.device
-    model.eval()
-    decoder = Decoder(model, len(rows), max(map(len, written)) + max_tokens)
-    starts = [-1] * len(rows)
-    for _ in range(max_tokens):
-        if done.issuperset(names):
-            return
-        with torch.inference_mode():
-            begin = [window(len(ids), T) for ids in written]
-            if moved := [row for row, start in enumerate(begin) if start != starts[row]]:
-                decoder.read(moved, [written[row][begin[row] : -1] for row in moved])
-                starts = begin
-            logits_RV = decoder.step(torch.tensor([ids[-1] for ids in written], device=device)).float()
-            uniform_R = torch.tensor([draw.random() for draw in draws], dtype=torch.float32, device=device)
-            tokens = pick(logits_RV, uniform_R=uniform_R).tolist()
-        for name, ids, token in zip(names, written, tokens, strict=True):
-            ids.append(token)
-            if token == eos_id:
-                done.add(name)
-            elif name not in done:
-                yield name, token
-
-
 def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, uniform_R: Tensor) -> Tensor:
-    """A token for each row, (R,): where the cumulated probability of the tokens that may be drawn passes uniform_R, 0..1."""
+    """A token for each row, (R,), drawn by uniform_R, one number in 0..1 for each. Settings: see `sample_batch`."""
     if temperature == 0 or top_k == 1:
         return logits_RV.argmax(1)
-    tokens_RK = None
+    logits_RK, tokens_RK = logits_RV, None  # K candidates; None: all tokens, in their own order
     if 0 < top_k < logits_RV.shape[1]:
-        logits_RV, tokens_RK = logits_RV.topk(top_k)
+        logits_RK, tokens_RK = logits_RV.topk(top_k)  # likeliest first
     # From the largest, so that a tiny temperature gives 0 and -inf, not inf.
-    p_RK = ((logits_RV - logits_RV.amax(1, keepdim=True)) / temperature).softmax(1)
+    p_RK = ((logits_RK - logits_RK.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
         if tokens_RK is None:
-            p_RV, (p_RK, tokens_RK) = p_RK, p_RK.topk(min(NUCLEUS, p_RK.shape[1]))
-            if (p_RK.sum(1) < top_p).any():
-                p_RK, tokens_RK = p_RV.sort(descending=True)
-        p_RK = p_RK.where(p_RK.cumsum(1) - p_RK < top_p, 0)  # the first is always among them
-    cumulated_RK = p_RK.cumsum(1)
-    total_R1 = cumulated_RK[:, -1:]
-    passed = torch.minimum(uniform_R[:, None] * total_R1, total_R1.nextafter(total_R1.new_zeros(())))  # never all of it
-    place_R1 = torch.searchsorted(cumulated_RK, passed, right=True)
+            p_RK, tokens_RK = _likeliest(p_RK, top_p)
+        p_of_likelier_RK = p_RK.cumsum(1) - p_RK
+        p_RK = p_RK.where(p_of_likelier_RK < top_p, 0)  # always keeps the first
+    place_R1 = _draw(p_RK, uniform_R)
     return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
 
 
-def _write(tokens: Iterator[tuple[int, int]], writers: list[Writer], done: set[int]) -> Iterator[tuple[int, str]]:
+def _likeliest(p_RV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and numbers of the likeliest tokens, likeliest first: enough of them to reach top_p in each row."""
+    p_RK, tokens_RK = p_RV.topk(min(NUCLEUS, p_RV.shape[1]))
+    if (p_RK.sum(1) < top_p).any():
+        p_RK, tokens_RK = p_RV.sort(descending=True)
+    return p_RK, tokens_RK
+
+
+def _draw(p_RK: Tensor, uniform_R: Tensor) -> Tensor:
+    """The first place in each row, (R, 1), where the sum of the probabilities up to it exceeds uniform_R of their total."""
+    sum_RK = p_RK.cumsum(1)
+    total_R1 = sum_RK[:, -1:]
+    just_below_R1 = total_R1.nextafter(total_R1.new_zeros(()))  # a number rounded up to the total would exceed the row
+    return torch.searchsorted(sum_RK, torch.minimum(uniform_R[:, None] * total_R1, just_below_R1), right=True)
+
+
+class _Row(NamedTuple):
+    """A text in the making."""
+
+    number: int
+    tokens: list[int]
+    random: np.random.Generator
+
+
+def _random(seed: int, sample: int) -> np.random.Generator:
+    """The random numbers of sample number `sample` of each context."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, sample))))
+
+
+def _sample(
+    model: GPT, rows: list[_Row], max_tokens: int, pick: Callable[..., Tensor], eos_id: int, done: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Generate these rows together: yields (row, token)."""
+    T, device = model.config.block_size, model.tokens.weight.device
+    model.eval()
+    cache = KVCache(model, len(rows), max(len(row.tokens) for row in rows) + max_tokens)
+    begins = [-1] * len(rows)  # of the contexts in the cache
+    for _ in range(max_tokens):
+        if done.issuperset(row.number for row in rows):
+            return
+        with torch.inference_mode():
+            wanted = [window(len(row.tokens), T) for row in rows]
+            if moved := [place for place, begin in enumerate(wanted) if begin != begins[place]]:
+                cache.prefill(moved, [rows[place].tokens[wanted[place] : -1] for place in moved])
+                begins = wanted
+            last_R = torch.tensor([row.tokens[-1] for row in rows], device=device)
+            uniform_R = torch.tensor([row.random.random() for row in rows], dtype=torch.float32, device=device)
+            tokens = pick(cache.step(last_R).float(), uniform_R=uniform_R).tolist()
+        for row, token in zip(rows, tokens, strict=True):
+            row.tokens.append(token)
+            if token == eos_id:
+                done.add(row.number)
+            elif row.number not in done:
+                yield row.number, token
+
+
+def _decoded(tokens: Iterator[tuple[int, int]], streams: list[TextStream], done: set[int]) -> Iterator[tuple[int, str]]:
+    """The tokens as text: yields (row, text), and marks a row as done at its stop string."""
     for row, token in tokens:
-        if text := writers[row].add(token):
+        if text := streams[row].add(token):
             yield row, text
-        if writers[row].finished:
+        if streams[row].finished:
             done.add(row)
-    for row, writer in enumerate(writers):
-        if not writer.finished and (text := writer.end()):
+    for row, stream in enumerate(streams):
+        if not stream.finished and (text := stream.end()):
             yield row, text

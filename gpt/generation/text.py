@@ -1,4 +1,4 @@
-"""Prompts to tokens, and tokens to text that can be shown: with nothing lost, and nothing shown too early."""
+"""Prompts to tokens, and tokens to text to show: nothing is lost, and nothing is shown too early."""
 
 import re
 from collections.abc import Sequence
@@ -7,28 +7,31 @@ from sentencepiece import SentencePieceProcessor
 
 from gpt import GPTError
 
-META = "\u2581"  # what SentencePiece writes for a space, and so cannot tell from one
+SPACE_SYMBOL = "\u2581"  # SentencePiece writes it for a space, and cannot tell it from one
 
 
 def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
-    """The ids of a text, by which it decodes to itself. Raises GPTError for a character that the tokenizer cannot spell.
+    """The ids of a text, which decode to the same text. Raises GPTError for a character that the tokenizer cannot spell.
 
-    SentencePiece takes META for a space; here it is spelled in bytes. A tokenizer of whole words spells unknown ones in
-    bytes with META for the space before them, and glues newlines to them; here both are what they are.
+    SentencePiece reads SPACE_SYMBOL as a space; here it is spelled in bytes. A tokenizer of whole words spells unknown ones in
+    bytes with SPACE_SYMBOL for the space before them, and joins newlines to them; here spaces and newlines stay as they are.
     """
-    meta, (space,) = ([tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in char.encode()] for char in (META, " "))
-    ids: list[int] = []
+    symbol, (space,) = (
+        [tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in char.encode()] for char in (SPACE_SYMBOL, " ")
+    )
+    has_bytes = tokenizer.is_byte(space)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise GPTError(f"the prompt is not text: {error.reason} at character {error.start}") from None
-    for part in re.findall(f"{META}+|\n|[^{META}\n]+", text) if tokenizer.is_byte(space) else [text]:
-        if part[:1] == META and tokenizer.is_byte(space):
-            ids += meta * len(part)
+    ids: list[int] = []
+    for part in re.findall(f"{SPACE_SYMBOL}+|\n|[^{SPACE_SYMBOL}\n]+", text) if has_bytes else [text]:
+        if has_bytes and part.startswith(SPACE_SYMBOL):
+            ids += symbol * len(part)
             continue
         for token in tokenizer.encode(part):
             ids.append(token)
-            if ids[-3:] == meta:
+            if ids[-3:] == symbol:
                 ids[-3:] = [space]
     if tokenizer.unk_id() in ids:
         unknown = next((char for char in text if tokenizer.unk_id() in tokenizer.encode(char)), text)
@@ -36,45 +39,54 @@ def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
     return ids
 
 
-class Writer:
-    """Tokens to text that can be shown: whole characters, and nothing that may yet turn out to begin a stop string."""
+class TextStream:
+    """Tokens to text that can be shown: whole characters, and nothing that may turn out to begin a stop string."""
 
     def __init__(self, tokenizer: SentencePieceProcessor, stop: Sequence[str] = ()):
         self.tokenizer, self.stop = tokenizer, stop
         self.finished = False
-        """Whether a stop string came: the text is complete."""
-        self._bytes: list[int] = []  # tokens: characters outside the vocabulary come as single bytes
-        self._held = ""
+        """Whether a stop string was reached: the text is complete."""
+        self._tokens: list[
+            int
+        ] = []  # of a character that is not whole; one outside the vocabulary comes as single bytes
+        self._held = ""  # text not shown yet
 
     def add(self, token: int) -> str:
-        """What this token lets be shown."""
-        self._bytes.append(token)
-        if self.tokenizer.is_byte(token) and not _is_whole(self.tokenizer, self._bytes):
+        """Take the next token; returns the text that can now be shown."""
+        self._tokens.append(token)
+        if self.tokenizer.is_byte(token) and not self._is_whole():
             return ""
-        tokens, self._bytes = self._bytes, []
-        self._held += self.tokenizer.decode(tokens)
-        if ends := [at for stop in self.stop if (at := self._held.find(stop)) >= 0]:
-            self._held, self.finished = self._held[: min(ends)], True
-            return self._release(len(self._held))
-        begun = (
-            n for n in range(len(self._held), 0, -1) if any(stop.startswith(self._held[-n:]) for stop in self.stop)
-        )
-        return self._release(len(self._held) - next(begun, 0))
-
-    def end(self) -> str:
-        """The rest; a character cut off by max_tokens is as the tokenizer shows it."""
-        self._held += self.tokenizer.decode(self._bytes) if self._bytes else ""
-        ends = [at for stop in self.stop if (at := self._held.find(stop)) >= 0]
-        return self._held[: min(ends, default=None)]
-
-    def _release(self, length: int) -> str:
-        text, self._held = self._held[:length], self._held[length:]
+        self._decode()
+        stop = self._find_stop()
+        if stop is not None:
+            self._held, self.finished = self._held[:stop], True
+        shown = len(self._held) - (0 if self.finished else self._begun_stop())
+        text, self._held = self._held[:shown], self._held[shown:]
         return text
 
+    def end(self) -> str:
+        """The rest; a character cut off by max_tokens is shown as the tokenizer decodes it."""
+        if self._tokens:
+            self._decode()
+        return self._held[: self._find_stop()]
 
-def _is_whole(tokenizer: SentencePieceProcessor, byte_tokens: list[int]) -> bool:
-    try:  # pieces are <0x00>..<0xFF>
-        bytes(int(tokenizer.id_to_piece(token)[1:-1], 16) for token in byte_tokens).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    def _decode(self) -> None:
+        self._held += self.tokenizer.decode(self._tokens)
+        self._tokens = []
+
+    def _find_stop(self) -> int | None:
+        """Where the first stop string begins in the held text."""
+        places = [self._held.find(stop) for stop in self.stop]
+        return min((place for place in places if place >= 0), default=None)
+
+    def _begun_stop(self) -> int:
+        """Length of the longest end of the held text with which a stop string begins."""
+        lengths = range(len(self._held), 0, -1)
+        return next((n for n in lengths if any(stop.startswith(self._held[-n:]) for stop in self.stop)), 0)
+
+    def _is_whole(self) -> bool:
+        try:  # pieces are <0x00>..<0xFF>
+            bytes(int(self.tokenizer.id_to_piece(token)[1:-1], 16) for token in self._tokens).decode()
+        except UnicodeDecodeError:
+            return False
+        return True

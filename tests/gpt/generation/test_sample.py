@@ -8,9 +8,19 @@ import torch
 from gpt import GPTError
 from gpt.checkpoint import save_model
 from gpt.config import ModelConfig
-from gpt.generation.cache import Decoder
-from gpt.generation.sample import choose, load, sample, sample_batch, stream_text, stream_texts, texts, window
-from gpt.generation.text import Writer, encode
+from gpt.generation.cache import KVCache
+from gpt.generation.sample import (
+    choose,
+    generate,
+    load,
+    sample,
+    sample_batch,
+    stream_text,
+    stream_texts,
+    texts,
+    window,
+)
+from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
 
 TEXTS = [
@@ -55,17 +65,9 @@ def test_a_seed_gives_the_same_tokens_and_another_gives_others(model):
     assert draw(3) != draw(4)
 
 
-def uncached(model, ids, n):
-    """The likeliest continuation, by a whole pass for each token."""
-    ids, T = list(ids), model.config.block_size
-    for _ in range(n):
-        ids.append(int(model(torch.tensor([ids[window(len(ids), T) :]]))[0, -1].argmax()))
-    return ids[-n:]
-
-
 def test_greedy_is_the_likeliest_token_and_so_are_top_k_one_and_a_tiny_top_p(model):
     ids = [1, 5, 7]
-    expected = uncached(model, ids, 40)  # beyond T twice
+    expected = generate(model, ids, 40, temperature=0)  # beyond T twice
     assert list(sample(model, ids, 40, temperature=0)) == expected
     assert list(sample(model, ids, 40, top_k=1)) == expected
     assert list(sample(model, ids, 40, top_p=1e-9)) == expected
@@ -97,19 +99,19 @@ SHAPES = {
 @pytest.mark.parametrize("values", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("lengths", [(1,), (6, 6), (5, 1, 12, 30, 13)], ids=str)
 @torch.inference_mode()
-def test_the_cached_decoder_is_the_plain_one(values, lengths):
+def test_the_cache_gives_the_logits_of_the_whole_pass(values, lengths):
     """Logits, in batches of equal and unequal length, and past T."""
     torch.manual_seed(2)
     shape = {"vocab_size": 61, "block_size": 12, "n_layer": 3, "n_head": 2, "n_embd": 32, "zero_init": False} | values
     model = GPT(ModelConfig(**shape)).eval()
     written = [torch.randint(61, (length,)).tolist() for length in lengths]
-    decoder, starts = Decoder(model, len(lengths), 60), [-1] * len(lengths)
+    cache, starts = KVCache(model, len(lengths), 60), [-1] * len(lengths)
     for _ in range(30):
         begin = [window(len(ids), 12) for ids in written]
         if moved := [row for row in range(len(lengths)) if begin[row] != starts[row]]:
-            decoder.read(moved, [written[row][begin[row] : -1] for row in moved])
+            cache.prefill(moved, [written[row][begin[row] : -1] for row in moved])
             starts = begin
-        logits_RV = decoder.step(torch.tensor([ids[-1] for ids in written]))
+        logits_RV = cache.step(torch.tensor([ids[-1] for ids in written]))
         for ids, start, logits_V in zip(written, begin, logits_RV, strict=True):
             torch.testing.assert_close(logits_V, model(torch.tensor([ids[start:]]))[0, -1], atol=1e-5, rtol=1e-4)
             ids.append(int(torch.randint(61, ())))
@@ -124,7 +126,20 @@ def test_greedy_batches_of_unequal_prompts_are_the_uncached_texts(values):
     rows = [[] for _ in contexts]
     for row, token in sample_batch(model, contexts, max_tokens=30, temperature=0):
         rows[row].append(token)
-    assert rows == [uncached(model, ids, 30) for ids in contexts]
+    assert rows == [generate(model, ids, 30, temperature=0) for ids in contexts]
+
+
+@pytest.mark.parametrize("values", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {}, {"top_k": 9}, {"top_p": 0.8, "temperature": 1.5}], ids=str
+)
+def test_the_cached_sampling_draws_what_the_plain_one_draws(values, settings):
+    """Token by token, and past T."""
+    torch.manual_seed(4)
+    shape = {"vocab_size": 61, "block_size": 12, "n_layer": 2, "n_head": 2, "n_embd": 32, "zero_init": False} | values
+    model = GPT(ModelConfig(**shape)).eval()
+    assert list(sample(model, [3, 1, 4], 40, seed=6, **settings)) == generate(model, [3, 1, 4], 40, seed=6, **settings)
+    assert generate(model, [3], 0) == []
 
 
 def test_a_sample_depends_on_seed_and_number_and_on_nothing_else(model, tokenizer):
@@ -153,14 +168,14 @@ def test_text_ends_before_a_stop_string_and_never_shows_a_part_of_it(tokenizer, 
     text = "the quick brown fox jumps over the lazy dog"
     cuts = [text.find(one) for one in ([stop] if isinstance(stop, str) else stop) if one in text]
     for ids in (tokenizer.encode(text), [tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode()]):
-        writer, shown = Writer(tokenizer, [stop] if isinstance(stop, str) else stop), ""
+        stream, shown = TextStream(tokenizer, [stop] if isinstance(stop, str) else stop), ""
         for token in ids:
-            shown += writer.add(token)
+            shown += stream.add(token)
             assert text[: min(cuts, default=None)].startswith(shown)
-            if writer.finished:
+            if stream.finished:
                 break
-        assert writer.finished == bool(cuts)
-        assert (shown if writer.finished else shown + writer.end()) == text[: min(cuts, default=None)]
+        assert stream.finished == bool(cuts)
+        assert (shown if stream.finished else shown + stream.end()) == text[: min(cuts, default=None)]
 
 
 def test_a_stop_string_ends_one_text_and_not_its_neighbours(model, tokenizer):
@@ -230,8 +245,8 @@ def test_bad_arguments_are_refused_before_the_first_token(model, arguments, mess
 
 
 def decoded(tokenizer, ids):
-    writer = Writer(tokenizer)
-    return [piece for piece in [*(writer.add(token) for token in ids), writer.end()] if piece]
+    stream = TextStream(tokenizer)
+    return [piece for piece in [*(stream.add(token) for token in ids), stream.end()] if piece]
 
 
 @pytest.mark.parametrize("text", ["the 🙂 fox 世界", "🙂🙃", "é\n\n  é", "👩‍👩‍👧 box", ""])
@@ -293,8 +308,8 @@ def test_a_prompt_that_cannot_be_spelled_is_refused(model, tokenizer):
 def test_of_a_prompt_longer_than_t_the_end_counts(model, tokenizer):
     ids = [1, *tokenizer.encode("pack my box with five dozen jugs " * 5)]
     assert len(ids) > 2 * model.config.block_size
-    assert list(sample(model, ids, 20, temperature=0)) == uncached(model, ids, 20)
-    assert list(sample(model, [7, *ids[1:]], 20, temperature=0)) == uncached(model, ids, 20)
+    assert list(sample(model, ids, 20, temperature=0)) == generate(model, ids, 20, temperature=0)
+    assert list(sample(model, [7, *ids[1:]], 20, temperature=0)) == generate(model, ids, 20, temperature=0)
 
 
 def test_a_tokenizer_of_another_corpus_is_refused(tmp_path, model, tokenizer):
