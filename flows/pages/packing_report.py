@@ -8,7 +8,7 @@ from gpt.evaluation.packing_report import PER_TEN
 
 
 def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, baselines: dict[str, float]) -> None:
-    """Fill `folder`. settings: of the recipe; report: of packing_report.figures; baselines: in bits per byte."""
+    """Fill `folder`. settings: of the recipe; report: of packing_report.facts; baselines: in bits per byte."""
     drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
     publish(
         folder,

@@ -158,7 +158,7 @@ def pack(job: Job) -> dict:
     packed = dataset.Dataset.open(job.folder)
     baselines = _baselines(packed, documents.folder)
     _write_json(job.folder / "baselines.json", baselines)
-    report = packing_report.figures(packed)
+    report = packing_report.facts(packed)
     write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
     held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
     return counts | {

@@ -1,4 +1,4 @@
-"""Attention maps: how much each position of a text looks at each earlier one, in every layer and head."""
+"""Attention maps: how much each position of a text attends to each earlier one, in every layer and head."""
 
 import math
 from functools import partial
@@ -6,21 +6,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gpt.evaluation.score import evaluating
+from gpt.evaluation.score import eval_mode
 from gpt.model.transformer import GPT, Rotary, SelfAttention
 
 
 @torch.no_grad()
 def attention_maps(model: GPT, ids_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-    """Attention probabilities, float32 (layers, B, H, T, T): row t says what position t looks at, and adds up to 1.
+    """Attention probabilities, float32 (layers, B, H, T, T): row t is what position t attends to, and adds up to 1.
 
-    They are worked out beside the pass, as the kernels that the model uses never hold them. ids_BT, documents_BT: see
+    They are computed beside the pass, as the kernels that the model uses never hold them. ids_BT, documents_BT: see
     `GPT.forward`, which raises GPTError for a text over T.
     """
     maps: list[Tensor] = []
     hooks = [block.attention.register_forward_pre_hook(partial(_keep, maps)) for block in model.blocks]
     try:
-        with evaluating(model):
+        with eval_mode(model):
             model.hidden(ids_BT, documents_BT)
     finally:
         for hook in hooks:

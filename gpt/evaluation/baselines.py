@@ -1,9 +1,9 @@
-"""Bits per byte, and how many of them counting alone reaches: what a model is compared with, on the same bytes.
+"""Bits per byte, and the baselines that a model is compared with on the same bytes: what counting tokens alone reaches.
 
 The scoring rule, for models (`gpt.evaluation.score`) and baselines alike: every token of every document of the split is scored
 exactly once; the end-of-document tokens are context, never scored, because they stand for no byte of text. So a uniform
 model over bytes gets exactly 8 bits per byte, and models with different tokenizers compare. Bytes are raw UTF-8, counted
-before tokenization (they stand in the dataset's index), never derived from tokens.
+before tokenization (they are in the dataset's index), never derived from tokens.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from gpt.data.dataset import Dataset
 
-BASELINE_TOKENS = 20_000_000  # of train, counted for baselines: pairs of them fit in half a gigabyte
+BASELINE_TOKENS = 20_000_000  # of train that are counted: pairs of them fit in half a gigabyte
 CHUNK = 4_000_000  # tokens at a time
 
 
@@ -62,7 +62,8 @@ def _unigram(dataset: Dataset) -> np.ndarray:
     counts_V = np.ones(dataset.vocab_size, np.int64)
     for _, targets in _pairs(dataset, "train", BASELINE_TOKENS):
         counts_V += np.bincount(targets, minlength=dataset.vocab_size)
-    return counts_V / counts_V.sum()
+    p_V: np.ndarray = counts_V / counts_V.sum()
+    return p_V
 
 
 def _pairs(dataset: Dataset, split: str, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,10 +1,10 @@
-"""How sure a figure is that was measured on some documents, had others been drawn: a bootstrap over documents (numpy only).
+"""Confidence intervals of bits per byte: how much the value would vary on other documents, by a bootstrap over documents.
 
-Bits per byte are a ratio of sums, nats over bytes, and documents differ in length by orders of magnitude; so what is drawn
-again are documents, with both of their numbers. The interval is the studentized one (Efron and Tibshirani 1993, chapter 12.5):
-plain percentiles are too narrow for the dozen documents that a small corpus holds out (they held the truth 79 times of 100
-where this held it 87 times), and this one widens as documents get fewer, up to no end at all where they are too few to tell;
-also where a single document decides, as one of a tenth of the bytes does that costs twice the bits of the others.
+Bits per byte are a ratio of sums, nats over bytes, and documents differ in length by orders of magnitude. So whole documents
+are resampled, each with its nats and its bytes. The interval is the studentized one (Efron and Tibshirani 1993, chapter 12.5).
+Plain percentiles are too narrow for the dozen documents that a small corpus holds out: they covered the true value 79 times in
+100, this interval 87 times. It widens as documents get fewer, without a bound where they are too few to tell. It also widens
+where a single document decides, such as one with a tenth of the bytes that costs twice the bits of the others.
 """
 
 import math
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 4000
-AT_ONCE = 1 << 21  # documents drawn at a time
+AT_ONCE = 1 << 21  # documents drawn at a time, which bounds the memory
 
 
 class Interval(NamedTuple):
-    """A figure, and the ends of its interval."""
+    """A value and the ends of its interval."""
 
     value: float
     low: float
@@ -25,12 +25,12 @@ class Interval(NamedTuple):
 
 
 def interval(nats: np.ndarray, n_bytes: np.ndarray, level: float = 0.95, seed: int = 0) -> Interval:
-    """Bits per byte of documents, and where those of all such documents are with probability `level`.
+    """Bits per byte of some documents, and the interval that holds those of all such documents with probability `level`.
 
-    nats, n_bytes: (D,) of each document. For two models on the same documents, give the difference of their nats: then it is
-    the difference of their bits per byte that comes out, and an interval without 0 says that one is better beyond the noise.
-    The ends are infinite where documents are too few, up to three or so. The same seed gives the same interval.
-    Raises ValueError where there is no byte.
+    nats, n_bytes: (D,) of each document. For two models on the same documents, pass the difference of their nats: the result is
+    the difference of their bits per byte, and an interval without 0 says that one is better beyond the noise.
+    The ends are infinite if documents are too few, up to three or so. The same seed gives the same interval.
+    Raises ValueError if there is no byte.
     """
     bits_D, bytes_D = np.asarray(nats, np.float64) / math.log(2), np.asarray(n_bytes, np.float64)
     if bits_D.shape != bytes_D.shape or bits_D.ndim != 1:
@@ -43,15 +43,15 @@ def interval(nats: np.ndarray, n_bytes: np.ndarray, level: float = 0.95, seed: i
     if D == 1:
         return Interval(float(bits_D[0] / bytes_D[0]), -math.inf, math.inf)
     (value,), (error,) = _ratio(bits_D[None], bytes_D[None])
-    away, size = [], max(1, AT_ONCE // D)
+    deviations, size = [], max(1, AT_ONCE // D)
     for first in range(0, RESAMPLES, size):
         drawn_RD = generator.integers(0, D, (min(size, RESAMPLES - first), D))
         value_R, error_R = _ratio(bits_D[drawn_RD], bytes_D[drawn_RD])
-        # One document drawn over and over has no error: it is as far away as can be, or where the value is.
+        # A resample of one document, drawn D times, has no error: its deviation is infinite, or 0 if the value is the same.
         with np.errstate(divide="ignore", invalid="ignore"):
-            away.append(np.where(value_R == value, 0, (value_R - value) / error_R))
-    away_R, tail = np.sort(np.concatenate(away)), int((1 - level) / 2 * RESAMPLES)
-    ends = (value - away_R[place] * error if error else value for place in (RESAMPLES - 1 - tail, tail))
+            deviations.append(np.where(value_R == value, 0, (value_R - value) / error_R))
+    deviation_R, tail = np.sort(np.concatenate(deviations)), int((1 - level) / 2 * RESAMPLES)
+    ends = (value - deviation_R[place] * error if error else value for place in (RESAMPLES - 1 - tail, tail))
     return Interval(float(value), *map(float, ends))
 
 

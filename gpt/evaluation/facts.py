@@ -1,10 +1,11 @@
-"""Does a model know simple facts? Each is put as several sentences, and the right answer must beat wrong ones of its kind.
+"""Does a model know simple facts? Each is phrased as several sentences; the right answer must be likelier than wrong ones.
 
-A candidate's score is ln P(answer and what follows it | start of a document, prompt): the prompt is common, so whole sentences
-compare. A sum, not a mean over tokens or bytes: by the chain rule it is the probability of the text, in however many tokens; a
-mean favours long answers that complete themselves. That an answer is common or short buys little: see `_neighbours`. Sentences
-are encoded whole, as in training, so a token may straddle prompt and answer: the sum begins at the first token where the
-prompt's encoding, or any candidate's, parts from the others': all have the same context, and no part of an answer is left out.
+A candidate's score is ln P(answer and what follows it | start of a document, prompt). All candidates share the prompt, so whole
+sentences compare. The score is a sum, not a mean over tokens or bytes: by the chain rule it is the probability of the text, in
+however many tokens, while a mean favours long answers that complete themselves. A common or short answer gains little by it:
+see `_neighbours`. Sentences are encoded whole, as in training, so a token may straddle prompt and answer. The sum therefore
+begins at the first token at which the encodings of the prompt and of all candidates differ: all have the same context, and no
+part of an answer is left out.
 """
 
 import hashlib
@@ -18,21 +19,23 @@ from statistics import fmean
 
 import torch
 from sentencepiece import SentencePieceProcessor
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt import GPTError
 from gpt.data.dataset import IGNORE
-from gpt.evaluation.score import evaluating
+from gpt.evaluation.score import eval_mode
 from gpt.machine.device import autocast
+from gpt.model.transformer import GPT
 
 PATH = Path(__file__).with_name("facts.toml")
 N_WRONG = 4
-TIE = 1e-4  # nats: what float32 adds up differently in another batch is a tie, not a win
+TIE = 1e-4  # nats: float32 sums differ by less in another batch, which makes a tie, not a win
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: sentences (before, after) around the place of the answer; the right answer; wrong ones."""
+    """One fact: its sentences, as the text before and after the answer; the right answer; wrong ones."""
 
     name: str
     category: str
@@ -47,7 +50,7 @@ class Fact:
 
 
 def load(path: Path = PATH) -> list[Fact]:
-    """The facts of a file like facts.toml, whose head describes the format. Raises GPTError that names what is wrong in it."""
+    """The facts of a file like facts.toml, whose head describes the format. Raises GPTError that names the mistake."""
     facts = []
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -80,44 +83,49 @@ class Verdict:
         return (self.nats[0] >= best) / sum(nats >= best for nats in self.nats)
 
     def row(self) -> dict[str, object]:
-        """For a table of all sentences; the wrong answer is the likeliest one."""
+        """A row for the table of all sentences; its wrong answer is the likeliest one."""
         nats, wrong = max(zip(self.nats[1:], self.fact.wrong, strict=True))
-        row = {"fact": self.fact.name, "category": self.fact.category, "right": self.right, "nats": self.nats[0]}
+        row: dict[str, object] = {
+            "fact": self.fact.name,
+            "category": self.fact.category,
+            "right": self.right,
+            "nats": self.nats[0],
+        }
         return row | {"wrong": wrong, "wrong_nats": nats, "sentence": self.fact.candidates(self.phrasing)[0]}
 
 
 @torch.no_grad()
 def score(
-    model: torch.nn.Module, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128,
+    model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128,
     device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
 ) -> list[Verdict]:  # fmt: skip
     """Score every candidate of every phrasing; one Verdict a phrasing, in the order of the facts.
 
-    model: a `gpt.model.transformer.GPT`, on `device`. tokenizer: its own, whose eos starts a document.
-    batch_size: sentences at a time, no matter for the result. dtype: as in `gpt.evaluation.score`. Sentences over T tokens lose
-    their beginning, all candidates the same. Raises GPTError for a tokenizer of another size, or too small a T.
+    model: on `device`. tokenizer: the model's own, whose eos starts a document. batch_size: sentences at a time; it does not
+    change the result. dtype: see `gpt.evaluation.score`. Sentences over T tokens lose their beginning, all candidates equally.
+    Raises GPTError for a tokenizer of another size, or too small a T.
     """
     if tokenizer.vocab_size() != model.config.vocab_size:
         raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
     T, eos_id, device = model.config.block_size, tokenizer.eos_id(), torch.device(device)
     phrasings = [(fact, number) for fact in facts for number in range(len(fact.sentences))]
-    rows = []
+    rows: list[tuple[Tensor, Tensor]] = []  # inputs and targets of each candidate
     for fact, number in phrasings:
         prompt, *sentences = tokenizer.encode([fact.sentences[number][0], *fact.candidates(number)])
         start = len(commonprefix([prompt, *sentences]))  # noqa: RUF071 (of lists, not of paths)
         first = max(0, max(map(len, sentences)) - T)
         if start < first:
             raise GPTError(f"block size (T) {T} is too short for the answers of the fact {fact.name!r}")
-        blank = [IGNORE] * (start - first)
-        rows += [(torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(blank + ids[start:])) for ids in sentences]
+        not_scored = [IGNORE] * (start - first)
+        for ids in sentences:
+            rows.append((torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(not_scored + ids[start:])))
     order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
     nats = torch.zeros(len(rows), dtype=torch.float64)
-    with evaluating(model):
+    with eval_mode(model):
         for done in range(0, len(order), batch_size):
             batch = order[done : done + batch_size]
-            ids, targets = zip(*(rows[row] for row in batch), strict=True)
-            ids_BT = pad_sequence(ids, True, eos_id).to(device)
-            targets_BT = pad_sequence(targets, True, IGNORE).to(device)
+            ids_BT = pad_sequence([rows[row][0] for row in batch], True, eos_id).to(device)
+            targets_BT = pad_sequence([rows[row][1] for row in batch], True, IGNORE).to(device)
             with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, None, reduction="none")
             nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
@@ -126,39 +134,49 @@ def score(
 
 
 def summarize(verdicts: Iterable[Verdict]) -> list[dict[str, object]]:
-    """A row for each category, by name, and one for "all" at last.
+    """A row for each category, by name, and a last one for "all".
 
     accuracy: mean over facts of the share of phrasings that are right; low, high: its 95 % confidence interval, over facts, as
-    phrasings of one are not independent; chance: what guessing gets; always: share of facts right in every phrasing.
+    phrasings of one are not independent; chance: the accuracy of guessing; always: share of facts right in every phrasing.
     """
-    rows, rights = [], defaultdict(list)
+    right_of: dict[Fact, list[float]] = defaultdict(list)
     for verdict in verdicts:
-        rights[verdict.fact].append(verdict.right)
-    for category in (*sorted({fact.category for fact in rights}), "all") if rights else ():
-        some = {fact: right for fact, right in rights.items() if category in ("all", fact.category)}
-        accuracy, always = fmean(map(fmean, some.values())), fmean(min(right) == 1 for right in some.values())
-        (low, high), chance = wilson(accuracy, len(some)), fmean(1 / (1 + len(fact.wrong)) for fact in some)
-        row = {"category": category, "facts": len(some), "accuracy": accuracy, "low": low, "high": high}
-        rows.append(row | {"chance": chance, "always": always})
+        right_of[verdict.fact].append(verdict.right)
+    rows: list[dict[str, object]] = []
+    for category in (*sorted({fact.category for fact in right_of}), "all") if right_of else ():
+        facts = [fact for fact in right_of if category in ("all", fact.category)]
+        accuracy = fmean(fmean(right_of[fact]) for fact in facts)
+        low, high = wilson(accuracy, len(facts))
+        rows.append(
+            {
+                "category": category,
+                "facts": len(facts),
+                "accuracy": accuracy,
+                "low": low,
+                "high": high,
+                "chance": fmean(1 / (1 + len(fact.wrong)) for fact in facts),
+                "always": fmean(min(right_of[fact]) == 1 for fact in facts),
+            }
+        )
     return rows
 
 
 def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a mean of n independent values in 0..1 (Wilson 1927). It has a width even at 0 and 1."""
+    """Score interval of a mean of n independent values in 0..1 (Wilson 1927); it has a width even at 0 and 1."""
     centre, spread = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def _neighbours(answer: str, pool: set[str], also: Iterable[str]) -> list[str]:
-    """The N_WRONG nearest to the answer on a circle of the pool, as many on either side, but for what is right too.
+    """The N_WRONG answers next to this one on a circle of the pool, alternating sides, without those that are right too.
 
-    Placed by hash, so they never change. Nearness is mutual: where each answer is right once, one that beats two on either side
-    leaves none of the four right. So choosing by the answer alone, without the subject, wins at most a third of the facts.
+    A hash decides the order, so it never changes. Neighbours are mutual: where each answer is right once, an answer that beats
+    two on either side leaves none of those four right. So a model that ignores the subject wins at most a third of the facts.
     """
     circle = sorted(pool, key=lambda name: hashlib.sha256(name.encode()).digest())
     steps = [sign * step for step in range(1, len(circle)) for sign in (1, -1)]
-    near = [circle[(circle.index(answer) + step) % len(circle)] for step in steps]
-    return [name for name in dict.fromkeys(near) if name != answer and name not in also][:N_WRONG]
+    nearest = [circle[(circle.index(answer) + step) % len(circle)] for step in steps]
+    return [name for name in dict.fromkeys(nearest) if name != answer and name not in also][:N_WRONG]
 
 
 def _fact(name: str, category: str, phrasings: Sequence[str], answer: str, wrong: Sequence[str]) -> Fact:

@@ -1,14 +1,17 @@
-"""How well a dataset is packed, in figures."""
+"""Facts about a packed dataset: how full its sequences are, how many documents are cut, how long documents are."""
+
+from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from gpt.data.dataset import SPLITS, Dataset
 from gpt.data.packing import PADDING
 
-PER_TEN = 8  # bins of length, for a factor of ten
+PER_TEN = 8  # bins of length for a factor of ten
 
 
-def figures(dataset: Dataset) -> dict:
+def facts(dataset: Dataset) -> dict[str, Any]:
     """{"splits": a row a split, "lengths": {"up to T" | "longer": {floor(PER_TEN * log10(tokens)): documents}}}.
 
     A row: documents, tokens (ends of documents included), sequences (of an epoch), padding (positions without a target),
@@ -34,9 +37,5 @@ def figures(dataset: Dataset) -> dict:
         )
     lengths = np.concatenate([part.index["length"] for part in dataset.splits.values()]).astype(np.int64)
     bins = np.floor(np.log10(np.maximum(lengths, 1)) * PER_TEN + 1e-9).astype(int)
-    groups = {"up to T": bins[lengths <= T], "longer": bins[lengths > T]}
-    counted = {
-        name: dict(zip(*map(np.ndarray.tolist, np.unique(of, return_counts=True)), strict=True))
-        for name, of in groups.items()
-    }
-    return {"splits": rows, "lengths": counted}
+    counted = {"up to T": Counter(bins[lengths <= T].tolist()), "longer": Counter(bins[lengths > T].tolist())}
+    return {"splits": rows, "lengths": {name: dict(sorted(counts.items())) for name, counts in counted.items()}}

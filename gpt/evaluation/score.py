@@ -13,6 +13,8 @@ from gpt import GPTError
 from gpt.data.dataset import IGNORE, Dataset
 from gpt.evaluation.baselines import bits_per_byte
 from gpt.machine.device import autocast
+from gpt.machine.parallel import Scorer
+from gpt.model.transformer import GPT
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Evaluation:
     n_bytes: int
     """Raw UTF-8 bytes of the same documents."""
     document_nats: np.ndarray
-    """Float64, one a document of the split, in its order: nats add up over them, so an interval can be drawn over documents."""
+    """Float64, one a document, in the split's order. They add up to `nats`; an interval is drawn over them."""
     seconds: float
 
     @property
@@ -35,38 +37,29 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
+        """See `gpt.evaluation.baselines.bits_per_byte`."""
         return bits_per_byte(self.nats, self.n_bytes)
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    dataset: Dataset,
-    split: str = "val",
-    batch_size: int = 32,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """Score every token of a split once, in its sequences of T: those of the dataset's strategy, in the split's order.
+    model: GPT | Scorer, dataset: Dataset, split: str = "val", batch_size: int = 32, device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32, on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:  # fmt: skip
+    """Score every token of a split once, in sequences of T laid out by the dataset's strategy, in the split's order.
 
-    model: a `gpt.model.transformer.GPT`, on `device`.
-    batch_size: windows at a time: a matter of speed and memory, not of the result (up to float rounding).
-    dtype: bfloat16 computes matrix products in it. Sums are float64. on_batch(done, total): after each batch of windows.
+    model: on `device`. batch_size: sequences at a time; it changes speed and memory, not the result (up to float rounding).
+    dtype: bfloat16 computes matrix products in it. Sums are float64. on_batch(done, total): called after each batch.
     Raises GPTError for a split without text, or a vocabulary that is not the model's.
     """
     part, device = dataset.splits[split], torch.device(device)
     if part.n_bytes <= 0 or part.n_tokens <= part.n_documents:
         raise GPTError(f"{dataset.folder}: the {split} split has no text to evaluate on")
-    if (found := getattr(model, "config", dataset).vocab_size) != dataset.vocab_size:
-        raise GPTError(f"the model has {found} tokens, {dataset.folder} has {dataset.vocab_size}")
-    started, n_tokens, n_sequences, nats = (
-        time.perf_counter(),
-        0,
-        dataset.n_sequences(split),
-        np.zeros(part.n_documents),
-    )
-    with evaluating(model):
+    if isinstance(model, GPT) and model.config.vocab_size != dataset.vocab_size:
+        raise GPTError(f"the model has {model.config.vocab_size} tokens, {dataset.folder} has {dataset.vocab_size}")
+    started, n_sequences = time.perf_counter(), dataset.n_sequences(split)
+    n_tokens, document_nats = 0, np.zeros(part.n_documents)
+    with eval_mode(model):
         for first in range(0, n_sequences, batch_size):
             last = min(first + batch_size, n_sequences)
             batch = dataset.sequences(split, range(first, last))
@@ -76,15 +69,16 @@ def evaluate(
             with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")
             losses = losses.to("cpu", torch.float64).numpy()[scored.flatten()]
-            np.add.at(nats, batch.documents_BT[scored], losses)
+            np.add.at(document_nats, batch.documents_BT[scored], losses)
             n_tokens += len(losses)
             on_batch(last, n_sequences)
-    return Evaluation(float(nats.sum()), n_tokens, part.n_bytes, nats, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Evaluation(float(document_nats.sum()), n_tokens, part.n_bytes, document_nats, seconds)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in eval mode; afterwards as it was."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """A context in which the model is in eval mode; afterwards it is in its former mode."""
     was_training = model.training
     model.eval()
     try:
