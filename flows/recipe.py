@@ -23,7 +23,7 @@ from flows import UserError
 from flows.home import ROOT
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
 from gpt.machine import sizing
-from tokenizers.config import MOST, TokenizerConfig
+from tokenizers.config import MAX_VOCAB_SIZE, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
 # Of the recipe's own family, by what the corpus asks for, or a preset of either family.
@@ -255,10 +255,10 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     except ValueError as error:
         problems.append(str(error))
         model = preset("modern-nano") | model
-    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MOST)
+    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MAX_VOCAB_SIZE)
     block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
     # The sections of their own check these values; the model needs any numbers to be checked with.
-    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MOST
+    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MAX_VOCAB_SIZE
     model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
     values["model"] = model
 

@@ -5,4 +5,4 @@ Not the Hugging Face package of the same name: this application owns its environ
 
 
 class TokenizerError(ValueError):
-    """Something given by the user cannot be used; the message names it, its value and the mend."""
+    """Something a user gave cannot be used. The message names the thing, its value and the remedy."""

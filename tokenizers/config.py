@@ -1,4 +1,4 @@
-"""The settings of a tokenizer, apart from training it: a recipe is read and checked without loading SentencePiece."""
+"""The settings of a tokenizer, in a file of their own: a recipe is checked without loading SentencePiece."""
 
 import re
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from tokenizers import TokenizerError
 
 END_OF_DOCUMENT = "<|endofdocument|>"
 PADDING = "<|padding|>"
-META = "\u2581"  # what SentencePiece writes for a space, and so cannot tell from one
-MOST = 32_768  # pieces of an automatic vocabulary
+SPACE_SYMBOL = "\u2581"  # SentencePiece writes it for a space, and cannot tell it from one
+MAX_VOCAB_SIZE = 32_768  # of an automatic vocabulary
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """What determines the pieces, apart from the text."""
+    """What determines the pieces, apart from the text. Raises TokenizerError that lists every problem."""
 
     model_type: Literal["bpe", "unigram", "char", "word"] = "bpe"
-    """`bpe` merges by frequency (quick to train); `unigram` prunes by likelihood (quick to encode, slow to train); `char` and
-    `word` are what they say, words between spaces; whatever has no piece is spelled in bytes"""
+    """bpe merges by frequency (quick to train); unigram prunes by likelihood (quick to encode, slow to train); char: single
+    characters; word: words between spaces. Whatever has no piece is spelled in bytes."""
     vocab_size: int | Literal["auto"] = "auto"
-    """number of pieces, 256 bytes and the special ones included; auto: from the size of the text, at most what it supports"""
+    """Number of pieces, including 256 bytes and the special ones. auto: by the size of the text, at most what it supports."""
     character_coverage: float = 0.9995
-    """share of the characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost"""
+    """Share of the text's characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost."""
     user_defined_symbols: tuple[str, ...] = ()
-    """always one piece each, wherever they stand in the text"""
+    """Strings that are always one piece each, wherever they stand in the text."""
     sample_bytes: int = 32_000_000
-    """training reads about this many bytes of the training documents, drawn evenly"""
+    """Training reads about this many bytes of the training documents, drawn evenly."""
     seed: int = 0
-    """of that draw"""
+    """Of that draw."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = []
         if self.vocab_size != "auto" and not 261 <= self.vocab_size <= 1_000_000:
             problems.append(
@@ -44,7 +44,11 @@ class TokenizerConfig:
         if len(set(symbols)) < len(symbols):
             problems.append(f"user_defined_symbols {', '.join(symbols)} holds one twice")
         for symbol in symbols:
-            if not symbol or re.search(rf"[\s\0{META}]", symbol) or symbol in (END_OF_DOCUMENT, PADDING, "<unk>"):
+            if (
+                not symbol
+                or re.search(rf"[\s\0{SPACE_SYMBOL}]", symbol)
+                or symbol in (END_OF_DOCUMENT, PADDING, "<unk>")
+            ):
                 problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))

@@ -1,8 +1,10 @@
 """A trained tokenizer: text to ids and back without loss, in parallel, with a fingerprint of its pieces.
 
-Notable: the fingerprint is taken from the pieces and the normaliser, not from the `.model` file, whose bytes also hold training
-settings that change nothing. Documents are encoded a few thousand characters at a time, cut where no piece can cross, since
-SentencePiece slows down with length: cores stay evenly busy, and a document of any size needs memory for its ids only.
+Notable:
+- the fingerprint is taken from the pieces and the normaliser, not from the `.model` file, whose bytes also hold training
+  settings that change no id
+- SentencePiece slows down with length, so documents are encoded in segments of a few thousand characters, cut where no piece
+  can reach across: cores stay evenly busy, and a document of any size needs memory for its ids only
 """
 
 import hashlib
@@ -15,10 +17,10 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from tokenizers import TokenizerError
-from tokenizers.config import END_OF_DOCUMENT, META
+from tokenizers.config import END_OF_DOCUMENT, SPACE_SYMBOL
 
-# Texts that careless settings lose: every tokenizer must return each of them unchanged before it may be used.
-NASTY = (
+# Texts that careless settings lose. Every tokenizer must decode each of them unchanged before it may be used.
+ROUND_TRIP_TEXTS = (
     "def f(x):\n    return x\n",
     "\ttabs\t\tand  runs   of    spaces ",
     " leading, trailing \n\n\n",
@@ -34,20 +36,20 @@ NASTY = (
     "",
 )
 SEGMENT = 4096  # characters
-# After a newline, a symbol of its own, or before the space that begins the next word: no piece reaches over either.
+# After a newline, which is a piece of its own, or before the space that begins the next word: no piece reaches across.
 CUT = re.compile(r"(?<=\n)|(?<=[^ ])(?= )")
 LINES = re.compile(r"\n|[^\n]+")
-AT_ONCE = 4_000_000  # characters given to the library in one call
+BATCH_CHARS = 4_000_000  # encoded in one call
 
 
 class Tokenizer:
-    """SentencePiece model in a file, as `tokenizers.training.train` writes it."""
+    """A SentencePiece model from a file that `tokenizers.training.train` wrote."""
 
     def __init__(self, path: Path):
-        """Raises TokenizerError when the file is missing, cut or something else."""
+        """Raises TokenizerError if the file is missing, cut or something else."""
         try:
             serialized = Path(path).read_bytes()
-            self.proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+            self.proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # type: ignore[attr-defined]
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except Exception as error:  # protobuf and SentencePiece raise types of their own for a bad file
             raise TokenizerError(f"{path} is not a usable SentencePiece model: {error}") from error
@@ -55,8 +57,8 @@ class Tokenizer:
             raise TokenizerError(f"{path} has no {END_OF_DOCUMENT} piece: it was not trained by this project")
         if missing := [byte for byte in range(256) if not self.processor.is_byte(self._byte_id(byte))]:
             raise TokenizerError(f"{path} has no piece for byte {missing[0]}: it cannot spell every text")
-        self._of_words = self.proto.trainer_spec.model_type == self.proto.trainer_spec.WORD
-        self._meta = np.array([self._byte_id(byte) for byte in META.encode()], np.int32)
+        self._is_of_words = self.proto.trainer_spec.model_type == self.proto.trainer_spec.WORD
+        self._space_symbol_ids = np.array([self._byte_id(byte) for byte in SPACE_SYMBOL.encode()], np.int32)
 
     @property
     def vocab_size(self) -> int:
@@ -69,12 +71,12 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int:
-        """Id of what fills a sequence up; no text has it."""
+        """Id of the padding of a sequence; no text has it."""
         return self.processor.pad_id()
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over every (piece, score, type) and the normaliser: equal means equal ids for every text."""
+        """32 hex digits of every (piece, score, type) and the normaliser: equal fingerprints mean equal ids for every text."""
         digest = hashlib.sha256(self.proto.normalizer_spec.SerializeToString(deterministic=True))
         for piece in self.proto.pieces:
             digest.update(f"{piece.piece}\0{piece.score!r}\0{piece.type}\n".encode())
@@ -86,35 +88,36 @@ class Tokenizer:
         return np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
 
     def encode_flat(self, texts: list[str], threads: int = -1) -> tuple[np.ndarray, np.ndarray]:
-        """int32 ids of all texts one after another, without end-of-document, and how many each has.
+        """int32 ids of all texts one after another, without end-of-document, and the number of ids of each.
 
         threads: -1 for all cores; the ids do not depend on it.
         """
-        found, owners = [], []
-        for segments, of in self._calls(texts):
+        parts: list[np.ndarray] = []
+        owners: list[int] = []  # the text that each part is of
+        for segments, numbers in self._batches(texts):
             encoded = self.processor.encode(segments, return_type="numpy", num_threads=threads)
-            if self._of_words:
-                encoded = map(self._with_spaces, encoded)
-            found += [
-                np.tile(self._meta, len(segment)) if segment[0] == META else ids
-                for segment, ids in zip(segments, encoded, strict=True)
-            ]
-            owners += of
-        if not found:
+            for segment, ids in zip(segments, encoded, strict=True):
+                if segment[0] == SPACE_SYMBOL:
+                    parts.append(np.tile(self._space_symbol_ids, len(segment)))
+                else:
+                    parts.append(self._with_spaces(ids) if self._is_of_words else ids)
+            owners += numbers
+        if not parts:
             return np.empty(0, np.int32), np.zeros(len(texts), np.int64)
-        sizes = np.fromiter(map(len, found), np.int64, len(found))
-        return np.concatenate(found), np.bincount(owners, sizes, len(texts)).astype(np.int64)
+        sizes = np.fromiter(map(len, parts), np.int64, len(parts))
+        return np.concatenate(parts), np.bincount(owners, sizes, len(texts)).astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.processor.decode([int(token) for token in ids])
+        """The text of these ids."""
+        return str(self.processor.decode([int(token) for token in ids]))
 
     def check(self, texts: Iterable[str]) -> int:
-        """Number of texts that decode to themselves, by ids within bounds. Raises TokenizerError at the first that does not."""
+        """Count the texts, each of which must decode to itself from ids within bounds; else raise TokenizerError."""
         checked = 0
         for text in texts:
             ids = self.encode([text], threads=1)[0]
             if ids.size and not (ids.min() > self.pad_id and ids.max() < self.vocab_size):
-                raise TokenizerError(f"{text[:20]!r} has ids from {ids.min()} to {ids.max()}: not a text's")
+                raise TokenizerError(f"{text[:20]!r} has ids from {ids.min()} to {ids.max()}, which are not of text")
             if (back := self.decode(ids)) != text:
                 at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), len(back))
                 raise TokenizerError(
@@ -123,28 +126,30 @@ class Tokenizer:
             checked += 1
         return checked
 
-    def _calls(self, texts: list[str]) -> Iterator[tuple[list[str], list[int]]]:
-        """Segments of the texts, AT_ONCE characters or so at a time, and the number of the text that each is of."""
-        segments, owners, size = [], [], 0
+    def _batches(self, texts: list[str]) -> Iterator[tuple[list[str], list[int]]]:
+        """Segments of the texts, about BATCH_CHARS characters at a time, and the number of the text that each is of."""
+        segments: list[str] = []
+        owners: list[int] = []
+        size = 0
         for number, text in enumerate(texts):
             for segment in self._segments(text):
                 segments.append(segment)
                 owners.append(number)
                 size += len(segment)
-                if size >= AT_ONCE:
+                if size >= BATCH_CHARS:
                     yield segments, owners
                     segments, owners, size = [], [], 0
         if segments:
             yield segments, owners
 
     def _segments(self, text: str) -> Iterator[str]:
-        """Parts to encode one by one: joined, the ids of the whole. Those of META alone are the library's to misread."""
-        for part in filter(None, re.split(f"({META}+)", text)) if META in text else (text,):
-            if self._of_words:  # a newline would stick to the words about it
+        """Parts of a text to encode one by one: their ids joined are those of the whole. Some are of SPACE_SYMBOL alone."""
+        for part in filter(None, re.split(f"({SPACE_SYMBOL}+)", text)) if SPACE_SYMBOL in text else (text,):
+            if self._is_of_words:  # a newline would be joined to the words beside it
                 yield from LINES.findall(part)
                 continue
             start = 0
-            while len(part) - start > SEGMENT and part[0] != META:
+            while len(part) - start > SEGMENT and part[0] != SPACE_SYMBOL:
                 found = CUT.search(part, start + SEGMENT, start + 16 * SEGMENT)
                 end = found.start() if found else min(start + 16 * SEGMENT, len(part))
                 yield part[start:end]
@@ -153,8 +158,8 @@ class Tokenizer:
                 yield part[start:]
 
     def _with_spaces(self, ids: np.ndarray) -> np.ndarray:
-        """An unknown word is spelled in bytes with the space before it as META: make that the byte of a space."""
-        one, two, three = self._meta
+        """An unknown word is spelled in bytes, with those of SPACE_SYMBOL for the space before it: make these a space."""
+        one, two, three = self._space_symbol_ids
         at = np.flatnonzero((ids[:-2] == one) & (ids[1:-1] == two) & (ids[2:] == three))
         if not at.size:
             return ids

@@ -1,8 +1,9 @@
 """Train a SentencePiece model on a sample of documents: lossless settings, the same pieces on every machine.
 
-Notable: the library takes many times the memory of its text, and silently skips what is longer than `max_sentence_length`.
-So a sample is drawn here, seeded, of documents in parts, and handed over line by line; a newline is a piece of its own, so
-nothing is lost by that. The thread count is a constant, since unigram's pieces depend on it.
+Notable:
+- SentencePiece takes many times the memory of its text, and silently skips what is longer than `max_sentence_length`; so a
+  seeded sample of parts of documents is drawn here and passed on line by line, which loses nothing: a newline is a piece
+- the number of threads is a constant, since unigram's pieces depend on it
 """
 
 import io
@@ -12,40 +13,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
 from tokenizers import TokenizerError
-from tokenizers.config import END_OF_DOCUMENT, MOST, PADDING, TokenizerConfig
-from tokenizers.tokenizer import META, NASTY, Tokenizer
+from tokenizers.config import END_OF_DOCUMENT, MAX_VOCAB_SIZE, PADDING, SPACE_SYMBOL, TokenizerConfig
+from tokenizers.tokenizer import ROUND_TRIP_TEXTS, Tokenizer
 
 THREADS = 4  # a constant, not the machine's cores: see above
 LINE_BYTES = 8192  # SentencePiece's limit on one "sentence"; longer lines are cut into several
-PART = 65_536  # characters of a document that are drawn or left together
-CHECKED = 1000  # documents that must decode to themselves, of the first
-CHECKED_CHARS = 20_000  # of each
-LEAST = 512  # of an automatic vocabulary; see MOST
-REQUIRED = re.compile(r"smaller than required_chars\D*\d+\D+(\d+)")  # what the library says of too small a vocabulary
+PART = 65_536  # characters of a document that are drawn or left out together
+CHECKED = 1000  # documents that must decode to themselves
+CHECKED_CHARS = 20_000  # of each, its first
+MIN_VOCAB_SIZE = 512  # of an automatic vocabulary
+REQUIRED = re.compile(
+    r"smaller than required_chars\D*\d+\D+(\d+)"
+)  # SentencePiece's message about too small a vocabulary
 
 
 @dataclass
 class Sample:
-    """What is drawn from the documents, and what is counted on the way."""
+    """A sample of the documents, and counts."""
 
     lines: list[str] = field(default_factory=list)
     """for SentencePiece"""
     checked: list[str] = field(default_factory=list)
-    """the beginnings of some documents, drawn evenly: for the round trip, and for figures"""
+    """the beginnings of some documents, drawn evenly: for the round trip and the report"""
     documents: int = 0
-    """seen"""
+    """number of all documents"""
     seen: int = 0
-    """bytes of them"""
+    """bytes of all documents"""
     sampled: int = 0
-    """bytes handed to SentencePiece"""
+    """bytes of `lines`"""
 
 
 def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
-    """Draw parts of documents with the probability `share`. The same texts and seed draw the same."""
+    """Draw each part of a document with probability `share`. The same texts and seed give the same sample."""
     sample, parts, places = Sample(), random.Random(seed), random.Random(seed)
     for text in texts:
         sample.documents += 1
@@ -63,20 +67,22 @@ def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
     return sample
 
 
-def train(texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig) -> tuple[dict, list[str]]:
-    """Write `folder/tokenizer.model`, prove that it loses nothing, and return its counts, and the texts that proved it.
+def train(
+    texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig
+) -> tuple[dict[str, Any], list[str]]:
+    """Write `folder/tokenizer.model`, check that it loses nothing, and return its counts and the texts that were checked.
 
     texts: the training documents, read once. n_bytes: their UTF-8 bytes together, from which the sampled share follows.
-    Raises TokenizerError when the vocabulary is larger than the text supports or smaller than its characters need.
+    Raises TokenizerError if the vocabulary is larger than the text supports or smaller than its characters need.
     """
     sample = draw(texts, config.sample_bytes / max(n_bytes, 1), config.seed)
     model = fit(sample, config)
     path = folder / "tokenizer.model"
     path.write_bytes(model)
     tokenizer = Tokenizer(path)
-    if config.vocab_size not in ("auto", tokenizer.vocab_size):
+    if isinstance(config.vocab_size, int) and config.vocab_size != tokenizer.vocab_size:
         raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
-    checked = tokenizer.check([*NASTY, *sample.checked])
+    checked = tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked])
     counts = {
         "vocab_size": tokenizer.vocab_size,
         "fingerprint": tokenizer.fingerprint,
@@ -100,16 +106,18 @@ def fit(sample: Sample, config: TokenizerConfig) -> bytes:
         needed = REQUIRED.search(message)
         if not needed or config.vocab_size != "auto":
             raise TokenizerError(_explain(message, wanted, sample))
-        wanted = 2 * int(needed[1])  # Chinese, say: half for characters, half for what they make up
+        wanted = 2 * int(needed[1])  # a script of many characters, such as Chinese: as many pieces again for words
 
 
 def automatic(n_bytes: int) -> int:
-    """A vocabulary for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
+    """The vocabulary size for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
 
-    Each piece needs text to learn its embedding from, and each is a row of it: llama2.c takes 512 to 4,096 for a small corpus,
-    and GPT-2's 50,257 go with 40 GB.
+    Each piece is a row of the embedding and needs text to learn it from. llama2.c takes 512 to 4,096 pieces for a small corpus;
+    GPT-2's 50,257 go with 40 GB.
     """
-    return max(LEAST, min(MOST, 2 ** round(log2(max(1, 640 * (n_bytes / 100_000) ** 0.5)))))
+    wanted = 640 * (n_bytes / 100_000) ** 0.5
+    power: int = 2 ** round(log2(max(1, wanted)))
+    return max(MIN_VOCAB_SIZE, min(MAX_VOCAB_SIZE, power))
 
 
 def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:
@@ -121,7 +129,7 @@ def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:
         vocab_size=vocab_size,
         hard_vocab_limit=config.vocab_size != "auto",
         character_coverage=config.character_coverage,
-        required_chars=META,  # or else a text without spaces makes a tokenizer that spells them as the bytes of META
+        required_chars=SPACE_SYMBOL,  # else a tokenizer of a text without spaces spells them as the bytes of SPACE_SYMBOL
         byte_fallback=True,
         split_digits=True,
         normalization_rule_name="identity",
@@ -143,7 +151,7 @@ def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:
 
 
 def _explain(message: str, vocab_size: int, sample: Sample) -> str:
-    """SentencePiece's refusal in the words of the recipe."""
+    """SentencePiece's error message in terms of the recipe's settings."""
     asked = f"tokenizer.vocab_size {vocab_size}"
     if found := re.search(r"[Vv]ocabulary size(?: is)? too high.*?<= *(\d+)", message):
         return _too_large(vocab_size, int(found[1]))
