@@ -1,0 +1,1 @@
+"""Models and tokenizers as Hugging Face transformers loads them."""

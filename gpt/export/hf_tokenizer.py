@@ -1,6 +1,6 @@
 """A SentencePiece model as the tokenizer.json of Hugging Face: the same pieces, and the same ids for every text.
 
-But for one character: U+2581, which SentencePiece writes for a space, comes back as a space.
+One exception: U+2581, the character that SentencePiece writes for a space, is decoded as a space.
 """
 
 from collections.abc import Iterator
@@ -16,47 +16,29 @@ UNIGRAM, BPE, WORD = 1, 2, 3
 
 
 def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
-    """The content of tokenizer.json; it puts the end-of-document token before a text, as our models are used to.
+    """The content of tokenizer.json. It puts the end-of-document token before a text, as the models expect.
 
-    Raises GPTError for a tokenizer of whole words, which has no counterpart that loses nothing.
+    Raises GPTError for a tokenizer of whole words, which has no lossless counterpart.
     """
     proto = list(_fields(tokenizer.serialized_model_proto()))
     kinds = [dict(_fields(piece)).get(3, NORMAL) for field, piece in proto if field == 1]
     model_kind = dict(_fields(dict(proto)[2])).get(3, UNIGRAM)  # among the trainer's settings
-    pieces = [tokenizer.id_to_piece(token) for token in range(tokenizer.vocab_size())]
-    scores = [tokenizer.get_score(token) for token in range(len(pieces))]
-    eos, unknown = pieces[tokenizer.eos_id()], pieces[tokenizer.unk_id()]
     if model_kind == WORD:
         raise GPTError("a tokenizer of whole words has no lossless counterpart in transformers: train one of type bpe")
+    pieces = [tokenizer.id_to_piece(token) for token in range(tokenizer.vocab_size())]
+    eos = tokenizer.id_to_piece(tokenizer.eos_id())
     split = None
     if model_kind == UNIGRAM:
-        # SentencePiece never matches the name of a byte in a text: score it last, and cut a text that spells one within it.
-        vocab = [
-            [piece, score if kind in (NORMAL, USER_DEFINED) else -1000.0]
-            for piece, score, kind in zip(pieces, scores, kinds, strict=True)
-        ]
+        # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
         split = {
             "type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}, "behavior": "MergedWithPrevious",
             "invert": False,
         }  # fmt: skip
-        model = {"type": "Unigram", "unk_id": tokenizer.unk_id(), "vocab": vocab}
-    else:
-        ids = {piece: token for token, piece in enumerate(pieces)}
-        normal = {piece for piece, kind in zip(pieces, kinds, strict=True) if kind == NORMAL}
-        # SentencePiece merges the pair whose result scores best: every pair of pieces that gives a piece, by its score.
-        merges = [
-            [piece[:at], piece[at:]]
-            for piece in sorted(
-                normal if model_kind == BPE else (), key=lambda piece: (-scores[ids[piece]], ids[piece])
-            )
-            for at in range(1, len(piece))
-            if piece[:at] in normal and piece[at:] in normal
-        ]
-        model = {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": unknown, "fuse_unk": True}
+    model = _unigram(tokenizer, pieces, kinds) if model_kind == UNIGRAM else _bpe(tokenizer, pieces, kinds, model_kind)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     first, second = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
     begin = {"SpecialToken": {"id": eos, "type_id": 0}}
-    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    to_space = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
     return {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [
@@ -69,13 +51,42 @@ def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
             "type": "TemplateProcessing", "single": [begin, first], "pair": [begin, first, second],
             "special_tokens": {eos: {"id": eos, "ids": [tokenizer.eos_id()], "tokens": [eos]}},
         },
-        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "decoder": {"type": "Sequence", "decoders": [to_space, {"type": "ByteFallback"}, {"type": "Fuse"}]},
         "model": model | {"byte_fallback": BYTE in kinds},
     }  # fmt: skip
 
 
+def _unigram(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int]) -> dict[str, Any]:
+    vocab = [
+        [piece, tokenizer.get_score(token) if kind in (NORMAL, USER_DEFINED) else -1000.0]
+        for token, (piece, kind) in enumerate(zip(pieces, kinds, strict=True))
+    ]
+    return {"type": "Unigram", "unk_id": tokenizer.unk_id(), "vocab": vocab}
+
+
+def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int], model_kind: int) -> dict[str, Any]:
+    """SentencePiece merges the pair whose result scores best: so, by score, every pair of pieces that makes a piece."""
+    ids = {piece: token for token, piece in enumerate(pieces)}
+    normal = {piece for piece, kind in zip(pieces, kinds, strict=True) if kind == NORMAL}
+    by_score = sorted(normal, key=lambda piece: (-tokenizer.get_score(ids[piece]), ids[piece]))
+    merges = [
+        [piece[:at], piece[at:]]
+        for piece in by_score
+        for at in range(1, len(piece))
+        if piece[:at] in normal and piece[at:] in normal
+    ]
+    unknown = pieces[tokenizer.unk_id()]
+    return {
+        "type": "BPE",
+        "vocab": ids,
+        "merges": merges if model_kind == BPE else [],
+        "unk_token": unknown,
+        "fuse_unk": True,
+    }
+
+
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field of a protobuf message (SentencePiece's own reader of it needs a further package)."""
+    """Number and value of each field of a protobuf message (SentencePiece's own reader needs a further package)."""
     at = 0
 
     def varint() -> int:
@@ -92,7 +103,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
         field, wire = divmod(varint(), 8)
         if wire == 0:
             yield field, varint()
-        else:  # 1: 8 bytes, 5: 4 bytes, 2: as many as it says
+        else:  # 1: 8 bytes, 5: 4 bytes, 2: a length and so many bytes
             size = {1: 8, 5: 4}.get(wire) or varint()
             yield field, message[at : at + size]
             at += size

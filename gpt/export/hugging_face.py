@@ -1,13 +1,13 @@
 """A trained model as a folder that Hugging Face transformers loads (5.0 or newer), with the same logits and token ids.
 
-Notable: no code of ours is needed to read it. The architecture is a published one of exactly this arithmetic:
+Notable: no code of this project is needed to read it. The architecture is a published one with exactly the same arithmetic:
 
     learned or sinusoidal positions, layernorm, gelu or relu2       GPT-2
     rotary, rmsnorm, swiglu, with qk_norm / without                 Qwen3 / Llama
     rotary, rmsnorm, gelu or relu2, with qk_norm / without          Apertus / Arcee
 
-What none of them has is put into their tables: normalized embeddings (with rotary positions a function of the token alone),
-or sines as positions. What cannot be is refused by the name of the setting.
+What none of them has becomes part of their tables, where it can: normalized embeddings (with rotary positions a function of
+the token alone), and sines as positions. Any other setting that they lack is refused by name.
 """
 
 import json
@@ -32,9 +32,9 @@ ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu2": "relu2", "swiglu": "silu"}
 
 
 def export_hf(model_folder: Path, out: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and a model card.
+    """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and a model card, atomically.
 
-    model_folder: weights and tokenizer.model. out: a new folder, there whole or not at all.
+    model_folder: with weights and tokenizer.model. out: a new folder.
     Raises GPTError for a folder that exists, a setting that no published architecture has, or a tokenizer of whole words.
     """
     out = Path(out)
@@ -62,32 +62,32 @@ def export_hf(model_folder: Path, out: Path) -> None:
 
 
 def architecture(config: ModelConfig) -> str:
-    """GPT2, Qwen3, Llama, Apertus or Arcee. Raises GPTError that names what would have to be set otherwise."""
+    """GPT2, Qwen3, Llama, Apertus or Arcee. Raises GPTError that names the settings that none of them has."""
+    required: dict[str, Any] = {"cross_attention": False}
     if config.positions == "rotary":
-        wanted = {"norm": "rmsnorm"} | ({"bias": False} if config.qk_norm else {})
+        required |= {"norm": "rmsnorm"} | ({"bias": False} if config.qk_norm else {})
         names = ("Llama", "Qwen3") if config.feed_forward == "swiglu" else ("Arcee", "Apertus")
         name = names[config.qk_norm]
     else:
-        wanted = {"norm": "layernorm", "qk_norm": False, "embedding_norm": False, "kv_heads": config.n_head}
-        wanted |= {"feed_forward": "gelu"} if config.feed_forward == "swiglu" else {}
+        required |= {"norm": "layernorm", "qk_norm": False, "embedding_norm": False, "kv_heads": config.n_head}
+        required |= {"feed_forward": "gelu"} if config.feed_forward == "swiglu" else {}
         name = "GPT2"
-    wanted["cross_attention"] = False
-    if wrong := [f"{key} = {value!r}" for key, value in wanted.items() if getattr(config, key) != value]:
-        mend = ", ".join(wrong).replace("kv_heads", "n_kv_head")
+    if wrong := [f"{key} = {value!r}" for key, value in required.items() if getattr(config, key) != value]:
+        remedy = ", ".join(wrong).replace("kv_heads", "n_kv_head")
         raise GPTError(
             f"no architecture of transformers has these settings: with positions {config.positions!r} the nearest, {name}, "
-            f"wants {mend}; train with that to export"
+            f"wants {remedy}; train with that to export"
         )
     return name
 
 
 def untied(config: ModelConfig) -> bool:
-    """Whether embedding and head are two tables in the export."""
+    """Whether embedding and head are separate tables in the export."""
     return not config.tied or config.embedding_norm or config.positions == "sinusoidal"
 
 
 def hf_config(config: ModelConfig, eos_id: int) -> dict[str, Any]:
-    """config.json of the architecture that fits. Raises GPTError (see `architecture`)."""
+    """The content of config.json for the model's `architecture`, which may raise GPTError."""
     name = architecture(config)
     common = {
         "architectures": ["GPT2LMHeadModel" if name == "GPT2" else f"{name}ForCausalLM"], "model_type": name.lower(),
@@ -111,7 +111,7 @@ def hf_config(config: ModelConfig, eos_id: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def hf_weights(model: GPT) -> dict[str, Tensor]:
-    """The same model's tensors by the names of its architecture. Raises GPTError (see `architecture`)."""
+    """The model's tensors by the names of its `architecture`, which may raise GPTError."""
     config, name = model.config, architecture(model.config)
     weights = _gpt2_weights(model) if name == "GPT2" else _llama_weights(model, name == "Apertus")
     if untied(config):
@@ -120,10 +120,12 @@ def hf_weights(model: GPT) -> dict[str, Tensor]:
 
 
 def _gpt2_weights(model: GPT) -> dict[str, Tensor]:
-    config, weights = model.config, {}
+    config = model.config
+    weights: dict[str, Tensor] = {}
 
-    def put(target: str, module: torch.nn.Module, transposed: bool) -> None:
-        weight = module.weight.T if transposed else module.weight  # its products are x W
+    def put(target: str, module: Any, transposed: bool) -> None:
+        """module: a linear layer (whose products are x W in GPT-2: transposed) or a LayerNorm."""
+        weight = module.weight.T if transposed else module.weight
         weights[f"transformer.{target}.weight"] = weight
         weights[f"transformer.{target}.bias"] = torch.zeros(weight.shape[-1]) if module.bias is None else module.bias
 
@@ -143,17 +145,19 @@ def _gpt2_weights(model: GPT) -> dict[str, Tensor]:
 
 def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
     config, tokens = model.config, model.tokens.weight
-    norms = (
-        ("attention_layernorm", "feedforward_layernorm") if apertus else ("input_layernorm", "post_attention_layernorm")
-    )
-    weights = {
-        "model.embed_tokens.weight": F.rms_norm(tokens, tokens.shape[1:], eps=EPS) if config.embedding_norm else tokens,
-        "model.norm.weight": model.norm.weight,
+    norms = ("input_layernorm", "post_attention_layernorm")
+    if apertus:
+        norms = ("attention_layernorm", "feedforward_layernorm")
+    if config.embedding_norm:
+        tokens = F.rms_norm(tokens, tokens.shape[1:], eps=EPS)
+    weights: dict[str, Tensor] = {
+        "model.embed_tokens.weight": tokens,
+        "model.norm.weight": model.norm.get_parameter("weight"),
     }
     for n, block in enumerate(model.blocks):
         attention, sizes = block.attention, [heads * config.head_size for heads in block.attention.heads]
         for kind, tensor in attention.qkv.named_parameters():
-            for letter, part in zip("qkv", tensor.split(sizes), strict=True):
+            for letter, part in zip("qkv", torch.split(tensor, sizes), strict=True):
                 weights[f"model.layers.{n}.self_attn.{letter}_proj.{kind}"] = part
         modules = {
             norms[0]: block.attention_norm, norms[1]: block.feed_forward_norm, "self_attn.o_proj": attention.out,
@@ -166,11 +170,10 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
 
 
 def model_card(model: GPT, config: dict[str, Any], metadata: dict[str, Any]) -> str:
-    """README.md: what the model is, how good, and how to use it."""
-    shape = model.config
-    score = (
-        f"{metadata['val/bpb']:.4f} bits per byte on held-out documents" if "val/bpb" in metadata else "not recorded"
-    )
+    """README.md: what the model is, how good it is, and how to use it."""
+    shape, score = model.config, "not recorded"
+    if "val/bpb" in metadata:
+        score = f"{metadata['val/bpb']:.4f} bits per byte on held-out documents"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -188,8 +191,8 @@ pipeline_tag: text-generation
 | training steps | {metadata.get("step", "not recorded")} |
 | score | {score} |
 
-A text begins with the end-of-document token, which the tokenizer puts there. The model knows the kind of text that it was
-trained on and nothing else; what it writes is not to be relied on.
+A text begins with the end-of-document token, which the tokenizer adds. The model knows the kind of text that it was trained
+on and nothing else; do not rely on what it writes.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
