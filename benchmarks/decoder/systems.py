@@ -22,6 +22,7 @@ from gpt.data import dataset
 from gpt.data.shards import Documents
 from gpt.generation.sample import sample_batch
 from gpt.machine.device import prepare
+from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
 from gpt.trainer.update import Learner
@@ -34,7 +35,9 @@ QUICK = {"lr": 0.01, "matrix_lr": 0.015, "momentum": 0.8, "weight_decay": 0.0, "
 def model_of(family: str, layers: int, heads: int, width: int, T: int, V: int) -> GPT:
     torch.manual_seed(0)
     shape = {"n_layer": layers, "n_head": heads, "n_embd": width}
-    return GPT(ModelConfig(vocab_size=V, block_size=T, **(preset(f"{family}-nano") | shape)))
+    model = GPT(ModelConfig(vocab_size=V, block_size=T, **(preset(f"{family}-nano") | shape)))
+    use_cpu_kernels(model)
+    return model
 
 
 def step(shape: str, mode: str, seconds: str) -> dict:

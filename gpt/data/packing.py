@@ -34,64 +34,43 @@ class Layout(NamedTuple):
     """(n_sequences,) the sequences, in the order in which the epoch visits them"""
 
 
-class Pieces(NamedTuple):
-    """Parts of documents (or padding), one of each array's values a piece."""
-
-    offsets: np.ndarray
-    documents: np.ndarray
-    lengths: np.ndarray
-
-    def take(self, index: np.ndarray) -> "Pieces":
-        """The pieces with these numbers, in this order; PADDING becomes a piece of padding (of some length)."""
-        padding = index == PADDING
-        documents = np.where(padding, PADDING, self.documents[index])
-        return Pieces(np.where(padding, 0, self.offsets[index]), documents, self.lengths[index])
-
-
 def lay_out(lengths: np.ndarray, T: int, strategy: Strategy, generator: np.random.Generator | None) -> Layout:
     """The layout of documents with these lengths (eos included), which stand one after another in their split.
 
     generator: draws the epoch's order; None keeps the split's own order, for evaluation.
     """
-    pieces = Pieces(np.cumsum(lengths) - lengths, np.arange(len(lengths)), lengths)
+    # (3, P): offset, document and length of each piece
+    pieces = np.stack((np.cumsum(lengths) - lengths, np.arange(len(lengths)), lengths))
     if strategy == "best_fit":
         pieces = _cut(pieces, T)
     if generator is not None:
-        pieces = pieces.take(generator.permutation(len(pieces.lengths)))
-    pieces = _concat(pieces, T) if strategy == "concat" else _best_fit(pieces, T)
-    starts = np.concatenate(([0], np.cumsum(pieces.lengths)))
-    order = np.arange(int(starts[-1]) // T)
-    if generator is not None:
-        order = generator.permutation(len(order))
-    return Layout(starts, pieces.offsets, pieces.documents, order)
+        pieces = pieces[:, generator.permutation(pieces.shape[1])]
+    if strategy == "best_fit":
+        pieces = _best_fit(pieces, T)
+    elif rest := -int(lengths.sum()) % T:
+        pieces = np.append(pieces, [[0], [PADDING], [rest]], axis=1)
+    offsets, documents, lengths = pieces
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    n = int(starts[-1]) // T
+    return Layout(starts, offsets, documents, np.arange(n) if generator is None else generator.permutation(n))
 
 
-def _concat(pieces: Pieces, T: int) -> Pieces:
-    """The pieces as they are, and padding up to a multiple of T."""
-    rest = -int(pieces.lengths.sum()) % T
-    end = (0, PADDING, rest)
-    return Pieces(*map(np.append, pieces, end)) if rest else pieces
-
-
-def _cut(documents: Pieces, T: int) -> Pieces:
+def _cut(pieces: np.ndarray, T: int) -> np.ndarray:
     """Documents cut into pieces of at most T tokens. One of T tokens and its eos becomes a piece of T and one of 1."""
-    count = -(-documents.lengths // T)
-    document = np.repeat(np.arange(len(count)), count)
-    number_in_document = np.arange(len(document)) - (np.cumsum(count) - count)[document]
-    whole = documents.take(document)
-    begin = number_in_document * T
-    return Pieces(whole.offsets + begin, whole.documents, np.minimum(whole.lengths - begin, T))
+    counts = -(-pieces[2] // T)
+    offsets, documents, lengths = np.repeat(pieces, counts, axis=1)
+    begins = (np.arange(len(documents)) - np.repeat(np.cumsum(counts) - counts, counts)) * T  # within each document
+    return np.stack((offsets + begins, documents, np.minimum(lengths - begins, T)))
 
 
-def _best_fit(pieces: Pieces, T: int) -> Pieces:
+def _best_fit(pieces: np.ndarray, T: int) -> np.ndarray:
     """The pieces in their places, sequence by sequence, with padding where a sequence is not full."""
-    slots = fill_sequences(pieces.lengths, T)
-    is_padding = slots < 0
-    # Among pieces of equal length, the first takes the first slot.
-    by_slot = np.flatnonzero(~is_padding)[np.argsort(-slots[~is_padding], kind="stable")]
-    index = np.full(len(slots), PADDING)
-    index[by_slot] = np.argsort(-pieces.lengths, kind="stable")
-    return pieces.take(index)._replace(lengths=np.abs(slots))
+    slots = fill_sequences(pieces[2], T)
+    placed = np.stack((np.zeros_like(slots), np.full_like(slots, PADDING), np.abs(slots)))
+    # Longest first; among pieces of equal length, the first takes the first slot.
+    taken = np.flatnonzero(slots > 0)
+    placed[:, taken[np.argsort(-slots[taken], kind="stable")]] = pieces[:, np.argsort(-pieces[2], kind="stable")]
+    return placed
 
 
 class Group(NamedTuple):

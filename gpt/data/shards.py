@@ -237,13 +237,9 @@ class ShardWriter:
     def _finish(self, file: BinaryIO) -> None:
         """Write index and header of the open shard, and give it its name."""
         index = np.concatenate(self._rows)
-        header = np.zeros(1, HEADER)
-        header["magic"], header["version"], header["tokenizer"] = MAGIC, VERSION, self._kind.tokenizer.encode()
-        header["vocab_size"], header["eos_id"] = self._kind.vocab_size, self._kind.eos_id
-        header["token_bytes"] = self._kind.dtype.itemsize
-        header["split"], header["number"] = self._split, len(self.shards)
-        header["tokens"], header["documents"] = self._n_tokens, len(index)
-        header["bytes"] = index["bytes"].sum(dtype=np.int64)
+        kind, n_bytes = self._kind, index["bytes"].sum(dtype=np.int64)
+        about = (MAGIC, VERSION, kind.dtype.itemsize, kind.vocab_size, kind.eos_id, self._split, len(self.shards))
+        header = np.array((*about, self._n_tokens, len(index), n_bytes, kind.tokenizer.encode(), b""), HEADER)
         with file:
             file.write(bytes(_index_place(self._n_tokens, self._kind.dtype) - file.tell()))
             file.write(index.data)

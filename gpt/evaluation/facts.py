@@ -147,17 +147,10 @@ def summarize(verdicts: Iterable[Verdict]) -> list[dict[str, object]]:
         facts = [fact for fact in right_of if category in ("all", fact.category)]
         accuracy = fmean(fmean(right_of[fact]) for fact in facts)
         low, high = wilson(accuracy, len(facts))
-        rows.append(
-            {
-                "category": category,
-                "facts": len(facts),
-                "accuracy": accuracy,
-                "low": low,
-                "high": high,
-                "chance": fmean(1 / (1 + len(fact.wrong)) for fact in facts),
-                "always": fmean(min(right_of[fact]) == 1 for fact in facts),
-            }
-        )
+        chance = fmean(1 / (1 + len(fact.wrong)) for fact in facts)
+        always = fmean(min(right_of[fact]) == 1 for fact in facts)
+        row = {"category": category, "facts": len(facts), "accuracy": accuracy, "low": low, "high": high}
+        rows.append(row | {"chance": chance, "always": always})
     return rows
 
 

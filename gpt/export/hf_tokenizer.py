@@ -75,14 +75,8 @@ def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int],
         for at in range(1, len(piece))
         if piece[:at] in normal and piece[at:] in normal
     ]
-    unknown = pieces[tokenizer.unk_id()]
-    return {
-        "type": "BPE",
-        "vocab": ids,
-        "merges": merges if model_kind == BPE else [],
-        "unk_token": unknown,
-        "fuse_unk": True,
-    }
+    merges = merges if model_kind == BPE else []
+    return {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": pieces[tokenizer.unk_id()], "fuse_unk": True}
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:

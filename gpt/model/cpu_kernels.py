@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import Function, once_differentiable
 
 from gpt.model.positions import Rotation
 from gpt.model.transformer import GPT, RMSNorm, SquaredReLU
@@ -30,38 +30,33 @@ def _is_faster_for(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
+def _apply(function: type[Function], *inputs: Tensor | float | None) -> Tensor:
+    result: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return result
+
+
 class CPURMSNorm(RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
-        if not _is_faster_for(x):
-            return super().forward(x)
-        y: Tensor = _RMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
-        return y
+        return _apply(_RMSNorm, x, self.weight, self.eps) if _is_faster_for(x) else super().forward(x)
 
 
 class CPUSquaredReLU(SquaredReLU):
     def forward(self, x_BTF: Tensor) -> Tensor:
-        if not _is_faster_for(x_BTF):
-            return super().forward(x_BTF)
-        y_BTF: Tensor = _SquaredReLU.apply(x_BTF)  # type: ignore[no-untyped-call]
-        return y_BTF
+        return _apply(_SquaredReLU, x_BTF) if _is_faster_for(x_BTF) else super().forward(x_BTF)
 
 
 class CPURotation(Rotation):
     def forward(self, x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-        if not _is_faster_for(x_BHTD):
-            return super().forward(x_BHTD, cos_TD, sin_TD)
-        y_BHTD: Tensor = _Rotation.apply(x_BHTD, cos_TD, sin_TD)  # type: ignore[no-untyped-call]
-        return y_BHTD
+        inputs = (x_BHTD, cos_TD, sin_TD)
+        return _apply(_Rotation, *inputs) if _is_faster_for(x_BHTD) else super().forward(*inputs)
 
 
-CPU_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
-    RMSNorm: CPURMSNorm,
-    SquaredReLU: CPUSquaredReLU,
-    Rotation: CPURotation,
-}
+CPU_CLASSES = dict[type[nn.Module], type[nn.Module]](
+    {RMSNorm: CPURMSNorm, SquaredReLU: CPUSquaredReLU, Rotation: CPURotation}
+)
 
 
-class _RMSNorm(torch.autograd.Function):
+class _RMSNorm(Function):
     """x / RMS(x) * weight over the last axis."""
 
     @staticmethod
@@ -83,7 +78,7 @@ class _RMSNorm(torch.autograd.Function):
         return (grad * weight_C).addcmul_(normed, along_x).mul_(scale), weight_grad_C, None
 
 
-class _SquaredReLU(torch.autograd.Function):
+class _SquaredReLU(Function):
     """max(x, 0)^2."""
 
     @staticmethod
@@ -99,7 +94,7 @@ class _SquaredReLU(torch.autograd.Function):
         return (grad * positive).mul_(2)
 
 
-class _Rotation(torch.autograd.Function):
+class _Rotation(Function):
     """x cos + (the other half of x's channels) sin: see `gpt.model.positions.Rotation`. Its gradient is the rotation back."""
 
     @staticmethod
