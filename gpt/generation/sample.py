@@ -91,6 +91,7 @@ def generate(
 ) -> list[int]:  # fmt: skip
     """Continue one list of tokens, with a whole pass for each token: what `sample` does, without its cache. For the reader."""
     tokens, random, device = list(ids), _random(seed, 0), model.tokens.weight.device
+    model.eval()
     for _ in range(max_tokens):
         context = tokens[window(len(tokens), model.config.block_size) :]
         logits_1V = model(torch.tensor([context], device=device))[:, -1].float()
