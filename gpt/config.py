@@ -12,7 +12,15 @@ from gpt import GPTError
 from gpt.settings import check_types, nearest, out_of_range, refuse
 
 # Of generation: varied text from a small model, without the least likely tokens.
-DEFAULTS: dict[str, Any] = {"max_tokens": 200, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "seed": 0, "samples": 1, "stop": ""}
+DEFAULTS: dict[str, Any] = {
+    "max_tokens": 200,
+    "temperature": 0.8,
+    "top_k": 50,
+    "top_p": 1.0,
+    "seed": 0,
+    "samples": 1,
+    "stop": "",
+}
 
 
 @dataclass(frozen=True)

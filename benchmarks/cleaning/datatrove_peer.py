@@ -1,6 +1,6 @@
 """datatrove's Gopher and C4 filters over the same articles; runs in .venv-bench, which has datatrove and nothing of ours.
 
-    .venv-bench/bin/python benchmarks/cleaning/datatrove_peer.py FOLDER OUT       # FOLDER of two JSON Lines files, a worker each
+    .venv-bench/bin/python benchmarks/cleaning/datatrove_peer.py FOLDER OUT  # FOLDER of two JSON Lines files, a worker each
 
 Prints JSON: the seconds of the whole, and of each step, both workers together, as datatrove counts them.
 """

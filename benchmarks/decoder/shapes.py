@@ -1,4 +1,4 @@
-"""What the benchmark asks of ours and of the peer, which runs without this project: shapes, how to time steps, the characters."""
+"""What the benchmark asks of ours and of the peer, which runs without this project: shapes, timing of steps, the characters."""
 
 import time
 from collections.abc import Callable

@@ -7,7 +7,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
@@ -68,8 +68,8 @@ def _check_keys(content: dict) -> None:
         where: tuple[str | int, ...] = ()
         value: Any = content
         for part in first["loc"]:  # which also names the models that were tried
-            if isinstance(value, dict | list) and (part in value if isinstance(value, dict) else isinstance(part, int)):
-                where, value = (*where, part), value[part]
+            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+                where, value = (*where, part), cast(Any, value)[part]
         if first["type"] != "extra_forbidden":
             raise _WrongError(where, f"{where[-1] if where else 'the file'}: {first['msg']}") from None
         known = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
