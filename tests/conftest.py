@@ -1,9 +1,12 @@
 """Every test runs with a home of its own, and without what the machine's user has set."""
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME", "GPT_SHARED_HOME")
+
+# Where Python may not write bytecode, each of the hundreds of processes that the tests start would compile Prefect, MLflow and
+# torch again. They share a folder for it, which the first process removes at its end.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    bytecode = os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="gpt-bytecode-")
+    sys.dont_write_bytecode = False
+    atexit.register(shutil.rmtree, bytecode, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,15 +1,22 @@
-"""A real Prefect server for the tests that run the flow, so that each does not start its own."""
+"""What tests of the flow share: a Prefect server, migrated databases of Prefect and MLflow, the command line in this process."""
 
+import os
+import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from prefect.logging.handlers import APILogHandler
 
+from flows.store.locks import lock
 from tests.conftest import environment
 
 
@@ -41,8 +48,15 @@ def stop(process: subprocess.Popen) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory) -> Iterator[str]:
-    """API address of a `prefect server start` with a database of its own."""
+def templates(tmp_path_factory) -> Path:
+    """A folder for what the first pytest worker makes and the others copy, under a lock."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory, templates) -> Iterator[str]:
+    """API address of a `prefect server start`. The first one migrates its database; the others begin with a copy of it."""
     folder, port = tmp_path_factory.mktemp("prefect"), free_port()
     more = {
         "PREFECT_HOME": str(folder / "prefect"),
@@ -51,23 +65,77 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
         "DO_NOT_TRACK": "true",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment(folder / "home", **more), stdout=log, stderr=log)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/api/health", process)
-            yield f"http://127.0.0.1:{port}/api"
-        finally:
-            stop(process)
+    database, template = folder / "prefect" / "prefect.db", templates / "prefect.db"
+    database.parent.mkdir()
+    with (folder / "server.log").open("w") as log, ExitStack() as stack:
+        with lock(templates, "prefect"):
+            if made := template.exists():
+                shutil.copy(template, database)
+            process = subprocess.Popen(command, env=environment(folder / "home", **more), stdout=log, stderr=log)
+            stack.callback(stop, process)
+            if not made:
+                wait_for(f"http://127.0.0.1:{port}/api/health", process)
+                with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(template)) as copy:
+                    source.backup(copy)
+        wait_for(f"http://127.0.0.1:{port}/api/health", process)
+        yield f"http://127.0.0.1:{port}/api"
+        APILogHandler.flush()  # this process sends its flows' lines in the background
 
 
 @pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory) -> Path:
+def empty_prefect(prefect_server, templates) -> Path:
+    """Prefect's database, migrated and empty."""
+    return templates / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(templates) -> Path:
     """MLflow's database, migrated and empty: making one takes seconds, copying one does not."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    program = "import mlflow; mlflow.search_experiments()"
-    more = environment(path.parent, MLFLOW_TRACKING_URI=f"sqlite:///{path}")
-    subprocess.run([sys.executable, "-c", program], cwd=path.parent, env=more, check=True, capture_output=True)
+    path = templates / "mlflow.db"
+    with lock(templates, "mlflow"):
+        if not path.exists():
+            program = "import mlflow; mlflow.search_experiments()"
+            more = environment(path.parent, MLFLOW_TRACKING_URI=f"sqlite:///{path}")
+            subprocess.run([sys.executable, "-c", program], cwd=path.parent, env=more, check=True, capture_output=True)
     return path
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """The command line sets handlers of its own, which must not outlive a test that runs it in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(home, prefect_server, empty_mlflow, own_signals, monkeypatch, capsys) -> Iterator[Callable]:
+    """command("train", ...) is `gpt train ...` in this process, without the seconds that a child takes to import everything."""
+    import mlflow
+    import torch
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows import progress
+    from flows.cli import app
+
+    home.mkdir(exist_ok=True)
+    shutil.copy(empty_mlflow, home)
+    uri, threads, address = f"sqlite:///{home / 'mlflow.db'}", torch.get_num_threads(), mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
+    mlflow.set_tracking_uri(uri)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        with monkeypatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
+            patch.setattr(sys, "argv", ["gpt", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                app.main()
+        return subprocess.CompletedProcess(arguments, ended.value.code or 0, *capsys.readouterr())
+
+    yield call
+    mlflow.set_tracking_uri(address)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

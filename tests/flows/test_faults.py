@@ -70,8 +70,8 @@ def table(request) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    shop = Workshop(tmp_path_factory.mktemp("server"))
+def shop(tmp_path_factory, empty_prefect):
+    shop = Workshop(tmp_path_factory.mktemp("server"), empty_prefect)
     try:
         yield shop
     finally:

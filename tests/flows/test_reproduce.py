@@ -19,7 +19,7 @@ from flows import progress
 from flows.cli import app
 from flows.recipe import load_recipe, parse_override, recorded_recipe
 from gpt.machine.hardware import usable_cores
-from tests.flows.cli.test_command import STAGES, assert_refused, own_signals  # noqa: F401
+from tests.flows.cli.test_command import STAGES, assert_refused
 from tests.flows.conftest import TINY
 
 
@@ -75,7 +75,7 @@ def copy_of(run, change: Callable[[dict], None] = lambda files: None, status="FI
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, own_signals):  # noqa: F811
+def call(monkeypatch, capsys, own_signals):
     """call(RUN, ...) is `gpt reproduce` in this process, for its speed."""
     monkeypatch.setattr(progress, "to_terminal", False)
 

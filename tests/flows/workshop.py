@@ -1,6 +1,7 @@
 """A Prefect server, everything of prefect.yaml on it, and workers, all of which may be killed and started again."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,11 @@ def until(done: Callable, what: str, every: float = 0.5):
 
 
 class Workshop:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, database: Path | None = None):
+        """database: a migrated one of Prefect's to begin with; made when missing, which takes longer."""
+        if database:
+            (folder / "prefect").mkdir(parents=True)
+            shutil.copy(database, folder / "prefect")
         self.folder, self.port = folder, free_port()
         self.api, self.workers = f"http://127.0.0.1:{self.port}/api", []
         self.start_server()

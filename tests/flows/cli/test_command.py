@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,15 +23,6 @@ def run(home, prefect_server, empty_mlflow):
     home.mkdir()
     shutil.copy(empty_mlflow, home)
     return lambda *arguments, **more: gpt(home, *arguments, **({"PREFECT_API_URL": prefect_server} | more))
-
-
-@pytest.fixture
-def own_signals():
-    """The command line sets handlers of its own, which must not outlive a test that runs it in this process."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def digests(home: Path) -> dict[str, str]:
@@ -188,10 +178,10 @@ def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, own
         "all dropped",
     ],
 )
-def test_text_that_cannot_be_used_is_refused_and_nothing_is_half_written(run, home, notes, change, settings, words):
+def test_text_that_cannot_be_used_is_refused_and_nothing_is_half_written(command, home, notes, change, settings, words):
     change(notes)
     more = [part for setting in settings for part in ("--set", setting)]
-    result = run("train", "--from", str(notes), "--name", "mine", *TINY, *more)
+    result = command("train", "--from", str(notes), "--name", "mine", *TINY, *more)
     assert_refused(result, *words)
     for folder in home.glob("artifacts/*/*/[!.]*"):
         assert (folder / "manifest.json").is_file()

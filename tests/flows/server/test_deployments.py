@@ -21,9 +21,9 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory, home):
+def shop(tmp_path_factory, home, empty_prefect):
     """With a worker that lives in this home."""
-    shop = Workshop(tmp_path_factory.mktemp("server"))
+    shop = Workshop(tmp_path_factory.mktemp("server"), empty_prefect)
     try:
         shop.start_worker(home)
         yield shop

@@ -44,9 +44,9 @@ def kaggle():
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory, home, kaggle):
+def shop(tmp_path_factory, home, kaggle, empty_prefect):
     """Arranged, with a comparison ten seconds after a training, and a worker for which the stub is Kaggle."""
-    shop = Workshop(tmp_path_factory.mktemp("server"))
+    shop = Workshop(tmp_path_factory.mktemp("server"), empty_prefect)
     try:
         made = shop.python(CREATE_AUTOMATIONS.format("timedelta(seconds=10)"), home).splitlines()
         assert [line.split()[0] for line in made] == ["limit", "automation", "automation"]
