@@ -1,5 +1,6 @@
-"""What tests of the flow share: a Prefect server, migrated databases of Prefect and MLflow, the command line in this process."""
+"""What tests of the flow share: a Prefect server, migrated databases of Prefect and MLflow, `gpt` without a child process."""
 
+import io
 import os
 import shutil
 import signal
@@ -10,11 +11,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from prefect.logging.handlers import APILogHandler
 
 from flows.store.locks import lock
 from tests.conftest import environment
@@ -79,7 +79,8 @@ def prefect_server(tmp_path_factory, templates) -> Iterator[str]:
                     source.backup(copy)
         wait_for(f"http://127.0.0.1:{port}/api/health", process)
         yield f"http://127.0.0.1:{port}/api"
-        APILogHandler.flush()  # this process sends its flows' lines in the background
+        if handlers := sys.modules.get("prefect.logging.handlers"):
+            handlers.APILogHandler().flush()  # what the flows of this process logged is sent in the background
 
 
 @pytest.fixture(scope="session")
@@ -100,42 +101,57 @@ def empty_mlflow(templates) -> Path:
     return path
 
 
-@pytest.fixture
-def own_signals() -> Iterator[None]:
-    """The command line sets handlers of its own, which must not outlive a test that runs it in this process."""
+def gpt_here(*arguments: str) -> subprocess.CompletedProcess:
+    """The command line in this process, without the seconds that a child takes to import everything.
+
+    What is about processes (signals, servers, isolation) calls `tests.conftest.gpt` instead.
+    """
+    from flows import progress
+    from flows.cli import app
+
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    with ExitStack() as stack:
+        for number, handler in handlers.items():  # the command sets its own
+            stack.callback(signal.signal, number, handler)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(progress, "to_terminal", False)  # the command sets it, and it is then set back
+        patch.setattr(sys, "argv", ["gpt", *arguments])
+        out, errors = (
+            stack.enter_context(redirect_stdout(io.StringIO())),
+            stack.enter_context(redirect_stderr(io.StringIO())),
+        )
+        ended = stack.enter_context(pytest.raises(SystemExit))
+        app.main()
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), errors.getvalue())
 
 
-@pytest.fixture
-def command(home, prefect_server, empty_mlflow, own_signals, monkeypatch, capsys) -> Iterator[Callable]:
-    """command("train", ...) is `gpt train ...` in this process, without the seconds that a child takes to import everything."""
+@contextmanager
+def own_home(home: Path, prefect_server: str, empty_mlflow: Path | None = None) -> Iterator[None]:
+    """This process takes the folder for its home meanwhile: for `gpt_here`, and for MLflow's functions."""
     import mlflow
     import torch
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows import progress
-    from flows.cli import app
-
     home.mkdir(exist_ok=True)
-    shutil.copy(empty_mlflow, home)
-    uri, threads, address = f"sqlite:///{home / 'mlflow.db'}", torch.get_num_threads(), mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
-    mlflow.set_tracking_uri(uri)
+    if empty_mlflow:
+        shutil.copy(empty_mlflow, home)
+    uri, before, threads = f"sqlite:///{home / 'mlflow.db'}", mlflow.get_tracking_uri(), torch.get_num_threads()
+    try:
+        with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
+            patch.setenv("GPT_HOME", str(home))
+            patch.setenv("MLFLOW_TRACKING_URI", uri)
+            mlflow.set_tracking_uri(uri)
+            yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        torch.set_num_threads(threads)
 
-    def call(*arguments: str) -> subprocess.CompletedProcess:
-        with monkeypatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
-            patch.setattr(sys, "argv", ["gpt", *arguments])
-            with pytest.raises(SystemExit) as ended:
-                app.main()
-        return subprocess.CompletedProcess(arguments, ended.value.code or 0, *capsys.readouterr())
 
-    yield call
-    mlflow.set_tracking_uri(address)
-    torch.set_num_threads(threads)
+@pytest.fixture
+def command(home, prefect_server, empty_mlflow) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """command("train", ...) is `gpt train ...` in this process."""
+    with own_home(home, prefect_server, empty_mlflow):
+        yield gpt_here
 
 
 @pytest.fixture

@@ -7,20 +7,15 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import mlflow
 import pytest
-import torch
 from mlflow.entities import Metric, Param, RunTag
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import progress
-from flows.cli import app
 from flows.recipe import load_recipe, parse_override, recorded_recipe
 from gpt.machine.hardware import usable_cores
 from tests.flows.cli.test_command import STAGES, assert_refused
-from tests.flows.conftest import TINY
+from tests.flows.conftest import TINY, gpt_here, own_home
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +23,16 @@ def trained(tmp_path_factory, prefect_server, empty_mlflow):
     """A home with one trained model, which this process takes for its own; the notes that it was trained on lie beside it."""
     folder = tmp_path_factory.mktemp("reproduced")
     home, notes = folder / "home", folder / "notes"
-    home.mkdir(), notes.mkdir()
-    shutil.copy(empty_mlflow, home)
+    notes.mkdir()
     for part in range(3):
         lines = [f"line {i} of part {part}: the mill, the river, the bridge and the rain\n" for i in range(300)]
         (notes / f"part-{part}.txt").write_text("".join(lines))
-    uri, threads = f"sqlite:///{home / 'mlflow.db'}", torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
-        patch.setenv("GPT_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(uri)
+    with own_home(home, prefect_server, empty_mlflow):
         from flows import train
 
         settings = dict(parse_override(text) for text in TINY[1::2]) | {"clean.split_chars": 1000}
         train.train("mine", source=str(notes), overrides=settings)
         yield home
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +61,6 @@ def copy_of(run, change: Callable[[dict], None] = lambda files: None, status="FI
         client.log_dict(made, values, name)
     client.set_terminated(made, status)
     return made
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, own_signals):
-    """call(RUN, ...) is `gpt reproduce` in this process, for its speed."""
-    monkeypatch.setattr(progress, "to_terminal", False)
-
-    def call(*arguments: str) -> CompletedProcess:
-        monkeypatch.setattr(sys, "argv", ["gpt", "reproduce", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        return CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +110,8 @@ def test_an_address_is_recorded_without_its_secrets():
     assert values["source"]["url"] == "https://example.org/input.txt"
 
 
-def test_on_the_same_cpu_the_bits_are_the_same(trained, run, call):
-    result = call("gpt-mine@champion", "--json")
+def test_on_the_same_cpu_the_bits_are_the_same(trained, run):
+    result = gpt_here("reproduce", "gpt-mine@champion", "--json")
     assert result.returncode == 0, result.stderr
     verdict = json.loads(result.stdout)
     assert verdict["verdict"] == "identical"
@@ -156,16 +131,16 @@ def test_on_the_same_cpu_the_bits_are_the_same(trained, run, call):
     assert len(mlflow.MlflowClient().search_model_versions("name = 'gpt-mine'")) == 1
 
 
-def test_another_seed_is_reported_before_and_after(run, call, tmp_path):
+def test_another_seed_is_reported_before_and_after(run, tmp_path):
     def tamper(files):
         files["recipe.json"]["train"]["seed"] = 2
 
     tampered = copy_of(run, tamper)
-    before = call(tampered)
+    before = gpt_here("reproduce", tampered)
     assert_refused(before, "--anyway")
     assert "! train: train.seed 1 -> 2" in before.stderr
     home = tmp_path / "again"
-    result = call(tampered, "--anyway", "--home", str(home))
+    result = gpt_here("reproduce", tampered, "--anyway", "--home", str(home))
     assert result.returncode == 1, result.stderr
     shown = [line.split()[::3] for line in result.stdout.splitlines()[1:7]]
     assert shown == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
@@ -283,7 +258,7 @@ def test_data_that_changed_or_are_gone(trained, record, tmp_path):
         moved.rename(folder)
 
 
-def test_what_cannot_be_reproduced_is_refused(run, call):
+def test_what_cannot_be_reproduced_is_refused(run):
     client, experiment = mlflow.MlflowClient(), run.info.experiment_id
     deleted = client.create_run(experiment).info.run_id
     client.delete_run(deleted)
@@ -309,16 +284,18 @@ def test_what_cannot_be_reproduced_is_refused(run, call):
         (copy_of(run, older), "lacks recipe.json, train/run.json, the machine", "older version"),
         (copy_of(run, broken), "cannot be used any more", "source is missing"),
     ):
-        assert_refused(call(run_id), *words)
+        assert_refused(gpt_here("reproduce", run_id), *words)
 
 
-def test_a_tracking_server_that_does_not_answer(run, call, monkeypatch):
+def test_a_tracking_server_that_does_not_answer(run, monkeypatch):
     uri = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     try:
-        assert_refused(call(run.info.run_id), "http://127.0.0.1:9 does not answer", "MLFLOW_TRACKING_URI")
+        assert_refused(
+            gpt_here("reproduce", run.info.run_id), "http://127.0.0.1:9 does not answer", "MLFLOW_TRACKING_URI"
+        )
     finally:
         mlflow.set_tracking_uri(uri)
 

@@ -10,19 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import TINY
 
 STAGES = ["download", "clean", "tokenize", "pack", "train"]
-
-
-@pytest.fixture
-def run(home, prefect_server, empty_mlflow):
-    """Call the command line in this home, against the shared server."""
-    home.mkdir()
-    shutil.copy(empty_mlflow, home)
-    return lambda *arguments, **more: gpt(home, *arguments, **({"PREFECT_API_URL": prefect_server} | more))
 
 
 def digests(home: Path) -> dict[str, str]:
@@ -46,10 +37,10 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
         assert word in message
 
 
-def test_the_life_of_a_corpus(run, home, notes):
+def test_the_life_of_a_corpus(command, home, notes):
     """Trained, reused, changed, damaged, asked why, verified, pruned: one home, in the order in which a user would."""
     train = ("train", "--from", str(notes), "--name", "mine", *TINY)
-    first = run(*train)
+    first = command(*train)
     assert first.returncode == 0, first.stderr
     assert reused(first.stderr) == []
     for expected in (
@@ -64,38 +55,38 @@ def test_the_life_of_a_corpus(run, home, notes):
         assert expected in first.stderr
     original = digests(home)
 
-    second = run(*train)
+    second = command(*train)
     assert second.returncode == 0, second.stderr
     assert reused(second.stderr) == STAGES
 
-    assert reused(run(*train, "--set", "train.lr=0.001").stderr) == STAGES[:4]
+    assert reused(command(*train, "--set", "train.lr=0.001").stderr) == STAGES[:4]
     # A rule that changes nothing in the text reruns cleaning alone; one that does reruns all that follows.
-    assert reused(run(*train, "--set", "clean.min_chars=64").stderr) == ["download", "tokenize", "pack", "train"]
-    assert reused(run(*train, "--set", "clean.split_chars=300").stderr) == ["download"]
-    why = run("why", *train[1:], "--set", "clean.min_chars=99").stdout
+    assert reused(command(*train, "--set", "clean.min_chars=64").stderr) == ["download", "tokenize", "pack", "train"]
+    assert reused(command(*train, "--set", "clean.split_chars=300").stderr) == ["download"]
+    why = command("why", *train[1:], "--set", "clean.min_chars=99").stdout
     assert "min_chars 1 -> 99" in why
     assert "split_chars 300 -> 8000" in why
 
-    clean_key = json.loads(run("why", *train[1:], "--json").stdout)[1]["because"].split()[0]
+    clean_key = json.loads(command("why", *train[1:], "--json").stdout)[1]["because"].split()[0]
     documents = home / "artifacts" / "mine" / "clean" / clean_key / "documents" / "00000.parquet"
     before = documents.read_bytes()
     documents.write_bytes(before[:-7])
-    assert run("verify").returncode == 1
-    mended = run(*train)
+    assert command("verify").returncode == 1
+    mended = command(*train)
     assert "documents/00000.parquet has" in mended.stderr
     assert reused(mended.stderr) == ["download", "tokenize", "pack", "train"]
     assert documents.read_bytes() == before
-    verified = run("verify", "mine")
+    verified = command("verify", "mine")
     assert verified.returncode == 0, verified.stdout
 
-    generated = run("generate", "mine", "the river", "--max-tokens", "10", "--seed", "3")
+    generated = command("generate", "mine", "the river", "--max-tokens", "10", "--seed", "3")
     assert generated.returncode == 0, generated.stderr
     assert generated.stdout.startswith("the river")
-    assert run("generate", "mine", "the river", "--max-tokens", "10", "--seed", "3").stdout == generated.stdout
+    assert command("generate", "mine", "the river", "--max-tokens", "10", "--seed", "3").stdout == generated.stdout
 
-    assert_refused(run("prune", "--keep", "1"), "nothing was removed")
-    assert run("prune", "--keep", "1", "--yes").returncode == 0
-    left = json.loads(run("artifacts", "--json").stdout)
+    assert_refused(command("prune", "--keep", "1"), "nothing was removed")
+    assert command("prune", "--keep", "1", "--yes").returncode == 0
+    left = json.loads(command("artifacts", "--json").stdout)
     assert [row["stage"] for row in left].count("train") == 1
     assert {digest for row in left for digest in row["inputs"].values()} <= {row["digest"] for row in left}
     assert original["download"] == digests(home)["download"]
@@ -138,12 +129,9 @@ def test_without_any_server_the_flow_still_runs(home, notes):
         (["nonsense"], ["nonsense"]),
     ],
 )
-def test_wrong_words_are_refused_in_a_line_or_two(home, monkeypatch, capsys, own_signals, arguments, words):
-    """In this process, for its speed: nothing of Prefect or MLflow is started before the words are checked."""
-    monkeypatch.setattr(sys, "argv", ["gpt", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    assert_refused(subprocess.CompletedProcess(arguments, ended.value.code, "", capsys.readouterr().err), *words)
+def test_wrong_words_are_refused_in_a_line_or_two(command, home, arguments, words):
+    """Nothing of Prefect or MLflow is started before the words are checked."""
+    assert_refused(command(*arguments), *words)
     assert not list(home.glob("artifacts/*/*"))
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import gpt
-from tests.flows.conftest import settings
+from tests.flows.conftest import gpt_here, own_home, settings
 
 ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
 
 
 @pytest.fixture
 def run(home, prefect_server):
-    return lambda *arguments: gpt(home, *arguments, PREFECT_API_URL=prefect_server)
+    with own_home(home, prefect_server):
+        yield gpt_here
 
 
 def artifacts(server: str, key: str) -> list[dict]:
@@ -97,8 +97,8 @@ def test_rows_that_break_their_contract_are_a_table_in_prefect(run, tmp_path, pr
         (["--from", "/no/such/folder", "--name", "mine"], "/no/such/folder"),
     ],
 )
-def test_wrong_words_are_refused(home, arguments, words):
-    result = gpt(home, "clean", *arguments)
+def test_wrong_words_are_refused(run, arguments, words):
+    result = run("clean", *arguments)
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import mlflow
 import polars as pl
 import pytest
 
-from tests.conftest import ROOT, environment, gpt
-from tests.flows.conftest import TINY, free_port, settings, stop, wait_for
+from tests.conftest import ROOT, environment
+from tests.flows.conftest import TINY, free_port, gpt_here, own_home, settings, stop, wait_for
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, prefect_server):
+def trained(tmp_path_factory, prefect_server, empty_mlflow) -> Iterator[Path]:
     """A home with three runs of one corpus: trained, reused, and a worse model; and a failed one."""
     folder = tmp_path_factory.mktemp("tracked")
     home, notes = folder / "home", folder / "notes.txt"
@@ -28,12 +29,12 @@ def trained(tmp_path_factory, prefect_server):
     )
     command = ("train", "--from", str(notes), "--name", "mine", *TINY, "--set", "clean.split_chars=1000")
     worse = settings({"train.lr": 1e-9, "train.matrix_lr": 1e-9, "train.keep_checkpoints": 1})
-    for more in ((), (), worse):
-        result = gpt(home, *command, *more, PREFECT_API_URL=prefect_server)
-        assert result.returncode == 0, result.stderr
-    assert gpt(home, *command, "--set", "tokenizer.vocab_size=9999", PREFECT_API_URL=prefect_server).returncode == 2
-    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
-    return home
+    with own_home(home, prefect_server, empty_mlflow):
+        for more in ((), (), worse):
+            result = gpt_here(*command, *more)
+            assert result.returncode == 0, result.stderr
+        assert gpt_here(*command, "--set", "tokenizer.vocab_size=9999").returncode == 2
+        yield home
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_reports_and_samples_are_artifacts(runs):
 def test_the_batch_of_a_step_is_explained_down_to_the_raw_rows(trained, runs):
     """By run id, the registered model and the corpus alike."""
     raw = " ".join((trained.parent / "notes.txt").read_text().split())
-    first = json.loads(gpt(trained, "explain", runs[0].info.run_id, "--step", "1", "--json").stdout)
+    first = json.loads(gpt_here("explain", runs[0].info.run_id, "--step", "1", "--json").stdout)
     assert sum(row["tokens"] for row in first) == 4 * 32
     assert {row["file"] for row in first} == {"notes.txt"}
     assert [row["sequence"] for row in first] == sorted(row["sequence"] for row in first)
@@ -113,14 +114,14 @@ def test_the_batch_of_a_step_is_explained_down_to_the_raw_rows(trained, runs):
         for name, file, row, split in documents["doc_id", "source_file", "source_row", "split"].iter_rows()
     }
     assert {known[row["document"]] for row in first} == {(row["file"], row["row"], "train") for row in first}
-    assert json.loads(gpt(trained, "explain", "gpt-mine@champion", "--step", "1", "--json").stdout) == first
-    later = gpt(trained, "explain", "mine", "--step", "20")
+    assert json.loads(gpt_here("explain", "gpt-mine@champion", "--step", "1", "--json").stdout) == first
+    later = gpt_here("explain", "mine", "--step", "20")
     assert "step 20 of 20, mine from files of this machine: 4 sequences of 32 tokens" in later.stderr
     for arguments, words in (
         ((runs[0].info.run_id, "--step", "21"), "not within 1 and 20"),
         ((runs[3].info.run_id, "--step", "1"), "trained nothing"),
     ):
-        refused = gpt(trained, "explain", *arguments)
+        refused = gpt_here("explain", *arguments)
         assert refused.returncode == 2
         assert words in refused.stderr
 
@@ -184,7 +185,7 @@ print(json.dumps([*answers, ours]))
 def test_generate_takes_every_name_of_a_model(trained, runs, name):
     folder = next((trained / "artifacts" / "mine" / "train").glob("[!.]*"))
     name = {"run": runs[0].info.run_id, "folder": str(folder)}.get(name, name)
-    result = gpt(trained, "generate", name, "the mill", "--max-tokens", "5")
+    result = gpt_here("generate", name, "the mill", "--max-tokens", "5")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("the mill")
 
@@ -325,7 +326,7 @@ def test_served_text_is_that_of_the_command(trained, served):
     status, texts = served({"inputs": ["the mill"], "params": params})
     assert status == 200
     options = [part for name, value in params.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    result = gpt(trained, "generate", "gpt-mine@champion", "the mill", *options)
+    result = gpt_here("generate", "gpt-mine@champion", "the mill", *options)
     assert result.stdout == f"the mill{texts[0]}\n"
     assert served({"inputs": ["the mill", ""], "params": params | {"samples": 2}})[1][0] == texts[0]
 
