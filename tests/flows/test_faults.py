@@ -24,7 +24,7 @@ from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.cli.test_command import STAGES, digests
 from tests.flows.conftest import settings
-from tests.flows.workshop import Workshop, until
+from tests.flows.workshop import Workshop, command_lines, until
 
 pytestmark = pytest.mark.slow
 # python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
@@ -235,7 +235,8 @@ def test_one_of_two_processes_killed(shop, tmp_path, undisturbed_home):
     training = start(home, shop.api, *two)
     with injected("kill -9 of one of two processes of a training"):
         until_in(home, "train", lambda: training.poll() is None)
-        ranks = [p for p in psutil.Process(training.pid).children() if "gpt.trainer" in p.cmdline()]
+        commands = command_lines(psutil.Process(training.pid).children())
+        ranks = [psutil.Process(pid) for pid, command in commands.items() if "gpt.trainer" in command]
         assert len(ranks) == 2
         ranks[1].kill()
         assert training.wait(300) not in (0, None)

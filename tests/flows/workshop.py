@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -25,6 +25,15 @@ def until(done: Callable, what: str, every: float = 0.5):
     while not (found := done()):
         assert time.monotonic() < end, f"{what}: not within {PATIENCE} s"
         time.sleep(every)
+    return found
+
+
+def command_lines(processes: Iterable[psutil.Process]) -> dict[int, list[str]]:
+    """The command of each process by its id, without those that have ended in the meantime."""
+    found = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # a zombie too
+            found[process.pid] = process.cmdline()
     return found
 
 

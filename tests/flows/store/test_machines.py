@@ -22,7 +22,7 @@ import pytest
 from tests.conftest import gpt
 from tests.flows.cli.test_command import assert_refused, digests
 from tests.flows.conftest import free_port, settings
-from tests.flows.workshop import PATIENCE, Workshop, until
+from tests.flows.workshop import PATIENCE, Workshop, command_lines, until
 
 pytestmark = pytest.mark.slow
 PASSWORD = f"p@ss/{secrets.token_hex(8)}%"  # with what an address must spell otherwise
@@ -161,7 +161,7 @@ def test_two_machines_make_what_one_makes(postgres, tmp_path):
         prepared = shop.run("prepare/corpus", corpus="python-docs", then_train=True, overrides=OVERRIDES)
         building = common / "artifacts" / "python-docs" / "train"
         until(lambda: list(building.glob(".building-*/state/step-*")), "a state of the training")
-        commands = "\n".join(" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True))
+        commands = str(command_lines(psutil.Process().children(recursive=True)))
         shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
         assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
