@@ -19,6 +19,10 @@ import pytest
 from flows.store.locks import lock
 from tests.conftest import environment
 
+# A test that needs Prefect takes `prefect_server`. A temporary server of this process would take seconds to start, and log
+# its end after pytest has closed its output.
+os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
+
 
 def free_port() -> int:
     with socket.socket() as probe:

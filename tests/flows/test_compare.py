@@ -4,7 +4,6 @@ import json
 import math
 import random
 import shutil
-import signal
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,10 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from flows import UserError
 from tests.conftest import ROOT
-from tests.flows.conftest import TINY, free_port
+from tests.flows.conftest import TINY, free_port, gpt_here, own_home
 
 SMALL = dict(option.split("=") for option in TINY[1::2]) | {"clean.val_fraction": "0.25", "train.eval_every": "20"}
 OTHER = {
@@ -38,20 +36,15 @@ def write(path: Path, words: str, n: int = 120) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, empty_mlflow):
-    """A home in which two corpora were trained, by the stages of the flow and without its server."""
+def home(tmp_path_factory, prefect_server, empty_mlflow):
+    """A home in which two corpora were trained, by the stages of the flow."""
     folder = tmp_path_factory.mktemp("compared")
     home = folder / "home"
-    home.mkdir()
-    shutil.copy(empty_mlflow, home)
     write(
         folder / "mill.jsonl", "the river bends and old bridges wait for rain while a miller counts his sacks of barley"
     )
     write(folder / "sums.jsonl", "12 + 7 = 19 ; 30 - 4 / 2 * (5 + 11) été naïve 漢字", 100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-        mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    with own_home(home, prefect_server, empty_mlflow):
         train(home, "mill")
         train(home, "sums", **OTHER)
         yield home
@@ -259,21 +252,8 @@ def gone(*_):
     raise UserError("gone")
 
 
-def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server, monkeypatch):
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from flows import progress
-    from flows.cli import app
-
-    monkeypatch.setattr(progress, "to_terminal", False)  # the command sets it, for this process
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    arguments = ["compare", "mill", "gpt-sums@champion", "--corpus", "mill", "--prompt", "the mill", "--json"]
-    try:
-        with temporary_settings({PREFECT_API_URL: prefect_server}):
-            found = CliRunner().invoke(app.app, arguments, catch_exceptions=False)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server):
+    found = gpt_here("compare", "mill", "gpt-sums@champion", "--corpus", "mill", "--prompt", "the mill", "--json")
     result = json.loads(found.stdout)
     assert [c["model"] for c in result["matrix"]] == ["mill", "gpt-sums@champion"]
     body = json.dumps({"artifacts": {"key": {"any_": ["comparison"]}}}).encode()
