@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ import psutil
 
 from benchmarks.measure import ROOT, empty, parse
 from benchmarks.tables import Results, open_console, spread, table
+from flows.recipe import load_recipe, parse_override
 
 OVERHEAD = {"gpt --help": 0.3, "gpt corpora": 0.5, "unchanged train/python-docs": 15}
 PARTS = ("commands", "unchanged", "training")
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", default="200,1200", help="of trainings; the second is the recipe's own, one to two minutes"
     )
+    parser.add_argument("--set", action="append", default=[], help="a setting of the trainings; may be given again")
     parser.set_defaults(memory="")
     given = parse(parser, PARTS)
     steps = tuple(map(int, given.steps.split(",")))
@@ -66,7 +69,7 @@ def main() -> None:
                 for run in unchanged(env, home, worker, given.runs):
                     note(run)
             for _ in range(max(1, given.runs // 2) if "training" in given.only else 0):
-                for run in training(env, home, steps):
+                for run in training(env, home, steps, given.set):
                     note(run)
     (given.cache / "overhead.md").write_text(show(found, steps), encoding="utf-8")
 
@@ -147,15 +150,17 @@ def unchanged(env: dict[str, str], home: Path, worker: psutil.Process, runs: int
             }
 
 
-def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> Iterator[dict]:
+def training(env: dict[str, str], home: Path, numbers: tuple[int, ...], settings: list[str]) -> Iterator[dict]:
     """The flow with its data stages done, and the trainer alone on the same packed data, for few steps and for many."""
-    timed([*GPT, "train", "python-docs", "--steps", "1"], env)
+    train = [*GPT, "train", "python-docs", *(word for setting in settings for word in ("--set", setting))]
+    timed([*train, "--steps", "1"], env)
     (pack,) = (home / "home" / "artifacts" / "python-docs" / "pack").glob("[!.]*")
     config = home / "config.json"
     for steps in numbers:
-        recipe = json.loads(subprocess.run([sys.executable, "-c", SECTIONS, str(steps)], cwd=ROOT, env=env, check=True,
-                                           capture_output=True, text=True).stdout)  # fmt: skip
-        config.write_text(json.dumps(recipe))
+        overrides = dict(parse_override(setting) for setting in settings)
+        recipe = load_recipe("python-docs", steps=steps, overrides=overrides)
+        sections = {name: asdict(getattr(recipe, name)) for name in ("model", "train", "runtime")}
+        config.write_text(json.dumps(sections))
         alone = [
             sys.executable,
             "-m",
@@ -168,17 +173,8 @@ def training(env: dict[str, str], home: Path, numbers: tuple[int, ...]) -> Itera
             empty(home / "alone"),
         ]
         yield {"what": "trainer alone", "steps": steps, **timed(alone, env)}
-        flow = [*GPT, "train", "python-docs", "--steps", str(steps), "--force", "train"]
+        flow = [*train, "--steps", str(steps), "--force", "train"]
         yield {"what": "flow", "steps": steps, **timed(flow, env, assessing=r"assessing ([\d.]+)")}
-
-
-SECTIONS = """
-import json, sys
-from dataclasses import asdict
-from flows.recipe import load_recipe
-recipe = load_recipe("python-docs", steps=int(sys.argv[1]))
-print(json.dumps({name: asdict(getattr(recipe, name)) for name in ("model", "train", "runtime")}))
-"""
 
 
 def show(found: dict, steps: tuple[int, int]) -> str:

@@ -7,13 +7,16 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, environment
+from tests.flows.conftest import settings
 
 pytestmark = pytest.mark.slow
+TINY_TRAINING = {"clean.val_fraction": 0.01, "tokenizer.vocab_size": 512, "model.n_layer": 1, "sample.max_tokens": 5,
+                 "sample.evaluation_tokens": 0}  # fmt: skip
 SMALLEST = {
     "cleaning": ["--megabytes", "1", "--runs", "1", "--memory", "1"],
     "encoding": ["--megabytes", "1", "--runs", "1", "--load", "0.1", "--memory", "1"],
     "decoder": ["--runs", "1", "--seconds", "0.1", "--tokens", "8", "--modes", "eager-float32", "--iterations", "4"],
-    "overhead": ["--runs", "1", "--only", "commands,training", "--steps", "2,4"],
+    "overhead": ["--runs", "1", "--only", "commands,training", "--steps", "2,4", *settings(TINY_TRAINING)],
 }
 
 
