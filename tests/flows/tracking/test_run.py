@@ -256,7 +256,7 @@ def test_only_the_kept_checkpoints_stay_and_best_and_last_are_told(trained, runs
 def test_a_version_has_a_card(runs):
     card = mlflow.MlflowClient().get_model_version("gpt-mine", "1").description
     for words in (
-        "licence: yours to know",
+        "licence: not stated",
         "62 kept",
         "| gzip |",
         "22,016 parameters",
