@@ -35,7 +35,7 @@ from gpt.config import ModelConfig
 from gpt.machine.parallel import full, is_main, shard_like
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
-from gpt.settings import from_dict
+from gpt.settings import from_dict, read_document
 
 MODEL_FORMAT = "gpt-from-scratch/model"
 STATE_FORMAT = "gpt-from-scratch/state"
@@ -56,7 +56,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     Raises GPTError that names the file: missing, cut, foreign, of a newer version, or with other tensors than config.json says.
     """
     folder = Path(folder)
-    document = _read_json(folder / "config.json", MODEL_FORMAT)
+    document = read_document(folder / "config.json", MODEL_FORMAT, VERSION)
     config = from_dict(ModelConfig, document.get("model"), f"{folder / 'config.json'}, model")  # type: ignore[arg-type]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
@@ -88,10 +88,7 @@ def save_state(
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
     """Step and progress of a saved state, without its tensors. Raises GPTError (see `load_model`)."""
-    path = Path(folder) / "state.json"
-    state = _read_json(path, STATE_FORMAT)
-    if type(state.get("step")) is not int or not isinstance(state.get("progress"), dict):
-        raise GPTError(f"{path}: step or progress is missing")
+    state = read_document(Path(folder) / "state.json", STATE_FORMAT, VERSION)
     return state["step"], state["progress"]
 
 
@@ -99,7 +96,7 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
 def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None) -> None:
     """Load a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
-    _read_json(folder / "state.json", STATE_FORMAT)
+    read_document(folder / "state.json", STATE_FORMAT, VERSION)
     targets = {"model": dict(model.state_dict())} | ({"ema": ema.tensors()} if ema else {})
     saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
@@ -225,23 +222,6 @@ def _about(model: GPT, metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path, format_name: str) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise GPTError(f"{path} is cut or not JSON ({error})") from None
-    if not isinstance(document, dict) or document.get("format") != format_name:
-        raise GPTError(f"{path} is not of the format {format_name}: another program wrote it")
-    version = document.get("version")
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        why = "a newer release wrote it; update this program" if newer else "it was edited"
-        raise GPTError(f"{path} has version {version!r}; this program reads version {VERSION}: {why}")
-    return document
 
 
 def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

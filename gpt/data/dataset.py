@@ -11,18 +11,17 @@ of (seed, step, part): a training that stops and resumes anywhere, on any number
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gpt import GPTError
 from gpt.data.packing import PADDING, Layout, Strategy, lay_out
 from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Kind, Shard, ShardWriter, read_sources, write_json
-from gpt.settings import check_types, from_dict
+from gpt.settings import check, from_dict, read_document, refuse
 
 FORMAT = "gpt-from-scratch/dataset"
 VERSION = 2
@@ -50,21 +49,13 @@ class Description:
     """a position attends to its own document only"""
 
     def __post_init__(self) -> None:
-        if problems := check_types(self):
-            raise GPTError("dataset: " + "; ".join(problems))
-        if not 2 <= self.vocab_size < 2**31:
-            problems.append(f"vocab_size is {self.vocab_size}; it must be at least 2")
-        if not 2 <= self.block_size <= 2**20:
-            problems.append(f"block_size (T) is {self.block_size}; it must be from 2 to {2**20}")
-        problems += [
-            f"{name} {value} is not a token: vocab_size is {self.vocab_size}"
-            for name, value in (("eos_id", self.eos_id), ("pad_id", self.pad_id))
-            if not 0 <= value < self.vocab_size
-        ]
-        if len(self.tokenizer_fingerprint.encode()) > 64:
-            problems.append("tokenizer_fingerprint is over 64 bytes")
-        if problems:
-            raise GPTError("dataset: " + "; ".join(problems))
+        problems = check(self, vocab_size=(2, 2**31 - 1), block_size=(2, 2**20))
+        if not problems:
+            token = (0, self.vocab_size - 1)
+            problems = check(self, eos_id=token, pad_id=token)
+            if len(self.tokenizer_fingerprint.encode()) > 64:
+                problems.append("tokenizer_fingerprint is over 64 bytes")
+        refuse("dataset", problems)
 
     @property
     def kind(self) -> Kind:
@@ -92,29 +83,24 @@ def write(
     always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
     Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
     """
-    if set(splits) != set(SPLITS):
-        raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
     if not (folder / "train-00000.shard").exists():
         (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
-    shards: dict[str, list[Shard]] = {}
+    counts, files = {}, {}
     for split in SPLITS:
         with ShardWriter(folder, split, about.kind) as writer:
             for documents in splits[split](writer.n_documents_done):
                 writer.add(documents)
-        shards[split] = writer.shards
-    counts = {split: _counts(of_split) for split, of_split in shards.items()}
-    for split, counted in counts.items():
-        if not counted["documents"]:
+        counts[split], files[split] = _counts(writer.shards), [shard.path.name for shard in writer.shards]
+        if not writer.shards:
             raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
     fewest, split = min((counts[split]["tokens"], split) for split in SPLITS)
     if about.block_size > fewest:
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    files = {split: [shard.path.name for shard in of_split] for split, of_split in shards.items()}
     description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
     write_json(folder / "dataset.json", description)
     return counts
@@ -167,7 +153,7 @@ class Dataset:
         """
         folder = Path(folder)
         path = folder / "dataset.json"
-        document = _read(path)
+        document = read_document(path, FORMAT, VERSION)
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
         about = from_dict(Description, settings, str(path))
         splits = {}
@@ -178,11 +164,8 @@ class Dataset:
             except (KeyError, TypeError):
                 raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
             shards = [Shard.open(shard, about.kind) for shard in paths]
-            if not shards or _counts(shards) != counted:
-                found = shards and _counts(shards)
-                raise GPTError(
-                    f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {PACK_AGAIN}"
-                )
+            if (found := _counts(shards)) != counted:
+                raise GPTError(f"{path}: {split} should have {counted}, its shards have {found}: {PACK_AGAIN}")
             splits[split] = Split(shards)
         return cls(folder, about, splits)
 
@@ -262,19 +245,3 @@ def _counts(shards: list[Shard]) -> dict[str, int]:
         "documents": sum(shard.n_documents for shard in shards),
         "bytes": sum(shard.n_bytes for shard in shards),
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing: {path.parent} is no packed dataset, or its writing was cut off") from None
-    except (OSError, ValueError) as error:
-        raise GPTError(f"{path} cannot be read ({error}): {PACK_AGAIN}") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise GPTError(f"{path} does not describe a packed dataset (format {FORMAT})")
-    if document.get("version") != VERSION:
-        raise GPTError(
-            f"{path} has version {document.get('version')}; this program reads version {VERSION}: {PACK_AGAIN}"
-        )
-    return document

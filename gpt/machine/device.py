@@ -27,7 +27,8 @@ class Machine:
 
 def prepare(runtime: Runtime) -> Machine:
     """Decide device, dtype and the rest, and set torch's global switches. Raises GPTError if the device does not exist."""
-    torch.set_num_threads(runtime.threads or max(1, usable_cores() // parallel.launched_here()))
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(runtime.threads or max(1, usable_cores() // processes_here))
     device = _device(runtime)
     cuda = device.type == "cuda"
     bfloat16 = runtime.dtype == "bfloat16"
@@ -58,7 +59,7 @@ def _device(runtime: Runtime) -> torch.device:
     except RuntimeError:
         raise GPTError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:<number>") from None
     if device.type == "cuda" and parallel.launched() > 1:
-        device = torch.device("cuda", parallel.local_rank())  # one for each process
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # one for each process
     n_available = available.get(device.type, 0)
     if (device.index or 0) >= n_available:
         raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
@@ -66,11 +67,10 @@ def _device(runtime: Runtime) -> torch.device:
 
 
 def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    known = None
     if device.type == "cuda" and dtype == torch.bfloat16:
         known = gpu_peak_flops(torch.cuda.get_device_name(device))
-        if known:
-            return known
-    return _measured_flops(device, dtype, torch.get_num_threads())
+    return known or _measured_flops(device, dtype, torch.get_num_threads())
 
 
 @functools.cache

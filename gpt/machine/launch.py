@@ -54,10 +54,12 @@ def launch(
         task.write_text(json.dumps({"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}))
         command = [sys.executable, "-m", "gpt.trainer", "--config", str(task)]
         command += ["--data", str(Path(data).resolve()), "--out", str(out.resolve())]
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        world |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(runtime.processes))
         processes = [
             subprocess.Popen(
                 [*command, "--caller", str(theirs.fileno())] if rank == 0 else command,
-                env=os.environ | _environment(rank, runtime.processes, store.port),
+                env=os.environ | world | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)),
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()] if rank == 0 else [],
                 start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which passes it on
@@ -89,13 +91,6 @@ class Caller:
         except (OSError, EOFError):
             if os.getppid() != self._parent:  # the caller was killed: end as if it had passed on a signal
                 signal.raise_signal(signal.SIGTERM)
-
-
-def _environment(rank: int, processes: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
-    }  # fmt: skip
 
 
 def _follow(

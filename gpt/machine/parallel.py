@@ -40,16 +40,6 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def launched_here() -> int:
-    """Of those, the ones on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def local_rank() -> int:
-    """This process's number on its machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def world_size() -> int:
     """Processes in the group."""
     return dist.get_world_size() if dist.is_initialized() else 1

@@ -18,6 +18,7 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.config import TrainConfig
 from gpt.machine import parallel
+from gpt.machine.interruption import Interrupted
 from gpt.trainer.update import Learner
 
 SHARE = 0.02  # of the time to spend on measuring updates, and as much on measuring evaluation
@@ -81,15 +82,11 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
         nonlocal share
         share = done / total
         if parallel.all_max(time.perf_counter() - before, learner.machine.device) > limit:
-            raise _Enough
+            raise Interrupted
 
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Interrupted):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
-
-
-class _Enough(Exception):
-    """Ends a measurement early."""
 
 
 def _clock(device: torch.device) -> float:

@@ -152,19 +152,15 @@ class RunFolder:
 
     def _check_task(self, folder: Path, found: Any) -> None:
         """Refuse a folder that another configuration or other data wrote: GPTError that names the differences."""
-        if found == self.task:
-            return
-        found = found if isinstance(found, dict) else {}
-        differing = [f"the {part}" for part in self.task if found.get(part) != self.task[part]]
-        for part in ("model", "train"):
-            theirs, ours = found.get(part), self.task[part]
-            if isinstance(theirs, dict) and theirs != ours:
-                changed = [key for key in ours if theirs.get(key) != ours[key]]
-                differing = [f"{key} ({theirs.get(key)}, now {ours[key]})" for key in changed]
-                break
-        raise GPTError(
-            f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
-        )
+        theirs, ours = (task.get("model", {}) | task.get("train", {}) for task in (found or {}, self.task))
+        changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
+        differing = [f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed]
+        if not differing and found != self.task:
+            differing = ["the data"]
+        if differing:
+            raise GPTError(
+                f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
+            )
 
 
 def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:

@@ -221,9 +221,9 @@ def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_size": 1}, "block_size .T. is 1; it must be from 2"),
-        ({"eos_id": VOCAB}, f"eos_id {VOCAB} is not a token"),
-        ({"pad_id": -1}, "pad_id -1 is not a token"),
+        ({"block_size": 1}, "block_size is 1; it must be from 2"),
+        ({"eos_id": VOCAB}, f"eos_id is {VOCAB}; it must be from 0 to {VOCAB - 1}"),
+        ({"pad_id": -1}, "pad_id is -1; it must be from 0"),
         ({"strategy": "first_fit"}, "best_fit"),
         ({"document_mask": 1}, "document_mask is 1"),
     ],
@@ -274,7 +274,7 @@ def test_edited_content_is_noticed(packed):
     description = json.loads((packed / "dataset.json").read_text())
     for changes, message in [
         ({"version": 3}, "version 3"),
-        ({"format": "x"}, "does not describe"),
+        ({"format": "x"}, "not of the format"),
         ({"vocab_size": 70_000}, "another vocabulary"),
         ({"eos_id": 5}, "another vocabulary"),
         ({"block_size": "16"}, "block_size is '16'"),
