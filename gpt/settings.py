@@ -70,8 +70,8 @@ def check(config: Any, **limits: tuple[float, float]) -> list[str]:
         value = getattr(config, name)
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
-                hint = nearest(value, get_args(kind)) if isinstance(value, str) else ""
-                problems.append(f"{name} is {value!r}{hint or '; known are ' + ', '.join(get_args(kind))}")
+                hint = nearest(value, get_args(kind)) or "; known are " + ", ".join(get_args(kind))
+                problems.append(f"{name} is {value!r}{hint}")
         elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             object.__setattr__(config, name, float(value))  # so that 1 and 1.0 are one configuration, byte for byte
             if not math.isfinite(value):

@@ -18,8 +18,7 @@ class MicroBatch(NamedTuple):
 
     ids_BT: Tensor
     targets_BT: Tensor
-    documents_BT: Tensor | None = None
-    """Given only if positions attend to their own document only"""
+    documents_BT: Tensor | None = None  # given only if positions attend to their own document only
 
 
 class Feeder:

@@ -84,14 +84,9 @@ class Verdict:
 
     def row(self) -> dict[str, object]:
         """A row for the table of all sentences; its wrong answer is the likeliest one."""
-        nats, wrong = max(zip(self.nats[1:], self.fact.wrong, strict=True))
-        row: dict[str, object] = {
-            "fact": self.fact.name,
-            "category": self.fact.category,
-            "right": self.right,
-            "nats": self.nats[0],
-        }
-        return row | {"wrong": wrong, "wrong_nats": nats, "sentence": self.fact.candidates(self.phrasing)[0]}
+        fact, (nats, wrong) = self.fact, max(zip(self.nats[1:], self.fact.wrong, strict=True))
+        right = {"fact": fact.name, "category": fact.category, "right": self.right, "nats": self.nats[0]}
+        return right | {"wrong": wrong, "wrong_nats": nats, "sentence": fact.candidates(self.phrasing)[0]}
 
 
 @torch.no_grad()

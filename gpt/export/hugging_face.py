@@ -112,9 +112,9 @@ def hf_config(config: ModelConfig, eos_id: int) -> dict[str, Any]:
 @torch.no_grad()
 def hf_weights(model: GPT) -> dict[str, Tensor]:
     """The model's tensors by the names of its `architecture`, which may raise GPTError."""
-    config, name = model.config, architecture(model.config)
+    name = architecture(model.config)
     weights = _gpt2_weights(model) if name == "GPT2" else _llama_weights(model, name == "Apertus")
-    if untied(config):
+    if untied(model.config):
         weights["lm_head.weight"] = model.head_weight_VC
     return {key: tensor.detach().cpu().clone().contiguous() for key, tensor in weights.items()}
 
@@ -150,10 +150,7 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
         norms = ("attention_layernorm", "feedforward_layernorm")
     if config.embedding_norm:
         tokens = F.rms_norm(tokens, tokens.shape[1:], eps=EPS)
-    weights: dict[str, Tensor] = {
-        "model.embed_tokens.weight": tokens,
-        "model.norm.weight": model.norm.get_parameter("weight"),
-    }
+    weights = {"model.embed_tokens.weight": tokens, "model.norm.weight": model.norm.get_parameter("weight")}
     for n, block in enumerate(model.blocks):
         attention, sizes = block.attention, [heads * config.head_size for heads in block.attention.heads]
         for kind, tensor in attention.qkv.named_parameters():

@@ -19,10 +19,8 @@ class Machine:
 
     device: torch.device
     dtype: torch.dtype
-    peak_flops: float
-    """Peak FLOP/s of matrix products in `dtype`: the maker's figure, or measured where it is not known."""
-    compile: bool
-    """Whether to torch.compile the training step."""
+    peak_flops: float  # of matrix products in `dtype`: the maker's figure, or measured where it is not known
+    compile: bool  # whether to torch.compile the training step
 
 
 def prepare(runtime: Runtime) -> Machine:
@@ -41,7 +39,9 @@ def prepare(runtime: Runtime) -> Machine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(runtime.deterministic and cuda)
     compiled = runtime.compile == "on" or (runtime.compile == "auto" and cuda)
-    return Machine(device, dtype, _peak_flops(device, dtype), compiled)
+    known = gpu_peak_flops(torch.cuda.get_device_name(device)) if cuda and bfloat16 else None
+    peak_flops = known or _measured_flops(device, dtype, torch.get_num_threads())
+    return Machine(device, dtype, peak_flops, compiled)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -64,13 +64,6 @@ def _device(runtime: Runtime) -> torch.device:
     if (device.index or 0) >= n_available:
         raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
     return device
-
-
-def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    known = None
-    if device.type == "cuda" and dtype == torch.bfloat16:
-        known = gpu_peak_flops(torch.cuda.get_device_name(device))
-    return known or _measured_flops(device, dtype, torch.get_num_threads())
 
 
 @functools.cache

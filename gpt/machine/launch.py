@@ -103,10 +103,10 @@ def _follow(
             passed_on = interruption.signal
             for process in processes:
                 process.send_signal(passed_on)
-        if connected:
-            connected = _answer(pipe, callbacks)
-        else:
+        if not connected:
             time.sleep(POLL)
+        elif pipe.poll(POLL):
+            connected = _answer(pipe, callbacks)
         expected = (None, 0, -passed_on, 128 + passed_on)
         codes = [process.poll() for process in processes]
         if failed := [(rank, code) for rank, code in enumerate(codes) if code not in expected]:
@@ -116,17 +116,16 @@ def _follow(
 
 
 def _answer(pipe: Connection, callbacks: dict[str, Callback]) -> bool:
-    """Wait a moment for a call of the first process, and make it. Returns False once that process has ended."""
-    if pipe.poll(POLL):
-        try:
-            name, values = pipe.recv()
-        except (OSError, EOFError):
-            return False
-        if name == "error":
-            raise GPTError(*values)
-        callbacks[name](*values)
-        with suppress(OSError):  # it was killed meanwhile
-            pipe.send(None)
+    """Make the call that the first process has sent. Returns False if that process has ended."""
+    try:
+        name, values = pipe.recv()
+    except (OSError, EOFError):
+        return False
+    if name == "error":
+        raise GPTError(*values)
+    callbacks[name](*values)
+    with suppress(OSError):  # it was killed meanwhile
+        pipe.send(None)
     return True
 
 

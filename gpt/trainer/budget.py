@@ -103,11 +103,8 @@ class Speed:
         """peak_flops: of all devices together. step: updates done already."""
         self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
         self._started = self._since = time.perf_counter()
-        self._first_step, self._tokens = step, 0
-
-    def count(self, tokens: int) -> None:
-        """Add tokens trained on."""
-        self._tokens += tokens
+        self._first_step = step
+        self.tokens = 0  # trained on since the last report
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -123,8 +120,8 @@ class Speed:
         steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
         """
         now = time.perf_counter()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._tokens, self._since = 0, now
+        rate = self.tokens / max(now - self._since, 1e-9)
+        self.tokens, self._since = 0, now
         pace = (now - self._started) / max(1, step - self._first_step)
         return {
             "train/tokens_per_second": rate,

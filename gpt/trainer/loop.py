@@ -1,7 +1,5 @@
 """train(): from a packed dataset to the best weights; it can be killed anywhere and called again.
 
-    python -m gpt.trainer --data DIR --config FILE.toml --out DIR           (or torchrun -m gpt.trainer ...)
-
 Notable:
 - `_Run.train` is the loop, `gpt.trainer.update` one step of it, `gpt.trainer.run_folder` the files
 - independent of trackers and schedulers, which come in by the callbacks `on_step` and `on_evaluation`
@@ -28,7 +26,7 @@ from gpt.machine.interruption import Interrupted, Interruption, held_back
 from gpt.machine.launch import launch
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
-from gpt.trainer.schedule import learning_rate
+from gpt.trainer.schedule import lr_ratio
 from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor
 from gpt.trainer.update import Learner
 
@@ -113,7 +111,7 @@ class _Run:
                 if self.step not in self.skipped:
                     loss, grad_norm = self.learner.update(self.step)
                     self.monitor.record(self.step, loss, grad_norm)
-                    speed.count(self.config.batch_size * self.dataset.block_size)
+                    speed.tokens += self.config.batch_size * self.dataset.block_size
                 self.step += 1
 
                 logs = self.step - 1 not in self.skipped and (self.step == 1 or self._is_due(self.runtime.log_every))
@@ -199,7 +197,8 @@ class _Run:
             )
         first = max(0, step - SKIPPED_BEFORE)
         self.skipped = [*self.skipped, *range(first, step + 1)]
-        self.folder.delete_states_after(first)
+        states = self.folder.states
+        checkpoint.keep_only(states, {saved for saved in checkpoint.steps_in(states) if saved <= first})
         parallel.barrier()
         self.learner.close()
         del self.learner  # frees its device memory before another is built
@@ -211,7 +210,7 @@ class _Run:
     def _log(self, loss: float, grad_norm: float, speed: dict[str, float]) -> None:
         metrics = {
             "train/loss": loss,
-            "train/lr": learning_rate(self.step - 1, self.config),
+            "train/lr": self.config.lr * lr_ratio(self.step - 1, self.config),  # of AdamW
             "train/grad_norm": grad_norm,
             "train/epoch": self.step * self.config.batch_size / self.dataset.n_sequences(),
             **speed,

@@ -26,30 +26,18 @@ from gpt.trainer.stability import SKIPPED_BEFORE
 class Result:
     """What a finished run gives."""
 
-    model: Path
-    """Folder of the best weights (`gpt.checkpoint.load_model`)."""
-    step: int
-    """Updates after which they were best."""
-    loss: float
-    """Their nats per scored token of val."""
-    bits_per_byte: float
-    """Their bits per byte of val."""
-    evaluations: list[dict[str, float]]
-    """Every evaluation: step, loss, bpb."""
-    steps: int
-    """Updates that the run went through: those asked for, or fitting into `minutes`, or fewer after an early stop."""
-    stopped_early: bool
-    """Whether `patience` ended it."""
-    skipped: list[int]
-    """Numbers (from 0) of the updates left out after a loss spike; usually none."""
-    n_parameters: int
-    """Trained numbers of the model."""
-    tokens: int
-    """Target positions trained on: (steps - skipped) x B x T."""
-    resumed_from: int
-    """Step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do."""
-    seconds: float
-    """Wall time of this call."""
+    model: Path  # folder of the best weights (`gpt.checkpoint.load_model`)
+    step: int  # updates after which they were best
+    loss: float  # their nats per scored token of val
+    bits_per_byte: float  # their bits per byte of val
+    evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb
+    steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
+    stopped_early: bool  # whether `patience` ended it
+    skipped: list[int]  # numbers (from 0) of the updates left out after a loss spike; usually none
+    n_parameters: int  # trained numbers of the model
+    tokens: int  # target positions trained on: (steps - skipped) x B x T
+    resumed_from: int  # step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do
+    seconds: float  # wall time of this call
 
 
 class RunFolder:
@@ -83,10 +71,6 @@ class RunFolder:
         steps = checkpoint.steps_in(self.states)
         far = [saved for saved in steps if saved <= step - SKIPPED_BEFORE]
         checkpoint.keep_only(self.states, {*steps[len(far) :], *far[-1:]})
-
-    def delete_states_after(self, step: int) -> None:
-        """Delete the saved states of later steps."""
-        checkpoint.keep_only(self.states, {saved for saved in checkpoint.steps_in(self.states) if saved <= step})
 
     def keep_checkpoints(self, evaluations: list[dict[str, float]]) -> None:
         """Keep the latest weights and the best, and those that were so at a saved state, which the run may go back to."""

@@ -190,7 +190,7 @@ def test_a_killed_writer_goes_on_after_the_shards_that_are_whole(tmp_path, monke
         write(tmp_path / "killed", splits(**some) | {"train": broken}, settings)
     (tmp_path / "killed" / "train-00001.shard").write_bytes(b"cut")  # as if the disk had lost it
     write(tmp_path / "killed", splits(**some) | {"train": resumed}, settings)
-    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings.kind)
+    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings)
     assert asked == [first.n_documents]
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")]
     assert files[0] == files[1]
@@ -286,7 +286,7 @@ def test_edited_content_is_noticed(packed):
             Dataset.open(packed)
         edit(packed / "dataset.json", **description)
     path = packed / "train-00000.shard"
-    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three").kind
+    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three")
     index = Shard.open(path, kind).index.copy()
     for change, message in (("offset", "do not follow one another"), ("bytes", "do not add up")):
         edited = index.copy()
