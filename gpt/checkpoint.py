@@ -145,7 +145,7 @@ def sha256(path: Path) -> str:
 def copy_folder(source: Path, target: Path) -> None:
     """Copy a model folder, atomically."""
     if is_main():
-        with _atomic_folder(Path(target)) as temporary:
+        with atomic_folder(Path(target)) as temporary:
             shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
@@ -169,7 +169,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling to fill; when the block ends well, it is flushed and takes the name `folder`."""
     temporary, replaced = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "replaced"))
     for leftover in (temporary, replaced):
@@ -203,7 +203,7 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
         for file, named in tensors.items()
     }
     if is_main():
-        with _atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder)) as temporary:
             for file, named in gathered.items():
                 # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
                 save_file(named, temporary / f"{file}.safetensors", metadata={"format": "pt"})

@@ -5,6 +5,7 @@ message; `ModelConfig` and `TrainConfig` hold everything that determines the num
 part of a model's identity).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,7 +79,6 @@ class ModelConfig:
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head."""
         return self.n_embd // self.n_head
 
     @property
@@ -88,7 +88,6 @@ class ModelConfig:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of keys and values."""
         return self.n_kv_head or self.n_head
 
 
@@ -187,7 +186,7 @@ class Runtime:
         if not problems:
             if self.processes > 1 and self.parallel == "none":
                 problems.append(f"processes {self.processes} need parallel ddp or fsdp")
-            if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+            if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
                 problems.append(f"device is {self.device!r}; known are auto, cpu, cuda, cuda:<number>, mps")
         refuse("runtime", problems)
 

@@ -85,6 +85,5 @@ def check(config: Any, **limits: tuple[float, float]) -> list[str]:
 
 
 def refuse(what: str, problems: list[str]) -> None:
-    """Raise GPTError if there are problems."""
     if problems:
         raise GPTError(f"{what} configuration: " + "; ".join(problems))

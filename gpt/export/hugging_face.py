@@ -12,7 +12,6 @@ the token alone), and sines as positions. Any other setting that they lack is re
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gpt import GPTError
-from gpt.checkpoint import load_model
+from gpt.checkpoint import atomic_folder, load_model
 from gpt.config import ModelConfig
 from gpt.export.hf_tokenizer import hf_tokenizer
 from gpt.generation.sample import load
@@ -50,15 +49,12 @@ def export_hf(model_folder: Path, out: Path) -> None:
             **dict.fromkeys(("bos_token", "eos_token"), tokenizer.id_to_piece(tokenizer.eos_id())),
         },
     }  # fmt: skip
-    temporary = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in files.items():
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-        (temporary / name).write_text(text + "\n", encoding="utf-8")
-    save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
-    (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
-    temporary.rename(out)
+    with atomic_folder(out) as temporary:
+        for name, value in files.items():
+            text = json.dumps(value, indent=1, ensure_ascii=False)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+        save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
+        (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
 
 
 def architecture(config: ModelConfig) -> str:

@@ -72,8 +72,7 @@ def stream_texts(
     Raises GPTError for a tokenizer of another size, a prompt it cannot spell, or an argument out of range.
     """
     if tokenizer.vocab_size() != model.config.vocab_size:
-        found = f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}"
-        raise GPTError(f"{found}: not a pair")
+        raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
     stop = [stop] * bool(stop) if isinstance(stop, str) else list(stop)
     if "" in stop:
         raise GPTError("a stop string is empty; it would stop before the first character")

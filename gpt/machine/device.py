@@ -29,9 +29,8 @@ def prepare(runtime: Runtime) -> Machine:
     torch.set_num_threads(runtime.threads or max(1, usable_cores() // processes_here))
     device = _device(runtime)
     cuda = device.type == "cuda"
-    bfloat16 = runtime.dtype == "bfloat16"
-    if runtime.dtype == "auto":
-        bfloat16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 = supported if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     # What stays float32 on a GPU may use TF32; on a CPU the setting would lose precision for no speed.
     torch.set_float32_matmul_precision("high" if cuda else "highest")
@@ -54,13 +53,10 @@ def _device(runtime: Runtime) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise GPTError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:<number>") from None
+    device = torch.device(name)
     if device.type == "cuda" and parallel.launched() > 1:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # one for each process
-    n_available = available.get(device.type, 0)
+    n_available = available[device.type]
     if (device.index or 0) >= n_available:
         raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
     return device

@@ -80,7 +80,6 @@ class RunFolder:
             checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
 
     def write_run(self, steps: int, skipped: list[int], stopped_early: bool = False) -> None:
-        """Write run.json."""
         run = {"steps": steps, "stopped_early": stopped_early, "skipped": skipped}
         checkpoint.write_json(self.path / "run.json", run)
 
@@ -110,7 +109,6 @@ class RunFolder:
         self.log.write_text("".join(kept), encoding="utf-8")
 
     def append_log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append a line to the log."""
         if is_main():
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
