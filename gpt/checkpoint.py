@@ -35,10 +35,9 @@ from gpt.config import ModelConfig
 from gpt.machine.parallel import full, is_main, shard_like
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
-from gpt.settings import from_dict
+from gpt.settings import from_dict, read_document
 
-MODEL_FORMAT = "gpt-from-scratch/model"
-STATE_FORMAT = "gpt-from-scratch/state"
+FORMATS = {"config": "gpt-from-scratch/model", "state": "gpt-from-scratch/state"}
 VERSION = 1
 
 
@@ -47,7 +46,7 @@ def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
 
     metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
     """
-    _save(folder, {"model": model.state_dict()}, {"config": _about(model, metadata)})
+    _save(folder, {"model": model.state_dict()}, {"config": {"model": asdict(model.config), "metadata": metadata}})
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
@@ -56,7 +55,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     Raises GPTError that names the file: missing, cut, foreign, of a newer version, or with other tensors than config.json says.
     """
     folder = Path(folder)
-    document = _read_json(folder / "config.json", MODEL_FORMAT)
+    document = read_document(folder / "config.json", FORMATS["config"], VERSION)
     config = from_dict(ModelConfig, document.get("model"), f"{folder / 'config.json'}, model")  # type: ignore[arg-type]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
@@ -82,16 +81,13 @@ def save_state(
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
     tensors = {"model": model.state_dict(), "optimizer": moments} | ({"ema": ema.tensors()} if ema else {})
-    state = {"format": STATE_FORMAT, "version": VERSION, "step": step, "progress": progress}
-    _save(folder, tensors, {"config": _about(model, {"step": step}), "state": state})
+    config = {"model": asdict(model.config), "metadata": {"step": step}}
+    _save(folder, tensors, {"config": config, "state": {"step": step, "progress": progress}})
 
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
     """Step and progress of a saved state, without its tensors. Raises GPTError (see `load_model`)."""
-    path = Path(folder) / "state.json"
-    state = _read_json(path, STATE_FORMAT)
-    if type(state.get("step")) is not int or not isinstance(state.get("progress"), dict):
-        raise GPTError(f"{path}: step or progress is missing")
+    state = read_document(Path(folder) / "state.json", FORMATS["state"], VERSION)
     return state["step"], state["progress"]
 
 
@@ -99,20 +95,16 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
 def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None) -> None:
     """Load a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
-    _read_json(folder / "state.json", STATE_FORMAT)
+    read_progress(folder)
     targets = {"model": dict(model.state_dict())} | ({"ema": ema.tensors()} if ema else {})
     saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
-    moments: dict[str, dict[str, Tensor]] = {name: {} for name in names.values()}
-    for key, tensor in _read_tensors(path).items():
-        name, _, what = key.rpartition("/")
-        if name not in moments or (what != "step" and tensor.shape != model.get_parameter(name).shape):
-            raise GPTError(f"{path}: {key} does not belong to this model")
-        moments[name][what] = tensor
+    moments = _read_tensors(path)
     for optimizer in optimizers:
         document = optimizer.state_dict()  # numbers the parameters in the order of the groups
         for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-            own = moments[names[parameter]]
+            prefix = f"{names[parameter]}/"
+            own = {key.removeprefix(prefix): moments[key] for key in moments if key.startswith(prefix)}
             if not own:
                 raise GPTError(f"{path}: nothing for {names[parameter]}")
             document["state"][number] = {
@@ -153,7 +145,7 @@ def sha256(path: Path) -> str:
 def copy_folder(source: Path, target: Path) -> None:
     """Copy a model folder, atomically."""
     if is_main():
-        with _atomic_folder(Path(target)) as temporary:
+        with atomic_folder(Path(target)) as temporary:
             shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
@@ -177,7 +169,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling to fill; when the block ends well, it is flushed and takes the name `folder`."""
     temporary, replaced = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "replaced"))
     for leftover in (temporary, replaced):
@@ -211,37 +203,17 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
         for file, named in tensors.items()
     }
     if is_main():
-        with _atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder)) as temporary:
             for file, named in gathered.items():
                 # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
                 save_file(named, temporary / f"{file}.safetensors", metadata={"format": "pt"})
             for file, document in documents.items():
-                _write_json(temporary / f"{file}.json", document)
-
-
-def _about(model: GPT, metadata: dict[str, Any]) -> dict[str, Any]:
-    return {"format": MODEL_FORMAT, "version": VERSION, "model": asdict(model.config), "metadata": metadata}
+                about = {"format": FORMATS[file], "version": VERSION}
+                _write_json(temporary / f"{file}.json", about | document)
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path, format_name: str) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise GPTError(f"{path} is cut or not JSON ({error})") from None
-    if not isinstance(document, dict) or document.get("format") != format_name:
-        raise GPTError(f"{path} is not of the format {format_name}: another program wrote it")
-    version = document.get("version")
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        why = "a newer release wrote it; update this program" if newer else "it was edited"
-        raise GPTError(f"{path} has version {version!r}; this program reads version {VERSION}: {why}")
-    return document
 
 
 def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -254,9 +226,8 @@ def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict
         raise GPTError(f"{path} is cut or no safetensors file ({error})") from None
     if expected is None:
         return tensors
-    if differing := sorted(tensors.keys() ^ expected.keys()):
-        problem = "missing" if differing[0] in expected else "not part of this model"
-        raise GPTError(f"{path}: {differing[0]} is {problem}")
+    for name in sorted(tensors.keys() ^ expected.keys()):
+        raise GPTError(f"{path}: {name} is {'missing' if name in expected else 'not part of this model'}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"

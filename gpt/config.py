@@ -5,11 +5,12 @@ message; `ModelConfig` and `TrainConfig` hold everything that determines the num
 part of a model's identity).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpt import GPTError
-from gpt.settings import check_types, nearest, out_of_range, refuse
+from gpt.settings import check, nearest, refuse
 
 # Of generation: varied text from a small model, without the least likely tokens.
 DEFAULTS: dict[str, Any] = {
@@ -61,14 +62,10 @@ class ModelConfig:
     """A branch in every block that attends to a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
 
     def __post_init__(self) -> None:
-        problems = check_types(self)
-        if not problems:
-            problems += out_of_range(
-                self, vocab_size=(2, 2**31), block_size=(1, 2**20), n_layer=(1, 1000), n_head=(1, 1000),
-                n_kv_head=(0, 1000), n_embd=(1, 10**6),
-            )  # fmt: skip
-            if not 0 <= self.dropout < 1:
-                problems.append(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
+        problems = check(
+            self, vocab_size=(2, 2**31), block_size=(1, 2**20), n_layer=(1, 1000), n_head=(1, 1000), n_kv_head=(0, 1000),
+            n_embd=(1, 10**6), dropout=(0.0, 0.999999),
+        )  # fmt: skip
         if not problems:
             if self.n_embd % self.n_head:
                 problems.append(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
@@ -82,7 +79,6 @@ class ModelConfig:
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head."""
         return self.n_embd // self.n_head
 
     @property
@@ -92,7 +88,6 @@ class ModelConfig:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of keys and values."""
         return self.n_kv_head or self.n_head
 
 
@@ -147,18 +142,16 @@ class TrainConfig:
     """Of initial weights, order of data and dropout."""
 
     def __post_init__(self) -> None:
-        problems = check_types(self)
-        if not problems:
-            most = 2**31
-            problems += out_of_range(
-                self, steps=(1, most), batch_size=(1, most), warmup_steps=(0, most), eval_every=(1, most),
-                checkpoint_every=(1, most), keep_checkpoints=(1, most), seed=(0, 2**63 - 1), lr=(1e-12, 100.0),
-                matrix_lr=(1e-12, 100.0), minutes=(0.0, 1e6), momentum=(0.0, 0.99999), momentum_warmup_steps=(0, most),
-                ema=(0.0, 0.999999), patience=(0, most), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0),
-                weight_decay=(0.0, 100.0), beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
-            )  # fmt: skip
-            if not self.minutes and self.warmup_steps > self.steps:
-                problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        most = 2**31
+        problems = check(
+            self, steps=(1, most), batch_size=(1, most), warmup_steps=(0, most), eval_every=(1, most),
+            checkpoint_every=(1, most), keep_checkpoints=(1, most), seed=(0, 2**63 - 1), lr=(1e-12, 100.0),
+            matrix_lr=(1e-12, 100.0), minutes=(0.0, 1e6), momentum=(0.0, 0.99999), momentum_warmup_steps=(0, most),
+            ema=(0.0, 0.999999), patience=(0, most), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0),
+            weight_decay=(0.0, 100.0), beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
+        )  # fmt: skip
+        if not problems and not self.minutes and self.warmup_steps > self.steps:
+            problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         refuse("train", problems)
 
 
@@ -188,25 +181,25 @@ class Runtime:
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
-        problems = check_types(self)
+        most = 2**31
+        problems = check(self, threads=(0, 4096), log_every=(1, most), micro_batch_size=(0, most), processes=(1, 4096))
         if not problems:
-            problems += out_of_range(
-                self, threads=(0, 4096), log_every=(1, 2**31), micro_batch_size=(0, 2**31), processes=(1, 4096)
-            )  # fmt: skip
             if self.processes > 1 and self.parallel == "none":
                 problems.append(f"processes {self.processes} need parallel ddp or fsdp")
-            if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+            if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
                 problems.append(f"device is {self.device!r}; known are auto, cpu, cuda, cuda:<number>, mps")
         refuse("runtime", problems)
 
 
-_CLASSIC = {
-    "positions": "learned", "norm": "layernorm", "feed_forward": "gelu", "qk_norm": False, "bias": True, "tied": True,
-    "dropout": 0.0, "zero_init": False, "embedding_norm": False,
-}  # fmt: skip
-_MODERN = {
-    "positions": "rotary", "norm": "rmsnorm", "feed_forward": "relu2", "qk_norm": True, "bias": False, "tied": True,
-    "dropout": 0.0, "zero_init": True, "embedding_norm": True,
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "classic": {
+        "positions": "learned", "norm": "layernorm", "feed_forward": "gelu", "qk_norm": False, "bias": True, "tied": True,
+        "dropout": 0.0, "zero_init": False, "embedding_norm": False,
+    },
+    "modern": {
+        "positions": "rotary", "norm": "rmsnorm", "feed_forward": "relu2", "qk_norm": True, "bias": False, "tied": True,
+        "dropout": 0.0, "zero_init": True, "embedding_norm": True,
+    },
 }  # fmt: skip
 # GPT-2's own shapes from small (124M with its 50,257 tokens) on; nano is about 1M parameters with 2,048 tokens.
 _SIZES = {
@@ -220,7 +213,7 @@ _SIZES = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     f"{family}-{size}": {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, **parts}
-    for family, parts in (("classic", _CLASSIC), ("modern", _MODERN))
+    for family, parts in _FAMILIES.items()
     for size, (n_layer, n_head, n_embd) in _SIZES.items()
 }
 

@@ -1,9 +1,14 @@
-"""Checks of frozen dataclasses that hold settings: names, types and ranges, with every problem in one message."""
+"""Settings as frozen dataclasses, and the JSON documents that hold them: checked when they are read or made.
+
+Names, types and ranges: every problem is in one message.
+"""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from gpt import GPTError
@@ -31,44 +36,54 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
     return config
 
 
+def read_document(path: Path, form: str, version: int) -> dict[str, Any]:
+    """A JSON file that names its "format" and "version". Raises GPTError: missing, cut, foreign, or of another version."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GPTError(f"{path} is missing: its folder is of another kind, or its writing was cut off") from None
+    except (OSError, ValueError) as error:
+        raise GPTError(f"{path} is cut or not JSON ({error})") from None
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise GPTError(f"{path} is not of the format {form}: another program wrote it")
+    if document.get("version") != version:
+        raise GPTError(f"{path} has version {document.get('version')!r}; this program reads version {version}")
+    return document
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that suggests the known name closest to a misspelt one; empty if none is close."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def check_types(config: Any) -> list[str]:
-    """Check each value against its annotation; a whole number given for a float becomes one. Returns the problems."""
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def check(config: Any, **limits: tuple[float, float]) -> list[str]:
+    """Check each value against its annotation, and then against its limits (both included). Returns the problems.
+
+    A whole number given for a float becomes one.
+    """
     problems = []
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
-                hint = nearest(value, get_args(kind)) if isinstance(value, str) else ""
-                problems.append(f"{name} is {value!r}{hint or '; known are ' + ', '.join(get_args(kind))}")
+                hint = nearest(value, get_args(kind)) or "; known are " + ", ".join(get_args(kind))
+                problems.append(f"{name} is {value!r}{hint}")
         elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             object.__setattr__(config, name, float(value))  # so that 1 and 1.0 are one configuration, byte for byte
             if not math.isfinite(value):
                 problems.append(f"{name} is {value}; it must be a finite number")
         elif type(value) is not kind:
             problems.append(f"{name} is {value!r}; it must be {_NAMES[kind]}")
+    for name, (low, high) in {} if problems else limits.items():
+        if not low <= (value := getattr(config, name)) <= high:
+            problems.append(f"{name} is {value}; it must be from {low} to {high}")
     return problems
 
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def out_of_range(config: Any, **limits: tuple[float, float]) -> list[str]:
-    """A problem for each field whose value is not within its limits (both included)."""
-    values = ((name, getattr(config, name), low, high) for name, (low, high) in limits.items())
-    return [
-        f"{name} is {value}; it must be from {low} to {high}"
-        for name, value, low, high in values
-        if not low <= value <= high
-    ]
-
-
 def refuse(what: str, problems: list[str]) -> None:
-    """Raise GPTError if there are problems."""
     if problems:
         raise GPTError(f"{what} configuration: " + "; ".join(problems))

@@ -155,7 +155,7 @@ def score(
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with ShardWriter(folder, "val", description.kind) as writer:
+        with ShardWriter(folder, "val", description) as writer:
             writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.corpus] * n, np.arange(n)))
         packed = Dataset(folder, description, {"val": Split(writer.shards)})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

@@ -11,18 +11,18 @@ of (seed, step, part): a training that stops and resumes anywhere, on any number
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.packing import PADDING, Layout, Strategy, lay_out
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Kind, Shard, ShardWriter, read_sources, write_json
-from gpt.settings import check_types, from_dict
+from gpt.data.packing import PADDING, Layout, lay_out
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, read_sources, write_json
+from gpt.data.shards import Description as Description
+from gpt.settings import from_dict, read_document
 
 FORMAT = "gpt-from-scratch/dataset"
 VERSION = 2
@@ -30,57 +30,12 @@ SPLITS = ("train", "val")
 IGNORE = -1  # in the place of a target where there is none
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a dataset is, apart from its documents. Raises GPTError that lists every problem."""
-
-    vocab_size: int
-    """V: ids are 0..V-1"""
-    block_size: int
-    """T: targets in a sequence"""
-    eos_id: int
-    """the token that ends a document"""
-    pad_id: int
-    """the input where there is no target; it may be eos_id"""
-    tokenizer_fingerprint: str
-    """of the tokenizer that made the ids: equal means equal ids"""
-    strategy: Strategy = "concat"
-    """how documents become sequences: gpt.data.packing"""
-    document_mask: bool = False
-    """a position attends to its own document only"""
-
-    def __post_init__(self) -> None:
-        if problems := check_types(self):
-            raise GPTError("dataset: " + "; ".join(problems))
-        if not 2 <= self.vocab_size < 2**31:
-            problems.append(f"vocab_size is {self.vocab_size}; it must be at least 2")
-        if not 2 <= self.block_size <= 2**20:
-            problems.append(f"block_size (T) is {self.block_size}; it must be from 2 to {2**20}")
-        problems += [
-            f"{name} {value} is not a token: vocab_size is {self.vocab_size}"
-            for name, value in (("eos_id", self.eos_id), ("pad_id", self.pad_id))
-            if not 0 <= value < self.vocab_size
-        ]
-        if len(self.tokenizer_fingerprint.encode()) > 64:
-            problems.append("tokenizer_fingerprint is over 64 bytes")
-        if problems:
-            raise GPTError("dataset: " + "; ".join(problems))
-
-    @property
-    def kind(self) -> Kind:
-        """What its shards have in common."""
-        return Kind(self.vocab_size, self.eos_id, self.tokenizer_fingerprint)
-
-
 class Batch(NamedTuple):
     """Sequences to train on or to score: B of them, int64."""
 
-    ids_BT: np.ndarray
-    """inputs"""
-    targets_BT: np.ndarray
-    """the token after each; IGNORE where there is none"""
-    documents_BT: np.ndarray
-    """the number of each target's document in the split; PADDING where there is no target"""
+    ids_BT: np.ndarray  # inputs
+    targets_BT: np.ndarray  # the token after each; IGNORE where there is none
+    documents_BT: np.ndarray  # the number of each target's document in the split; PADDING where there is no target
 
 
 def write(
@@ -92,29 +47,26 @@ def write(
     always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
     Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
     """
-    if set(splits) != set(SPLITS):
-        raise GPTError(f"a dataset has the splits train and val; got {', '.join(map(repr, splits)) or 'none'}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
     if not (folder / "train-00000.shard").exists():
         (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
-    shards: dict[str, list[Shard]] = {}
+    parts = {}
     for split in SPLITS:
-        with ShardWriter(folder, split, about.kind) as writer:
+        with ShardWriter(folder, split, about) as writer:
             for documents in splits[split](writer.n_documents_done):
                 writer.add(documents)
-        shards[split] = writer.shards
-    counts = {split: _counts(of_split) for split, of_split in shards.items()}
-    for split, counted in counts.items():
-        if not counted["documents"]:
+        if not writer.shards:
             raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
-    fewest, split = min((counts[split]["tokens"], split) for split in SPLITS)
+        parts[split] = Split(writer.shards)
+    fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    files = {split: [shard.path.name for shard in of_split] for split, of_split in shards.items()}
+    files = {split: [shard.path.name for shard in part.shards] for split, part in parts.items()}
+    counts = {split: part.counts for split, part in parts.items()}
     description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
     write_json(folder / "dataset.json", description)
     return counts
@@ -126,7 +78,9 @@ class Split:
     def __init__(self, shards: list[Shard]):
         self.shards = shards
         self.index = shards[0].index if len(shards) == 1 else np.concatenate([shard.index for shard in shards])
-        self.n_tokens, self.n_documents, self.n_bytes = _counts(shards).values()
+        self.n_tokens = sum(shard.n_tokens for shard in shards)
+        self.n_documents, self.n_bytes = len(self.index), sum(shard.n_bytes for shard in shards)
+        self.counts = {"tokens": self.n_tokens, "documents": self.n_documents, "bytes": self.n_bytes}
         self._firsts = np.cumsum([0, *(shard.n_tokens for shard in shards)])
 
     def tokens(self, places: np.ndarray) -> np.ndarray:
@@ -167,23 +121,18 @@ class Dataset:
         """
         folder = Path(folder)
         path = folder / "dataset.json"
-        document = _read(path)
+        document = read_document(path, FORMAT, VERSION)
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
         about = from_dict(Description, settings, str(path))
         splits = {}
         for split in SPLITS:
             try:
                 names, counted = list(document["shards"][split]), document["splits"][split]
-                paths = [folder / Path(name).name for name in names]
             except (KeyError, TypeError):
                 raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
-            shards = [Shard.open(shard, about.kind) for shard in paths]
-            if not shards or _counts(shards) != counted:
-                found = shards and _counts(shards)
-                raise GPTError(
-                    f"{path}: {split} should have {counted}, its shards have {found or 'nothing'}: {PACK_AGAIN}"
-                )
-            splits[split] = Split(shards)
+            part = splits[split] = Split([Shard.open(folder / Path(name).name, about) for name in names])
+            if part.counts != counted:
+                raise GPTError(f"{path}: {split} should have {counted}, its shards have {part.counts}: {PACK_AGAIN}")
         return cls(folder, about, splits)
 
     @property
@@ -212,9 +161,8 @@ class Dataset:
         """The layout of a split's documents: in the split's own order or, with a seed (from 0), in that of an epoch."""
         key = (split, seed, epoch)
         if key not in self._layouts:
-            generator = None
-            if seed >= 0:
-                generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            of_epoch = np.random.SeedSequence((seed, epoch)) if seed >= 0 else None
+            generator = np.random.Generator(np.random.PCG64(of_epoch)) if of_epoch else None
             lengths = self.splits[split].index["length"].astype(np.int64) + 1
             # Of the shuffled layouts only the previous epoch's is kept, as a batch may straddle epochs.
             kept = {k: v for k, v in self._layouts.items() if k[1] < 0 or k == (split, seed, epoch - 1)}
@@ -254,27 +202,3 @@ class Dataset:
         if max(ids_BT.max(initial=0), targets_BT.max(initial=0)) >= self.vocab_size:
             raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {PACK_AGAIN}")
         return Batch(ids_BT, targets_BT, documents_BT)
-
-
-def _counts(shards: list[Shard]) -> dict[str, int]:
-    return {
-        "tokens": sum(shard.n_tokens for shard in shards),
-        "documents": sum(shard.n_documents for shard in shards),
-        "bytes": sum(shard.n_bytes for shard in shards),
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing: {path.parent} is no packed dataset, or its writing was cut off") from None
-    except (OSError, ValueError) as error:
-        raise GPTError(f"{path} cannot be read ({error}): {PACK_AGAIN}") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise GPTError(f"{path} does not describe a packed dataset (format {FORMAT})")
-    if document.get("version") != VERSION:
-        raise GPTError(
-            f"{path} has version {document.get('version')}; this program reads version {VERSION}: {PACK_AGAIN}"
-        )
-    return document

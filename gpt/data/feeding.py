@@ -5,7 +5,7 @@ batches are drawn whatever was prepared.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ class MicroBatch(NamedTuple):
 
     ids_BT: Tensor
     targets_BT: Tensor
-    documents_BT: Tensor | None
-    """None unless positions attend to their own document only"""
+    documents_BT: Tensor | None = None  # given only if positions attend to their own document only
 
 
 class Feeder:
@@ -34,7 +33,7 @@ class Feeder:
         self._numbers, self._parts = range(first, first + n), parts
         ahead = device.type == "cuda" if ahead is None else ahead
         self._thread = ThreadPoolExecutor(1, "feeder") if ahead else None
-        self._ahead: dict[int, Future[tuple[list[MicroBatch], int]]] = {}
+        self._ahead: dict[int, Future[tuple[list[list[Tensor]], int]]] = {}
 
     def take(self, step: int) -> tuple[list[MicroBatch], int]:
         """The micro-batches of a step, on the device, and how many targets they have together (without IGNORE)."""
@@ -45,24 +44,19 @@ class Feeder:
             self._ahead = {step + 1: self._thread.submit(self._prepare, step + 1)}
             batches, n_targets = future.result()
         # From pinned memory the copy runs beside the computation that is already queued.
-        return [MicroBatch(*map(self._move, batch)) for batch in batches], n_targets
+        moved = ([tensor.to(self._device, non_blocking=True) for tensor in batch] for batch in batches)
+        return [MicroBatch(*batch) for batch in moved], n_targets
 
     def close(self) -> None:
         """End the thread."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _move(self, tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.to(self._device, non_blocking=True)
-
-    def _prepare(self, step: int) -> tuple[list[MicroBatch], int]:
-        batches, n_targets = [], 0
+    def _prepare(self, step: int) -> tuple[list[list[Tensor]], int]:
+        batches, n_targets, n_arrays = [], 0, 3 if self._dataset.document_mask else 2
         for number in self._numbers:
             arrays = self._dataset.batch(step, self._batch_size, self._seed, number, self._parts)
             n_targets += int((arrays.targets_BT != IGNORE).sum())
-            tensors = [torch.from_numpy(array) for array in arrays]
-            if self._device.type == "cuda":
-                tensors = [tensor.pin_memory() for tensor in tensors]
-            ids_BT, targets_BT, documents_BT = tensors
-            batches.append(MicroBatch(ids_BT, targets_BT, documents_BT if self._dataset.document_mask else None))
+            tensors = [torch.from_numpy(array) for array in arrays[:n_arrays]]
+            batches.append([tensor.pin_memory() for tensor in tensors] if self._device.type == "cuda" else tensors)
         return batches, n_targets

@@ -24,14 +24,10 @@ PADDING = -1
 class Layout(NamedTuple):
     """Pieces in the order in which they lie; P of them."""
 
-    starts: np.ndarray
-    """(P + 1,) where each begins on the line; the last is the end, a multiple of T"""
-    offsets: np.ndarray
-    """(P,) where its first token stands in the split; 0 if it is padding"""
-    documents: np.ndarray
-    """(P,) the document that it is part of, or PADDING"""
-    order: np.ndarray
-    """(n_sequences,) the sequences, in the order in which the epoch visits them"""
+    starts: np.ndarray  # (P + 1,) where each begins on the line; the last is the end, a multiple of T
+    offsets: np.ndarray  # (P,) where its first token stands in the split; 0 if it is padding
+    documents: np.ndarray  # (P,) the document that it is part of, or PADDING
+    order: np.ndarray  # (n_sequences,) the sequences, in the order in which the epoch visits them
 
 
 def lay_out(lengths: np.ndarray, T: int, strategy: Strategy, generator: np.random.Generator | None) -> Layout:

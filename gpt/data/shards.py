@@ -10,10 +10,9 @@ So the token before a document's first is always an eos. A shard is written unde
 `Shard.open` maps it and refuses a file that is cut, foreign, of another version or of another tokenizer.
 """
 
-import itertools
 import json
 import os
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from gpt import GPTError
+from gpt.data.packing import Strategy
+from gpt.settings import check, refuse
 
 MAGIC = b"gpt-shard\r\n\x1a"  # as in PNG: a copy that converts line ends breaks it
 VERSION = 2
@@ -61,27 +62,34 @@ PACK_AGAIN = "pack the corpus again"
 class Documents(NamedTuple):
     """Some encoded documents, for `ShardWriter.add`: n documents of N tokens together."""
 
-    doc_ids: list[str]
-    """at most 32 bytes each"""
-    ids: np.ndarray
-    """(N,) integers: the documents' tokens one after another, without eos"""
-    lengths: np.ndarray
-    """(n,) tokens of each"""
-    n_bytes: np.ndarray
-    """(n,) raw UTF-8 bytes of each"""
-    sources: list[str]
-    """(n,) the file that each comes from"""
-    rows: np.ndarray
-    """(n,) the row in that file"""
+    doc_ids: list[str]  # at most 32 bytes each
+    ids: np.ndarray  # (N,) integers: the documents' tokens one after another, without eos
+    lengths: np.ndarray  # (n,) tokens of each
+    n_bytes: np.ndarray  # (n,) raw UTF-8 bytes of each
+    sources: list[str]  # (n,) the file that each comes from
+    rows: np.ndarray  # (n,) the row in that file
 
 
-class Kind(NamedTuple):
-    """What the shards of one dataset have in common."""
+@dataclass(frozen=True)
+class Description:
+    """What a dataset is, apart from its documents. Raises GPTError that lists every problem."""
 
-    vocab_size: int
-    eos_id: int
-    tokenizer: str
-    """fingerprint, at most 64 bytes"""
+    vocab_size: int  # V: ids are 0..V-1
+    block_size: int  # T: targets in a sequence
+    eos_id: int  # the token that ends a document
+    pad_id: int  # the input where there is no target; it may be eos_id
+    tokenizer_fingerprint: str  # of the tokenizer that made the ids: equal means equal ids
+    strategy: Strategy = "concat"  # how documents become sequences: gpt.data.packing
+    document_mask: bool = False  # a position attends to its own document only
+
+    def __post_init__(self) -> None:
+        problems = check(self, vocab_size=(2, 2**31 - 1), block_size=(2, 2**20))
+        if not problems:
+            token = (0, self.vocab_size - 1)
+            problems = check(self, eos_id=token, pad_id=token)
+            if len(self.tokenizer_fingerprint.encode()) > 64:
+                problems.append("tokenizer_fingerprint is over 64 bytes")
+        refuse("dataset", problems)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -94,15 +102,14 @@ class Shard:
     """A file of tokens, memory-mapped."""
 
     path: Path
-    tokens: np.ndarray
-    """(n_tokens + 1,): an eos stands first"""
+    tokens: np.ndarray  # (n_tokens + 1,): an eos stands first
     index: np.ndarray
     n_tokens: int
     n_documents: int
     n_bytes: int
 
     @classmethod
-    def open(cls, path: Path, kind: Kind) -> "Shard":
+    def open(cls, path: Path, about: Description) -> "Shard":
         """Map a shard and check that it is whole and of this kind. Raises GPTError that names the file."""
         try:
             size = path.stat().st_size
@@ -117,33 +124,27 @@ class Shard:
         header = np.frombuffer(raw, HEADER)[0]
         if header["version"] != VERSION:
             raise GPTError(f"{path} has version {header['version']}; this program reads version {VERSION}")
-        if header["tokenizer"].decode("utf-8", "replace") != kind.tokenizer:
+        if header["tokenizer"].decode("utf-8", "replace") != about.tokenizer_fingerprint:
             raise GPTError(f"{path} is of another tokenizer than its dataset: {PACK_AGAIN}")
         found = (header["vocab_size"], header["eos_id"], header["token_bytes"])
-        if found != (kind.vocab_size, kind.eos_id, kind.dtype.itemsize):
+        if found != (about.vocab_size, about.eos_id, about.dtype.itemsize):
             raise GPTError(f"{path} has another vocabulary than its dataset: {PACK_AGAIN}")
         n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
-        start = _index_place(n_tokens, kind.dtype)
+        start = _index_place(n_tokens, about.dtype)
         end = start + n_documents * INDEX.itemsize
         if size != end:
             raise GPTError(f"{path} is {'cut' if size < end else 'too long'}: it has {size} bytes instead of {end}")
-        tokens = np.memmap(path, kind.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
-        index = np.memmap(path, INDEX, "r", start, (n_documents,)) if n_documents else np.empty(0, INDEX)
-        shard = cls(path, tokens, index, n_tokens, n_documents, n_bytes)
-        shard._check(kind.eos_id)
-        return shard
-
-    def _check(self, eos_id: int) -> None:
-        lengths = self.index["length"].astype(np.int64)
-        ends = np.cumsum(lengths + 1)
-        if (self.index["offset"] - self.index["offset"][:1] != ends - lengths - 1).any():
-            raise GPTError(f"{self.path}: documents do not follow one another: {PACK_AGAIN}")
-        counted = (int(ends[-1]) if len(ends) else 0, int(self.index["bytes"].sum(dtype=np.int64)))
-        if counted != (self.n_tokens, self.n_bytes):
-            raise GPTError(f"{self.path}: its documents do not add up to what its header counts: {PACK_AGAIN}")
+        tokens = np.memmap(path, about.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
+        index = np.memmap(path, INDEX, "r", start, (n_documents,))
+        ends = np.cumsum(index["length"].astype(np.int64) + 1)
+        if (index["offset"] - index["offset"][:1] != ends - index["length"] - 1).any():
+            raise GPTError(f"{path}: documents do not follow one another: {PACK_AGAIN}")
+        if (ends[-1], index["bytes"].sum(dtype=np.int64)) != (n_tokens, n_bytes):
+            raise GPTError(f"{path}: its documents do not add up to what its header counts: {PACK_AGAIN}")
         some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
-        if self.tokens[0] != eos_id or (self.tokens[some] != eos_id).any():
-            raise GPTError(f"{self.path}: a document does not end in eos {eos_id}: {PACK_AGAIN}")
+        if (tokens[[0, *some]] != about.eos_id).any():
+            raise GPTError(f"{path}: a document does not end in eos {about.eos_id}: {PACK_AGAIN}")
+        return cls(path, tokens, index, n_tokens, n_documents, n_bytes)
 
 
 class ShardWriter:
@@ -153,9 +154,12 @@ class ShardWriter:
     hold, and `add` expects those after them. Equal documents give equal bytes, in whatever batches they come.
     """
 
-    def __init__(self, folder: Path, split: str, kind: Kind):
-        self._folder, self._split, self._kind = folder, split, kind
-        self.shards = list(self._finished())
+    def __init__(self, folder: Path, split: str, about: Description):
+        self._folder, self._split, self._about = folder, split, about
+        self.shards: list[Shard] = []
+        with suppress(GPTError):  # the first that is not whole, and all after it, are yet to be written
+            while True:
+                self.shards.append(Shard.open(self._path(""), about))
         self.n_documents_done = sum(shard.n_documents for shard in self.shards)
         self._sources = {name: number for number, name in enumerate(read_sources(folder))}
         self._offset = sum(shard.n_tokens for shard in self.shards)  # of the open shard in the split
@@ -167,11 +171,9 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._file is None:
-            return
-        if kind is None:
+        if self._file and kind is None:
             self._finish(self._file)
-        else:
+        elif self._file:
             self._file.close()
 
     def add(self, documents: Documents) -> None:
@@ -183,7 +185,7 @@ class ShardWriter:
         rows["length"], rows["bytes"], rows["row"] = lengths, documents.n_bytes, documents.rows
         rows["source"] = [self._sources.setdefault(name, len(self._sources)) for name in documents.sources]
         ends = np.cumsum(lengths + 1)
-        stream = np.full(int(ends[-1]) if len(ends) else 0, self._kind.eos_id, self._kind.dtype)
+        stream = np.full(int(ends[-1]) if len(ends) else 0, self._about.eos_id, self._about.dtype)
         is_text = np.ones(len(stream), bool)
         is_text[ends - 1] = False
         stream[is_text] = documents.ids
@@ -203,17 +205,15 @@ class ShardWriter:
                 self._finish(file)
 
     def _check(self, documents: Documents, lengths: np.ndarray) -> None:
-        ids, eos_id = np.asarray(documents.ids), self._kind.eos_id
+        ids, eos_id = np.asarray(documents.ids), self._about.eos_id
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise GPTError(f"tokens must be a 1-D array of integers, got {ids.ndim}-D {ids.dtype}")
-        if lengths.sum() != ids.size:
-            raise GPTError(f"{ids.size} tokens, but the lengths of the documents add up to {lengths.sum()}")
-        wrong = (ids < 0) | (ids >= self._kind.vocab_size) | (ids == eos_id)
+        wrong = (ids < 0) | (ids >= self._about.vocab_size) | (ids == eos_id)
         if wrong.any():
             at = int(wrong.argmax())
             name = documents.doc_ids[int(np.searchsorted(np.cumsum(lengths), at, "right"))]
             what = f"the end-of-document token {eos_id} inside" if ids[at] == eos_id else f"token {ids[at]}"
-            raise GPTError(f"document {name!r} has {what}; ids are 0 to {self._kind.vocab_size - 1} without eos")
+            raise GPTError(f"document {name!r} has {what}; ids are 0 to {self._about.vocab_size - 1} without eos")
         n_bytes = np.asarray(documents.n_bytes)
         if ((n_bytes < 0) | (n_bytes >= LIMIT) | (lengths >= LIMIT)).any():
             raise GPTError(f"a document of {n_bytes.max()} bytes: one has at least 0 and less than {LIMIT}")
@@ -221,27 +221,20 @@ class ShardWriter:
             if len(name.encode()) > 32 or name.endswith("\0"):
                 raise GPTError(f"document id {name!r} does not fit 32 bytes")
 
-    def _finished(self) -> Iterator[Shard]:
-        for number in itertools.count():
-            path = self._folder / f"{self._split}-{number:05}.shard"
-            try:
-                yield Shard.open(path, self._kind)
-            except GPTError:
-                return  # this one and all after it are yet to be written
-
     def _new_file(self) -> BinaryIO:
         file = self._path(".partial").open("wb")
-        file.write(bytes(HEADER.itemsize) + np.array(self._kind.eos_id, self._kind.dtype).tobytes())
+        file.write(bytes(HEADER.itemsize) + np.array(self._about.eos_id, self._about.dtype).tobytes())
         return file
 
     def _finish(self, file: BinaryIO) -> None:
         """Write index and header of the open shard, and give it its name."""
         index = np.concatenate(self._rows)
-        kind, n_bytes = self._kind, index["bytes"].sum(dtype=np.int64)
-        about = (MAGIC, VERSION, kind.dtype.itemsize, kind.vocab_size, kind.eos_id, self._split, len(self.shards))
-        header = np.array((*about, self._n_tokens, len(index), n_bytes, kind.tokenizer.encode(), b""), HEADER)
+        about, n_bytes = self._about, index["bytes"].sum(dtype=np.int64)
+        kind = (MAGIC, VERSION, about.dtype.itemsize, about.vocab_size, about.eos_id, self._split, len(self.shards))
+        counts = (self._n_tokens, len(index), n_bytes)
+        header = np.array((*kind, *counts, about.tokenizer_fingerprint.encode(), b""), HEADER)
         with file:
-            file.write(bytes(_index_place(self._n_tokens, self._kind.dtype) - file.tell()))
+            file.write(bytes(_index_place(self._n_tokens, about.dtype) - file.tell()))
             file.write(index.data)
             file.seek(0)
             file.write(header.data)
@@ -250,7 +243,7 @@ class ShardWriter:
         write_json(self._folder / SOURCES, list(self._sources))  # first: the shard's index is of no use without it
         path = self._path("")
         self._path(".partial").replace(path)
-        self.shards.append(Shard.open(path, self._kind))
+        self.shards.append(Shard.open(path, self._about))
         self._offset += self._n_tokens
         self._file, self._rows, self._n_tokens = None, [], 0
 

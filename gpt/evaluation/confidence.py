@@ -34,9 +34,7 @@ def interval(nats: np.ndarray, n_bytes: np.ndarray, level: float = 0.95, seed: i
     """
     bits_D, bytes_D = np.asarray(nats, np.float64) / math.log(2), np.asarray(n_bytes, np.float64)
     if bits_D.shape != bytes_D.shape or bits_D.ndim != 1:
-        raise ValueError(
-            f"nats of shape {bits_D.shape} and bytes of shape {bytes_D.shape} are not of the same documents"
-        )
+        raise ValueError(f"nats {bits_D.shape} and bytes {bytes_D.shape} are not of the same documents")
     if bytes_D.sum() <= 0:
         raise ValueError("an interval needs at least one byte of text")
     D, generator = len(bits_D), np.random.default_rng(seed)

@@ -25,7 +25,6 @@ from torch.nn.utils.rnn import pad_sequence
 from gpt import GPTError
 from gpt.data.dataset import IGNORE
 from gpt.evaluation.score import eval_mode
-from gpt.machine.device import autocast
 from gpt.model.transformer import GPT
 
 PATH = Path(__file__).with_name("facts.toml")
@@ -84,30 +83,22 @@ class Verdict:
 
     def row(self) -> dict[str, object]:
         """A row for the table of all sentences; its wrong answer is the likeliest one."""
-        nats, wrong = max(zip(self.nats[1:], self.fact.wrong, strict=True))
-        row: dict[str, object] = {
-            "fact": self.fact.name,
-            "category": self.fact.category,
-            "right": self.right,
-            "nats": self.nats[0],
-        }
-        return row | {"wrong": wrong, "wrong_nats": nats, "sentence": self.fact.candidates(self.phrasing)[0]}
+        fact, (nats, wrong) = self.fact, max(zip(self.nats[1:], self.fact.wrong, strict=True))
+        right = {"fact": fact.name, "category": fact.category, "right": self.right, "nats": self.nats[0]}
+        return right | {"wrong": wrong, "wrong_nats": nats, "sentence": fact.candidates(self.phrasing)[0]}
 
 
 @torch.no_grad()
-def score(
-    model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128,
-    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-) -> list[Verdict]:  # fmt: skip
+def score(model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128) -> list[Verdict]:
     """Score every candidate of every phrasing; one Verdict a phrasing, in the order of the facts.
 
-    model: on `device`. tokenizer: the model's own, whose eos starts a document. batch_size: sentences at a time; it does not
-    change the result. dtype: see `gpt.evaluation.score`. Sentences over T tokens lose their beginning, all candidates equally.
+    tokenizer: the model's own, whose eos starts a document. batch_size: sentences at a time; it does not change the result.
+    Sentences over T tokens lose their beginning, all candidates equally.
     Raises GPTError for a tokenizer of another size, or too small a T.
     """
     if tokenizer.vocab_size() != model.config.vocab_size:
         raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
-    T, eos_id, device = model.config.block_size, tokenizer.eos_id(), torch.device(device)
+    T, eos_id, device = model.config.block_size, tokenizer.eos_id(), model.tokens.weight.device
     phrasings = [(fact, number) for fact in facts for number in range(len(fact.sentences))]
     rows: list[tuple[Tensor, Tensor]] = []  # inputs and targets of each candidate
     for fact, number in phrasings:
@@ -126,8 +117,7 @@ def score(
             batch = order[done : done + batch_size]
             ids_BT = pad_sequence([rows[row][0] for row in batch], True, eos_id).to(device)
             targets_BT = pad_sequence([rows[row][1] for row in batch], True, IGNORE).to(device)
-            with autocast(device, dtype):
-                losses = model.loss(ids_BT, targets_BT, None, reduction="none")
+            losses = model.loss(ids_BT, targets_BT, None, reduction="none")
             nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
     scores = iter(nats.tolist())
     return [Verdict(f, number, tuple(next(scores) for _ in range(1 + len(f.wrong)))) for f, number in phrasings]

@@ -1,25 +1,25 @@
-"""What a model repeats word for word: the longest stretch of each sample that also stands in the training text, exactly.
+"""What a model repeats word for word: the longest stretch of each sample that also stands in the training text.
 
-Windows of symbols are compared by their names (Karp, Miller and Rosenberg 1972). Every distinct window of 1, 2, 4 ... symbols
-of the samples gets a number; a window of the training text gets the number of its equal, or 0 if it has none. A window of 2n
-symbols is named by the pair of its halves' names. One of any other width is identified by the names of the two windows of a
-power of two that cover it: "memory" by those of "memo" and "mory". Equal pairs mean equal windows, so nothing is found by
-chance, as it could be by hashes. Bisection over widths then gives the longest stretch of each sample.
+Windows of one width are compared by hashes, which are differences of a running sum (Karp and Rabin 1987): the hash of the
+symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64. Windows that differ share a hash once in 10^19 pairs. A stretch
+holds one of every smaller width, so bisection over widths gives the longest.
 
-The training text is read once, in blocks. Memory does not grow with it: for each power of two up to the longest sample's
-length, at most 44 bytes for each symbol of a block and 12 for each of the samples (120 MB for samples of 1,000 symbols).
+The training text is read once, in blocks. Memory does not grow with it: about 100 bytes for each symbol of a block.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from gpt import GPTError
 
 BLOCK = 1 << 18  # symbols of training text at a time
-SEPARATOR = np.array([0xFFFFFFFF], np.uint32)  # behind samples and documents: no character and no token
+# Behind each document and each sample: no character and no token, and a window with the one equals none with the other.
+DOCUMENT_END, SAMPLE_END = np.array([[0xFFFFFFFF], [0xFFFFFFFE]], np.uint32)
+BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
 
 Text = str | np.ndarray
 
@@ -47,123 +47,79 @@ def overlaps(samples: Sequence[Text], documents: Iterable[Text], at_least: int =
     if not samples:
         return []
     is_text, most = isinstance(samples[0], str), max(map(len, samples))
-    windows = _Windows(np.concatenate([np.append(_symbols(sample, is_text), SEPARATOR) for sample in samples]), most)
+    own = _Windows(np.concatenate([np.append(_symbols(sample, is_text), SAMPLE_END) for sample in samples]))
     ends = np.cumsum([len(sample) + 1 for sample in samples]) - 1
-    own_places = [slice(end - len(sample), end) for sample, end in zip(samples, ends.tolist(), strict=True)]
+    places = [slice(end - len(sample), end) for sample, end in zip(samples, ends.tolist(), strict=True)]
     longest, starts = [0] * len(samples), [0] * len(samples)
-    repeated = np.zeros(windows.size, bool)  # where a window of at_least symbols begins that the training text has
-    for block in _blocks(documents, is_text, most):
-        search = _Search(windows, _Windows(block, most, windows.tables))
-        repeated |= search.found(at_least)
-        for number, own in enumerate(own_places):
-            length = search.longest(own, longest[number])
+    repeated = np.zeros(own.size, bool)  # where a window of at_least symbols begins that the training text has
+    for block in map(_Windows, _blocks(documents, is_text, most)):
+        found = _search(own, block)
+        repeated |= found(at_least)
+        for number, place in enumerate(places):
+            length = _longest(found, place, longest[number])
             if length > longest[number]:
-                longest[number], starts[number] = length, int(search.found(length)[own].argmax())
-    edges = np.flatnonzero(repeated), np.flatnonzero(repeated) + at_least
-    change = np.bincount(edges[0], minlength=windows.size) - np.bincount(edges[1], minlength=windows.size)
+                longest[number], starts[number] = length, int(found(length)[place].argmax())
+    first = np.flatnonzero(repeated)
+    change = np.bincount(first, minlength=own.size) - np.bincount(first + at_least, minlength=own.size)
     covered = np.cumsum(change) > 0
     return [
-        Overlap(length, start, sample[start : start + length], int(covered[own].sum()) / max(1, len(sample)))
-        for sample, own, length, start in zip(samples, own_places, longest, starts, strict=True)
+        Overlap(length, start, sample[start : start + length], int(covered[place].sum()) / max(1, len(sample)))
+        for sample, place, length, start in zip(samples, places, longest, starts, strict=True)
     ]
 
 
-class _Search:
-    """Which windows of the samples stand in a block of training text."""
-
-    def __init__(self, samples: "_Windows", block: "_Windows"):
-        self._samples, self._block = samples, block
-        self._found: dict[int, np.ndarray] = {}
-
-    def found(self, width: int) -> np.ndarray:
-        """For each place of the samples, whether the window of this width that begins there stands in the block."""
-        if width not in self._found:
-            places, keys = self._samples.named(width)
-            self._found[width] = np.zeros(self._samples.size, bool)
-            self._found[width][places] = np.isin(keys, self._block.named(width)[1])
-        return self._found[width]
-
-    def longest(self, places: slice, known: int) -> int:
-        """The width of the longest window between these places that stands in the block; `known` if none is longer."""
-
-        def is_missing(width: int) -> bool:
-            return not self.found(width)[places].any()
-
-        if is_missing(known + 1):
-            return known
-        return known + bisect_left(range(known + 1, places.stop - places.start + 1), True, key=is_missing)
-
-
 class _Windows:
-    """The names of all windows of 1, 2, 4 ... symbols, up to `longest`, in a row of symbols.
+    """The hashes of the windows of a row of symbols."""
 
-    tables: those of another row, whose windows then give the names. Without, every window between separators gets one.
-    """
+    def __init__(self, symbols: np.ndarray):
+        self.size = len(symbols)
+        self._sums = np.zeros(self.size + 1, np.uint64)
+        np.cumsum(symbols * np.cumprod(np.full(self.size, BASE, np.uint64)), out=self._sums[1:])
+        self._inverse = np.cumprod(np.full(self.size, pow(BASE, -1, 2**64), np.uint64))
 
-    def __init__(self, symbols: np.ndarray, longest: int, tables: "list[_Table] | None" = None):
-        self.size, self.tables = len(symbols), tables or []
-        self._levels: list[
-            tuple[np.ndarray, np.ndarray]
-        ] = []  # where named windows begin; the name at every place, or 0
-        places = np.flatnonzero(symbols != SEPARATOR)
-        keys = symbols[places].astype(np.int64)
-        for level in range(longest.bit_length()):
-            if tables is None:
-                self.tables.append(_Table(keys))
-            found = self.tables[level].names(keys)
-            places = places[found > 0]
-            names = np.zeros(self.size, np.int32)
-            names[places] = found[found > 0]
-            self._levels.append((places, names))
-            places, keys = self._pairs(level, 1 << level)
-
-    def named(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The places where a named window of this width begins, and a key for each: equal keys mean equal windows."""
-        level = width.bit_length() - 1
-        if level >= len(self._levels):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        return self._pairs(level, width - (1 << level))
-
-    def _pairs(self, level: int, distance: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where a named window has another at this distance, and the two names as one number."""
-        places, names = self._levels[level]
-        places = places[places < self.size - distance]
-        second = names[places + distance]
-        places, second = places[second > 0], second[second > 0]
-        return places, names[places].astype(np.int64) * self.tables[level].size + second
+    def hashes(self, width: int) -> np.ndarray:
+        """The hash of the window of this width that begins at each place, uint64; none if the row is shorter."""
+        sums: np.ndarray = self._sums[width:] - self._sums[:-width]
+        return sums * self._inverse[: len(sums)]
 
 
-class _Table:
-    """Names for distinct keys: numbers from 1, in the order of the keys."""
+def _search(own: _Windows, block: _Windows) -> Callable[[int], np.ndarray]:
+    """A function of a width: for each place of `own`, whether the window that begins there stands in the block."""
 
-    def __init__(self, keys: np.ndarray):
-        self._keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
-        self.size = len(self._keys)
-        self._by_key = np.empty(0, np.int32)
-        if self.size > 1 and self._keys[-2] < 8 * BLOCK:  # a table of all possible keys is quicker than bisection
-            self._by_key = np.zeros(self._keys[-2] + 2, np.int32)
-            self._by_key[self._keys[:-1]] = np.arange(1, self.size)
+    @cache
+    def found(width: int) -> np.ndarray:
+        ours, theirs = own.hashes(width), block.hashes(width)
+        is_likely = np.zeros(1 << 20, bool)  # by the first 20 bits, which leave few to sort
+        is_likely[ours >> 44] = True
+        is_there = np.zeros(own.size, bool)
+        is_there[: len(ours)] = np.isin(ours, theirs[is_likely[theirs >> 44]])
+        return is_there
 
-    def names(self, keys: np.ndarray) -> np.ndarray:
-        """The name of each key, 0 where it has none."""
-        if self._by_key.size:
-            names: np.ndarray = self._by_key[np.minimum(keys, len(self._by_key) - 1)]
-            return names
-        index = np.searchsorted(self._keys[:-1], keys)
-        return np.where(self._keys[index] == keys, index + 1, 0)
+    return found
+
+
+def _longest(found: Callable[[int], np.ndarray], place: slice, known: int) -> int:
+    """The width of the longest window in this place that `found` finds; `known` if none is longer."""
+
+    def is_missing(width: int) -> bool:
+        return not found(width)[place].any()
+
+    if is_missing(known + 1):  # nearly always
+        return known
+    return known + bisect_left(range(known + 1, place.stop - place.start + 1), True, key=is_missing)
 
 
 def _blocks(documents: Iterable[Text], is_text: bool, overlap: int) -> Iterator[np.ndarray]:
     """The documents in rows of BLOCK symbols or more; long ones in pieces with `overlap` in common."""
-    rows, size, stride = [SEPARATOR], 0, max(BLOCK, overlap)
+    rows, size, stride = [DOCUMENT_END], 0, max(BLOCK, overlap)
     for document in documents:
         for start in range(0, max(len(document) - overlap, 1), stride):
             piece = _symbols(document[start : start + stride + overlap], is_text)
-            rows += [piece, SEPARATOR]
+            rows += [piece, DOCUMENT_END]
             size += len(piece) + 1
             if size >= BLOCK:
                 yield np.concatenate(rows)
-                rows, size = [SEPARATOR], 0
+                rows, size = [DOCUMENT_END], 0
     yield np.concatenate(rows)
 
 

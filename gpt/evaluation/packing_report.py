@@ -23,18 +23,9 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         real = layout.documents != PADDING
         starts, ends = layout.starts[:-1][real], layout.starts[1:][real]
         sequences = np.bincount(layout.documents[real], (ends - 1) // T - starts // T + 1, part.n_documents)
-        positions = len(layout.order) * T
-        rows.append(
-            {
-                "split": split,
-                "documents": part.n_documents,
-                "tokens": part.n_tokens,
-                "sequences": len(layout.order),
-                "padding": positions - part.n_tokens,
-                "utilisation": part.n_tokens / positions,
-                "cut": int((sequences > 1).sum()),
-            }
-        )
+        n, cut = len(layout.order), int((sequences > 1).sum())
+        row = {"split": split, "documents": part.n_documents, "tokens": part.n_tokens, "sequences": n}
+        rows.append(row | {"padding": n * T - part.n_tokens, "utilisation": part.n_tokens / (n * T), "cut": cut})
     lengths = np.concatenate([part.index["length"] for part in dataset.splits.values()]).astype(np.int64)
     bins = np.floor(np.log10(np.maximum(lengths, 1)) * PER_TEN + 1e-9).astype(int)
     counted = {"up to T": Counter(bins[lengths <= T].tolist()), "longer": Counter(bins[lengths > T].tolist())}

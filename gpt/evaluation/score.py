@@ -21,13 +21,10 @@ from gpt.model.transformer import GPT
 class Evaluation:
     """The score of one model on one split."""
 
-    nats: float
-    """Summed negative log-likelihood of the scored tokens, natural log."""
+    nats: float  # summed negative log-likelihood of the scored tokens, natural log
     n_tokens: int
-    n_bytes: int
-    """Raw UTF-8 bytes of the same documents."""
-    document_nats: np.ndarray
-    """Float64, one a document, in the split's order. They add up to `nats`; an interval is drawn over them."""
+    n_bytes: int  # raw UTF-8 bytes of the same documents
+    document_nats: np.ndarray  # float64, one a document, in the split's order; they add up to `nats`
     seconds: float
 
     @property

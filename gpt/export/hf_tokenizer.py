@@ -27,13 +27,9 @@ def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
         raise GPTError("a tokenizer of whole words has no lossless counterpart in transformers: train one of type bpe")
     pieces = [tokenizer.id_to_piece(token) for token in range(tokenizer.vocab_size())]
     eos = tokenizer.id_to_piece(tokenizer.eos_id())
-    split = None
-    if model_kind == UNIGRAM:
-        # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
-        split = {
-            "type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}, "behavior": "MergedWithPrevious",
-            "invert": False,
-        }  # fmt: skip
+    # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
+    split: dict[str, Any] = {"type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}}
+    split |= {"behavior": "MergedWithPrevious", "invert": False}
     model = _unigram(tokenizer, pieces, kinds) if model_kind == UNIGRAM else _bpe(tokenizer, pieces, kinds, model_kind)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     first, second = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
@@ -46,7 +42,7 @@ def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
             for token, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
-        "pre_tokenizer": split,
+        "pre_tokenizer": split if model_kind == UNIGRAM else None,
         "post_processor": {
             "type": "TemplateProcessing", "single": [begin, first], "pair": [begin, first, second],
             "special_tokens": {eos: {"id": eos, "ids": [tokenizer.eos_id()], "tokens": [eos]}},

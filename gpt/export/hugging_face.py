@@ -12,7 +12,6 @@ the token alone), and sines as positions. Any other setting that they lack is re
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gpt import GPTError
-from gpt.checkpoint import load_model
+from gpt.checkpoint import atomic_folder, load_model
 from gpt.config import ModelConfig
 from gpt.export.hf_tokenizer import hf_tokenizer
 from gpt.generation.sample import load
@@ -50,15 +49,12 @@ def export_hf(model_folder: Path, out: Path) -> None:
             **dict.fromkeys(("bos_token", "eos_token"), tokenizer.id_to_piece(tokenizer.eos_id())),
         },
     }  # fmt: skip
-    temporary = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in files.items():
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-        (temporary / name).write_text(text + "\n", encoding="utf-8")
-    save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
-    (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
-    temporary.rename(out)
+    with atomic_folder(out) as temporary:
+        for name, value in files.items():
+            text = json.dumps(value, indent=1, ensure_ascii=False)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+        save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
+        (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
 
 
 def architecture(config: ModelConfig) -> str:
@@ -112,9 +108,9 @@ def hf_config(config: ModelConfig, eos_id: int) -> dict[str, Any]:
 @torch.no_grad()
 def hf_weights(model: GPT) -> dict[str, Tensor]:
     """The model's tensors by the names of its `architecture`, which may raise GPTError."""
-    config, name = model.config, architecture(model.config)
+    name = architecture(model.config)
     weights = _gpt2_weights(model) if name == "GPT2" else _llama_weights(model, name == "Apertus")
-    if untied(config):
+    if untied(model.config):
         weights["lm_head.weight"] = model.head_weight_VC
     return {key: tensor.detach().cpu().clone().contiguous() for key, tensor in weights.items()}
 
@@ -150,10 +146,7 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
         norms = ("attention_layernorm", "feedforward_layernorm")
     if config.embedding_norm:
         tokens = F.rms_norm(tokens, tokens.shape[1:], eps=EPS)
-    weights: dict[str, Tensor] = {
-        "model.embed_tokens.weight": tokens,
-        "model.norm.weight": model.norm.get_parameter("weight"),
-    }
+    weights = {"model.embed_tokens.weight": tokens, "model.norm.weight": model.norm.get_parameter("weight")}
     for n, block in enumerate(model.blocks):
         attention, sizes = block.attention, [heads * config.head_size for heads in block.attention.heads]
         for kind, tensor in attention.qkv.named_parameters():

@@ -31,8 +31,7 @@ class KVCache:
     def __init__(self, model: GPT, rows: int, length: int):
         config, device = model.config, model.tokens.weight.device
         self.model = model
-        self.lengths = [0] * rows
-        """Tokens of each row."""
+        self.lengths = [0] * rows  # tokens of each
         shape = (config.n_layer, rows, config.kv_heads, min(length, config.block_size), config.head_size)
         # Zeros: a masked value is multiplied by a weight of zero, and must not be infinite or no number.
         self.keys, self.values = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
@@ -122,9 +121,7 @@ class FastRMSNorm(nn.Module):
         self.floor = torch.tensor(math.sqrt(weight.numel() * eps), device=weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot(
-            self.floor
-        )  # sqrt(sum of squares + size * eps)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot(self.floor)  # sqrt(sum of x^2 + size * eps)
         y: Tensor = x * (self.weight / length)
         return y
 

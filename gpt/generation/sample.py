@@ -72,8 +72,7 @@ def stream_texts(
     Raises GPTError for a tokenizer of another size, a prompt it cannot spell, or an argument out of range.
     """
     if tokenizer.vocab_size() != model.config.vocab_size:
-        found = f"the tokenizer has {tokenizer.vocab_size()} tokens, the model {model.config.vocab_size}"
-        raise GPTError(f"{found}: not a pair")
+        raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
     stop = [stop] * bool(stop) if isinstance(stop, str) else list(stop)
     if "" in stop:
         raise GPTError("a stop string is empty; it would stop before the first character")
@@ -157,19 +156,14 @@ def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, unif
     p_RK = ((logits_RK - logits_RK.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
         if tokens_RK is None:
-            p_RK, tokens_RK = _likeliest(p_RK, top_p)
+            p_RV = p_RK
+            p_RK, tokens_RK = p_RV.topk(min(NUCLEUS, p_RV.shape[1]))
+            if (p_RK.sum(1) < top_p).any():
+                p_RK, tokens_RK = p_RV.sort(descending=True)
         p_of_likelier_RK = p_RK.cumsum(1) - p_RK
         p_RK = p_RK.where(p_of_likelier_RK < top_p, 0)  # always keeps the first
     place_R1 = _draw(p_RK, uniform_R)
     return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
-
-
-def _likeliest(p_RV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Probabilities and numbers of the likeliest tokens, likeliest first: enough of them to reach top_p in each row."""
-    p_RK, tokens_RK = p_RV.topk(min(NUCLEUS, p_RV.shape[1]))
-    if (p_RK.sum(1) < top_p).any():
-        p_RK, tokens_RK = p_RV.sort(descending=True)
-    return p_RK, tokens_RK
 
 
 def _draw(p_RK: Tensor, uniform_R: Tensor) -> Tensor:

@@ -44,11 +44,9 @@ class TextStream:
 
     def __init__(self, tokenizer: SentencePieceProcessor, stop: Sequence[str] = ()):
         self.tokenizer, self.stop = tokenizer, stop
-        self.finished = False
-        """Whether a stop string was reached: the text is complete."""
-        self._tokens: list[
-            int
-        ] = []  # of a character that is not whole; one outside the vocabulary comes as single bytes
+        self.finished = False  # whether a stop string was reached: the text is complete
+        # Of a character that is not whole: one outside the vocabulary comes as single bytes.
+        self._tokens: list[int] = []
         self._held = ""  # text not shown yet
 
     def add(self, token: int) -> str:
@@ -57,8 +55,7 @@ class TextStream:
         if self.tokenizer.is_byte(token) and not self._is_whole():
             return ""
         self._decode()
-        stop = self._find_stop()
-        if stop is not None:
+        if (stop := self._find_stop()) is not None:
             self._held, self.finished = self._held[:stop], True
         shown = len(self._held) - (0 if self.finished else self._begun_stop())
         text, self._held = self._held[:shown], self._held[shown:]

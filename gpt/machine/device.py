@@ -19,20 +19,18 @@ class Machine:
 
     device: torch.device
     dtype: torch.dtype
-    peak_flops: float
-    """Peak FLOP/s of matrix products in `dtype`: the maker's figure, or measured where it is not known."""
-    compile: bool
-    """Whether to torch.compile the training step."""
+    peak_flops: float  # of matrix products in `dtype`: the maker's figure, or measured where it is not known
+    compile: bool  # whether to torch.compile the training step
 
 
 def prepare(runtime: Runtime) -> Machine:
     """Decide device, dtype and the rest, and set torch's global switches. Raises GPTError if the device does not exist."""
-    torch.set_num_threads(runtime.threads or max(1, usable_cores() // parallel.launched_here()))
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(runtime.threads or max(1, usable_cores() // processes_here))
     device = _device(runtime)
     cuda = device.type == "cuda"
-    bfloat16 = runtime.dtype == "bfloat16"
-    if runtime.dtype == "auto":
-        bfloat16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 = supported if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     # What stays float32 on a GPU may use TF32; on a CPU the setting would lose precision for no speed.
     torch.set_float32_matmul_precision("high" if cuda else "highest")
@@ -40,7 +38,9 @@ def prepare(runtime: Runtime) -> Machine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(runtime.deterministic and cuda)
     compiled = runtime.compile == "on" or (runtime.compile == "auto" and cuda)
-    return Machine(device, dtype, _peak_flops(device, dtype), compiled)
+    known = gpu_peak_flops(torch.cuda.get_device_name(device)) if cuda and bfloat16 else None
+    peak_flops = known or _measured_flops(device, dtype, torch.get_num_threads())
+    return Machine(device, dtype, peak_flops, compiled)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -53,24 +53,13 @@ def _device(runtime: Runtime) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise GPTError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:<number>") from None
+    device = torch.device(name)
     if device.type == "cuda" and parallel.launched() > 1:
-        device = torch.device("cuda", parallel.local_rank())  # one for each process
-    n_available = available.get(device.type, 0)
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # one for each process
+    n_available = available[device.type]
     if (device.index or 0) >= n_available:
         raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
     return device
-
-
-def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    if device.type == "cuda" and dtype == torch.bfloat16:
-        known = gpu_peak_flops(torch.cuda.get_device_name(device))
-        if known:
-            return known
-    return _measured_flops(device, dtype, torch.get_num_threads())
 
 
 @functools.cache

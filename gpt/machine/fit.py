@@ -21,12 +21,11 @@ def explain_out_of_memory(rows: int, machine: Machine, largest: Callable[[], int
     """
     try:
         yield
+        return
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they still hold the activations
-    else:
-        return
     if fits := largest():
         remedy = f"at most {fits} can fit: set runtime.micro_batch_size to that (the step's batch stays the same)"
     else:
@@ -52,11 +51,10 @@ def largest_that_fits(model: GPT, optimizers: list[Optimizer], rows: int, machin
         torch.cuda.empty_cache()
         try:
             _train_on(model, rows, machine)
+            return rows
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        else:
-            return rows
     return 0
 
 

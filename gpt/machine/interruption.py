@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -11,11 +12,11 @@ class Interrupted(Exception):
     """Raised inside long work (an evaluation) to leave it early."""
 
 
+@dataclass
 class Interruption:
-    """The signal that has arrived: `signal` is its number, 0 for none."""
+    """The signal that has arrived."""
 
-    def __init__(self) -> None:
-        self.signal = 0
+    signal: int = 0  # none
 
 
 @contextmanager

@@ -54,10 +54,12 @@ def launch(
         task.write_text(json.dumps({"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}))
         command = [sys.executable, "-m", "gpt.trainer", "--config", str(task)]
         command += ["--data", str(Path(data).resolve()), "--out", str(out.resolve())]
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        world |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(runtime.processes))
         processes = [
             subprocess.Popen(
                 [*command, "--caller", str(theirs.fileno())] if rank == 0 else command,
-                env=os.environ | _environment(rank, runtime.processes, store.port),
+                env=os.environ | world | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)),
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()] if rank == 0 else [],
                 start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which passes it on
@@ -91,13 +93,6 @@ class Caller:
                 signal.raise_signal(signal.SIGTERM)
 
 
-def _environment(rank: int, processes: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
-    }  # fmt: skip
-
-
 def _follow(
     pipe: Connection, processes: list[Process], callbacks: dict[str, Callback], interruption: Interruption
 ) -> None:
@@ -108,10 +103,10 @@ def _follow(
             passed_on = interruption.signal
             for process in processes:
                 process.send_signal(passed_on)
-        if connected:
-            connected = _answer(pipe, callbacks)
-        else:
+        if not connected:
             time.sleep(POLL)
+        elif pipe.poll(POLL):
+            connected = _answer(pipe, callbacks)
         expected = (None, 0, -passed_on, 128 + passed_on)
         codes = [process.poll() for process in processes]
         if failed := [(rank, code) for rank, code in enumerate(codes) if code not in expected]:
@@ -121,17 +116,16 @@ def _follow(
 
 
 def _answer(pipe: Connection, callbacks: dict[str, Callback]) -> bool:
-    """Wait a moment for a call of the first process, and make it. Returns False once that process has ended."""
-    if pipe.poll(POLL):
-        try:
-            name, values = pipe.recv()
-        except (OSError, EOFError):
-            return False
-        if name == "error":
-            raise GPTError(*values)
-        callbacks[name](*values)
-        with suppress(OSError):  # it was killed meanwhile
-            pipe.send(None)
+    """Make the call that the first process has sent. Returns False if that process has ended."""
+    try:
+        name, values = pipe.recv()
+    except (OSError, EOFError):
+        return False
+    if name == "error":
+        raise GPTError(*values)
+    callbacks[name](*values)
+    with suppress(OSError):  # it was killed meanwhile
+        pipe.send(None)
     return True
 
 

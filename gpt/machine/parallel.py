@@ -40,16 +40,6 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def launched_here() -> int:
-    """Of those, the ones on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def local_rank() -> int:
-    """This process's number on its machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def world_size() -> int:
     """Processes in the group."""
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -90,10 +80,8 @@ def all_max(value: float, device: torch.device) -> float:
 
 def full(tensor: Tensor) -> Tensor:
     """The full tensor of a sharded one (every process must call this); any other tensor as it is."""
-    if not hasattr(tensor, "full_tensor"):
-        return tensor
-    gathered: Tensor = tensor.full_tensor()
-    return gathered
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
 
 
 def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
@@ -150,9 +138,7 @@ class Scorer(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def loss(
-        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "none"
-    ) -> Tensor:
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None, reduction: str) -> Tensor:
         """As `GPT.loss` with reduction "none": flat (B*T,), the same on every process."""
         assert reduction == "none"
         B, T = ids_BT.shape

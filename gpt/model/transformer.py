@@ -3,8 +3,7 @@
 Notable:
 - every part that papers disagree on is an option of `ModelConfig`; GPT-2 and a modern decoder are two settings of one class
 - pre-norm residual branches; attention by torch's scaled_dot_product_attention (a flash kernel where there is one)
-- options: rotary positions, RMSNorm on queries and keys, squared ReLU, grouped queries, projections that start at zero,
-  and cross-attention to a memory (an encoder's output), a branch that changes nothing until it is trained
+- cross-attention to a memory (an encoder's output) is a branch that changes nothing until it is trained
 - `init_weights` explains the initial value of every tensor in one place
 
 Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, K heads of keys and values, F = width of the feed-forward
@@ -145,9 +144,7 @@ class GPT(nn.Module):
         mask_B1TT, position = (None, slice(T)) if documents_BT is None else document_mask(documents_BT)
         memory_mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
         x_BTC: Tensor = self.dropout(self.embed(ids_BT, position))
-        rotary = self.rotary(
-            slice(T)
-        )  # only distances count in it, so documents need not be counted from their beginning
+        rotary = self.rotary(slice(T))  # only distances count in it: no need to count from a document's beginning
         recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
             inputs = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
@@ -161,9 +158,7 @@ class GPT(nn.Module):
         if self.config.positions == "learned":
             x_BTC = x_BTC + self.positions.weight[position]
         elif self.config.positions == "sinusoidal":
-            x_BTC = (
-                x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[position]
-            )  # Vaswani 2017, sections 3.4 and 3.5
+            x_BTC = x_BTC * math.sqrt(self.config.n_embd) + self.sines_TC[position]  # Vaswani 2017, 3.4 and 3.5
         return F.rms_norm(x_BTC, x_BTC.shape[-1:], eps=EPS) if self.config.embedding_norm else x_BTC
 
     def rotary(self, position: Tensor | slice | int) -> Rotary | None:
@@ -196,7 +191,7 @@ class Block(nn.Module):
             self.cross_attention_norm = normalization(config)
             self.cross_attention = CrossAttention(config)
         self.feed_forward_norm = normalization(config)
-        self.feed_forward = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
+        self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -276,30 +271,21 @@ def attend(
 
 
 class FeedForward(nn.Module):
-    """C -> 4C -> C with GELU, or with squared ReLU."""
+    """C -> 4C -> C with GELU or squared ReLU; swiglu: down(silu(gate(x)) * up(x)), 8C/3 wide (Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.up = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
-        self.activation = SquaredReLU() if config.feed_forward == "relu2" else nn.GELU(approximate="tanh")
-        self.down = nn.Linear(config.feed_forward_size, config.n_embd, bias=config.bias)
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        y_BTC: Tensor = self.down(self.activation(self.up(x_BTC)))
-        return y_BTC
-
-
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)), 8C/3 wide rounded up to 32 (Shazeer 2020)."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.gate = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
+        self.is_gated = config.feed_forward == "swiglu"
+        if self.is_gated:
+            self.gate = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
+        else:
+            self.activation = SquaredReLU() if config.feed_forward == "relu2" else nn.GELU(approximate="tanh")
         self.up = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
         self.down = nn.Linear(config.feed_forward_size, config.n_embd, bias=config.bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        y_BTC: Tensor = self.down(F.silu(self.gate(x_BTC)) * self.up(x_BTC))
+        up_BTF = self.up(x_BTC)
+        y_BTC: Tensor = self.down(F.silu(self.gate(x_BTC)) * up_BTF if self.is_gated else self.activation(up_BTF))
         return y_BTC
 
 

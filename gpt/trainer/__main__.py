@@ -20,7 +20,6 @@ import tomllib
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
@@ -33,7 +32,13 @@ from gpt.trainer.loop import train
 
 def main(arguments: list[str] | None = None) -> int:
     """Train from the command line. Returns the exit code: 2 for what a user can correct."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m gpt.trainer", description="Train a GPT on a packed dataset.")
+    add = partial(parser.add_argument, type=Path, required=True)
+    add("--data", metavar="DIR", help="folder of the packed dataset")
+    add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
+    add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
+    parser.add_argument("--caller", type=int, help=argparse.SUPPRESS)  # gpt.machine.launch: a pipe, instead of printing
+    options = parser.parse_args(arguments)
     caller = Caller(options.caller) if options.caller is not None else None
     silent = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, the first one prints
     logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
@@ -59,39 +64,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gpt.trainer", description="Train a GPT on a packed dataset.")
-    add = partial(parser.add_argument, type=Path, required=True)
-    add("--data", metavar="DIR", help="folder of the packed dataset")
-    add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
-    add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
-    parser.add_argument("--caller", type=int, help=argparse.SUPPRESS)  # gpt.machine.launch: a pipe, instead of printing
-    return parser
-
-
 def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig, Runtime]:
     """Read a .toml or .json file with the sections model, train and runtime. Raises GPTError for anything unknown."""
     try:
         text = path.read_text(encoding="utf-8")
-        document: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+        document = dict(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError, TypeError) as error:
         raise GPTError(f"{path} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise GPTError(f"{path}: its content is not known; sections are model, train and runtime")
     for name, section in document.items():
         if name not in ("model", "train", "runtime"):
             raise GPTError(f"{path}: section {name!r} is not known; sections are model, train and runtime")
         if not isinstance(section, dict):
             raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
-    model, train_section, runtime = (document.get(name, {}) for name in ("model", "train", "runtime"))
-    shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | model
+    shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | document.get("model", {})
     if "preset" in shape:
         shape = preset(shape.pop("preset")) | shape
-    return (
-        from_dict(ModelConfig, shape, str(path)),
-        from_dict(TrainConfig, train_section, str(path)),
-        from_dict(Runtime, runtime, str(path)),
-    )
+    model = from_dict(ModelConfig, shape, str(path))
+    config = from_dict(TrainConfig, document.get("train", {}), str(path))
+    return model, config, from_dict(Runtime, document.get("runtime", {}), str(path))
 
 
 def _print_step(step: int, metrics: dict[str, float]) -> None:
@@ -105,10 +95,8 @@ def _print_step(step: int, metrics: dict[str, float]) -> None:
 
 
 def _print_evaluation(step: int, metrics: dict[str, float], _folder: Path, best: bool) -> None:
-    mark = "  best" if best else ""
-    print(
-        f"step {step:6d}  val loss {metrics['val/loss']:.4f}  {metrics['val/bpb']:.4f} bits per byte{mark}", flush=True
-    )
+    score = f"val loss {metrics['val/loss']:.4f}  {metrics['val/bpb']:.4f} bits per byte"
+    print(f"step {step:6d}  {score}{'  best' if best else ''}", flush=True)
 
 
 if __name__ == "__main__":

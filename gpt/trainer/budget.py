@@ -18,6 +18,7 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.config import TrainConfig
 from gpt.machine import parallel
+from gpt.machine.interruption import Interrupted
 from gpt.trainer.update import Learner
 
 SHARE = 0.02  # of the time to spend on measuring updates, and as much on measuring evaluation
@@ -81,15 +82,11 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
         nonlocal share
         share = done / total
         if parallel.all_max(time.perf_counter() - before, learner.machine.device) > limit:
-            raise _Enough
+            raise Interrupted
 
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Interrupted):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
-
-
-class _Enough(Exception):
-    """Ends a measurement early."""
 
 
 def _clock(device: torch.device) -> float:
@@ -106,11 +103,8 @@ class Speed:
         """peak_flops: of all devices together. step: updates done already."""
         self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
         self._started = self._since = time.perf_counter()
-        self._first_step, self._tokens = step, 0
-
-    def count(self, tokens: int) -> None:
-        """Add tokens trained on."""
-        self._tokens += tokens
+        self._first_step = step
+        self.tokens = 0  # trained on since the last report
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -126,8 +120,8 @@ class Speed:
         steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
         """
         now = time.perf_counter()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._tokens, self._since = 0, now
+        rate = self.tokens / max(now - self._since, 1e-9)
+        self.tokens, self._since = 0, now
         pace = (now - self._started) / max(1, step - self._first_step)
         return {
             "train/tokens_per_second": rate,

@@ -1,7 +1,5 @@
 """train(): from a packed dataset to the best weights; it can be killed anywhere and called again.
 
-    python -m gpt.trainer --data DIR --config FILE.toml --out DIR           (or torchrun -m gpt.trainer ...)
-
 Notable:
 - `_Run.train` is the loop, `gpt.trainer.update` one step of it, `gpt.trainer.run_folder` the files
 - independent of trackers and schedulers, which come in by the callbacks `on_step` and `on_evaluation`
@@ -18,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
@@ -29,7 +26,7 @@ from gpt.machine.interruption import Interrupted, Interruption, held_back
 from gpt.machine.launch import launch
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
-from gpt.trainer.schedule import learning_rate
+from gpt.trainer.schedule import lr_ratio
 from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor
 from gpt.trainer.update import Learner
 
@@ -84,14 +81,6 @@ def train(
     return folder.result(resumed_from, time.perf_counter() - started)
 
 
-class _Due(NamedTuple):
-    """What is due after a step."""
-
-    log: bool
-    evaluation: bool
-    save: bool
-
-
 class _Run:
     """One training run in progress, after `step` updates; those in `skipped` are left out because of a loss spike."""
 
@@ -112,7 +101,7 @@ class _Run:
             self._resume()
             self._check_shared()
             resumed_from = self.step
-            if self._due().evaluation:  # a signal cut it short
+            if self._is_due(self.config.eval_every) and self._evaluated() < self.step:  # a signal cut it short
                 self._evaluate()
             peak_flops = self.machine.peak_flops * parallel.world_size()
             speed = Speed(self.learner.model.flops_per_token, peak_flops, self.step)
@@ -122,39 +111,35 @@ class _Run:
                 if self.step not in self.skipped:
                     loss, grad_norm = self.learner.update(self.step)
                     self.monitor.record(self.step, loss, grad_norm)
-                    speed.count(self.config.batch_size * self.dataset.block_size)
+                    speed.tokens += self.config.batch_size * self.dataset.block_size
                 self.step += 1
 
-                due = self._due()
-                if not any(due):
+                logs = self.step - 1 not in self.skipped and (self.step == 1 or self._is_due(self.runtime.log_every))
+                evaluates, saves = self._is_due(self.config.eval_every), self._is_due(self.config.checkpoint_every)
+                if not (logs or evaluates or saves):
                     continue  # nothing that needs the loss's value, for which a GPU would have to wait
                 if self._went_back():
                     continue
                 with speed.paused():
-                    if due.log:
+                    if logs:
                         self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
-                    if due.evaluation:
-                        self._evaluate()
-                    if due.save:
+                    if evaluates:
+                        self._evaluate()  # which saves the state as well
+                    elif saves:
                         self._save_state()
-            self._finish()
+            self.learner.close()
+            self.folder.write_run(self.config.steps, self.skipped, stopped_early=self.step < self.config.steps)
+            self.folder.finish(self.evaluations)
+            parallel.barrier()
         except Interrupted:
             # Before the first step there is nothing that a fresh start would not do again.
             if self.step and not self._went_back():
                 self._save_state()
         return resumed_from
 
-    def _due(self) -> _Due:
-        """What to do after `step` updates. An evaluation saves the state as well."""
-        first, last = self.step == 1, self.step == self.config.steps
-        logged = first or last or self.step % self.runtime.log_every == 0
-        evaluated = last or self.step % self.config.eval_every == 0
-        saved = self.step % self.config.checkpoint_every == 0
-        return _Due(
-            log=logged and self.step - 1 not in self.skipped,
-            evaluation=evaluated and self._evaluated() < self.step,
-            save=saved and not evaluated,
-        )
+    def _is_due(self, every: int) -> bool:
+        """Whether `step` is the last, or one in `every`."""
+        return self.step == self.config.steps or self.step % every == 0
 
     def _ended(self) -> bool:
         """After the last step, or after `patience` evaluations none of which was the best."""
@@ -212,7 +197,8 @@ class _Run:
             )
         first = max(0, step - SKIPPED_BEFORE)
         self.skipped = [*self.skipped, *range(first, step + 1)]
-        self.folder.delete_states_after(first)
+        states = self.folder.states
+        checkpoint.keep_only(states, {saved for saved in checkpoint.steps_in(states) if saved <= first})
         parallel.barrier()
         self.learner.close()
         del self.learner  # frees its device memory before another is built
@@ -224,7 +210,7 @@ class _Run:
     def _log(self, loss: float, grad_norm: float, speed: dict[str, float]) -> None:
         metrics = {
             "train/loss": loss,
-            "train/lr": learning_rate(self.step - 1, self.config),
+            "train/lr": self.config.lr * lr_ratio(self.step - 1, self.config),  # of AdamW
             "train/grad_norm": grad_norm,
             "train/epoch": self.step * self.config.batch_size / self.dataset.n_sequences(),
             **speed,
@@ -261,12 +247,6 @@ class _Run:
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
         self.folder.keep_states(self.step)
-
-    def _finish(self) -> None:
-        self.learner.close()
-        self.folder.write_run(self.config.steps, self.skipped, stopped_early=self.step < self.config.steps)
-        self.folder.finish(self.evaluations)
-        parallel.barrier()
 
     def _check_interruption(self) -> None:
         """Raise Interrupted if a signal has arrived; many processes stop at the same step."""

@@ -31,12 +31,10 @@ class Muon(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             trained = sorted((p for p in group["params"] if p.grad is not None), key=lambda p: tuple(p.shape))
-            for shape, same in itertools.groupby(trained, key=lambda p: tuple(p.shape)):
-                self._update(list(same), shape, group["lr"], group["weight_decay"], group["momentum"])
+            for _, same in itertools.groupby(trained, key=lambda p: tuple(p.shape)):
+                self._update(list(same), group["lr"], group["weight_decay"], group["momentum"])
 
-    def _update(
-        self, params: list[Tensor], shape: tuple[int, int], lr: float, weight_decay: float, momentum: float
-    ) -> None:
+    def _update(self, params: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -49,7 +47,7 @@ class Muon(torch.optim.Optimizer):
         updates = [shard_like(p, update) for p, update in zip(params, orthogonal, strict=True)]
         torch._foreach_mul_(params, 1 - lr * weight_decay)
         # An orthogonal matrix has entries of RMS 1/sqrt(longer side); AdamW's updates have about 0.2 (Liu 2025, Moonlight).
-        torch._foreach_add_(params, updates, alpha=-lr * 0.2 * math.sqrt(max(shape)))
+        torch._foreach_add_(params, updates, alpha=-lr * 0.2 * math.sqrt(max(params[0].shape)))
 
 
 def orthogonalize(x_NRC: Tensor) -> Tensor:

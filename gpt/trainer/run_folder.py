@@ -26,30 +26,18 @@ from gpt.trainer.stability import SKIPPED_BEFORE
 class Result:
     """What a finished run gives."""
 
-    model: Path
-    """Folder of the best weights (`gpt.checkpoint.load_model`)."""
-    step: int
-    """Updates after which they were best."""
-    loss: float
-    """Their nats per scored token of val."""
-    bits_per_byte: float
-    """Their bits per byte of val."""
-    evaluations: list[dict[str, float]]
-    """Every evaluation: step, loss, bpb."""
-    steps: int
-    """Updates that the run went through: those asked for, or fitting into `minutes`, or fewer after an early stop."""
-    stopped_early: bool
-    """Whether `patience` ended it."""
-    skipped: list[int]
-    """Numbers (from 0) of the updates left out after a loss spike; usually none."""
-    n_parameters: int
-    """Trained numbers of the model."""
-    tokens: int
-    """Target positions trained on: (steps - skipped) x B x T."""
-    resumed_from: int
-    """Step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do."""
-    seconds: float
-    """Wall time of this call."""
+    model: Path  # folder of the best weights (`gpt.checkpoint.load_model`)
+    step: int  # updates after which they were best
+    loss: float  # their nats per scored token of val
+    bits_per_byte: float  # their bits per byte of val
+    evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb
+    steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
+    stopped_early: bool  # whether `patience` ended it
+    skipped: list[int]  # numbers (from 0) of the updates left out after a loss spike; usually none
+    n_parameters: int  # trained numbers of the model
+    tokens: int  # target positions trained on: (steps - skipped) x B x T
+    resumed_from: int  # step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do
+    seconds: float  # wall time of this call
 
 
 class RunFolder:
@@ -84,10 +72,6 @@ class RunFolder:
         far = [saved for saved in steps if saved <= step - SKIPPED_BEFORE]
         checkpoint.keep_only(self.states, {*steps[len(far) :], *far[-1:]})
 
-    def delete_states_after(self, step: int) -> None:
-        """Delete the saved states of later steps."""
-        checkpoint.keep_only(self.states, {saved for saved in checkpoint.steps_in(self.states) if saved <= step})
-
     def keep_checkpoints(self, evaluations: list[dict[str, float]]) -> None:
         """Keep the latest weights and the best, and those that were so at a saved state, which the run may go back to."""
         if is_main():
@@ -96,7 +80,6 @@ class RunFolder:
             checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
 
     def write_run(self, steps: int, skipped: list[int], stopped_early: bool = False) -> None:
-        """Write run.json."""
         run = {"steps": steps, "stopped_early": stopped_early, "skipped": skipped}
         checkpoint.write_json(self.path / "run.json", run)
 
@@ -126,7 +109,6 @@ class RunFolder:
         self.log.write_text("".join(kept), encoding="utf-8")
 
     def append_log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append a line to the log."""
         if is_main():
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
@@ -152,19 +134,15 @@ class RunFolder:
 
     def _check_task(self, folder: Path, found: Any) -> None:
         """Refuse a folder that another configuration or other data wrote: GPTError that names the differences."""
-        if found == self.task:
-            return
-        found = found if isinstance(found, dict) else {}
-        differing = [f"the {part}" for part in self.task if found.get(part) != self.task[part]]
-        for part in ("model", "train"):
-            theirs, ours = found.get(part), self.task[part]
-            if isinstance(theirs, dict) and theirs != ours:
-                changed = [key for key in ours if theirs.get(key) != ours[key]]
-                differing = [f"{key} ({theirs.get(key)}, now {ours[key]})" for key in changed]
-                break
-        raise GPTError(
-            f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
-        )
+        theirs, ours = (task.get("model", {}) | task.get("train", {}) for task in (found or {}, self.task))
+        changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
+        differing = [f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed]
+        if not differing and found != self.task:
+            differing = ["the data"]
+        if differing:
+            raise GPTError(
+                f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
+            )
 
 
 def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:

@@ -18,11 +18,6 @@ def set_schedule(optimizers: list[Optimizer], step: int, config: TrainConfig) ->
                 group["momentum"] = momentum(step, config)
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """AdamW's learning rate for update number `step` (from 0); Muon's is in the same ratio to matrix_lr."""
-    return config.lr * lr_ratio(step, config)
-
-
 def momentum(step: int, config: TrainConfig) -> float:
     """Muon's momentum for update number `step`: a linear rise from FIRST_MOMENTUM to config.momentum, then constant."""
     first = min(FIRST_MOMENTUM, config.momentum)
@@ -38,8 +33,7 @@ def lr_ratio(step: int, config: TrainConfig) -> float:
         progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     else:
-        decay_steps = min(
-            config.cooldown * config.steps, config.steps - config.warmup_steps
-        )  # not before the warm-up ends
+        # Not before the warm-up ends.
+        decay_steps = min(config.cooldown * config.steps, config.steps - config.warmup_steps)
         decay = min(1.0, max(0.0, config.steps - step) / max(1.0, decay_steps))
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * decay

@@ -71,7 +71,8 @@ class Learner:
             if self._compile_next:
                 self._compile(batches[0])
             for number, batch in enumerate(batches):
-                torch.manual_seed(self._dropout_seed(step, number))
+                seeds = np.random.SeedSequence((self._config.seed, step, self._first_part + number))
+                torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))  # of dropout
                 with parallel.gradient_sync(self._module, now=number == len(batches) - 1):
                     part = self._summed_loss(batch) / n_all
                     # The processes' gradients are averaged, where their sum is wanted.
@@ -103,11 +104,6 @@ class Learner:
     def _summed_loss(self, batch: MicroBatch) -> Tensor:
         with autocast(self.machine.device, self.machine.dtype):
             return self._call(*batch, "sum")
-
-    def _dropout_seed(self, step: int, number: int) -> int:
-        """The seed of micro-batch `number` of this process in a step."""
-        sequence = np.random.SeedSequence((self._config.seed, step, self._first_part + number))
-        return int(sequence.generate_state(1, np.uint64)[0])
 
     def _compile(self, batch: MicroBatch) -> None:
         """Compile the training step and try it on a batch; where that fails, the training stays uncompiled."""

@@ -190,7 +190,7 @@ def test_a_killed_writer_goes_on_after_the_shards_that_are_whole(tmp_path, monke
         write(tmp_path / "killed", splits(**some) | {"train": broken}, settings)
     (tmp_path / "killed" / "train-00001.shard").write_bytes(b"cut")  # as if the disk had lost it
     write(tmp_path / "killed", splits(**some) | {"train": resumed}, settings)
-    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings.kind)
+    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings)
     assert asked == [first.n_documents]
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")]
     assert files[0] == files[1]
@@ -221,9 +221,9 @@ def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_size": 1}, "block_size .T. is 1; it must be from 2"),
-        ({"eos_id": VOCAB}, f"eos_id {VOCAB} is not a token"),
-        ({"pad_id": -1}, "pad_id -1 is not a token"),
+        ({"block_size": 1}, "block_size is 1; it must be from 2"),
+        ({"eos_id": VOCAB}, f"eos_id is {VOCAB}; it must be from 0 to {VOCAB - 1}"),
+        ({"pad_id": -1}, "pad_id is -1; it must be from 0"),
         ({"strategy": "first_fit"}, "best_fit"),
         ({"document_mask": 1}, "document_mask is 1"),
     ],
@@ -274,7 +274,7 @@ def test_edited_content_is_noticed(packed):
     description = json.loads((packed / "dataset.json").read_text())
     for changes, message in [
         ({"version": 3}, "version 3"),
-        ({"format": "x"}, "does not describe"),
+        ({"format": "x"}, "not of the format"),
         ({"vocab_size": 70_000}, "another vocabulary"),
         ({"eos_id": 5}, "another vocabulary"),
         ({"block_size": "16"}, "block_size is '16'"),
@@ -286,7 +286,7 @@ def test_edited_content_is_noticed(packed):
             Dataset.open(packed)
         edit(packed / "dataset.json", **description)
     path = packed / "train-00000.shard"
-    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three").kind
+    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three")
     index = Shard.open(path, kind).index.copy()
     for change, message in (("offset", "do not follow one another"), ("bytes", "do not add up")):
         edited = index.copy()
