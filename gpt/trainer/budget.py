@@ -18,7 +18,6 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.config import TrainConfig
 from gpt.machine import parallel
-from gpt.machine.interruption import Interrupted
 from gpt.trainer.update import Learner
 
 SHARE = 0.02  # of the time to spend on measuring updates, and as much on measuring evaluation
@@ -82,11 +81,15 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
         nonlocal share
         share = done / total
         if parallel.all_max(time.perf_counter() - before, learner.machine.device) > limit:
-            raise Interrupted
+            raise _Enough
 
-    with contextlib.suppress(Interrupted):
+    with contextlib.suppress(_Enough):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
+
+
+class _Enough(Exception):
+    """Ends a measurement early."""
 
 
 def _clock(device: torch.device) -> float:
