@@ -75,11 +75,11 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     import secrets
 
     from flows.server import processes
+    from flows.server.access import Access
     from flows.tracking import outbox
     from flows.tracking.connection import MLFLOW_PORT, experiment_id, runs_url
 
-    url = f"http://127.0.0.1:{port}"
-    service = processes.mlflow_server(uri, "127.0.0.1", port, url, {}, None)
+    service = processes.mlflow_server(uri, Access("127.0.0.1", 0, port))
     processes.check_port(service, "127.0.0.1", "--port")
     page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()
