@@ -140,11 +140,9 @@ class _Supervisor:
     def _start_all(self) -> None:
         access, store = self.access, os.environ["MLFLOW_TRACKING_URI"]
         elsewhere = store.startswith("http")
-        servers = (
-            [processes.prefect_server(access)]
-            if elsewhere
-            else [processes.prefect_server(access), processes.mlflow_server(store, access)]
-        )
+        servers = [processes.prefect_server(access)]
+        if not elsewhere:
+            servers.append(processes.mlflow_server(store, access))
         for server, option in zip(servers, ("--port", "--mlflow-port"), strict=False):
             processes.check_port(server, access.host, option)
         self.say(f"starting Prefect and MLflow (logs in {home() / 'logs'})")
