@@ -18,10 +18,7 @@ MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
-    host: Annotated[
-        str,
-        typer.Option(help="where both servers listen; wider than this machine takes a password (see the README)"),
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="where both listen; beyond this machine takes a password")] = "127.0.0.1",
     port: Port = 4200,
     mlflow_port: MlflowPort = 5000,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
@@ -61,7 +58,7 @@ def status(as_json: Json = False):
         for title, rows in found.items():
             if title != "up":
                 print(f"{title}:")
-                table(rows, False) if rows else print("none")
+                table(rows) if rows else print("none")
                 print()
     raise typer.Exit(int(not found["up"]))
 

@@ -61,7 +61,7 @@ def prefect_answering() -> Iterator[None]:
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
 
 
-def table(rows: list[dict], as_json: bool) -> None:
+def table(rows: list[dict], as_json: bool = False) -> None:
     """A row a dict; their keys are the columns."""
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -73,9 +73,14 @@ def table(rows: list[dict], as_json: bool) -> None:
     for column in rows[0]:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(escape(str(value)) for value in row.values()))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(shown)
+        shown.add_row(*(escape(_cell(value)) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
 
 
 def _stop(goes_on: bool, number: int, _) -> None:

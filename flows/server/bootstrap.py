@@ -69,12 +69,14 @@ def create_automations(
     compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
     silence: a run without a heartbeat for this long is crashed. prefect.yaml sets a heartbeat every 30 s, Prefect's shortest.
     """
+    import torch
+
     made = []
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
-            slots = count_gpus()
+            slots = max(1, torch.cuda.device_count())
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
             made.append(f"limit {GPU}: {slots} at a time (prefect gcl update {GPU} --limit N)")
         try:
@@ -115,13 +117,6 @@ def crash_silent_runs(silence: timedelta) -> AutomationCore:
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence}.")],
     )
-
-
-def count_gpus() -> int:
-    """Trainings that may run at once: one a GPU of this machine, and one where there is none."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
 
 
 def _create(client: SyncPrefectClient, automation: AutomationCore) -> list[str]:
