@@ -16,15 +16,13 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
     from flows.store.artifacts import Store
 
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
-    manifests = Store(shared_home()).manifests(corpus)
-    if as_json:
-        return table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
-    rows = [
-        {k: m[k] for k in ("corpus", "stage", "key")}
-        | {"digest": m["digest"][:12], "MB": f"{_size(m) / 1e6:.1f}", "created": m["created"][:19]}
-        for m in manifests
-    ]
-    return table(rows)
+    rows = []
+    for manifest in Store(shared_home()).manifests(corpus):
+        row = {name: manifest[name] for name in keep}
+        size = sum(entry["bytes"] for entry in manifest["files"].values())
+        shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
+        rows.append(row | {"bytes": size} if as_json else {name: row[name] for name in keep[:3]} | shown)
+    table(rows, as_json)
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
@@ -32,7 +30,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
     from flows.store.artifacts import Store
 
     rows = [
-        {k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
+        {name: manifest[name] for name in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
         for manifest, problems in Store(shared_home()).verify(corpus)
     ]
     if not rows and corpus != "*":
