@@ -6,7 +6,8 @@ MLFLOW_TRACKING_URI keep their meaning.
 
 import os
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows import UserError
@@ -47,6 +48,19 @@ def _writable_folder(name: str, default: Path) -> Path:
             f"the home {folder} cannot be written: {error.strerror}; set {name} to a folder that can"
         ) from error
     return folder
+
+
+@contextmanager
+def variables(values: dict[str, str]) -> Iterator[None]:
+    """Within the block the environment has these variables; afterwards what it had before."""
+    before = {name: os.environ[name] for name in values.keys() & os.environ.keys()}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def stop_orphaned_servers() -> None:

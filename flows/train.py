@@ -135,7 +135,7 @@ def unchanged(recipe: Recipe) -> str:
             return ""
         model = registered_name(recipe.corpus, reused[-1])
         for artifact in reused if model else ():
-            touch(artifact)
+            touch(artifact.folder)
     return model
 
 

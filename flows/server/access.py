@@ -49,7 +49,7 @@ class Access:
         }
 
     def mlflow_environment(self) -> dict[str, str]:
-        """Variables for the MLflow server: its first user, and the host names that it accepts; it refuses all others."""
+        """Variables for the MLflow server, such as the host names that it accepts; it refuses all others."""
         found = {}
         if self.host in ANYWHERE:
             import psutil
@@ -64,11 +64,7 @@ class Access:
             }
             found = {name: os.environ.get(name) or value for name, value in allowed.items()}
         if self.password:
-            found |= {
-                "MLFLOW_AUTH_ADMIN_USERNAME": self.user,
-                "MLFLOW_AUTH_ADMIN_PASSWORD": self.password,
-                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
-            }
+            found["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
         return found
 
 

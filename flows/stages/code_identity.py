@@ -112,13 +112,9 @@ def _definitions(path: Path, name: str) -> list[ast.stmt]:
     while waiting:
         name = waiting.pop()
         found[name] = node = defined[name]
-        used = (
-            inner.id
-            for part in getattr(node, "body", [node])
-            for inner in ast.walk(part)
-            if isinstance(inner, ast.Name)
-        )
-        waiting += [other for other in used if other in defined and other not in found]
+        inner = [inner for part in getattr(node, "body", [node]) for inner in ast.walk(part)]
+        used = {name.id for name in inner if isinstance(name, ast.Name)}
+        waiting += (used & defined.keys()) - found.keys()
     return [found[name] for name in sorted(found)]
 
 

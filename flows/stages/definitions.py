@@ -106,13 +106,11 @@ def clean(job: Job) -> dict:
 
 def _raw_data_facts(job: Job) -> dict:
     """Facts for the data card: where the raw data are found, and their identity."""
-    from data_contracts.sources.https import public
-
-    recipe, source = job.recipe, job.recipe.source
+    recipe, kind = job.recipe, job.recipe.source.kind
     identity = (read_manifest(job.inputs["download"].folder) or {})["parameters"]
-    addresses = {"kaggle": f"https://www.kaggle.com/datasets/{identity.get('handle')}", "https": public(source.url)}
-    address = {"address": addresses[source.kind]} if source.kind in addresses else {}
-    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": source.kind} | address | identity}
+    page = f"https://www.kaggle.com/datasets/{identity['handle']}" if kind == "kaggle" else recipe.source_page()
+    address = {"address": page} if page else {}
+    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": kind} | address | identity}
 
 
 def tokenize(job: Job) -> dict:

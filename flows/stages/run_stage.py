@@ -56,16 +56,10 @@ def run_stage(
 
     try:
         with progress_bar(name) as report:
-            artifact = Store(shared_home(), log_line).build(
-                recipe.corpus,
-                name,
-                parameters,
-                {name: artifact.digest for name, artifact in inputs.items()},
-                stage.code(recipe),
-                make,
-                resumable=stage.resumable,
-                force=force,
-            )
+            digests = {name: artifact.digest for name, artifact in inputs.items()}
+            key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
+            store = Store(shared_home(), log_line)
+            artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     except DataError as error:
         if error.rows:
             what = str(error).splitlines()[0]
