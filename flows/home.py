@@ -17,10 +17,8 @@ GPU = "gpu"  # Prefect's limit on trainings at once, which flows.server.bootstra
 
 
 def home() -> Path:
-    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing.
-
-    Raises UserError when it cannot be written.
-    """
+    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing. Raises
+    UserError when it cannot be written."""
     return _writable_folder("GPT_HOME", ROOT / ".gpt")
 
 
@@ -65,9 +63,7 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 
 def stop_orphaned_servers() -> None:
     """Stop the temporary Prefect servers of this home whose `gpt` was killed, and mark this process as the owner of its own.
-
-    Prefect starts such a server for each process without another one; a killed process cannot stop it.
-    """
+    Prefect starts such a server for each process without another one; a killed process cannot stop it."""
     import psutil
 
     folder = str(home())
@@ -81,8 +77,8 @@ def stop_orphaned_servers() -> None:
     os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
 
 
-def set_defaults() -> Path:
-    """Set the defaults (telemetry off, everything under the home), and return the home."""
+def set_defaults() -> None:
+    """Set the defaults: telemetry off, everything under the home."""
     folder = home()
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
@@ -102,4 +98,3 @@ def set_defaults() -> Path:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    return folder

@@ -189,9 +189,8 @@ def _read_toml(corpus: str, own: bool) -> dict:
     """The recipe's file; that of a user's own corpus where the corpus has none. Raises UserError."""
     known = corpus_names()
     if corpus not in known and not own:
-        raise UserError(
-            f"corpus {corpus!r} is not known{_nearest(corpus, known)} (gpt corpora lists them; --from PATH brings your own)"
-        )
+        near = _nearest(corpus, known)
+        raise UserError(f"corpus {corpus!r} is not known{near} (gpt corpora lists them; --from PATH brings your own)")
     path = FOLDER / f"{corpus if corpus in known else OWN}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -261,7 +260,7 @@ def _validate(values: dict, problems: list[str]) -> Recipe | None:
 def _problem(item: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{place} is not known{_nearest(place, _settings() if '.' in place else [*Recipe.model_fields, *_settings()])}"
+        return f"{place} is not known{_nearest(place, [*Recipe.model_fields, *_settings()])}"
     if item["type"] == "missing":
         return f"{place} is missing"
     message = re.sub(rf"^Value error, (?:{place} configuration: |rules: )?", "", item["msg"])

@@ -118,10 +118,6 @@ def reproduce(
     at_terminal()
     from flows import reproduce
 
-    plan = reproduce.plan(reproduce.read(run))
-    if plan.matters and not anyway:
-        print("\n".join(plan.lines()), file=sys.stderr)
-        plan.refuse(anyway)
     with prefect_answering():
         state: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True)
         verdict = state.result(raise_on_failure=False)

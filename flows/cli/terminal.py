@@ -22,10 +22,8 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
-    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other.
-
-    says: its first line. goes_on: whether a second call goes on where one that was stopped ended.
-    """
+    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other. says: its first line.
+    goes_on: whether a second call goes on where one that was stopped ended."""
     at_terminal(goes_on)
     from flows import progress
 

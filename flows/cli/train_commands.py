@@ -74,7 +74,10 @@ def why(
 
     asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
     found = stale.why(Store(shared_home()), load_recipe(**asked))
-    table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
+    table(
+        [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found],
+        as_json,
+    )
 
 
 def corpora(as_json: Json = False):

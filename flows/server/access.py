@@ -74,13 +74,11 @@ def access(host: str, port: int, mlflow_port: int) -> Access:
         raise UserError(f"Prefect and MLflow cannot both have port {port}; --port and --mlflow-port set them")
     given = os.environ.get(AUTH_VARIABLE, "")
     user, _, password = given.partition(":")
+    mend = f"export {AUTH_VARIABLE}=user:password, with a password of {PASSWORD_CHARS} characters or more"
     if not given and not _loopback(host):
-        raise UserError(
-            f"--host {host} lets other machines in and needs a password: export {AUTH_VARIABLE}=user:password\n"
-            f"(of {PASSWORD_CHARS} characters or more)"
-        )
+        raise UserError(f"--host {host} lets other machines in and needs a password\n{mend}")
     if given and not (user and len(password) >= PASSWORD_CHARS):
-        raise UserError(f"{AUTH_VARIABLE} is not user:password with a password of {PASSWORD_CHARS} characters or more")
+        raise UserError(f"the password is too short, or has no user\n{mend}")
     return Access(host, port, mlflow_port, user, password)
 
 

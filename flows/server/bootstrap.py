@@ -26,8 +26,6 @@ from flows.server.dead_runs import crash_dead_runs
 from flows.server.processes import is_healthy
 
 POOL, QUEUES = "gpt", ("gpu", "cpu")
-COMPARE = "compare after training"
-SILENCE = "crash silent runs"
 
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
@@ -91,7 +89,7 @@ def create_automations(
 def compare_after_training(deployment, after: timedelta) -> AutomationCore:
     """Fires at the first training that completes, and not again until its comparison starts: at most one waits."""
     return AutomationCore(
-        name=COMPARE,
+        name="compare after training",
         description="A new model is compared with the others. A training that is Unchanged made none.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Completed"},
@@ -105,7 +103,7 @@ def compare_after_training(deployment, after: timedelta) -> AutomationCore:
 def crash_silent_runs(silence: timedelta) -> AutomationCore:
     """Fires when a flow run has begun, and then neither sends a heartbeat nor changes its state."""
     return AutomationCore(
-        name=SILENCE,
+        name="crash silent runs",
         description="A run whose heartbeat has stopped is dead: its worker was killed with it.",
         trigger=EventTrigger(
             posture=Posture.Proactive,

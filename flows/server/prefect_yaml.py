@@ -55,16 +55,14 @@ def _check_keys(model: type[BaseModel], values: object, where: str) -> None:
     try:
         model.model_validate(values, extra="forbid")
     except ValidationError as error:
-        first = error.errors()[
-            0
-        ]  # where a value may have one of several forms, Prefect's models list the usual one first
-        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]  # no key, but a form of one
+        # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
+        first = error.errors()[0]
+        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]
         place = where + ".".join(keys)
         if first["type"] != "extra_forbidden":
             raise UserError(f"{place}: {first['msg']}") from None
-        known = [
-            name for model in (PrefectYamlModel, DeploymentConfig, RawScheduleConfig) for name in model.model_fields
-        ]
+        models = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
+        known = [name for model in models for name in model.model_fields]
         close = get_close_matches(keys[-1], known, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UserError(f"{place} is not known{hint}") from None

@@ -4,7 +4,6 @@ Notable: each has a mark in its environment, which its children inherit. So all 
 that started them was killed, and no foreign process of the same name is ever touched.
 """
 
-import errno
 import os
 import re
 import socket
@@ -91,19 +90,16 @@ def mlflow_server(store: str, access: Access) -> Service:
 
 
 def check_port(service: Service, host: str, option: str) -> None:
-    """Raise UserError if the port is in use. option: the command-line option that chooses another port."""
+    """Raise UserError if the port is in use, or not to be had. option: the command-line option that chooses another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, service.port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise UserError(f"{host} port {service.port} cannot be listened on: {error.strerror}") from None
-            raise UserError(
-                f"port {service.port}, for {service.name}, is in use\n"
-                f"end what listens there, or choose another port: {option} {service.port + 1}"
-            ) from None
+            mend = f"end what listens there, or choose another port: {option} {service.port + 1}"
+            what = f"{service.name} cannot listen on {host} port {service.port}: {error.strerror}"
+            raise UserError(f"{what}\n{mend}") from None
 
 
 def is_healthy(url: str) -> bool:

@@ -31,10 +31,8 @@ def status() -> dict:
     if services and not found["ready"]:
         services.append(_service("gpt up", "starting", found["created"]))
     result: dict = {"up": up, "services": services, "running": [], "queued": [], "next": [], "last": []}
-    ended: list[tuple[str, dict]] = []
-    if services and found["ready"] and "prefect" not in down:
-        ended = _add_runs(result, found["api"])
-    return result | {"last": _last(ended)}
+    ask = bool(services) and found["ready"] and "prefect" not in down
+    return result | {"last": _last(_add_runs(result, found["api"]) if ask else [])}
 
 
 def _service(name: str, state: str, since: float = 0.0, address: str = "") -> dict:
@@ -67,10 +65,8 @@ def _add_runs(result: dict, api: str) -> list[tuple[str, dict]]:
         elif row["run"] not in known:
             known.add(row["run"])
             result["next"].append(row | {"at": _time(run["next_scheduled_start_time"])})
-    ended = runs("END_TIME_DESC", *ENDED)
-    return [
-        (run["parameters"].get("corpus") or name, run) for name, run in ended if flows.get(run["flow_id"]) == "train"
-    ]
+    trainings = [(name, run) for name, run in runs("END_TIME_DESC", *ENDED) if flows.get(run["flow_id"]) == "train"]
+    return [(run["parameters"].get("corpus") or name, run) for name, run in trainings]
 
 
 def _last(ended: list[tuple[str, dict]]) -> list[dict]:

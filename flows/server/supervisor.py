@@ -53,17 +53,12 @@ def is_process(entry: dict) -> bool:
 
 
 def up(access: Access, file: Path, say: Callable[[str], None] = print) -> None:
-    """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already.
-
-    Raises UserError when a service does not start or keeps dying; everything else is stopped then.
-    """
+    """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already. Raises UserError when a service
+    does not start or keeps dying; everything else is stopped then."""
     set_defaults()
     with (home() / "up.lock").open("w+") as lock:
         if not take(lock):
-            say(
-                "gpt is up already\n"
-                + state().get("addresses", "it is still starting: gpt status says when it is ready")
-            )
+            say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
             return
         _end_what_is_left(say)
         _Supervisor(access, file, say).run()
@@ -83,7 +78,7 @@ def down(say: Callable[[str], None] = print) -> None:
                     os.kill(asked["pid"], signal.SIGTERM)
             if time.monotonic() > until:
                 raise UserError(
-                    f"gpt up (process {asked.get('pid')}) does not end; kill it, and gpt down ends the rest"
+                    f"gpt up (process {asked.get('pid')}) does not end; kill it, then gpt down ends the rest"
                 )
             time.sleep(0.2)
         _end_what_is_left(say)

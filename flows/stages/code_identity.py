@@ -48,9 +48,8 @@ def hash_trees(trees: list[ast.AST]) -> str:
 
 
 def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
-    """These files, named from the project's root, and all that they import from their own packages, sorted.
-
-    An entry `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
+    """These files, named from the project's root, and all that they import from their own packages, sorted. An entry
+    `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
     found: set[Path] = set()
     waiting = [root / entry for entry in entries]
     while waiting:

@@ -91,16 +91,10 @@ def clean(job: Job) -> dict:
     def describe(sample, counts: dict) -> None:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _raw_data_facts(job)))
 
+    raw, options = job.inputs["download"].folder / RAW, job.recipe.options
     with spread(job.recipe.workers) as fan_out:
         return clean_corpus(
-            reader,
-            job.inputs["download"].folder / RAW,
-            job.folder,
-            rules,
-            fan_out=fan_out,
-            progress=job.report,
-            describe=describe,
-            **job.recipe.options,
+            reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
 
 
@@ -202,14 +196,10 @@ def train(job: Job) -> dict:
         job.report(metrics["train/progress"], text)
         job.on_step(step, metrics)
 
+    recipe, packed = job.recipe, job.inputs["pack"].folder
+    model = replace(recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"])
     result = loop.train(
-        job.inputs["pack"].folder,
-        job.folder,
-        replace(job.recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"]),
-        job.recipe.train,
-        job.recipe.runtime,
-        on_step=on_step,
-        on_evaluation=job.on_evaluation,
+        packed, job.folder, model, recipe.train, recipe.runtime, on_step=on_step, on_evaluation=job.on_evaluation
     )
     return {
         "parameters": result.n_parameters,
@@ -221,7 +211,7 @@ def train(job: Job) -> dict:
         "stopped_early": result.stopped_early,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
-        "machine": provenance.machine(job.recipe.runtime),
+        "machine": provenance.machine(recipe.runtime),
     }
 
 

@@ -36,9 +36,8 @@ def run_stage(
     name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, log_samples: LogSamples | None = None
 ) -> Artifact:
     """The stage's artifact; a reused one in a `Reused` state, which Prefect shows, and resolves where it is an input.
-
-    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
-    """
+    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its
+    checkpoint."""
     stage, tracker = STAGES[name], current_tracker()
     parameters = stage.parameters(recipe)
 

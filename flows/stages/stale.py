@@ -12,18 +12,12 @@ class Reason:
     stage: str
     because: str
     artifact: Artifact | None = None
-    """that would be reused"""
-
-    @property
-    def runs(self) -> bool:
-        return self.artifact is None
+    """that would be reused; None if the stage would run"""
 
 
 def why(store: Store, recipe: Recipe) -> list[Reason]:
-    """For each stage whether the flow would run it, and because of what.
-
-    A stage after one that runs may still be reused: if the output of that one is the same, byte for byte.
-    """
+    """For each stage whether the flow would run it, and because of what. A stage after one that runs may still be reused: if
+    the output of that one is the same, byte for byte."""
     digests: dict[str, str] = {}
     reasons = []
     for name, stage in STAGES.items():

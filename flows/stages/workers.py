@@ -30,10 +30,8 @@ Map = Callable[[Callable, list], Iterable]
 
 @contextmanager
 def spread(workers: Workers) -> Iterator[Map]:
-    """A `map` for clean_corpus: here, when there is one worker or one shard; else over workers, results in order.
-
-    The workers start with the first shards and stay until the end.
-    """
+    """A `map` for clean_corpus: here, when there is one worker or one shard; else over workers, results in order. The workers
+    start with the first shards and stay until the end."""
     with ExitStack() as stack:
         runner: list[TaskRunner] = []
 

@@ -95,11 +95,9 @@ class Store:
         resumable: bool = False,
         force: bool = False,
     ) -> Artifact:
-        """The artifact of this key: reused if it is there and undamaged, else made by `make(folder) -> counts`.
-
-        Waits when another process builds the same key. resumable: a folder that an interrupted build left is handed to
-        `make` again; otherwise it is emptied first. force: build even if an undamaged one is there.
-        """
+        """The artifact of this key: reused if it is there and undamaged, else made by `make(folder) -> counts`. Waits when
+        another process builds the same key. resumable: a folder that an interrupted build left is handed to `make` again;
+        otherwise it is emptied first. force: build even if an undamaged one is there."""
         key = make_key(stage, parameters, inputs, code)
         name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key

@@ -270,9 +270,11 @@ def test_a_port_in_use_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         refused = gpt(tmp_path, "up", "--port", str(taken))
-        assert_refused(refused, f"port {taken}, for prefect, is in use", f"--port {taken + 1}")
+        assert_refused(
+            refused, f"prefect cannot listen on 127.0.0.1 port {taken}: Address already in use", f"--port {taken + 1}"
+        )
         refused = gpt(tmp_path, "up", "--port", str(free_port()), "--mlflow-port", str(taken))
-        assert_refused(refused, f"port {taken}, for mlflow, is in use", f"--mlflow-port {taken + 1}")
+        assert_refused(refused, f"mlflow cannot listen on 127.0.0.1 port {taken}", f"--mlflow-port {taken + 1}")
         assert_refused(gpt(tmp_path, "ui", "--port", str(taken)), f"port {taken}", "--port")
     assert_refused(gpt(tmp_path, "up", "--port", "4999", "--mlflow-port", "4999"), "port 4999")
 
