@@ -82,5 +82,4 @@ def progress_bar(stage: str) -> Iterator[Report]:
     if request.ident:
         request.join(SECONDS)
     if artifact_id is not None:
-        with suppress(Exception):
-            update_progress_artifact(artifact_id, progress=100.0)
+        update_artifact(1.0, "")
