@@ -76,6 +76,8 @@ def table(rows: list[dict], as_json: bool = False) -> None:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4f}"
     return "" if value is None else str(value)
