@@ -6,7 +6,8 @@ MLFLOW_TRACKING_URI keep their meaning.
 
 import os
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows import UserError
@@ -16,10 +17,8 @@ GPU = "gpu"  # Prefect's limit on trainings at once, which flows.server.bootstra
 
 
 def home() -> Path:
-    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing.
-
-    Raises UserError when it cannot be written.
-    """
+    """The folder of everything this project writes: GPT_HOME, or `.gpt` in the project root; made when missing. Raises
+    UserError when it cannot be written."""
     return _writable_folder("GPT_HOME", ROOT / ".gpt")
 
 
@@ -49,11 +48,22 @@ def _writable_folder(name: str, default: Path) -> Path:
     return folder
 
 
+@contextmanager
+def variables(values: dict[str, str]) -> Iterator[None]:
+    """Within the block the environment has these variables; afterwards what it had before."""
+    before = {name: os.environ[name] for name in values.keys() & os.environ.keys()}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
+
+
 def stop_orphaned_servers() -> None:
     """Stop the temporary Prefect servers of this home whose `gpt` was killed, and mark this process as the owner of its own.
-
-    Prefect starts such a server for each process without another one; a killed process cannot stop it.
-    """
+    Prefect starts such a server for each process without another one; a killed process cannot stop it."""
     import psutil
 
     folder = str(home())
@@ -67,8 +77,8 @@ def stop_orphaned_servers() -> None:
     os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
 
 
-def set_defaults() -> Path:
-    """Set the defaults (telemetry off, everything under the home), and return the home."""
+def set_defaults() -> None:
+    """Set the defaults: telemetry off, everything under the home."""
     folder = home()
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
@@ -88,4 +98,3 @@ def set_defaults() -> Path:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    return folder

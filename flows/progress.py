@@ -16,7 +16,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 
 SECONDS = 5.0  # between two updates in Prefect, or two lines where there is no terminal
 console = Console(stderr=True, highlight=False)
@@ -48,17 +48,9 @@ logging.getLogger("gpt").setLevel(logging.INFO)
 @contextmanager
 def progress_bar(stage: str) -> Iterator[Report]:
     """A function `report(fraction, text="")` to call as often as one likes with the share done, 0 to 1."""
-    bar = Progress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[text]}"),
-        console=console,
-        transient=True,
-        disable=not (to_terminal and sys.stderr.isatty()),
-    )
-    row = bar.add_task(stage, total=1.0, text="")
+    columns, hidden = Progress.get_default_columns(), not (to_terminal and sys.stderr.isatty())
+    bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True, disable=hidden)
+    row = bar.add_task(f"{stage:<9}", total=1.0, text="")
     artifact_id: Any = None
     last = -SECONDS
     request = threading.Thread()  # a server that is away delays a request for minutes, which must not delay the work
@@ -90,5 +82,4 @@ def progress_bar(stage: str) -> Iterator[Report]:
     if request.ident:
         request.join(SECONDS)
     if artifact_id is not None:
-        with suppress(Exception):
-            update_progress_artifact(artifact_id, progress=100.0)
+        update_artifact(1.0, "")

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,57 +36,38 @@ OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 class Pack:
     """How documents become sequences of tokens (gpt.data.dataset)."""
 
-    block_size: int = 256
+    block_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     """T: tokens in a training sequence, and the most that the decoder looks back"""
     strategy: Literal["concat", "best_fit"] = "concat"
     """concat: one document after another, no token lost. best_fit: documents of up to T tokens are never cut, with padding"""
     document_mask: bool = False
     """attention keeps to the document that a position is in"""
 
-    def __post_init__(self):
-        if not 2 <= self.block_size <= 2**20:
-            raise ValueError(f"block_size {self.block_size} is not within 2 and {2**20}")
-
 
 @dataclass(frozen=True)
 class Sample:
     """What the trained model is asked to write, for the summary and MLflow."""
 
-    prompts: tuple[str, ...] = ("",)
+    prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("",)
     """each is continued once; after the empty prompt the model begins a document"""
-    max_tokens: int = 200
-    evaluation_tokens: int = 32
+    max_tokens: Annotated[int, Field(ge=1)] = 200
+    evaluation_tokens: Annotated[int, Field(ge=0)] = 32
     """tokens, at most, to write after each evaluation, for a table of samples by step; 0: none"""
-    temperature: float = 0.8
-    top_k: int = 50
-    seed: int = 0
+    temperature: Annotated[float, Field(ge=0, lt=100)] = 0.8
+    top_k: Annotated[int, Field(ge=0)] = 50
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     facts: bool = False
     """ask it the simple facts of gpt/evaluation/facts.toml, in English, as a model of Wikipedia should know them"""
-
-    def __post_init__(self):
-        problems = [] if self.prompts else ['prompts is empty; the empty prompt is [""]']
-        if self.max_tokens < 1 or min(self.top_k, self.evaluation_tokens) < 0 or not 0 <= self.temperature < 100:
-            problems.append(
-                "max_tokens must be at least 1, top_k and evaluation_tokens at least 0, temperature from 0 to 100"
-            )
-        if not 0 <= self.seed < 2**63:
-            problems.append(f"seed {self.seed} is not within 0 and 2^63 - 1")
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True)
 class Workers:
     """What cleans the shards of a corpus of many files, and encodes documents. It does not change the output."""
 
-    count: int = 0
+    count: Annotated[int, Field(ge=0)] = 0
     """processes that clean, and threads that encode; 0 means one a core"""
     dask: str = ""
     """`local` starts a Dask cluster of that many processes; an address such as tcp://host:8786 uses the one there"""
-
-    def __post_init__(self):
-        if self.count < 0:
-            raise ValueError(f"count {self.count} is below 0; 0 means one a core")
 
 
 class Recipe(BaseModel):
@@ -132,9 +113,8 @@ class Recipe(BaseModel):
     def flat(self) -> dict[str, str]:
         """`section.name` -> value as text, for MLflow's parameters."""
         values = self.public_values()
-        for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
-            del values["model"][name]
-        for name in sizing.SHAPE if self.size else ():  # not settled yet
+        unsettled = sizing.SHAPE if self.size else ()
+        for name in ("vocab_size", "block_size", *unsettled):  # the first two are settings of tokenizer and pack
             del values["model"][name]
         return dict(sorted(_flatten(values)))
 
@@ -173,10 +153,7 @@ def load_recipe(
         path = Path(source).expanduser().resolve()
         if not path.exists():
             problems.append(f"--from {path} does not exist")
-        values["source"] = {
-            "kind": "local",
-            "path": str(path),
-        }  # max_files and fraction of the recipe's are for downloads
+        values["source"] = {"kind": "local", "path": str(path)}  # max_files and fraction are for downloads
     for name, value in (overrides or {}).items():
         _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
@@ -185,10 +162,8 @@ def load_recipe(
             values.setdefault("train", {})[name] = value
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
-    if len(problems) == 1:
-        raise UserError(f"recipe {corpus} cannot be used: {problems[0]}")
     if problems or not recipe:
-        raise UserError("\n  ".join([f"recipe {corpus} has {len(problems)} problems:", *problems]))
+        raise UserError(f"recipe {corpus} cannot be used: " + "\n  ".join(problems))
     return recipe
 
 
@@ -214,9 +189,8 @@ def _read_toml(corpus: str, own: bool) -> dict:
     """The recipe's file; that of a user's own corpus where the corpus has none. Raises UserError."""
     known = corpus_names()
     if corpus not in known and not own:
-        raise UserError(
-            f"corpus {corpus!r} is not known{_nearest(corpus, known)} (gpt corpora lists them; --from PATH brings your own)"
-        )
+        near = _nearest(corpus, known)
+        raise UserError(f"corpus {corpus!r} is not known{near} (gpt corpora lists them; --from PATH brings your own)")
     path = FOLDER / f"{corpus if corpus in known else OWN}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -240,10 +214,15 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     """Fill [model] with its preset, block_size and vocab_size."""
     model = dict(values.get("model") or {})
-    for name, home in (("vocab_size", "tokenizer.vocab_size"), ("block_size", "pack.block_size")):
+    for section, name, default in (
+        ("tokenizer", "vocab_size", MAX_VOCAB_SIZE),
+        ("pack", "block_size", Pack.block_size),
+    ):
         if name in model:
-            problems.append(f"model.{name} is set by {home}")
-            del model[name]
+            problems.append(f"model.{name} is set by {section}.{name}")
+        given = (values.get(section) or {}).get(name)
+        # The sections of their own check these values; the model needs any numbers to be checked with.
+        model[name] = given if isinstance(given, int) else default
     base = model.pop("preset", "modern-nano")
     if size == "auto":
         values["size"] = size
@@ -255,11 +234,6 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     except ValueError as error:
         problems.append(str(error))
         model = preset("modern-nano") | model
-    vocab_size = (values.get("tokenizer") or {}).get("vocab_size", MAX_VOCAB_SIZE)
-    block_size = (values.get("pack") or {}).get("block_size", Pack.block_size)
-    # The sections of their own check these values; the model needs any numbers to be checked with.
-    model["vocab_size"] = vocab_size if isinstance(vocab_size, int) else MAX_VOCAB_SIZE
-    model["block_size"] = block_size if isinstance(block_size, int) else Pack.block_size
     values["model"] = model
 
 
@@ -286,7 +260,7 @@ def _validate(values: dict, problems: list[str]) -> Recipe | None:
 def _problem(item: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{place} is not known{_nearest(place, _settings() if '.' in place else [*Recipe.model_fields, *_settings()])}"
+        return f"{place} is not known{_nearest(place, [*Recipe.model_fields, *_settings()])}"
     if item["type"] == "missing":
         return f"{place} is missing"
     message = re.sub(rf"^Value error, (?:{place} configuration: |rules: )?", "", item["msg"])

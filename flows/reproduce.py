@@ -9,10 +9,8 @@ order, or on another machine, the held-out loss has to be within run_record's TO
 """
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
@@ -154,20 +152,9 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
     return folder
 
 
-@contextmanager
-def _home_at(folder: Path) -> Iterator[None]:
+def _home_at(folder: Path) -> AbstractContextManager[None]:
     """Within the block this process writes to `folder`; MLflow and Prefect stay where `flows.environment` has set them."""
-    names = ("GPT_HOME", "GPT_SHARED_HOME")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(folder)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return flows.home.variables({"GPT_HOME": str(folder), "GPT_SHARED_HOME": str(folder)})
 
 
 def _publish(verdict: dict) -> None:

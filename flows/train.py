@@ -119,9 +119,8 @@ def train(
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
-        return Completed(
-            name="Unchanged", message=f"all five stages of {corpus} are up to date; {model} is their model"
-        )
+        message = f"all five stages of {corpus} are up to date; {model} is their model"
+        return Completed(name="Unchanged", message=message)
     summary = pipeline(recipe, force)
     return Completed(message=f"{summary['model'] or 'not registered'}; {summary['champion']}", data=summary)
 
@@ -135,7 +134,7 @@ def unchanged(recipe: Recipe) -> str:
             return ""
         model = registered_name(recipe.corpus, reused[-1])
         for artifact in reused if model else ():
-            touch(artifact)
+            touch(artifact.folder)
     return model
 
 

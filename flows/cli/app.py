@@ -5,36 +5,24 @@ import sys
 import typer
 
 from flows import UserError
-from flows.cli import artifact_commands, model_commands, server_commands, train_commands
+from flows.cli.artifact_commands import artifacts, prune, verify
+from flows.cli.model_commands import compare, explain, export, generate, reproduce, runs
+from flows.cli.server_commands import down, status, ui, up
+from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 
+HELP = __doc__.splitlines()[0]
 app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help=__doc__.splitlines()[0],
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
-for command in (
-    train_commands.train,
-    train_commands.clean,
-    model_commands.generate,
-    model_commands.explain,
-    model_commands.compare,
-    model_commands.runs,
-    model_commands.reproduce,
-    model_commands.export,
-    train_commands.corpora,
-    artifact_commands.artifacts,
-    train_commands.why,
-    artifact_commands.verify,
-    artifact_commands.prune,
-    server_commands.up,
-    server_commands.down,
-    server_commands.status,
-    server_commands.ui,
+for group in (
+    (train, clean, corpora, why),
+    (generate, explain, compare, runs, reproduce, export),
+    (artifacts, verify, prune),
+    (up, down, status, ui),
 ):
-    app.command()(command)
+    for command in group:
+        app.command()(command)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
@@ -48,16 +36,15 @@ def main() -> None:
 
     try:
         app()
+        return
     except (UserError, DataError, TokenizerError, GPTError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
     except PermissionError as error:
-        print(f"error: permission is denied: {error.filename}", file=sys.stderr)
-        sys.exit(2)
+        message = f"permission is denied: {error.filename}"
     except Exception as error:
-        if not (words := next((words for words in DISK_ERRORS if words in str(error)), "")):
+        found = [words for words in DISK_ERRORS if words in str(error)]
+        if not found:
             raise
-        print(
-            f"error: {words[0].lower()}{words[1:]}: {home()}; make room, and the same command goes on", file=sys.stderr
-        )
-        sys.exit(2)
+        message = f"{found[0].lower()}: {home()}; make room, and the same command goes on"
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -16,15 +16,13 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
     from flows.store.artifacts import Store
 
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
-    manifests = Store(shared_home()).manifests(corpus)
-    if as_json:
-        return table([{k: m[k] for k in keep} | {"bytes": _size(m)} for m in manifests], True)
-    rows = [
-        {k: m[k] for k in ("corpus", "stage", "key")}
-        | {"digest": m["digest"][:12], "MB": f"{_size(m) / 1e6:.1f}", "created": m["created"][:19]}
-        for m in manifests
-    ]
-    return table(rows, False)
+    rows = []
+    for manifest in Store(shared_home()).manifests(corpus):
+        row = {name: manifest[name] for name in keep}
+        size = sum(entry["bytes"] for entry in manifest["files"].values())
+        shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
+        rows.append(row | {"bytes": size} if as_json else {name: row[name] for name in keep[:3]} | shown)
+    table(rows, as_json)
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
@@ -32,7 +30,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
     from flows.store.artifacts import Store
 
     rows = [
-        {k: manifest[k] for k in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
+        {name: manifest[name] for name in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
         for manifest, problems in Store(shared_home()).verify(corpus)
     ]
     if not rows and corpus != "*":
@@ -42,10 +40,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
 
 def prune(
-    keep: Annotated[
-        int,
-        typer.Option(help="trained models to keep of each corpus, newest first, with all they were made from", min=0),
-    ] = 3,
+    keep: Annotated[int, typer.Option(help="models to keep of each corpus, with all they were made from", min=0)] = 3,
     yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
     as_json: Json = False,
 ):
@@ -56,11 +51,8 @@ def prune(
     with idle(shared_home()):  # so that no run begins to use what is listed
         folders = Store(shared_home()).prunable(keep)
         sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
-        rows = [
-            {"folder": str(folder.relative_to(shared_home() / "artifacts")), "MB": f"{sizes[folder] / 1e6:.1f}"}
-            for folder in folders
-        ]
-        table(rows, as_json)
+        root = shared_home() / "artifacts"
+        table([{"folder": str(f.relative_to(root)), "MB": f"{size / 1e6:.1f}"} for f, size in sizes.items()], as_json)
         if not folders:
             return
         question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
@@ -68,7 +60,3 @@ def prune(
             raise UserError("nothing was removed; --yes removes them")
         for folder in folders:
             shutil.rmtree(folder)
-
-
-def _size(manifest: dict) -> int:
-    return sum(entry["bytes"] for entry in manifest["files"].values())

@@ -18,10 +18,7 @@ MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
-    host: Annotated[
-        str,
-        typer.Option(help="where both servers listen; wider than this machine takes a password (see the README)"),
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="where both listen; beyond this machine takes a password")] = "127.0.0.1",
     port: Port = 4200,
     mlflow_port: MlflowPort = 5000,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
@@ -61,7 +58,7 @@ def status(as_json: Json = False):
         for title, rows in found.items():
             if title != "up":
                 print(f"{title}:")
-                table(rows, False) if rows else print("none")
+                table(rows) if rows else print("none")
                 print()
     raise typer.Exit(int(not found["up"]))
 
@@ -75,11 +72,11 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     import secrets
 
     from flows.server import processes
+    from flows.server.access import Access
     from flows.tracking import outbox
     from flows.tracking.connection import MLFLOW_PORT, experiment_id, runs_url
 
-    url = f"http://127.0.0.1:{port}"
-    service = processes.mlflow_server(uri, "127.0.0.1", port, url, {}, None)
+    service = processes.mlflow_server(uri, Access("127.0.0.1", 0, port))
     processes.check_port(service, "127.0.0.1", "--port")
     page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()

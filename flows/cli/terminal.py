@@ -22,10 +22,8 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
-    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other.
-
-    says: its first line. goes_on: whether a second call goes on where one that was stopped ended.
-    """
+    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other. says: its first line.
+    goes_on: whether a second call goes on where one that was stopped ended."""
     at_terminal(goes_on)
     from flows import progress
 
@@ -61,7 +59,7 @@ def prefect_answering() -> Iterator[None]:
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
 
 
-def table(rows: list[dict], as_json: bool) -> None:
+def table(rows: list[dict], as_json: bool = False) -> None:
     """A row a dict; their keys are the columns."""
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -73,9 +71,16 @@ def table(rows: list[dict], as_json: bool) -> None:
     for column in rows[0]:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(escape(str(value)) for value in row.values()))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(shown)
+        shown.add_row(*(escape(_cell(value)) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
 
 
 def _stop(goes_on: bool, number: int, _) -> None:

@@ -12,9 +12,7 @@ from flows.cli.terminal import Json, call_flow, table
 from flows.home import shared_home
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
-Size = Annotated[
-    str, typer.Option(help="nano to xl, a whole preset such as classic-tiny, or auto: by bytes, device and --minutes")
-]
+Size = Annotated[str, typer.Option(help="nano to xl, a preset such as classic-tiny, or auto: by bytes and --minutes")]
 Steps = Annotated[int | None, typer.Option(help="training steps, instead of the recipe's", min=1)]
 Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
@@ -45,9 +43,7 @@ def clean(
     source: From = "",
     name: Name = "",
     force: Annotated[bool, typer.Option("--force", help="clean even if nothing changed")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="show what was dropped and changed and why, and what thresholds would do")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="show what was dropped and changed, and why")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
 ):
     """Download and clean a corpus, and make its data card; nothing is trained."""
@@ -78,7 +74,10 @@ def why(
 
     asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
     found = stale.why(Store(shared_home()), load_recipe(**asked))
-    table([{"stage": r.stage, "would": "run" if r.runs else "be reused", "because": r.because} for r in found], as_json)
+    table(
+        [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found],
+        as_json,
+    )
 
 
 def corpora(as_json: Json = False):
@@ -132,4 +131,4 @@ def _explain(facts: dict) -> None:
     ):
         rows = [{column: plain(cell).splitlines() for column, cell in row.items()} for row in facts[name]]
         print(f"\n{title}")
-        table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows], False)
+        table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows])

@@ -48,32 +48,23 @@ class Access:
             "MLFLOW_TRACKING_PASSWORD": self.password,
         }
 
-    def prefect_environment(self) -> dict[str, str]:
-        """Variables for the Prefect server. By default its page calls port 4200 of the browser's machine."""
-        page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.public_url(self.port)}/api"
-        return {"PREFECT_SERVER_UI_API_URL": page}
-
     def mlflow_environment(self) -> dict[str, str]:
-        """Variables for the MLflow server: its first user, and the host names that it accepts; it refuses all others."""
+        """Variables for the MLflow server, such as the host names that it accepts; it refuses all others."""
         found = {}
         if self.host in ANYWHERE:
             import psutil
 
-            names = {socket.gethostname(), socket.getfqdn(), "localhost", "[::1]"}
-            cards = [card for found in psutil.net_if_addrs().values() for card in found]
-            names |= {card.address for card in cards if card.family == socket.AF_INET}
-            hosts = sorted(names | {f"{name}:{self.mlflow_port}" for name in names})
-            origins = [f"http://{name}:{self.mlflow_port}" for name in sorted(names)]
-            found["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or ",".join(hosts)
-            found["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = os.environ.get(
-                "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
-            ) or ",".join(origins)
-        if self.password:
-            found |= {
-                "MLFLOW_AUTH_ADMIN_USERNAME": self.user,
-                "MLFLOW_AUTH_ADMIN_PASSWORD": self.password,
-                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
+            cards = [card for cards in psutil.net_if_addrs().values() for card in cards]
+            names = {card.address for card in cards if card.family == socket.AF_INET}
+            names |= {socket.gethostname(), socket.getfqdn(), "localhost", "[::1]"}
+            addresses = [f"{name}:{self.mlflow_port}" for name in sorted(names)]
+            allowed = {
+                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*sorted(names), *addresses]),
+                "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
             }
+            found = {name: os.environ.get(name) or value for name, value in allowed.items()}
+        if self.password:
+            found["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
         return found
 
 
@@ -83,13 +74,11 @@ def access(host: str, port: int, mlflow_port: int) -> Access:
         raise UserError(f"Prefect and MLflow cannot both have port {port}; --port and --mlflow-port set them")
     given = os.environ.get(AUTH_VARIABLE, "")
     user, _, password = given.partition(":")
+    mend = f"export {AUTH_VARIABLE}=user:password, with a password of {PASSWORD_CHARS} characters or more"
     if not given and not _loopback(host):
-        raise UserError(
-            f"--host {host} lets other machines in and needs a password: export {AUTH_VARIABLE}=user:password\n"
-            f"(of {PASSWORD_CHARS} characters or more)"
-        )
+        raise UserError(f"--host {host} lets other machines in and needs a password\n{mend}")
     if given and not (user and len(password) >= PASSWORD_CHARS):
-        raise UserError(f"{AUTH_VARIABLE} is not user:password with a password of {PASSWORD_CHARS} characters or more")
+        raise UserError(f"the password is too short, or has no user\n{mend}")
     return Access(host, port, mlflow_port, user, password)
 
 

@@ -26,8 +26,6 @@ from flows.server.dead_runs import crash_dead_runs
 from flows.server.processes import is_healthy
 
 POOL, QUEUES = "gpt", ("gpu", "cpu")
-COMPARE = "compare after training"
-SILENCE = "crash silent runs"
 
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
@@ -69,12 +67,14 @@ def create_automations(
     compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
     silence: a run without a heartbeat for this long is crashed. prefect.yaml sets a heartbeat every 30 s, Prefect's shortest.
     """
+    import torch
+
     made = []
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
-            slots = count_gpus()
+            slots = max(1, torch.cuda.device_count())
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
             made.append(f"limit {GPU}: {slots} at a time (prefect gcl update {GPU} --limit N)")
         try:
@@ -89,7 +89,7 @@ def create_automations(
 def compare_after_training(deployment, after: timedelta) -> AutomationCore:
     """Fires at the first training that completes, and not again until its comparison starts: at most one waits."""
     return AutomationCore(
-        name=COMPARE,
+        name="compare after training",
         description="A new model is compared with the others. A training that is Unchanged made none.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Completed"},
@@ -103,7 +103,7 @@ def compare_after_training(deployment, after: timedelta) -> AutomationCore:
 def crash_silent_runs(silence: timedelta) -> AutomationCore:
     """Fires when a flow run has begun, and then neither sends a heartbeat nor changes its state."""
     return AutomationCore(
-        name=SILENCE,
+        name="crash silent runs",
         description="A run whose heartbeat has stopped is dead: its worker was killed with it.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
@@ -115,13 +115,6 @@ def crash_silent_runs(silence: timedelta) -> AutomationCore:
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence}.")],
     )
-
-
-def count_gpus() -> int:
-    """Trainings that may run at once: one a GPU of this machine, and one where there is none."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
 
 
 def _create(client: SyncPrefectClient, automation: AutomationCore) -> list[str]:

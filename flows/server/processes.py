@@ -4,10 +4,8 @@ Notable: each has a mark in its environment, which its children inherit. So all 
 that started them was killed, and no foreign process of the same name is ever touched.
 """
 
-import errno
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +22,7 @@ import psutil
 
 from flows import UserError
 from flows.home import ROOT, home, shared_home
+from flows.server.access import Access, mlflow_users
 from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
@@ -43,7 +42,7 @@ class Service:
     """answers with status 200 when the service is ready"""
     port: int = 0
     hint: str = ""
-    """what to check when it does not start"""
+    """what to check when it does not start, before `its log`"""
 
     @property
     def log(self) -> Path:
@@ -67,53 +66,40 @@ def start(service: Service, mark: str) -> subprocess.Popen:
         )
 
 
-def prefect_server(host: str, port: int, api: str, environment: dict[str, str]) -> Service:
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    database = f"{os.environ['PREFECT_HOME']}/prefect.db"
-    for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
-        if os.environ.get(name):
-            database = f"{without_password(os.environ[name])}, of {name}"
-            break
-    return Service("prefect", command, environment, f"{api}/health", port, f"its database is {database}")
+def prefect_server(access: Access) -> Service:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", access.host, "--port", str(access.port)]
+    # By default its page calls port 4200 of the browser's machine.
+    page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{access.public_url(access.port)}/api"
+    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    given = [f"{without_password(os.environ[name])}, of {name}" for name in names if os.environ.get(name)]
+    hint = f"its database is {(given or [os.environ['PREFECT_HOME'] + '/prefect.db'])[0]}; "
+    return Service("prefect", command, {"PREFECT_SERVER_UI_API_URL": page}, f"{access.api}/health", access.port, hint)
 
 
-def mlflow_server(
-    store: str, host: str, port: int, url: str, environment: dict[str, str], auth: Path | None
-) -> Service:
-    """store: the database; it may hold a password, so it is passed by the environment. auth: the file of users, if there is a
-    password."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    command += ["--artifacts-destination", (shared_home() / "mlartifacts").as_uri()]
-    more = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    if auth:
+def mlflow_server(store: str, access: Access) -> Service:
+    """store: the database; it may hold a password, so it is passed by the environment."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", access.host, "--port", str(access.mlflow_port)]
+    command += ["--workers", "1", "--artifacts-destination", (shared_home() / "mlartifacts").as_uri()]
+    environment = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if access.password:
         command += ["--app-name", "basic-auth"]
-        more["MLFLOW_AUTH_CONFIG_PATH"] = str(auth)
-    hint = f"its database is {without_password(store)}"
-    return Service("mlflow", command, environment | more, f"{url}/health", port, hint)
+        environment["MLFLOW_AUTH_CONFIG_PATH"] = str(mlflow_users(home(), access.user, access.password))
+    health = f"{access.local_url(access.mlflow_port)}/health"
+    hint = f"its database is {without_password(store)}; "
+    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port, hint)
 
 
 def check_port(service: Service, host: str, option: str) -> None:
-    """Raise UserError if the port is in use, with the version of a Prefect server that has it.
-
-    option: the command-line option that chooses another port.
-    """
+    """Raise UserError if the port is in use, or not to be had. option: the command-line option that chooses another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, service.port))
-            return
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise UserError(f"{host} port {service.port} cannot be listened on: {error.strerror}") from None
-    who = f"port {service.port}, for {service.name}, is in use"
-    if service.name == "prefect" and (version := _prefect_version(service.health_url.removesuffix("/health"))):
-        from importlib.metadata import version as installed
-
-        ours = installed("prefect")
-        who += f" by another Prefect server, of version {version}"
-        who += "" if version == ours else f", where this environment has {ours}: they may not understand each other"
-    raise UserError(f"{who}\nend what listens there, or choose another port: {option} {service.port + 1}")
+            mend = f"end what listens there, or choose another port: {option} {service.port + 1}"
+            what = f"{service.name} cannot listen on {host} port {service.port}: {error.strerror}"
+            raise UserError(f"{what}\n{mend}") from None
 
 
 def is_healthy(url: str) -> bool:
@@ -126,19 +112,18 @@ def is_healthy(url: str) -> bool:
 
 def read_log(service: Service) -> str:
     """The service's log since it was last started."""
-    return service.log.read_text(errors="replace").rpartition(LOG_HEADER)[2]
+    return service.log.read_text(errors="replace").rpartition(LOG_HEADER)[2].partition("\n")[2]
 
 
 def start_failure(service: Service, code: int) -> UserError:
     """An error of a line or two, from the service's log."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", read_log(service))
-    if service.name == "set-up" and "error: " in text:
+    if service.name in ("up", "set-up") and "error: " in text:  # our own
         return UserError(text.rpartition("error: ")[2].strip())
     lines = [line.strip(" │|") for line in text.splitlines() if line.strip(" │|")]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b.*[:(]|error: ", line)]
     words = without_password((named or lines or ["its log is empty"])[-1])[:300]
-    hint = f"{service.hint}; " if service.hint else ""
-    return UserError(f"{service.name} ended with code {code}: {words}\n{hint}its log: {service.log}")
+    return UserError(f"{service.name} ended with code {code}: {words}\n{service.hint}its log: {service.log}")
 
 
 def find_processes(mark: str, run: bool | None = None) -> list[psutil.Process]:
@@ -147,11 +132,7 @@ def find_processes(mark: str, run: bool | None = None) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             environment = process.environ()
-            if (
-                environment.get(MARK) == mark
-                and process.pid != os.getpid()
-                and run in (None, FLOW_RUN_VARIABLE in environment)
-            ):
+            if environment.get(MARK) == mark and run in (None, FLOW_RUN_VARIABLE in environment):
                 found.append(process)
     return found
 
@@ -164,52 +145,33 @@ def end_all(mark: str, first: list[int], hurry: Callable[[], bool] = lambda: Fal
     """
     count = len(find_processes(mark))
     ours = {process.pid: process for process in find_processes(mark, run=False)}
-    worker = ours.get(first[0]) if first else None
-    with suppress(psutil.Error):
-        if worker:
-            worker.suspend()  # so that it starts no run, and kills none that is saving its checkpoint
-    runs = find_processes(mark, run=True)
-    pids = {process.pid for process in runs}
-    for process in runs:
+    with suppress(psutil.Error, KeyError, IndexError):
+        ours[first[0]].suspend()  # the worker: so that it starts no run, and kills none that is saving its checkpoint
+    runs = {process.pid: process for process in find_processes(mark, run=True)}
+    for process in runs.values():
         with suppress(psutil.Error):
-            if process.ppid() not in pids:  # a run passes the signal on to its own children
+            if process.ppid() not in runs:  # a run passes the signal on to its own children
                 process.terminate()
-    _wait_until_gone(lambda: find_processes(mark, run=True), RUN_GRACE, hurry)
-    for process in find_processes(mark, run=True):
-        with suppress(psutil.Error):
-            process.kill()
+    _wait_or_kill(partial(find_processes, mark, run=True), RUN_GRACE, hurry)
     for pid in first:
         with suppress(psutil.Error, KeyError):
             ours[pid].terminate()
             ours[pid].resume()
-            _wait_until_gone(partial(_session, mark, pid), GRACE, hurry)
-    for process in find_processes(mark):
-        with suppress(psutil.Error):
-            process.kill()
-    _wait_until_gone(lambda: find_processes(mark), GRACE, lambda: False)
+            _wait_or_kill(partial(_session, mark, pid), GRACE, hurry)
+    _wait_or_kill(partial(find_processes, mark), 0.0, hurry)
     return count
-
-
-def kill_session(pid: int) -> None:
-    """Kill what a dead service left in its session, such as a server's children, which hold its port."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _prefect_version(api: str) -> str:
-    try:
-        with urllib.request.urlopen(f"{api}/admin/version", timeout=5) as answer:
-            text = answer.read(100).decode(errors="replace").strip().strip('"')
-    except (OSError, ValueError):
-        return ""
-    return text if re.fullmatch(r"\d[\w.+]*", text) else ""
 
 
 def _session(mark: str, pid: int) -> list[psutil.Process]:
     return [process for process in find_processes(mark) if pid in (process.pid, os.getsid(process.pid))]
 
 
-def _wait_until_gone(there: Callable[[], list], seconds: float, hurry: Callable[[], bool]) -> None:
+def _wait_or_kill(find: Callable[[], list[psutil.Process]], seconds: float, hurry: Callable[[], bool]) -> None:
+    """Wait until these processes are gone, and kill those that are left after so many seconds, or when it hurries."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and not hurry() and there():
+    while (left := find()) and time.monotonic() < until + GRACE:
+        if hurry() or time.monotonic() > until:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
         time.sleep(0.2)

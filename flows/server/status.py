@@ -2,7 +2,6 @@
 
 import json
 import os
-import urllib.error
 import urllib.request
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -15,90 +14,69 @@ from flows.store.artifacts import Store
 
 LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "val_bpb": ""}
 
 
 def status() -> dict:
     """`up` says whether everything is up. The rest are rows: services, running, queued, next, last (by corpus)."""
     found = state()
     services = [
-        {
-            "service": name,
-            "state": "up" if is_process(entry) else "down",
-            "since": _time(entry["created"]),
-            "address": {"prefect": found["prefect"], "mlflow": found.get("mlflow", "")}.get(name, ""),
-        }
+        _service(name, "up" if is_process(entry) else "down", entry["created"], found.get(name, ""))
         for name, entry in found.get("services", {}).items()
     ]
     down = [row["service"] for row in services if row["state"] == "down"]
+    up = bool(services) and found["ready"] and found["alive"] and not down
     if services and not found["alive"]:
-        down.append("gpt up")
-        services.append({"service": "gpt up", "state": "down: gpt down ends what is left", "since": "", "address": ""})
+        services.append(_service("gpt up", "down: gpt down ends what is left"))
     if services and not found["ready"]:
-        services.append({"service": "gpt up", "state": "starting", "since": _time(found["created"]), "address": ""})
-    result = {"up": bool(services) and not down and found["ready"], "services": services}
-    if not services or "prefect" in down or not found["ready"]:
-        return result | {"running": [], "queued": [], "next": [], "last": _last([], {})}
-    api, now = found["api"], datetime.now(UTC).isoformat()
-    names = {row["id"]: row["name"] for row in _ask(api, "deployments")}
-    flows = {row["id"]: row["name"] for row in _ask(api, "flows")}
-
-    def runs(sort: str, *states: str, **more: dict) -> list[dict]:
-        which = {"state": {"type": {"any_": list(states)}}} | more
-        return _ask(api, "flow_runs", flow_runs=which, sort=sort, limit=LIMIT)
-
-    def named(run: dict) -> str:
-        return f"{flows.get(run['flow_id'], '?')}/{names.get(run['deployment_id'], run['name'])}"
-
-    waiting = runs("EXPECTED_START_TIME_ASC", "SCHEDULED", "PENDING", "PAUSED")
-    due = [
-        run
-        for run in waiting
-        if run["state"]["name"] == "AwaitingConcurrencySlot"  # its start time is that of its next attempt
-        or run["state_type"] != "SCHEDULED"
-        or run["next_scheduled_start_time"] <= now
-    ]
-    later = {named(run): run for run in reversed(waiting) if run not in due}
-    return result | {
-        "running": [
-            {"run": named(run), "name": run["name"], "state": run["state"]["name"], "since": _time(run["start_time"])}
-            for run in runs("START_TIME_ASC", "RUNNING", "CANCELLING")
-        ],
-        "queued": [
-            {
-                "run": named(run),
-                "state": run["state"]["name"],
-                "since": _time(run["expected_start_time"]),
-                "pool": _pool(run["work_pool_name"]),
-            }
-            for run in due
-        ],
-        "next": [
-            {"run": name, "at": _time(run["next_scheduled_start_time"])}
-            for name, run in sorted(later.items(), key=lambda item: item[1]["next_scheduled_start_time"])
-        ],
-        "last": _last(
-            [run for run in runs("END_TIME_DESC", *ENDED) if flows.get(run["flow_id"]) == "train"],
-            names,
-        ),
-    }
+        services.append(_service("gpt up", "starting", found["created"]))
+    result: dict = {"up": up, "services": services, "running": [], "queued": [], "next": [], "last": []}
+    ask = bool(services) and found["ready"] and "prefect" not in down
+    return result | {"last": _last(_add_runs(result, found["api"]) if ask else [])}
 
 
-def _last(runs: list[dict], deployments: dict[str, str]) -> list[dict]:
-    """For each corpus the newest finished run of the server, and the newest model. runs: newest first."""
+def _service(name: str, state: str, since: float = 0.0, address: str = "") -> dict:
+    return {"service": name, "state": state, "since": _time(since), "address": address}
+
+
+def _add_runs(result: dict, api: str) -> list[tuple[str, dict]]:
+    """Fill in what runs, is queued and is due. Returns the trainings that ended, each with its corpus, newest first."""
+    deployments, flows = ({row["id"]: row["name"] for row in _ask(api, what)} for what in ("deployments", "flows"))
+
+    def runs(sort: str, *states: str) -> list[tuple[str, dict]]:
+        which = {"state": {"type": {"any_": states}}}
+        found = _ask(api, "flow_runs", flow_runs=which, sort=sort, limit=LIMIT)
+        return [(deployments.get(run["deployment_id"], run["name"]), run) for run in found]
+
+    def title(name: str, run: dict) -> str:
+        return f"{flows.get(run['flow_id'], '?')}/{name}"
+
+    for name, run in runs("START_TIME_ASC", "RUNNING", "CANCELLING"):
+        row = {"run": title(name, run), "name": run["name"], "state": run["state"]["name"]}
+        result["running"].append(row | {"since": _time(run["start_time"])})
+    now, known = datetime.now(UTC).isoformat(), set()
+    for name, run in runs("EXPECTED_START_TIME_ASC", "SCHEDULED", "PENDING", "PAUSED"):
+        row, state = {"run": title(name, run)}, run["state"]["name"]
+        # The start time of a run that waits for a slot is that of its next attempt.
+        late = state == "AwaitingConcurrencySlot" or run["state_type"] != "SCHEDULED"
+        if late or run["next_scheduled_start_time"] <= now:
+            row |= {"state": state, "since": _time(run["expected_start_time"]), "pool": _pool(run["work_pool_name"])}
+            result["queued"].append(row)
+        elif row["run"] not in known:
+            known.add(row["run"])
+            result["next"].append(row | {"at": _time(run["next_scheduled_start_time"])})
+    trainings = [(name, run) for name, run in runs("END_TIME_DESC", *ENDED) if flows.get(run["flow_id"]) == "train"]
+    return [(run["parameters"].get("corpus") or name, run) for name, run in trainings]
+
+
+def _last(ended: list[tuple[str, dict]]) -> list[dict]:
+    """For each corpus the newest finished run of the server, and the newest model."""
     rows: dict[str, dict] = {}
-    for run in runs:
-        corpus = run["parameters"].get("corpus") or deployments.get(run["deployment_id"], run["name"])
-        row = {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}
-        rows.setdefault(corpus, row | {"model": "", "val_bpb": ""})
-    for manifest in Store(shared_home()).manifests("*"):  # oldest first
-        if manifest["stage"] == "train":
-            row = rows.setdefault(
-                manifest["corpus"], {"corpus": manifest["corpus"], "run": "", "ended": "", "model": "", "val_bpb": ""}
-            )
-            row |= {
-                "model": manifest["created"][:16].replace("T", " "),
-                "val_bpb": round(manifest["counts"]["val_bpb"], 4),
-            }
+    for corpus, run in reversed(ended):
+        rows[corpus] = EMPTY | {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}
+    for manifest in Store(shared_home()).manifests(stage="train"):  # oldest first
+        model = {"model": _time(manifest["created"]), "val_bpb": round(manifest["counts"]["val_bpb"], 4)}
+        rows[manifest["corpus"]] = EMPTY | {"corpus": manifest["corpus"]} | rows.get(manifest["corpus"], {}) | model
     return [rows[corpus] for corpus in sorted(rows)]
 
 
@@ -117,15 +95,10 @@ def _ask(api: str, what: str, **body: object) -> list[dict]:
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
-    except urllib.error.HTTPError as error:
-        if error.code == 401:
-            raise UserError(
-                "Prefect asks for its password: export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
-            ) from None
-        raise UserError(
-            f"Prefect at {api} answers {error.code} {error.reason}; its log: {home()}/logs/prefect.log"
-        ) from None
     except OSError as error:
+        if getattr(error, "code", 0) == 401:
+            export = "export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
+            raise UserError(f"Prefect asks for its password: {export}") from None
         raise UserError(f"Prefect at {api} does not answer: {error}; its log: {home()}/logs/prefect.log") from None
 
 

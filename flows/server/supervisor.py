@@ -19,20 +19,10 @@ from typing import Any
 import psutil
 
 from flows import UserError
-from flows.home import ROOT, home, set_defaults
-from flows.server.access import AUTH_VARIABLE, Access, mlflow_users
-from flows.server.processes import (
-    Service,
-    check_port,
-    end_all,
-    is_healthy,
-    kill_session,
-    mlflow_server,
-    prefect_server,
-    read_log,
-    start,
-    start_failure,
-)
+from flows.home import home, set_defaults
+from flows.server import processes
+from flows.server.access import AUTH_VARIABLE, Access
+from flows.server.processes import Service
 from flows.store.locks import take
 
 START_SECONDS = 900  # a small, busy machine takes minutes to create the two databases of a fresh home
@@ -63,95 +53,52 @@ def is_process(entry: dict) -> bool:
 
 
 def up(access: Access, file: Path, say: Callable[[str], None] = print) -> None:
-    """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already.
-
-    Raises UserError when a service does not start or keeps dying; everything else is stopped then.
-    """
+    """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already. Raises UserError when a service
+    does not start or keeps dying; everything else is stopped then."""
     set_defaults()
     with (home() / "up.lock").open("w+") as lock:
         if not take(lock):
-            say(f"gpt is up already\n{format_addresses(wait_for_ready())}")
+            say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
             return
-        if previous := state():
-            if count := end_all(previous["mark"], _pids(previous)):
-                say(f"ended {count} processes that an earlier gpt up left behind")
-            state_file().unlink()
+        _end_what_is_left(say)
         _Supervisor(access, file, say).run()
 
 
 def down(say: Callable[[str], None] = print) -> None:
     """End what `gpt up` started in this home, or left behind."""
-    found = state()
+    asked: dict = {}
+    until = time.monotonic() + STOP_SECONDS
     with (home() / "up.lock").open("w+") as lock:
-        if not take(lock):
-            while not (found := state()).get("alive"):  # it has the lock and is about to write its state
-                if take(lock):
-                    break
-                time.sleep(0.1)
-            say("stopping; a running training leaves a checkpoint first")
-            with suppress(ProcessLookupError):
-                os.kill(found["pid"], signal.SIGTERM)
-            until = time.monotonic() + STOP_SECONDS
-            while not take(lock) or is_process(found):  # the lock is free a moment before the process is gone
-                if time.monotonic() > until:
-                    raise UserError(
-                        f"gpt up (process {found['pid']}) does not end; kill it, and gpt down ends the rest"
-                    )
-                time.sleep(0.2)
-        found = state()  # empty after an orderly end
-        count = end_all(found["mark"], _pids(found)) if found else 0
-        state_file().unlink(missing_ok=True)
-        if count:
-            say(f"ended {count} processes that an earlier gpt up left behind")
+        # The lock is taken a moment before the state is written, and free a moment before the process is gone.
+        while not take(lock) or (asked and is_process(asked)):
+            if not asked and (found := state()).get("alive"):
+                asked = found
+                say("stopping; a running training leaves a checkpoint first")
+                with suppress(ProcessLookupError):
+                    os.kill(asked["pid"], signal.SIGTERM)
+            if time.monotonic() > until:
+                raise UserError(
+                    f"gpt up (process {asked.get('pid')}) does not end; kill it, then gpt down ends the rest"
+                )
+            time.sleep(0.2)
+        _end_what_is_left(say)
     say("everything is down")
 
 
 def detach(arguments: list[str], say: Callable[[str], None] = print) -> None:
     """Start `gpt up` in the background and return when it is ready. Raises UserError with its error if it ended instead."""
-    log = home() / "logs" / "up.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "up", *arguments],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+    service = Service("up", [sys.executable, "-m", "flows.cli", "up", *arguments], {})
+    process = processes.start(service, mark="")
     try:
-        while process.poll() is None:
-            found = state()
-            if found.get("pid") == process.pid and found["ready"]:
-                break
+        while process.poll() is None and not ((found := state()).get("pid") == process.pid and found["ready"]):
             time.sleep(0.2)
     except BaseException:  # Ctrl-C while it starts
         process.terminate()
         process.wait(STOP_SECONDS)
         raise
-    output = log.read_text()
-    if process.poll():
-        raise UserError(output.rpartition("error: ")[2].strip())
-    say(output.strip().replace("Ctrl-C, or gpt down, stops it", "gpt down stops it"))
-
-
-def format_addresses(found: dict) -> str:
-    """The addresses of a running `gpt up`, and what to set in a second terminal."""
-    lines = [f"Prefect        {found['prefect']}", f"MLflow         {found['mlflow']}"]
-    lines += [f"second terminal: export PREFECT_API_URL={found['api']}"]
-    if found["password"]:
-        lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
-    return "\n".join(lines)
-
-
-def wait_for_ready() -> dict:
-    """The state of a `gpt up` that holds the lock, once it is ready."""
-    until = time.monotonic() + START_SECONDS
-    while not ((found := state()).get("ready") and found["alive"]):
-        if time.monotonic() > until:
-            raise UserError("another gpt up of this home has been starting for minutes; gpt down ends it")
-        time.sleep(0.3)
-    return found
+    if process.returncode:
+        raise processes.start_failure(service, process.returncode)
+    say(processes.read_log(service).strip())
 
 
 class _Supervisor:
@@ -161,35 +108,25 @@ class _Supervisor:
         self.running: dict[str, tuple[Service, subprocess.Popen]] = {}
         self.restarts: list[float] = []
         self.signals, self.ending = 0, False
-        own = psutil.Process()
-        self.state: dict[str, Any] = {
-            "pid": own.pid,
-            "created": own.create_time(),
-            "mark": self.mark,
-            "ready": False,
-            "password": bool(access.password),
-            "prefect": access.public_url(access.port),
-            "api": access.api,
-            "services": {},
-        }
+        own = {"pid": os.getpid(), "created": psutil.Process().create_time(), "mark": self.mark}
+        addresses = {"prefect": access.public_url(access.port), "api": access.api}
+        self.state: dict[str, Any] = own | addresses | {"ready": False, "services": {}}
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, self._signal)
-        self._write()
         try:
+            self._write()
             self._start_all()
-            while not self.signals:
+            while True:
                 self._watch()
                 time.sleep(0.5)
-        except _Stopped:
-            pass
+        except KeyboardInterrupt:
+            self.say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
         finally:
             self.ending = True
-            if self.signals:
-                self.say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
-            end_all(self.mark, _pids(self.state), hurry=lambda: self.signals > 1)
+            processes.end_all(self.mark, _pids(self.state), hurry=lambda: self.signals > 1)
             for _, process in self.running.values():
                 process.wait(STOP_SECONDS)
             state_file().unlink(missing_ok=True)
@@ -197,15 +134,12 @@ class _Supervisor:
 
     def _start_all(self) -> None:
         access, store = self.access, os.environ["MLFLOW_TRACKING_URI"]
-        servers = [prefect_server(access.host, access.port, access.api, access.prefect_environment())]
-        if not (elsewhere := store.startswith("http")):
-            auth = mlflow_users(home(), access.user, access.password) if access.password else None
-            url = access.local_url(access.mlflow_port)
-            servers.append(
-                mlflow_server(store, access.host, access.mlflow_port, url, access.mlflow_environment(), auth)
-            )
-        for server in servers:
-            check_port(server, access.host, "--mlflow-port" if server.name == "mlflow" else "--port")
+        elsewhere = store.startswith("http")
+        servers = [processes.prefect_server(access)]
+        if not elsewhere:
+            servers.append(processes.mlflow_server(store, access))
+        for server, option in zip(servers, ("--port", "--mlflow-port"), strict=False):
+            processes.check_port(server, access.host, option)
         self.say(f"starting Prefect and MLflow (logs in {home() / 'logs'})")
         for server in servers:
             self._start(server)
@@ -224,25 +158,26 @@ class _Supervisor:
         clients |= {"PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")}
         worker = Service("worker", [*command, "--install-policy", "never"], clients)
         self._start(worker)
-        self._until(lambda: "started!" in read_log(worker))
+        self._until(lambda: "started!" in processes.read_log(worker))
         base = store.rstrip("/") if elsewhere else access.public_url(access.mlflow_port)
         page = f"{base}/#/experiments/{made['experiment']}/runs?workflowType=machine_learning"
-        self.state |= {"ready": True, "mlflow": page}
+        lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
+        lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
+        if access.password:
+            lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
+        self.state |= {"ready": True, "mlflow": page, "addresses": "\n".join(lines)}
         self._write()
-        self.say("\n".join([*made["lines"], "", format_addresses(self.state), "Ctrl-C, or gpt down, stops it"]))
+        self.say("\n".join([*made["lines"], "", *lines, "gpt down stops it"]))
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Wait for done(). Raises UserError if a service ends meanwhile, or after START_SECONDS."""
         until = time.monotonic() + START_SECONDS
         while not done():
             for service, process in self.running.values():
-                if process.poll() not in (None, 0) or (process.poll() == 0 and service.name != "set-up"):
-                    raise start_failure(service, process.returncode)
+                if process.poll() is not None and (process.returncode or service.name != "set-up"):
+                    raise processes.start_failure(service, process.returncode)
             if time.monotonic() > until:
-                silent = [
-                    s.name for s, _ in self.running.values() if s.health_url and not is_healthy(s.health_url)
-                ] or ["the set-up"]
-                raise UserError(f"{silent[0]} is not ready after {START_SECONDS} s; its log is in {home() / 'logs'}")
+                raise UserError(f"it is not up after {START_SECONDS} s; the logs in {home() / 'logs'} say why")
             time.sleep(0.2)
 
     def _watch(self) -> None:
@@ -250,23 +185,20 @@ class _Supervisor:
         for name, (service, process) in list(self.running.items()):
             if process.poll() is None:
                 continue
-            kill_session(process.pid)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it left in its session: a server's children hold its port
             now = time.monotonic()
             self.restarts = [at for at in self.restarts if now - at < RESTARTS_WITHIN] + [now]
             if len(self.restarts) > RESTARTS:
-                raise start_failure(service, process.returncode)
+                raise processes.start_failure(service, process.returncode)
             self.say(f"{name} ended with code {process.returncode}; restarting it ({service.log} says why)")
             self._start(service)
 
     def _start(self, service: Service) -> None:
-        process = start(service, self.mark)
+        process = processes.start(service, self.mark)
         self.running[service.name] = service, process
         created = psutil.Process(process.pid).create_time()
-        self.state["services"][service.name] = {
-            "pid": process.pid,
-            "created": created,
-            "health_url": service.health_url,
-        }
+        self.state["services"][service.name] = {"pid": process.pid, "created": created}
         self._write()
 
     def _write(self) -> None:
@@ -274,14 +206,19 @@ class _Supervisor:
         new.write_text(json.dumps(self.state))
         new.replace(state_file())
 
-    def _signal(self, number: int, _) -> None:
+    def _signal(self, *_: object) -> None:
         self.signals += 1
         if not self.ending:
-            raise _Stopped
+            self.ending = True
+            raise KeyboardInterrupt
 
 
-class _Stopped(BaseException):
-    """A signal ends the start-up or the watching."""
+def _end_what_is_left(say: Callable[[str], None]) -> None:
+    """End what a killed `gpt up` left behind."""
+    if found := state():
+        if count := processes.end_all(found["mark"], _pids(found)):
+            say(f"ended {count} processes that an earlier gpt up left behind")
+        state_file().unlink()
 
 
 def _pids(found: dict) -> list[int]:

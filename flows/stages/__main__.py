@@ -5,22 +5,18 @@ import sys
 from flows.stages.code_identity import read_lock, stale, write_lock
 from flows.stages.definitions import code_parts
 
-QUESTION = "the sources of {} were edited. Does its output change? [same/changed] "
-
 
 def main(answer: str = "") -> None:
     """answer: `same` or `changed` for all; empty asks for each."""
-    parts, known = code_parts(), read_lock()
-    changed = set()
+    parts, known, changed = code_parts(), read_lock(), set()
     for part in stale(parts):
-        if part not in known:
-            print(f"{part}: new")
-            continue
-        given = answer or (input(QUESTION.format(part)) if sys.stdin.isatty() else "")
-        if given not in ("same", "changed"):
+        question = f"the sources of {part} were edited. Does its output change? [same/changed] "
+        given = "new" if part not in known else answer or (input(question) if sys.stdin.isatty() else "")
+        if given not in ("new", "same", "changed"):
             sys.exit(f"{part}: answer same or changed (make lock ANSWER=same), not {given!r}; stages.lock is as it was")
         print(f"{part}: {given}")
-        changed |= {part} if given == "changed" else set()
+        if given == "changed":
+            changed.add(part)
     write_lock(parts, changed)
 
 

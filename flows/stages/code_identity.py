@@ -48,9 +48,8 @@ def hash_trees(trees: list[ast.AST]) -> str:
 
 
 def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
-    """These files, named from the project's root, and all that they import from their own packages, sorted.
-
-    An entry `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
+    """These files, named from the project's root, and all that they import from their own packages, sorted. An entry
+    `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
     found: set[Path] = set()
     waiting = [root / entry for entry in entries]
     while waiting:
@@ -112,13 +111,9 @@ def _definitions(path: Path, name: str) -> list[ast.stmt]:
     while waiting:
         name = waiting.pop()
         found[name] = node = defined[name]
-        used = (
-            inner.id
-            for part in getattr(node, "body", [node])
-            for inner in ast.walk(part)
-            if isinstance(inner, ast.Name)
-        )
-        waiting += [other for other in used if other in defined and other not in found]
+        inner = [inner for part in getattr(node, "body", [node]) for inner in ast.walk(part)]
+        used = {name.id for name in inner if isinstance(name, ast.Name)}
+        waiting += (used & defined.keys()) - found.keys()
     return [found[name] for name in sorted(found)]
 
 

@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_contracts import corpora
 from flows.progress import Report
-from flows.recipe import OWN, Recipe, corpus_names
+from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
 from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, read_manifest
 
 if TYPE_CHECKING:
-    from gpt.data.dataset import Dataset
     from gpt.data.shards import Documents
     from tokenizers.tokenizer import Tokenizer
 
@@ -62,12 +62,8 @@ class Stage:
         """Which code makes the stage's artifact: part of its key."""
         if self.name == "download" and recipe.source.kind != "builtin":
             return ""  # its parameters name the bytes, however they are downloaded
-        parts = self.part() | (_reader_part(recipe.reader) if self.reads_corpus else {})
-        return ", ".join(identity(part, entries) for part, entries in parts.items())
-
-    def part(self) -> dict[str, tuple[str, ...]]:
-        """The stage's row in stages.lock, and the sources that it stands for."""
-        return {self.name: (f"flows/stages/definitions.py:{self.name}", *self.sources)}
+        parts, names = code_parts(), [self.name, f"reader/{recipe.reader}"] if self.reads_corpus else [self.name]
+        return ", ".join(identity(name, parts[name]) for name in names)
 
 
 def download(job: Job) -> dict:
@@ -91,28 +87,20 @@ def clean(job: Job) -> dict:
     def describe(sample, counts: dict) -> None:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _raw_data_facts(job)))
 
+    raw, options = job.inputs["download"].folder / RAW, job.recipe.options
     with spread(job.recipe.workers) as fan_out:
         return clean_corpus(
-            reader,
-            job.inputs["download"].folder / RAW,
-            job.folder,
-            rules,
-            fan_out=fan_out,
-            progress=job.report,
-            describe=describe,
-            **job.recipe.options,
+            reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
 
 
 def _raw_data_facts(job: Job) -> dict:
     """Facts for the data card: where the raw data are found, and their identity."""
-    from data_contracts.sources.https import public
-
-    recipe, source = job.recipe, job.recipe.source
+    recipe, kind = job.recipe, job.recipe.source.kind
     identity = (read_manifest(job.inputs["download"].folder) or {})["parameters"]
-    addresses = {"kaggle": f"https://www.kaggle.com/datasets/{identity.get('handle')}", "https": public(source.url)}
-    address = {"address": addresses[source.kind]} if source.kind in addresses else {}
-    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": source.kind} | address | identity}
+    page = f"https://www.kaggle.com/datasets/{identity['handle']}" if kind == "kaggle" else recipe.source_page()
+    address = {"address": page} if page else {}
+    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": kind} | address | identity}
 
 
 def tokenize(job: Job) -> dict:
@@ -137,6 +125,7 @@ def pack(job: Job) -> dict:
     from flows.pages.packing_report import write_packing_report
     from gpt.data import dataset
     from gpt.evaluation import packing_report
+    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -156,7 +145,8 @@ def pack(job: Job) -> dict:
     for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    baselines = _baselines(packed, documents.folder)
+    learned = {"unigram": unigram_bits_per_byte(packed), "bigram": bigram_bits_per_byte(packed)}
+    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "val"))
     _write_json(job.folder / "baselines.json", baselines)
     report = packing_report.facts(packed)
     write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
@@ -183,17 +173,6 @@ def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterat
         job.report(done / documents.counts["documents"], f"{done} documents")
 
 
-def _baselines(packed: "Dataset", documents: Path) -> dict[str, float]:
-    """Bits per byte of the held-out documents by models that learn nothing, or little."""
-    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
-
-    return {
-        "uniform": 8.0,
-        "unigram": unigram_bits_per_byte(packed),
-        "bigram": bigram_bits_per_byte(packed),
-    } | compressed_bits_per_byte(read_texts(documents, "val"))
-
-
 def train(job: Job) -> dict:
     from flows.store import provenance
     from gpt.trainer import loop
@@ -204,14 +183,10 @@ def train(job: Job) -> dict:
         job.report(metrics["train/progress"], text)
         job.on_step(step, metrics)
 
+    recipe, packed = job.recipe, job.inputs["pack"].folder
+    model = replace(recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"])
     result = loop.train(
-        job.inputs["pack"].folder,
-        job.folder,
-        replace(job.recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"]),
-        job.recipe.train,
-        job.recipe.runtime,
-        on_step=on_step,
-        on_evaluation=job.on_evaluation,
+        packed, job.folder, model, recipe.train, recipe.runtime, on_step=on_step, on_evaluation=job.on_evaluation
     )
     return {
         "parameters": result.n_parameters,
@@ -223,7 +198,7 @@ def train(job: Job) -> dict:
         "stopped_early": result.stopped_early,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
-        "machine": provenance.machine(job.recipe.runtime),
+        "machine": provenance.machine(recipe.runtime),
     }
 
 
@@ -256,12 +231,10 @@ STAGES = {
 
 def code_parts() -> dict[str, tuple[str, ...]]:
     """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
-    rows = [stage.part() for stage in STAGES.values()] + [_reader_part(reader) for reader in (*corpus_names(), OWN)]
-    return {name: entries for row in rows for name, entries in row.items()}
-
-
-def _reader_part(reader: str) -> dict[str, tuple[str, ...]]:
-    return {f"reader/{reader}": (f"data_contracts/corpora/{reader.replace('-', '_')}.py",)}
+    parts = {name: (f"flows/stages/definitions.py:{name}", *stage.sources) for name, stage in STAGES.items()}
+    for reader in (*corpora.names(), OWN):
+        parts[f"reader/{reader}"] = (f"data_contracts/corpora/{reader.replace('-', '_')}.py",)
+    return parts
 
 
 def work_id(recipe: Recipe) -> str:

@@ -35,12 +35,11 @@ def read_texts(folder: Path, split: str) -> Iterator[str]:
 
 def compressed_bits_per_byte(texts: Iterator[str]) -> dict[str, float]:
     """gzip -9 and xz -9 of the texts one after another, in bits per byte of them."""
-    gzip, xz, n_bytes, sizes = zlib.compressobj(9, wbits=31), lzma.LZMACompressor(preset=9), 0, [0, 0]
+    packers: dict = {"gzip": zlib.compressobj(9, wbits=31), "xz": lzma.LZMACompressor(preset=9)}
+    sizes, n_bytes = dict.fromkeys(packers, 0), 0
     for text in texts:
         raw = text.encode()
         n_bytes += len(raw)
-        sizes[0] += len(gzip.compress(raw))
-        sizes[1] += len(xz.compress(raw))
-    sizes[0] += len(gzip.flush())
-    sizes[1] += len(xz.flush())
-    return {"gzip": 8 * sizes[0] / n_bytes, "xz": 8 * sizes[1] / n_bytes}
+        for name, packer in packers.items():
+            sizes[name] += len(packer.compress(raw))
+    return {name: 8 * (sizes[name] + len(packer.flush())) / n_bytes for name, packer in packers.items()}

@@ -56,9 +56,6 @@ def _newest_here(recipe: Recipe) -> dict | None:
     source, reader = recipe.source, reader_of(recipe)
     identities = [manifest["parameters"] for manifest in Store(shared_home()).manifests(recipe.corpus, "download")]
     # Pinned to such a version, the recipe's source must be exactly what the artifact was made from.
-    same = [
-        known
-        for known in identities
-        if known.get("handle") == source.handle and sources.resolve(sources.pinned(source, known), reader) == known
-    ]
+    ours = [known for known in identities if known.get("handle") == source.handle]
+    same = [known for known in ours if sources.resolve(sources.pinned(source, known), reader) == known]
     return max(same, key=lambda known: known["version"], default=None)

@@ -36,9 +36,8 @@ def run_stage(
     name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, log_samples: LogSamples | None = None
 ) -> Artifact:
     """The stage's artifact; a reused one in a `Reused` state, which Prefect shows, and resolves where it is an input.
-
-    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
-    """
+    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its
+    checkpoint."""
     stage, tracker = STAGES[name], current_tracker()
     parameters = stage.parameters(recipe)
 
@@ -56,16 +55,10 @@ def run_stage(
 
     try:
         with progress_bar(name) as report:
-            artifact = Store(shared_home(), log_line).build(
-                recipe.corpus,
-                name,
-                parameters,
-                {name: artifact.digest for name, artifact in inputs.items()},
-                stage.code(recipe),
-                make,
-                resumable=stage.resumable,
-                force=force,
-            )
+            digests = {name: artifact.digest for name, artifact in inputs.items()}
+            key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
+            store = Store(shared_home(), log_line)
+            artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     except DataError as error:
         if error.rows:
             what = str(error).splitlines()[0]

@@ -12,24 +12,20 @@ class Reason:
     stage: str
     because: str
     artifact: Artifact | None = None
-    """that would be reused"""
-
-    @property
-    def runs(self) -> bool:
-        return self.artifact is None
+    """that would be reused; None if the stage would run"""
 
 
 def why(store: Store, recipe: Recipe) -> list[Reason]:
-    """For each stage whether the flow would run it, and because of what.
-
-    A stage after one that runs may still be reused: if the output of that one is the same, byte for byte.
-    """
+    """For each stage whether the flow would run it, and because of what. A stage after one that runs may still be reused: if
+    the output of that one is the same, byte for byte."""
     digests: dict[str, str] = {}
     reasons = []
     for name, stage in STAGES.items():
         parameters, code = stage.parameters(recipe), stage.code(recipe)
         built = store.manifests(recipe.corpus, name)
-        changes = _changes(built[-1], parameters, code) if built else []
+        last: dict = built[-1] if built else {"parameters": parameters, "code": code}
+        changes = differences(last["parameters"], parameters)
+        changes += [f"code {last['code']} -> {code}"] if last["code"] != code else []
         if rebuilt := [wanted for wanted in stage.inputs if wanted not in digests]:
             first = f"{' and '.join(rebuilt)} first"
             because = "; ".join([*changes, first]) if changes else f"{first}; reused if its output is the same"
@@ -44,14 +40,8 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
             reasons.append(Reason(name, because, None if damage else found))
             recipe = settle_size(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
         elif built:
-            changes += [f"input {line}" for line in differences(built[-1]["inputs"], inputs)]
+            changes += [f"input {line}" for line in differences(last["inputs"], inputs)]
             reasons.append(Reason(name, "; ".join(changes) or "the artifact was removed"))
         else:
             reasons.append(Reason(name, "never built"))
     return reasons
-
-
-def _changes(manifest: dict, parameters: dict, code: str) -> list[str]:
-    """What differs from the parameters and the code that an artifact was made by."""
-    changes = differences(manifest["parameters"], parameters)
-    return changes if manifest["code"] == code else [*changes, f"code {manifest['code']} -> {code}"]

@@ -16,9 +16,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows import UserError
+from flows.home import variables
 from flows.recipe import Workers
 
-SETTINGS = {
+SETTINGS = {  # which workers inherit
     "POLARS_MAX_THREADS": "1",  # there is a worker a core
     # polars' allocator keeps freed memory for the next rule, for 3 s instead of none to speak of: 8 % of the time of a shard.
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:3000,muzzy_decay_ms:0",
@@ -29,10 +30,8 @@ Map = Callable[[Callable, list], Iterable]
 
 @contextmanager
 def spread(workers: Workers) -> Iterator[Map]:
-    """A `map` for clean_corpus: here, when there is one worker or one shard; else over workers, results in order.
-
-    The workers start with the first shards and stay until the end.
-    """
+    """A `map` for clean_corpus: here, when there is one worker or one shard; else over workers, results in order. The workers
+    start with the first shards and stay until the end."""
     with ExitStack() as stack:
         runner: list[TaskRunner] = []
 
@@ -42,7 +41,10 @@ def spread(workers: Workers) -> Iterator[Map]:
                 yield from map(function, shards)
                 return
             if not runner:
-                stack.enter_context(_for_workers())
+                # With the address of this process's temporary server, where there is no other, they start none of their own.
+                address = PREFECT_API_URL.value() or str(get_client(sync_client=True).api_url).rstrip("/")
+                stack.enter_context(variables(SETTINGS | {"PREFECT_API_URL": address}))
+                stack.enter_context(temporary_settings({PREFECT_API_URL: address}))
                 runner.append(stack.enter_context(_runner(workers.dask, count)))
             step = task(name=function.__name__.replace("_", "-"), persist_result=False, cache_policy=NO_CACHE)(call)
             # A future keeps its result, and its arguments, for as long as it lives.
@@ -76,20 +78,3 @@ def _runner(dask: str, count: int) -> TaskRunner:
     if dask == "local":
         return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None})
     return DaskTaskRunner(address=dask)
-
-
-@contextmanager
-def _for_workers() -> Iterator[None]:
-    """What workers inherit: SETTINGS, and the address of this process's temporary Prefect server, where there is no other, so
-    that they do not start servers of their own."""
-    wanted = dict(SETTINGS)
-    if not PREFECT_API_URL.value():
-        wanted["PREFECT_API_URL"] = str(get_client(sync_client=True).api_url).rstrip("/")
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        with temporary_settings({PREFECT_API_URL: wanted.get("PREFECT_API_URL", PREFECT_API_URL.value())}):
-            yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

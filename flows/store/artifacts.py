@@ -59,11 +59,9 @@ class Store:
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
         """Manifests of finished artifacts, each with its `path`; the last made or reused at the end."""
-        paths = sorted(
-            self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, path)
-        )
-        manifests = ((path.parent, read_manifest(path.parent)) for path in paths)
-        return [manifest | {"path": str(folder)} for folder, manifest in manifests if manifest]
+        paths = self.root.glob(f"{corpus}/{stage}/[!.]*/{MANIFEST}")
+        newest_last = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))
+        return [manifest for path in newest_last if (manifest := read_manifest(path.parent))]
 
     def made_from(self, manifest: dict, stage: str) -> dict | None:
         """The manifest of an input, if it is still here."""
@@ -72,18 +70,14 @@ class Store:
 
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
         """The artifact, if its manifest is there. Its files are not checked (see `damage`)."""
-        path = self.root / corpus / stage / key
-        manifest = read_manifest(path)
-        return to_artifact(manifest | {"path": str(path)}) if manifest else None
+        manifest = read_manifest(self.root / corpus / stage / key)
+        return to_artifact(manifest) if manifest else None
 
     def damage(self, artifact: Artifact) -> list[str]:
         """What is wrong with the files, a line each: missing, cut or edited. Reads every byte."""
         manifest = read_manifest(artifact.folder) or {"files": {}}
-        return [
-            problem
-            for name, entry in manifest["files"].items()
-            if (problem := _check_file(artifact.folder / name, name, entry))
-        ]
+        problems = [_check_file(artifact.folder / name, name, entry) for name, entry in manifest["files"].items()]
+        return [problem for problem in problems if problem]
 
     def verify(self, corpus: str = "*") -> Iterator[tuple[dict, list[str]]]:
         """Every manifest with its artifact's `damage`."""
@@ -101,11 +95,9 @@ class Store:
         resumable: bool = False,
         force: bool = False,
     ) -> Artifact:
-        """The artifact of this key: reused if it is there and undamaged, else made by `make(folder) -> counts`.
-
-        Waits when another process builds the same key. resumable: a folder that an interrupted build left is handed to
-        `make` again; otherwise it is emptied first. force: build even if an undamaged one is there.
-        """
+        """The artifact of this key: reused if it is there and undamaged, else made by `make(folder) -> counts`. Waits when
+        another process builds the same key. resumable: a folder that an interrupted build left is handed to `make` again;
+        otherwise it is emptied first. force: build even if an undamaged one is there."""
         key = make_key(stage, parameters, inputs, code)
         name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key
@@ -114,7 +106,7 @@ class Store:
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
-                _stamp(found.folder / MANIFEST)
+                touch(found.folder)
                 return replace(found, reused=True)
             for problem in problems:
                 self.log(f"{name}: {problem}; it is built again")
@@ -146,8 +138,11 @@ class Store:
                 "packages": package_versions(),
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
-            _write_synced(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-            _stamp(building / MANIFEST)
+            with (building / MANIFEST).open("w") as file:
+                file.write(json.dumps(manifest, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            touch(building)
             _swap(building, final)
             return to_artifact(manifest | {"path": str(final)})
 
@@ -172,22 +167,20 @@ class Store:
         return [*old, *self.root.glob("*/*/.*-*")]
 
 
-def touch(artifact: Artifact) -> None:
-    """Mark an artifact as used now."""
-    _stamp(artifact.folder / MANIFEST)
+def touch(folder: Path) -> None:
+    """Mark an artifact as used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
+    os.utime(folder / MANIFEST, ns=(time.time_ns(),) * 2)
 
 
 def to_artifact(manifest: dict) -> Artifact:
-    return Artifact(
-        **{name: manifest[name] for name in ("corpus", "stage", "key", "digest", "path", "counts", "seconds")}
-    )
+    names = ("corpus", "stage", "key", "digest", "path", "counts", "seconds")
+    return Artifact(**{name: manifest[name] for name in names})
 
 
 def digest_of(files: dict[str, dict]) -> str:
     """64 hex digits over the names and contents of the files, those under `log/` and `card/` left out."""
-    return _hash(
-        [[name, entry["sha256"]] for name, entry in sorted(files.items()) if not name.startswith(NOT_DIGESTED)]
-    )
+    counted = [name for name in sorted(files) if not name.startswith(NOT_DIGESTED)]
+    return _hash([[name, files[name]["sha256"]] for name in counted])
 
 
 def describe(path: Path) -> dict:
@@ -218,10 +211,11 @@ def _short(value) -> str:
 
 
 def read_manifest(folder: Path) -> dict | None:
+    """The manifest with the `path` of its folder, or None if there is no whole one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text()) | {"path": str(folder)}
         return manifest if {"digest", "files", "created", "counts"} <= manifest.keys() else None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -231,18 +225,6 @@ def _check_file(path: Path, name: str, entry: dict) -> str:
     if path.stat().st_size != entry["bytes"]:
         return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
     return "" if describe(path) == entry else f"{name} was edited (its sha256 differs)"
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _stamp(manifest: Path) -> None:
-    """Mark as used now. The kernel's own stamps are too coarse to order two builds within a few milliseconds."""
-    os.utime(manifest, ns=(time.time_ns(),) * 2)
 
 
 def _swap(building: Path, final: Path) -> None:

@@ -10,11 +10,9 @@ from flows import UserError
 
 
 def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file until it is closed. Returns False if another process has it, unless wait is set.
-
-    The file must be open for reading and writing: NFS gives a shared lock to readers only, another to writers only. Raises
-    UserError when its disk has no locks.
-    """
+    """Lock an open file until it is closed. Returns False if another process has it, unless wait is set. The file must be
+    open for reading and writing: NFS gives a shared lock to readers only, another to writers only. Raises UserError when its
+    disk has no locks."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

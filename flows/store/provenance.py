@@ -78,11 +78,8 @@ def tags(environment: dict) -> dict[str, str]:
     """The part of `environment` to find runs by."""
     versions = environment["packages"] | {"python": environment["python"]}
     found = {name: versions[name] for name in TAGGED_PACKAGES if name in versions}
-    return found | {
-        "cpu": environment["cpu"],
-        "cores": str(environment["cores"]),
-        "gpus": ", ".join(environment["gpus"]),
-    }
+    hardware = {"cpu": environment["cpu"], "cores": str(environment["cores"]), "gpus": ", ".join(environment["gpus"])}
+    return found | hardware
 
 
 def machine(runtime: Runtime) -> dict:
@@ -119,7 +116,6 @@ def gpus() -> list[str]:
         import pynvml
 
         pynvml.nvmlInit()
-        return [
-            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())
-        ]
+        devices = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [pynvml.nvmlDeviceGetName(device) for device in devices]
     return []

@@ -28,11 +28,11 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
     with pytest.raises(UserError) as caught:
         load_recipe("python-docs", overrides=wrong)
     message = str(caught.value)
-    assert "6 problems" in message
+    assert len(message.splitlines()) == 6
     assert "train.stpes is not known; did you mean 'train.steps'?" in message
     assert "tokeniser is not known; did you mean 'tokenizer'?" in message
     assert "train.lr = 'abc'" in message
-    assert "block_size 1" in message
+    assert "pack.block_size = 1: Input should be greater than or equal to 2" in message
     assert "min_chars -3" in message
     assert "n_embd 128 is not a multiple of n_head 3" in message
 
@@ -40,7 +40,8 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
 def test_a_wrong_field_does_not_hide_the_rest_of_its_section():
     with pytest.raises(UserError) as caught:
         load_recipe("python-docs", overrides={"train.lrr": 2, "train.steps": -4, "sample.seed": -1, "reader": "own"})
-    for part in ("4 problems", "train.lrr", "steps is -4", "seed -1", "reader follows"):
+    assert len(str(caught.value).splitlines()) == 4
+    for part in ("train.lrr", "steps is -4", "sample.seed = -1", "reader follows"):
         assert part in str(caught.value)
 
 

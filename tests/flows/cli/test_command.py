@@ -121,7 +121,7 @@ def test_without_any_server_the_flow_still_runs(home, notes):
         (["generate", "0" * 32], ["0" * 32]),
         (["explain", "nothing-like-it", "--step", "1"], ["nothing-like-it", "gpt artifacts"]),
         (["explain", "0" * 32, "--step", "1"], ["0" * 32]),
-        (["why", "python-docs", "--set", "pack.block_size=1"], ["block_size 1"]),
+        (["why", "python-docs", "--set", "pack.block_size=1"], ["pack.block_size = 1"]),
         (["why", "python-docs", "--set", "pack.strategy=first_fit"], ["pack.strategy", "best_fit"]),
         (["why", "python-docs", "--set", "tokenizer.model_type=words"], ["tokenizer.model_type", "word"]),
         (["why", "python-docs", "--set", "tokenizer.vocab_size=many"], ["tokenizer.vocab_size", "auto"]),
