@@ -10,11 +10,7 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
     """As Markdown, the description of a version in MLflow's registry."""
     stages, source = tracker.stages, recipe.source
     counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
-    addresses = {
-        "kaggle": recipe.source_page(),
-        "https": recipe.source_page(),
-        "builtin": "built in",
-    }
+    addresses = {"kaggle": recipe.source_page(), "https": recipe.source_page(), "builtin": "built in"}
     manifest = read_manifest(stages["train"].folder) or {}
     return render_text(
         "model_card.md",
