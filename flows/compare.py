@@ -33,12 +33,11 @@ from flows import UserError, progress
 from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
-from flows.models.lookup import CORPUS
 from flows.models.promotion import champions
 from flows.pages.comparison_page import comparison_note, write_comparison
 from flows.pages.comparison_text import short_names
 from flows.pages.render import card_markdown
-from flows.recipe import corpus_names, load_recipe
+from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
@@ -138,7 +137,7 @@ def _packed(store: Store, models: list[TrainedModel], corpus: str, notes: list[s
     trained = [model.packed for model in models if model.packed and model.corpus == corpus]
     if found := [(packed, clean) for packed in trained if (clean := store.made_from(packed, "clean"))]:
         return found
-    for packed in reversed(store.manifests(corpus, "pack") if CORPUS.fullmatch(corpus) else []):
+    for packed in reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []):
         if clean := store.made_from(packed, "clean"):
             if trained:
                 notes.append(f"the documents of {corpus} that its model was measured on are gone; its newest stand in")

@@ -119,10 +119,9 @@ def runs(
     set_defaults()
     from flows.tracking import run_list
 
-    found = run_list.listing(corpus, dataset_digest, best, limit)
-    if found.note:
-        print(found.note, file=sys.stderr)
-    rows = found.rows
+    rows, note = run_list.listing(corpus, dataset_digest, best, limit)
+    if note:
+        print(note, file=sys.stderr)
     if not as_json:
         bits = [row["val_bpb"] for row in rows]
         rows = [row | {"val_bpb": f"{b:.4f}" if b is not None else None} for row, b in zip(rows, bits, strict=True)]

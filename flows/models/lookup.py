@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import UserError
 from flows.home import shared_home
-from flows.recipe import corpus_names
+from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.store.artifacts import Store
 from flows.tracking.connection import answering, without_password
 
@@ -21,13 +21,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CORPUS = re.compile(r"[a-z0-9-]+")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REGISTERED = re.compile(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))")
-UNKNOWN = (
-    "RESOURCE_DOES_NOT_EXIST",
-    "INVALID_PARAMETER_VALUE",
-)  # MLflow's error codes for a name that it does not have
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name that it does not have
 
 
 def find(model: str) -> Path:
@@ -57,7 +53,7 @@ def find(model: str) -> Path:
 
 def newest_training(corpus: str) -> dict | None:
     """Manifest of a corpus's newest training artifact; None where it has none, or the name is not one of a corpus."""
-    trained = Store(shared_home()).manifests(corpus, "train") if CORPUS.fullmatch(corpus) else []
+    trained = Store(shared_home()).manifests(corpus, "train") if re.fullmatch(CORPUS_PATTERN, corpus) else []
     return trained[-1] if trained else None
 
 

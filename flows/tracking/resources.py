@@ -27,14 +27,13 @@ class ResourceMonitor:
 
     def _work(self) -> None:
         monitor = SystemMetricsMonitor(self._run_id)
-        stopping = self._stopping.wait(FIRST_AFTER)
-        while True:
+        pause, stopping = FIRST_AFTER, False
+        while not stopping:
+            stopping = self._stopping.wait(pause)
             monitor.collect_metrics()
             found = monitor.aggregate_metrics()
             for part in monitor.monitors:
                 part.clear_metrics()
             self._put({f"system/{name}": value for name, value in found.items()}, self._sample)
-            if stopping:
-                return
             self._sample += 1
-            stopping = self._stopping.wait(EVERY)
+            pause = EVERY

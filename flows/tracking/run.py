@@ -1,15 +1,5 @@
 """One MLflow run for each execution of the pipeline, all corpora in one experiment, so that MLflow's table compares them.
 
-    what is logged                                                  when
-    tags (corpus, commit, Prefect run, packages), parameters,       at the beginning
-      recipe.json, environment.json
-    a stage's key, digest, counts, reports and datasets             when the stage is finished: `stage`
-    train/* metrics                                                 at each logged step: `step`
-    val/* metrics, and the checkpoint as a LoggedModel              at each evaluation: `evaluation`
-    system/* metrics                                                every 10 seconds: `resources`
-    samples, tables, figures, the summary                           by `flows.evaluation`: `text`, `table`, `figure`
-    the status: FINISHED, FAILED or KILLED                          at the end
-
 Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here
 stalls or kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and
 its metrics go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
@@ -44,19 +34,11 @@ from flows.tracking.resources import ResourceMonitor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
-DATASETS = {
-    "download": ("raw",),
-    "clean": ("clean",),
-    "pack": ("tokens/train", "tokens/val"),
-}  # by the stage that makes them
+# By the stage that makes them.
+DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val")}
 
-_current: ContextVar[Tracker | Untracked] = ContextVar("tracker")
-
-
-def current_tracker() -> Tracker | Untracked:
-    """The tracker of the run that this thread is in; outside of runs, one that records nothing."""
-    return _current.get(Untracked())
+# Of the run that this thread is in. `gpt clean` is none: its artifacts are recorded by the run that reuses them.
+current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
 
 
 @contextmanager
@@ -70,20 +52,18 @@ def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
         with suppress(Exception):  # a missing link on Prefect's page stops nothing
             what = f"run {tracker.run_id}"
             create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
-    token = _current.set(tracker)
-    status = "FAILED"
+    token = current_tracker.set(tracker)
+    status = "KILLED"  # by Ctrl-C or SIGTERM
     try:
         yield tracker
         status = "FINISHED"
     except Exception as error:
+        status = "FAILED"
         tracker.tags({"error": f"{type(error).__name__}: {error}"[:5000]})
-        raise
-    except BaseException:  # Ctrl-C, SIGTERM
-        status = "KILLED"
         raise
     finally:
         tracker.close(status)
-        _current.reset(token)
+        current_tracker.reset(token)
 
 
 def origin_tags() -> dict[str, str]:
@@ -95,16 +75,6 @@ def origin_tags() -> dict[str, str]:
         if not str(flow_run.ui_url).startswith("None"):  # a temporary server has no page
             tags["prefect.flow_run_url"] = str(flow_run.ui_url)
     return tags
-
-
-class Untracked:
-    """For `gpt clean`: its artifacts are recorded by the run that reuses them."""
-
-    def stage(self, artifact: Artifact) -> None:
-        pass
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        pass
 
 
 class Tracker:
@@ -145,24 +115,20 @@ class Tracker:
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
         self.evaluation_seconds = time.monotonic() - self._last_step_at
-        logged, keep, now = self._box.state.metrics, self.recipe.train.keep_checkpoints, _now()
-        pack = self.stages.get("pack")
+        logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
                 "files": self._box.attach(folder),
                 "step": step,
                 "best": step if best else self._box.state.best_step,
-                "keep": keep,
+                "keep": self.recipe.train.keep_checkpoints,
                 "name": f"{self.recipe.corpus}-step-{step}",
                 "dataset": pack and f"{pack.corpus}/tokens/val",
                 "digest": pack and pack.counts["held_out"][:32],
                 "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
-        for files in self._box.state.forget_superseded(
-            keep
-        ):  # while MLflow is away, no more wait than the trainer keeps
-            self._box.detach(files)
+        self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
     def settle_recipe(self, recipe: Recipe) -> None:
         """Log the settings that were open in the recipe until now."""
@@ -255,9 +221,9 @@ class Tracker:
 
     def _log_recipe(self, before: dict[str, str]) -> None:
         """Log the recipe, whole as a file, and as parameters those settings that were not among them before."""
-        new = [(name, value) for name, value in self.recipe.flat().items() if name not in before]
-        for first in range(0, len(new), PARAMETERS_AT_ONCE):
-            self._box.put(params=dict(new[first : first + PARAMETERS_AT_ONCE]))
+        new = {name: value for name, value in self.recipe.flat().items() if name not in before}
+        for name, value in new.items():  # a line each, since MLflow takes only so many at once
+            self._box.put(params={name: value})
         if new:
             self.text(json.dumps(self.recipe.public_values(), indent=1), "recipe.json")
 
@@ -285,10 +251,11 @@ class Tracker:
 
     def _write(self, file: str, write: Callable[[Path], object]) -> None:
         """Log a file that `write(path)` makes."""
-        path = Path(file)
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as folder:
-            write(Path(folder) / path.name)
-            self.files([Path(folder) / path.name], str(path.parent) if path.parent.name else "")
+        folder, _, name = file.rpartition("/")
+        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
+            path = Path(temporary) / name
+            write(path)
+            self.files([path], folder)
 
 
 def _now() -> int:
