@@ -72,22 +72,20 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
 
 def compare(planned: Plan, summary: dict, home: Path) -> dict:
     """What is equal, as JSON: stages by digest, weights by sha256, losses by step."""
-    corpus, record = home / "artifacts" / summary["corpus"], planned.record
-    folders = {stage: corpus / stage / summary["stages"][stage]["key"] for stage in STAGES}
-    manifests = {stage: json.loads((folder / MANIFEST).read_text()) for stage, folder in folders.items()}
-    pairs = [(stage, record.manifests[stage]["digest"], manifests[stage]["digest"]) for stage in STAGES]
-    old, new = (found["train"]["files"][WEIGHTS]["sha256"] for found in (record.manifests, manifests))
-    pairs.append(("weights", old, new))
+    record, made = planned.record, summary["stages"]
+    folder = home / "artifacts" / summary["corpus"] / "train" / made["train"]["key"]
+    pairs = [(stage, record.manifests[stage]["digest"], made[stage]["digest"]) for stage in STAGES]
+    trained = record.manifests["train"], json.loads((folder / MANIFEST).read_text())
+    pairs.append(("weights", *(manifest["files"][WEIGHTS]["sha256"] for manifest in trained)))
     stages = [{"stage": name, "recorded": a, "reproduced": b, "equal": a == b} for name, a, b in pairs]
-    log = [json.loads(line) for line in (folders["train"] / "log" / "metrics.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
     metrics = [_compare_metric(record.run_id, name, log) for name in METRICS]
     # The digest of `train` does not count: of a run with `minutes` the artifact also says how its steps were asked for.
-    equal = {row["stage"]: row["equal"] for row in stages if row["stage"] != "train"}
-    validation = metrics[-1]
-    near = validation["steps"] > 0 and validation["largest_relative"] <= planned.tolerance
-    if all(equal.values()) and all(row["first"] is None for row in metrics):
+    different = {row["stage"] for row in stages if not row["equal"]} - {"train"}
+    near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= planned.tolerance
+    if not different and all(row["first"] is None for row in metrics):
         verdict = "identical"
-    elif planned.tolerance and near and all(equal[stage] for stage in STAGES if stage != "train"):
+    elif planned.tolerance and near and different <= {"weights"}:
         verdict = "within tolerance"
     else:
         verdict = "differs"
@@ -112,8 +110,8 @@ def _compare_metric(run_id: str, name: str, log: list[dict]) -> dict:
     old = {metric.step: metric.value for metric in history}
     new = {row["step"]: row[name] for row in log if name in row}
     steps = sorted(old.keys() & new.keys())
-    row = {"metric": name, "steps": len(steps), "first": None, "recorded": None, "reproduced": None}
-    row |= {"by": 0.0, "largest_relative": 0.0}
+    nothing = {"first": None, "recorded": None, "reproduced": None, "by": 0.0, "largest_relative": 0.0}
+    row = {"metric": name, "steps": len(steps)} | nothing
     if apart := [step for step in steps if old[step] != new[step]]:
         first = apart[0]
         row |= {"first": first, "recorded": old[first], "reproduced": new[first], "by": new[first] - old[first]}

@@ -57,7 +57,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     except Exception as error:
         log_line(f"no samples of step {step}: {error}", logging.WARNING)
         return
-    rows: dict[str, list] = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
+    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
     tracker.table(rows, "samples/evaluations.json")
 
 
@@ -79,12 +79,10 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
     tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
-    rows: dict[str, list] = {
-        "sample": list(range(len(found))),
-        "longest_overlap": [overlap.length for overlap in found],
-        "text": [overlap.text for overlap in found],
-        "repeated": [overlap.covered for overlap in found],
-    }
+    rows = [
+        {"sample": number, "longest_overlap": overlap.length, "text": overlap.text, "repeated": overlap.covered}
+        for number, overlap in enumerate(found)
+    ]
     tracker.table(rows, "samples/overlaps.json")
     return longest
 
@@ -105,9 +103,8 @@ def score_facts(
     summary = facts.summarize(verdicts)
     everything: dict[str, Any] = summary[-1]
     tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
-    sentences = [verdict.row() for verdict in verdicts]
-    for rows, file in ((summary, "facts/summary.json"), (sentences, "facts/sentences.json")):
-        tracker.table({name: [row[name] for row in rows] for name in rows[0]}, file)
+    tracker.table(summary, "facts/summary.json")
+    tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
 
 

@@ -6,9 +6,11 @@ The results of `measure` are plain values, as `gpt compare --json` prints them; 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from flows.evaluation import scoring
 from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
@@ -76,7 +78,8 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Cha
     trained = scoring.trained_on(models[0], text)
     if len(trained) == len(text.documents):
         return None
-    text, machine = text.without(trained), device.prepare(recipe.runtime)
+    fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
+    text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
     old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
     difference = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     return Challenge(new.bits_per_byte, old.bits_per_byte, difference, len(text.documents), len(trained))

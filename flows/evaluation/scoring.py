@@ -8,7 +8,7 @@ scored once, and ends of documents are context only. So on the held-out text of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -47,12 +47,6 @@ class TrainedModel:
     def corpus(self) -> str:
         return self.training["corpus"] if self.training else ""
 
-    @property
-    def packing(self) -> dict:
-        """How the sequences that it was trained on were packed, as far as that is known; a Description has the defaults."""
-        known = self.packed["parameters"]["pack"] if self.packed else {}
-        return {name: known[name] for name in ("strategy", "document_mask") if name in known}
-
     def is_held_out(self, text: HeldOut) -> bool:
         """Whether this text is the very one that was held out when the model was trained."""
         return self.packed is not None and self.packed["inputs"]["clean"] == text.digest
@@ -65,6 +59,7 @@ class LoadedModel:
     model: GPT
     tokenizer: Tokenizer
     packing: dict
+    """how the sequences that it was trained on were packed, as far as that is known; a Description has the defaults"""
     machine: Machine
 
 
@@ -87,9 +82,6 @@ class HeldOut:
     @property
     def n_bytes(self) -> int:
         return int(self.documents["n_bytes"].sum())
-
-    def without(self, doc_ids: pl.Series) -> HeldOut:
-        return replace(self, documents=self.documents.filter(~pl.col("doc_id").is_in(doc_ids.implode())))
 
 
 def find(store: Store, name: str) -> TrainedModel:
@@ -133,7 +125,9 @@ def load(model: TrainedModel, machine: Machine) -> LoadedModel:
     from gpt.generation import sample
 
     decoder, _ = sample.load(model.folder, machine.device)
-    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), model.packing, machine)
+    known = model.packed["parameters"]["pack"] if model.packed else {}
+    packing = {name: known[name] for name in ("strategy", "document_mask") if name in known}
+    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), packing, machine)
 
 
 def score(

@@ -57,6 +57,15 @@ def newest_training(corpus: str) -> dict | None:
     return trained[-1] if trained else None
 
 
+def run_id(name: str) -> str:
+    """The id of a run, or of the run that made a registered model. Raises UserError for another name."""
+    if REGISTERED.fullmatch(name):
+        return model_version(name).run_id or ""
+    if RUN_ID.fullmatch(name):
+        return name
+    raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+
+
 def mlflow_run(run_id: str) -> Run:
     """MLflow's record of a run. Raises UserError when MLflow has no run of this id, or does not answer."""
     return _ask_mlflow(f"run {run_id}", lambda client: client.get_run(run_id))

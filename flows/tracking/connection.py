@@ -63,10 +63,3 @@ def runs_url(experiment: str) -> str:
 def without_password(text: str) -> str:
     """The text without user, password and query (PostgreSQL takes ?password=) in every address in it."""
     return re.sub(r"(\w://)(?:[^/\s]*@)?([^\s?]*)(?:\?\S*)?", r"\1\2", text)
-
-
-def forget_active_run() -> None:
-    """Do what `mlflow.end_run` does in this thread, without a request. Private to MLflow, which offers nothing else."""
-    from mlflow.tracking import fluent
-
-    fluent._active_run_stack.get().pop()

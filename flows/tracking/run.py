@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import fluent
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
@@ -27,7 +28,7 @@ from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
-from flows.tracking.connection import answering, experiment_id, forget_active_run, runs_url
+from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import ResourceMonitor
 
@@ -169,12 +170,12 @@ class Tracker:
     def figure(self, figure: Figure, file: str) -> None:
         self._write(file, figure.savefig)
 
-    def table(self, columns: dict[str, list], file: str) -> None:
+    def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow's page shows and compares between runs; more may follow. Rows of a step that is
         repeated are left out."""
-        logged = self._box.state.tables.get(file, {})
-        if not set(columns.get("step", ())) & set(logged.get("step", ())):
-            self._box.put(table=file, columns=columns)
+        steps = self._box.state.tables.get(file, {}).get("step", ())
+        if rows and not any(row.get("step") in steps for row in rows):
+            self._box.put(table=file, columns={name: [row[name] for row in rows] for name in rows[0]})
 
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
@@ -184,7 +185,7 @@ class Tracker:
             with suppress(Exception):
                 mlflow.end_run(status)
         else:
-            forget_active_run()
+            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
             log_line("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
 
     def _begin(self, box: Outbox | None) -> None:
