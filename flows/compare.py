@@ -94,12 +94,8 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
             notes.append(f"{name} is left out: {error}")
     if not found:
         raise UserError("; ".join(notes) or "there is no champion yet; train a corpus (gpt corpora), or name models")
-    notes += [
-        f"what {model.name} was trained on is not in this home: taken as packed by concat, and its cost is not known"
-        for model in found
-        if not model.packed
-    ]
-    return found, notes
+    unknown = "is not in this home: taken as packed by concat, and its cost is not known"
+    return found, notes + [f"what {model.name} was trained on {unknown}" for model in found if not model.packed]
 
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
@@ -176,24 +172,18 @@ def _log(result: dict, folder: Path) -> None:
     """Log the scores as metrics, which later comparisons have too, the page with its heat map, and the tables."""
     names = short_names(result)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-    values |= {
-        f"{name}/{names[model['model']]}": model[name]
-        for model in result["models"]
-        for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second")
-        if model[name] is not None
-    }
+    for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second"):
+        values |= {f"{name}/{names[m['model']]}": m[name] for m in result["models"] if m[name] is not None}
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
-    for kind, column in (("models", "model"), ("corpora", "corpus")):
-        mlflow.log_param(kind, ", ".join(row[column] for row in result[kind])[:6000])
+    mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
+    mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
     mlflow.set_tag("mlflow.note.content", comparison_note(result))
     mlflow.log_artifacts(str(folder), "comparison")
     answers: dict[str, dict] = {}
     for answer in result["answers"]:
         answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = {
-        "matrix": result["matrix"],
-        "models": result["models"],
+    tables = {name: result[name] for name in ("matrix", "models")} | {
         "corpora": corpora,
         "answers": [*answers.values()],
     }

@@ -47,10 +47,6 @@ class TrainedModel:
     def corpus(self) -> str:
         return self.training["corpus"] if self.training else ""
 
-    def is_held_out(self, text: HeldOut) -> bool:
-        """Whether this text is the very one that was held out when the model was trained."""
-        return self.packed is not None and self.packed["inputs"]["clean"] == text.digest
-
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -111,10 +107,10 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     """The ids of these documents that the model was trained on: when it was trained, they were not held out.
 
-    Empty for another corpus than the model's own, and where its packed artifact is gone.
+    Empty for the very text that was held out then, for another corpus, and where the model's packed artifact is gone.
     """
     held_out = text.documents["doc_id"]
-    if not model.packed or model.corpus != text.corpus:
+    if not model.packed or model.corpus != text.corpus or model.packed["inputs"]["clean"] == text.digest:
         return held_out.clear()
     trained = Dataset.open(Path(model.packed["path"])).splits["train"].index["doc_id"]
     return held_out.filter(np.isin(np.array([doc_id.encode() for doc_id in held_out], "S32"), trained))

@@ -98,27 +98,15 @@ def register_model(tracker: Tracker, recipe: Recipe) -> str:
 
 def note(recipe: Recipe, summary: dict) -> str:
     """What stands at the top of the run's page in MLflow, as Markdown."""
-    return render_text(
-        "run_note.md",
-        recipe=recipe,
-        summary=summary,
-        decoder=summary["stages"]["train"],
-        seconds=sum(stage["seconds"] for stage in summary["stages"].values()),
-        bits=ranked(summary["val_bpb"], summary["baselines"]),
-    )
+    bits, seconds = ranked(summary["val_bpb"], summary["baselines"]), sum(a["seconds"] for a in summary["stages"].values())
+    return render_text("run_note.md", recipe=recipe, summary=summary, seconds=seconds, bits=bits)
 
 
 def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str]) -> None:
-    rows = [
-        {
-            "stage": name,
-            "state": "reused" if a.reused else "built",
-            "seconds": a.seconds,
-            "key": a.key,
-            "counts": json.dumps(a.counts),
-        }
-        for name, a in stages.items()
-    ]
+    rows = []
+    for name, a in stages.items():
+        row = {"stage": name, "state": "reused" if a.reused else "built", "seconds": a.seconds, "key": a.key}
+        rows.append(row | {"counts": json.dumps(a.counts)})
     create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
     text = "\n\n".join(f"```\n{text}\n```" for text in texts)
     create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
@@ -127,11 +115,10 @@ def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str
 def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:
     """The samples, the results, and what to do next."""
     console = progress.console
-    console.print()
     for text in texts:
         lines = "\n".join(f"  | {line}" for line in text.splitlines()[:SHOWN_LINES])
-        console.print(lines, markup=False, style="cyan", soft_wrap=True)
-        console.print()
+        console.print(f"\n{lines}", markup=False, style="cyan", soft_wrap=True)
+    console.print()
     bits = ranked(summary["val_bpb"], summary["baselines"])
     for line in render_text("run_results.txt", summary=summary, stages=stages, bits=bits).splitlines():
         name, _, value = line.partition(": ")

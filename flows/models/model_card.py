@@ -10,13 +10,13 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
     """As Markdown, the description of a version in MLflow's registry."""
     stages, source = tracker.stages, recipe.source
     counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
-    addresses = {"kaggle": recipe.source_page(), "https": recipe.source_page(), "builtin": "built in"}
+    where = "built in" if source.kind == "builtin" else recipe.source_page() or "files of its maker"
     manifest = read_manifest(stages["train"].folder) or {}
     return render_text(
         "model_card.md",
         recipe=recipe,
         counts=counts,
-        source=addresses.get(source.kind, "files of its maker"),
+        source=where,
         digests={name: stage.digest[:32] for name, stage in stages.items() if name != "train"},
         seconds=f"{stages['train'].seconds:,.0f}",
         run=tracker.run_id,
