@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
@@ -110,13 +111,12 @@ def _compare_metric(run_id: str, name: str, log: list[dict]) -> dict:
     old = {metric.step: metric.value for metric in history}
     new = {row["step"]: row[name] for row in log if name in row}
     steps = sorted(old.keys() & new.keys())
-    nothing = {"first": None, "recorded": None, "reproduced": None, "by": 0.0, "largest_relative": 0.0}
-    row = {"metric": name, "steps": len(steps)} | nothing
+    row = {"metric": name, "steps": len(steps), "first": None, "recorded": None, "reproduced": None, "by": 0.0}
+    relative = [abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in steps]
     if apart := [step for step in steps if old[step] != new[step]]:
         first = apart[0]
         row |= {"first": first, "recorded": old[first], "reproduced": new[first], "by": new[first] - old[first]}
-        row["largest_relative"] = max(abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in apart)
-    return row
+    return row | {"largest_relative": max(relative, default=0.0)}
 
 
 def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[dict]) -> str:
@@ -136,20 +136,16 @@ def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[
 
 def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
     """A folder that is empty, or that holds an interrupted reproduction of the same run."""
-    for number in range(1, 1000):
-        folder = asked or usual.with_name(usual.name + (f"-{number}" if number > 1 else ""))
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    for folder in [asked] if asked else chain([usual], numbered):
         note = folder / NOTE
-        if not folder.is_dir() or not any(folder.iterdir()):
-            break
-        if note.is_file() and json.loads(note.read_text()) == {"run": run}:
-            log_line("going on with the reproduction that was interrupted")
-            break
-        if asked:
-            raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
-    with _home_at(folder):
-        flows.home.home()  # made, and found to be writable
-    note.write_text(json.dumps({"run": run}))
-    return folder
+        interrupted = note.is_file() and json.loads(note.read_text()) == {"run": run}
+        if interrupted or not folder.is_dir() or not any(folder.iterdir()):
+            with _home_at(folder):
+                flows.home.home()  # made, and found to be writable
+            note.write_text(json.dumps({"run": run}))
+            return folder
+    raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
     texts, assessed = assess(recipe, tracker)
-    model = register_model(tracker, recipe) if named else ""
+    model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
@@ -43,7 +43,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "parameters": decoder.counts["parameters"],
         **assessed,
         "model": model,
-        "champion": tracker.tagged.get("champion", ""),
+        "champion": champion,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {
@@ -81,8 +81,8 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     return texts, {"longest_overlap": longest, "facts": facts}
 
 
-def register_model(tracker: Tracker, recipe: Recipe) -> str:
-    """`gpt-<corpus>/<version>` in MLflow's registry. Without a registry the model has no name, but it is not lost."""
+def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
+    """`gpt-<corpus>/<version>` in MLflow's registry, and which version is champion and why; empty without a registry."""
     name = f"gpt-{recipe.corpus}"
     try:
         with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
@@ -91,14 +91,17 @@ def register_model(tracker: Tracker, recipe: Recipe) -> str:
     except (MlflowException, OSError) as error:
         why = str(error)[:200]
         progress.log_line(f"the model is trained but not registered: {why}\nthe same command registers it later")
-        return ""
+        return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
-    return f"{name}/{version}"
+    return f"{name}/{version}", verdict
 
 
 def note(recipe: Recipe, summary: dict) -> str:
     """What stands at the top of the run's page in MLflow, as Markdown."""
-    bits, seconds = ranked(summary["val_bpb"], summary["baselines"]), sum(a["seconds"] for a in summary["stages"].values())
+    bits, seconds = (
+        ranked(summary["val_bpb"], summary["baselines"]),
+        sum(a["seconds"] for a in summary["stages"].values()),
+    )
     return render_text("run_note.md", recipe=recipe, summary=summary, seconds=seconds, bits=bits)
 
 

@@ -30,7 +30,7 @@ from flows.store.artifacts import Artifact
 from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
-from flows.tracking.resources import ResourceMonitor
+from flows.tracking.resources import watch_resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +84,6 @@ class Tracker:
     def __init__(self, recipe: Recipe, work: str):
         self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
-        self.tagged: dict[str, str] = {}
         self.assessing_seconds = 0.0
         self.evaluation_seconds = 0.0
         """what the last evaluation took, with the steps since the last logged one"""
@@ -109,9 +108,7 @@ class Tracker:
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
 
     def tags(self, tags: Mapping[str, object]) -> None:
-        texts = {name: str(value) for name, value in tags.items()}
-        self.tagged |= texts
-        self._box.put(tags=texts)
+        self._box.put(tags={name: str(value) for name, value in tags.items()})
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
@@ -179,7 +176,7 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
-        self._resources.stop()
+        self._stop_watching()
         self._box.put(end=status, at=_now())
         if self._box.close():
             with suppress(Exception):
@@ -210,7 +207,7 @@ class Tracker:
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
-        self._resources = ResourceMonitor(self.run_id, sample, self._put_metrics)
+        self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
