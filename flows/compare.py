@@ -42,7 +42,7 @@ from flows.server import dead_runs
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
 from flows.tracking.connection import answering, experiment_id, runs_url
-from flows.tracking.run import origin_tags
+from flows.tracking.run import ended, origin_tags
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -150,22 +150,11 @@ def _prompts(texts: list[HeldOut]) -> list[str]:
 @contextmanager
 def _mlflow_run() -> Iterator[dict[str, str]]:
     """An MLflow run that ends with the comparison's status. Raises UserError when MLflow does not answer at the beginning."""
-    experiment, status = experiment_id(), "KILLED"
+    experiment, tags = experiment_id(), {"kind": "compare"} | origin_tags()
     with answering():
-        run = mlflow.start_run(
-            None, experiment, "compare", tags={"kind": "compare"} | origin_tags(), log_system_metrics=False
-        )
-    try:
+        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
+    with ended(mlflow.set_tags, mlflow.end_run):
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
-        status = "FINISHED"
-    except Exception as error:
-        status = "FAILED"
-        with suppress(MlflowException):
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
-        raise
-    finally:
-        with suppress(MlflowException):
-            mlflow.end_run(status)
 
 
 def _log(result: dict, folder: Path) -> None:
@@ -183,7 +172,9 @@ def _log(result: dict, folder: Path) -> None:
     for answer in result["answers"]:
         answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = {name: result[name] for name in ("matrix", "models")} | {
+    tables = {
+        "matrix": result["matrix"],
+        "models": result["models"],
         "corpora": corpora,
         "answers": [*answers.values()],
     }

@@ -17,7 +17,7 @@ from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import ranked, render_text
+from flows.pages.render import render_text
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact
 from flows.store.locks import lock
@@ -53,7 +53,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "assessing_seconds": round(tracker.assessing_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.tags({"mlflow.note.content": note(recipe, summary)})
+    tracker.tags({"mlflow.note.content": render_text("run_note.md", recipe=recipe, summary=summary)})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
@@ -96,15 +96,6 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
     return f"{name}/{version}", verdict
 
 
-def note(recipe: Recipe, summary: dict) -> str:
-    """What stands at the top of the run's page in MLflow, as Markdown."""
-    bits, seconds = (
-        ranked(summary["val_bpb"], summary["baselines"]),
-        sum(a["seconds"] for a in summary["stages"].values()),
-    )
-    return render_text("run_note.md", recipe=recipe, summary=summary, seconds=seconds, bits=bits)
-
-
 def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str]) -> None:
     rows = []
     for name, a in stages.items():
@@ -122,8 +113,7 @@ def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact],
         lines = "\n".join(f"  | {line}" for line in text.splitlines()[:SHOWN_LINES])
         console.print(f"\n{lines}", markup=False, style="cyan", soft_wrap=True)
     console.print()
-    bits = ranked(summary["val_bpb"], summary["baselines"])
-    for line in render_text("run_results.txt", summary=summary, stages=stages, bits=bits).splitlines():
+    for line in render_text("run_results.txt", summary=summary, stages=stages).splitlines():
         name, _, value = line.partition(": ")
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
     prompt = shlex.quote(recipe.sample.prompts[0].strip())

@@ -96,7 +96,7 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals["kind"] = kind
+    environment.globals |= {"kind": kind, "ranked": ranked}
     return environment
 
 

@@ -54,17 +54,28 @@ def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
             what = f"run {tracker.run_id}"
             create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
     token = current_tracker.set(tracker)
+    try:
+        with ended(tracker.tags, tracker.close):
+            yield tracker
+    finally:
+        current_tracker.reset(token)
+
+
+@contextmanager
+def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object]) -> Iterator[None]:
+    """Around the work of an MLflow run: tags the error that the work raises, and ends the run with the status of the work."""
     status = "KILLED"  # by Ctrl-C or SIGTERM
     try:
-        yield tracker
+        yield
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"
-        tracker.tags({"error": f"{type(error).__name__}: {error}"[:5000]})
+        with suppress(MlflowException):
+            tag({"error": f"{type(error).__name__}: {error}"[:5000]})
         raise
     finally:
-        tracker.close(status)
-        current_tracker.reset(token)
+        with suppress(MlflowException):
+            end(status)
 
 
 def origin_tags() -> dict[str, str]:
