@@ -44,14 +44,12 @@ from flows.store.locks import in_use
 from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.run import ended, origin_tags
 
-AtLeastOne = Annotated[int, Field(ge=1)]
-
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
 def compare(
     models: list[str] = [],  # noqa: B006
     corpora: list[str] = [],  # noqa: B006
-    max_bytes: AtLeastOne = MAX_BYTES,
+    max_bytes: Annotated[int, Field(ge=1)] = MAX_BYTES,
     prompts: list[str] = [],  # noqa: B006
 ) -> dict:
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, and let them answer one another's

@@ -87,14 +87,10 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     return longest
 
 
-def score_facts(
-    tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor, recipe: Recipe
-) -> dict | None:
-    """Log which of the simple facts the model gets right, where the recipe asks for it; returns the row of all facts."""
+def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
+    """Log which of the simple facts the model gets right; returns the row of all facts."""
     from gpt.evaluation import facts
 
-    if not recipe.sample.facts:
-        return None
     try:
         verdicts = facts.score(model, tokenizer, facts.load())
     except GPTError as error:  # the context is too short
@@ -130,8 +126,6 @@ def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
 def _first(texts: Iterator[str]) -> Iterator[str]:
     """Texts until there are SEARCHED_BYTES of them."""
     n_bytes = 0
-    for text in texts:
+    while n_bytes < SEARCHED_BYTES and (text := next(texts, None)) is not None:
         yield text
         n_bytes += len(text)
-        if n_bytes >= SEARCHED_BYTES:
-            return

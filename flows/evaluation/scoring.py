@@ -133,14 +133,8 @@ def score(
     from gpt.evaluation.score import evaluate
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine
-    description = Description(
-        vocab_size=tokenizer.vocab_size,
-        block_size=loaded.model.config.block_size,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        **loaded.packing,
-    )
+    T, eos_id, pad_id = loaded.model.config.block_size, tokenizer.eos_id, tokenizer.pad_id
+    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, **loaded.packing)
     ids, lengths = tokenizer.encode_flat(documents["text"].to_list())
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:

@@ -77,7 +77,7 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         longest = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
         log_attention_map(tracker, gpt, tokenizer, texts[0])
-        facts = score_facts(tracker, step, gpt, tokenizer, recipe)
+        facts = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, {"longest_overlap": longest, "facts": facts}
 
 

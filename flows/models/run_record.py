@@ -27,8 +27,7 @@ from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
-MANIFESTS = {stage: f"{stage}/manifest.json" for stage in STAGES}
-FILES = ("recipe.json", "train/run.json", *MANIFESTS.values())
+FILES = ("recipe.json", "train/run.json", *(f"{stage}/manifest.json" for stage in STAGES))
 
 
 @dataclass(frozen=True)
@@ -114,14 +113,14 @@ def read(run: str) -> Record:
         listed = {item.path for folder in folders for item in folder}
         files = {name: mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}") for name in FILES if name in listed}
     missing = [name for name in FILES if name not in files]
-    if (trained := files.get(MANIFESTS["train"])) and "machine" not in trained["counts"]:
-        missing.append(f"the machine in {MANIFESTS['train']}")
+    if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
+        missing.append("the machine in train/manifest.json")
     if missing:
         raise UserError(
             f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it\n"
             "train the model again, and that run can be reproduced"
         )
-    manifests = {stage: files[name] for stage, name in MANIFESTS.items()}
+    manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
 
@@ -131,7 +130,7 @@ def _code(record: Record, recipe: Recipe) -> Iterator[str]:
         manifest, code = record.manifests[name], stage.code(recipe)
         if code != manifest["code"]:
             yield f"{name}: code {manifest['code']} -> {code}"
-        if name != "download":  # whose parameters name the data: see _data
+        if name != "download":  # whose parameters name the data: see _source
             yield from (f"{name}: {line}" for line in differences(manifest["parameters"], stage.parameters(recipe)))
 
 

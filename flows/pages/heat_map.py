@@ -17,15 +17,7 @@ from matplotlib.patches import Rectangle
 from flows.pages.comparison_text import BASELINES, difference, interval, model_rows
 
 # From 40 % fewer bits than the corpus's own model to twice as many.
-SHADES = {
-    -0.4: "#1f7a5c",
-    -0.16: "#8ccbb0",
-    0: "#ffffff",
-    0.24: "#cfe1f2",
-    0.5: "#7fb0dc",
-    0.74: "#2f6fb0",
-    1: "#16355c",
-}
+SHADES = {-0.4: "#1f7a5c", -0.16: "#8ccbb0", 0: "white", 0.24: "#cfe1f2", 0.5: "#7fb0dc", 0.74: "#2f6fb0", 1: "#16355c"}
 SCALE = Normalize(min(SHADES), max(SHADES))
 GRADIENT = LinearSegmentedColormap.from_list("relative", [(SCALE(value), shade) for value, shade in SHADES.items()])
 COLOURS = GRADIENT.with_extremes(bad="#f2f5f7")  # where it is not known

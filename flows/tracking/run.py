@@ -238,10 +238,9 @@ class Tracker:
 
     def _log_dataset(self, artifact: Artifact, context: str) -> None:
         counts = artifact.counts
-        if page := self.recipe.source_page():
-            where = {"source_type": "http", "source": json.dumps({"url": page})}
-        else:
-            where = {"source_type": "code", "source": json.dumps({"tags": {"source": self.recipe.source.kind}})}
+        page = self.recipe.source_page()
+        source = {"url": page} if page else {"tags": {"source": self.recipe.source.kind}}
+        where = {"source_type": "http" if page else "code", "source": json.dumps(source)}
         digest = counts["held_out"] if context == "tokens/val" else artifact.digest
         tags = {name: str(value) for name, value in counts.items() if isinstance(value, int)}
         tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}

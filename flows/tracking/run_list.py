@@ -54,16 +54,16 @@ def _learned_from(run: Run, digest: str) -> bool:
 
 def _best(runs: list[Run]) -> tuple[list[Run], int]:
     """Of each corpus the best, and how many runs do not compare with it. runs: newest first."""
-    measured: dict[str, list[Run]] = {}
-    for run in runs:
-        if MEASURE in run.data.metrics:
-            measured.setdefault(run.data.tags.get("corpus", ""), []).append(run)
-    chosen, others = [], 0
-    for of_corpus in measured.values():
-        same = [run for run in of_corpus if _held_out(run) == _held_out(of_corpus[0])]
-        chosen.append(min(same, key=lambda run: run.data.metrics[MEASURE]))
-        others += len(of_corpus) - len(same)
-    return chosen, others
+    measured = [run for run in runs if MEASURE in run.data.metrics and "corpus" in run.data.tags]
+    newest: dict[str, str] = {}  # by corpus, what names the held-out documents of its newest run
+    for run in measured:
+        newest.setdefault(run.data.tags["corpus"], _held_out(run))
+    same = [run for run in measured if _held_out(run) == newest[run.data.tags["corpus"]]]
+    same.sort(
+        key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time)
+    )  # a reused model's runs are equally good
+    best = {run.data.tags["corpus"]: run for run in same}
+    return [best[corpus] for corpus in newest], len(measured) - len(same)
 
 
 def _held_out(run: Run) -> str:

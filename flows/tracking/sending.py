@@ -111,26 +111,19 @@ class Sender:
         self.detach(line["files"])
 
     def _create_model(self, step: int, name: str) -> entities.LoggedModel:
-        return self.client.create_logged_model(
-            self.experiment,
-            name=name,
-            source_run_id=self.run_id,
-            params={"step": str(step)},
-            tags={"corpus": self.corpus, "step": str(step)},
-            model_type="gpt",
-        )
+        params, tags = {"step": str(step)}, {"corpus": self.corpus, "step": str(step)}
+        return self.client.create_logged_model(self.experiment, name, self.run_id, tags, params, "gpt")
 
     def _prune_models(self, models: dict[int, entities.LoggedModel], best: int, keep: int) -> None:
         """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does."""
         newest = sorted(models)[-keep:]
         for step, model in models.items():
+            tags = {"best": str(step == best).lower(), "last": str(step == newest[-1]).lower()}
             if step != best and step not in newest:
                 with suppress(Exception):  # a store that cannot delete keeps the files
                     get_artifact_repository(model.artifact_location).delete_artifacts()
                 self.client.delete_logged_model(model.model_id)
-                continue
-            tags = {"best": str(step == best).lower(), "last": str(step == newest[-1]).lower()}
-            if tags.items() - model.tags.items():
+            elif tags.items() - model.tags.items():
                 self.client.set_logged_model_tags(model.model_id, tags)
 
 
