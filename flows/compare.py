@@ -170,11 +170,7 @@ def _log(result: dict, folder: Path) -> None:
     for answer in result["answers"]:
         answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = {
-        "matrix": result["matrix"],
-        "models": result["models"],
-        "corpora": corpora,
-        "answers": [*answers.values()],
-    }
-    for name, rows in tables.items():
+    tables = result | {"corpora": corpora, "answers": list(answers.values())}
+    for name in ("matrix", "models", "corpora", "answers"):
+        rows = tables[name]
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")

@@ -55,14 +55,9 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             result["answers"].append({"prompt": prompt, "model": model.name, "text": answer})
     own_models = {text.name: _own_model(text, models) for text in texts}
     for text in texts:
-        about = {
-            "corpus": text.name,
-            "own": own_models[text.name],
-            "documents": len(text.documents),
-            "bytes": text.n_bytes,
-        }
-        about |= {"of_documents": text.of_documents, "of_bytes": text.of_bytes, "digest": text.digest}
-        result["corpora"].append(about | {"baselines": text.baselines})
+        about = {"corpus": text.name, "own": own_models[text.name], "documents": len(text.documents)}
+        about |= {"bytes": text.n_bytes, "of_documents": text.of_documents, "of_bytes": text.of_bytes}
+        result["corpora"].append(about | {"digest": text.digest, "baselines": text.baselines})
     result["matrix"] = [_cell(model.name, text, own_models[text.name], nats) for model in models for text in texts]
     report(1.0)
     return result | {"device": str(machine.device)}

@@ -45,10 +45,8 @@ def find(model: str) -> Path:
         return _download(tags["model"], model)
     if model in corpus_names():
         raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")
-    raise UserError(
-        f"model {model!r} is not known; give a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder "
-        "(gpt artifacts lists what is trained)"
-    )
+    known = "a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder"
+    raise UserError(f"model {model!r} is not known; give {known} (gpt artifacts lists what is trained)")
 
 
 def newest_training(corpus: str) -> dict | None:
@@ -59,24 +57,21 @@ def newest_training(corpus: str) -> dict | None:
 
 def run_id(name: str) -> str:
     """The id of a run, or of the run that made a registered model. Raises UserError for another name."""
-    if REGISTERED.fullmatch(name):
-        return model_version(name).run_id or ""
     if RUN_ID.fullmatch(name):
         return name
-    raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+    if not (found := REGISTERED.fullmatch(name)):
+        raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+    model, alias, number = found.groups()
+
+    def version(client: MlflowClient) -> ModelVersion:
+        return client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
+
+    return _ask_mlflow(f"model {name!r}", version).run_id or ""
 
 
 def mlflow_run(run_id: str) -> Run:
     """MLflow's record of a run. Raises UserError when MLflow has no run of this id, or does not answer."""
     return _ask_mlflow(f"run {run_id}", lambda client: client.get_run(run_id))
-
-
-def model_version(model: str) -> ModelVersion:
-    """MLflow's record of a version that REGISTERED names. Raises UserError when there is none, or MLflow does not answer."""
-    name, alias, number = REGISTERED.fullmatch(model).groups()  # type: ignore[union-attr]
-    if alias:
-        return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version_by_alias(name, alias))
-    return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version(name, number))
 
 
 def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:

@@ -34,10 +34,8 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
     enough = limit if limit and not best and not dataset_digest else MOST
     with answering():
         where = f"tags.corpus = '{corpus}'" if corpus else ""
-        newest_first = ["attributes.start_time DESC"]
-        chosen = mlflow.search_runs(
-            [experiment], where, ViewType.ACTIVE_ONLY, enough, newest_first, output_format="list"
-        )
+        order = ["attributes.start_time DESC"]
+        chosen = mlflow.search_runs([experiment], where, ViewType.ACTIVE_ONLY, enough, order, output_format="list")
     if dataset_digest:
         chosen = [run for run in chosen if _learned_from(run, dataset_digest)]
     note = ""
@@ -59,9 +57,8 @@ def _best(runs: list[Run]) -> tuple[list[Run], int]:
     for run in measured:
         newest.setdefault(run.data.tags["corpus"], _held_out(run))
     same = [run for run in measured if _held_out(run) == newest[run.data.tags["corpus"]]]
-    same.sort(
-        key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time)
-    )  # a reused model's runs are equally good
+    # A reused model has equally good runs; the newest of them stands for it.
+    same.sort(key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time))
     best = {run.data.tags["corpus"]: run for run in same}
     return [best[corpus] for corpus in newest], len(measured) - len(same)
 
