@@ -9,8 +9,7 @@ Its result is one dict of plain values. The terminal, MLflow's tables and figure
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,13 +60,16 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store = Store(shared_home())
-    with in_use(shared_home()), _mlflow_run() as run:
+    store, experiment, tags = Store(shared_home()), experiment_id(), {"kind": "compare"} | origin_tags()
+    with answering():
+        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
+    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home()):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
-        result |= {"notes": notes + result["notes"]} | run
+        result["notes"] = notes + result["notes"]
+        result |= {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
             try:
@@ -97,10 +99,7 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
 
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
-    """The held-out texts to score on: those of the corpora, or of the models' own. Adds to the notes what is missing or drawn.
-
-    Raises UserError when there is none.
-    """
+    """The held-out texts to score on: of the corpora, or of the models' own. Adds to the notes; raises UserError for none."""
     sources: dict[str, tuple[dict, dict]] = {}  # by the digest of the documents
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
         found = _packed(store, models, corpus, notes)
@@ -143,16 +142,6 @@ def _prompts(texts: list[HeldOut]) -> list[str]:
     """The first prompt of each corpus's recipe; the empty one, which begins a document, for a user's own corpus."""
     known = set(corpus_names())
     return list(dict.fromkeys(load_recipe(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
-
-
-@contextmanager
-def _mlflow_run() -> Iterator[dict[str, str]]:
-    """An MLflow run that ends with the comparison's status. Raises UserError when MLflow does not answer at the beginning."""
-    experiment, tags = experiment_id(), {"kind": "compare"} | origin_tags()
-    with answering():
-        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run):
-        yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
 
 
 def _log(result: dict, folder: Path) -> None:

@@ -3,9 +3,8 @@
     prefect deployment run reproduce/run -p run_id=RUN
     gpt reproduce RUN                                     # the same flow, here and now
 
-Before anything is built, `flows.models.run_record` compares the record with this machine. Afterwards stages are compared by
-digest, weights by sha256, and losses step by step. On the same kind of CPU all are equal. On a GPU, whose sums have no fixed
-order, or on another machine, the held-out loss has to be within run_record's TOLERANCE.
+On the same kind of CPU all stages, weights and losses are equal. On a GPU, whose sums have no fixed order, or on another
+machine, the held-out loss has to be within run_record's TOLERANCE.
 """
 
 import json
@@ -124,12 +123,11 @@ def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[
         steps, evaluations = (row["steps"] for row in metrics)
         return f"identical: every stage, the weights, the losses of {steps} logged steps and {evaluations} evaluations"
     parts = [f"{row['stage']} is the first that differs" for row in stages if not row["equal"]][:1]
-    parts += [
-        f"{row['metric']} first differs at step {row['first']} ({row['recorded']:.6g}, now {row['reproduced']:.6g}: "
-        f"{row['by']:+.2g}), by {row['largest_relative']:.2%} at most"
-        for row in metrics
-        if row["first"] is not None
-    ]
+    for row in metrics:
+        if row["first"] is not None:
+            change = f"{row['recorded']:.6g}, now {row['reproduced']:.6g}: {row['by']:+.2g}"
+            where = f"first differs at step {row['first']} ({change}), by {row['largest_relative']:.2%} at most"
+            parts.append(f"{row['metric']} {where}")
     limit = f" ({tolerance:.0%} of val/loss is tolerated)" if tolerance else ""
     return f"{verdict}{limit}: " + "; ".join(parts)
 

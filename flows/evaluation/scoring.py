@@ -126,9 +126,7 @@ def load(model: TrainedModel, machine: Machine) -> LoadedModel:
     return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), packing, machine)
 
 
-def score(
-    loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda done, total: None
-) -> Evaluation:
+def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda *_: None) -> Evaluation:
     """The model's evaluation on these documents, in their order. on_batch(done, total): after each batch."""
     from gpt.evaluation.score import evaluate
 

@@ -19,10 +19,7 @@ from gpt.config import DEFAULTS
 
 
 def register(tracker: Tracker, recipe: Recipe) -> str:
-    """Register the decoder of a run as `gpt-<corpus>`; returns its version.
-
-    A decoder that is registered already (the same digest) keeps its version.
-    """
+    """Register the decoder of a run as `gpt-<corpus>`; returns its version, the old one if the digest is known."""
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
     if versions := _versions(client, name, decoder):
         return str(versions[0].version)

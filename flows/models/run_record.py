@@ -42,10 +42,6 @@ class Record:
     steps: int
     """of the training, also where the recipe has `minutes`"""
 
-    @property
-    def machine(self) -> dict:
-        return self.manifests["train"]["counts"]["machine"]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,10 +66,10 @@ class Plan:
         """Raise UserError if something that matters differs, unless the user accepts that."""
         if self.matters and not anyway:
             commit = self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-            raise UserError(
-                f"run {self.record.run_id} may not come out as it did, at commit {commit}: see the lines with ! above\n"
-                "--anyway (of the flow: anyway=true) goes on all the same"
+            what = (
+                f"run {self.record.run_id} may not come out as it did, at commit {commit}: see the lines with ! above"
             )
+            raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
 
 
 def plan(record: Record) -> Plan:
@@ -116,10 +112,8 @@ def read(run: str) -> Record:
     if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
         missing.append("the machine in train/manifest.json")
     if missing:
-        raise UserError(
-            f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it\n"
-            "train the model again, and that run can be reproduced"
-        )
+        what = f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it"
+        raise UserError(f"{what}\ntrain the model again, and that run can be reproduced")
     manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
@@ -149,10 +143,8 @@ def _commit(tags: dict[str, str]) -> str:
 
 
 def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> sources.Source:
-    """The recorded source at its version, or else the run's raw files, if this home has them. Raises UserError for neither.
-
-    Adds what differs to `matters` and `notes`.
-    """
+    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters` and `notes`.
+    Raises UserError if there is neither."""
     manifest, available = record.manifests["download"], True
     source = sources.pinned(recipe.source, manifest["parameters"])
     try:
@@ -176,7 +168,7 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
 
 def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Runtime:
     """The recorded device and threads, as far as this machine has them. Adds what differs to `matters` and `notes`."""
-    recorded, cores = record.machine, usable_cores()
+    recorded, cores = record.manifests["train"]["counts"]["machine"], usable_cores()
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # the recipe has it where it was asked for
     runtime = replace(recipe.runtime, **{name: value for name, value in recorded["runtime"].items() if name in known})
     if runtime.threads > cores:

@@ -44,11 +44,10 @@ def answering() -> Iterator[None]:
             sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
         yield
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
-        raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
-            "start it, or unset MLFLOW_TRACKING_URI"
-        ) from None
+        public = without_password(uri)
+        words = str(error).replace(uri, public).split("(Caused by")[0].split("(Background on")[0].split()
+        what = f"MLflow at {public} does not answer: {' '.join(words)[:200]}"
+        raise UserError(f"{what}\nstart it, or unset MLFLOW_TRACKING_URI") from None
 
 
 def runs_url(experiment: str) -> str:

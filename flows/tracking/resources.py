@@ -13,10 +13,7 @@ EVERY = 10.0  # seconds
 
 
 def watch_resources(run_id: str, sample: int, put: Callable[[Mapping[str, float], int], None]) -> Callable[[], None]:
-    """Call `put(metrics, sample)` every few seconds, from a thread, until the returned function is called, and once then.
-
-    sample: the number of the first one.
-    """
+    """Call `put(metrics, sample)` from a thread every few seconds, until the returned function is called, and once then."""
     stopping = threading.Event()
 
     def work(sample: int) -> None:

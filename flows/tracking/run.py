@@ -44,10 +44,7 @@ current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None
 
 @contextmanager
 def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
-    """An MLflow run around one execution of the flow; it ends as the flow does.
-
-    work: names what the run makes; a stopped run of the same work is continued.
-    """
+    """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of the same work."""
     tracker = Tracker(recipe, work)
     if FlowRunContext.get():
         with suppress(Exception):  # a missing link on Prefect's page stops nothing
@@ -179,8 +176,7 @@ class Tracker:
         self._write(file, figure.savefig)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
-        """Rows of a table, which MLflow's page shows and compares between runs; more may follow. Rows of a step that is
-        repeated are left out."""
+        """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
         steps = self._box.state.tables.get(file, {}).get("step", ())
         if rows and not any(row.get("step") in steps for row in rows):
             self._box.put(table=file, columns={name: [row[name] for row in rows] for name in rows[0]})

@@ -214,8 +214,7 @@ def test_one_held_out_document_has_no_interval(home):
     result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.pages.comparison_page import comparison_note
-    from flows.pages.heat_map import heat_map
+    from flows.pages.comparison_page import comparison_note, heat_map
 
     assert heat_map(result)
     assert "no interval" in comparison_note(result)

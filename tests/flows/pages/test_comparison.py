@@ -7,8 +7,7 @@ import re
 import pytest
 
 from flows.pages import comparison_text as words
-from flows.pages.comparison_page import comparison_note, write_comparison
-from flows.pages.heat_map import COLOURS, SCALE, text_colour
+from flows.pages.comparison_page import COLOURS, SCALE, comparison_note, text_colour, write_comparison
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
