@@ -44,7 +44,7 @@ current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None
 
 @contextmanager
 def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
-    """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of the same work."""
+    """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of this work."""
     tracker = Tracker(recipe, work)
     if FlowRunContext.get():
         with suppress(Exception):  # a missing link on Prefect's page stops nothing
