@@ -59,10 +59,10 @@ def _training(store: Store, run: str) -> dict:
     if newest := newest_training(run):
         return newest
     tags = mlflow_run(run_id(run)).data.tags
-    if "train.key" not in tags:
+    if "train.digest" not in tags:
         raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
     for manifest in store.manifests(tags["corpus"], "train"):
-        if manifest["key"] == tags["train.key"]:
+        if manifest["digest"] == tags["train.digest"]:
             return manifest
     raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from data_contracts.facts import BINS_PER_TEN
 from flows.pages import figures
-from flows.pages.figures import draw
 from flows.pages.render import Table, columns, publish
 from gpt.evaluation.packing_report import PER_TEN
 
@@ -16,9 +15,9 @@ def write_data_card(folder: Path, facts: dict) -> None:
     steps = [(row["reason"], row["texts"]) for row in facts["funnel"] if row["texts"]]
     lengths = facts["lengths"], BINS_PER_TEN, "characters", "texts"
     drawings = {
-        "funnel": draw(folder / "funnel", figures.funnel, steps, facts["figures"]["documents"]),
-        "lengths": draw(folder / "lengths", figures.lengths, *lengths),
-        "characters": draw(folder / "characters", figures.characters, facts["characters"]["frequent"]),
+        "funnel": figures.draw(folder / "funnel", figures.funnel, steps, facts["figures"]["documents"]),
+        "lengths": figures.draw(folder / "lengths", figures.lengths, *lengths),
+        "characters": figures.draw(folder / "characters", figures.characters, facts["characters"]["frequent"]),
     }
     about = Table(("about", ""), [("licence", facts["licence"]), *_source(facts["source"])])
     publish(folder, "data_card.jinja", facts, title=f"Data card: {facts['corpus']}", about=about, drawings=drawings)
@@ -38,13 +37,13 @@ def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict
         about=Table(("about", ""), known),
         splits=columns(splits, *splits[0]),
         sampled_share=counts["sampled_bytes"] / max(1, counts["seen_bytes"]),
-        drawings={"lengths": draw(folder / "lengths", figures.piece_lengths, report["lengths"])},
+        drawings={"lengths": figures.draw(folder / "lengths", figures.piece_lengths, report["lengths"])},
     )
 
 
 def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, baselines: dict[str, float]) -> None:
     """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; baselines: in bits per byte."""
-    drawing = draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
+    drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
     publish(
         folder,
         "packing_report.jinja",
