@@ -9,8 +9,7 @@ Its result is one dict of plain values. The terminal, MLflow's tables and figure
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,26 +32,23 @@ from flows import UserError, progress
 from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
-from flows.models.lookup import CORPUS
 from flows.models.promotion import champions
 from flows.pages.comparison_page import comparison_note, write_comparison
 from flows.pages.comparison_text import short_names
 from flows.pages.render import card_markdown
-from flows.recipe import corpus_names, load_recipe
+from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
 from flows.tracking.connection import answering, experiment_id, runs_url
-from flows.tracking.run import origin_tags
-
-AtLeastOne = Annotated[int, Field(ge=1)]
+from flows.tracking.run import ended, origin_tags
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
 def compare(
     models: list[str] = [],  # noqa: B006
     corpora: list[str] = [],  # noqa: B006
-    max_bytes: AtLeastOne = MAX_BYTES,
+    max_bytes: Annotated[int, Field(ge=1)] = MAX_BYTES,
     prompts: list[str] = [],  # noqa: B006
 ) -> dict:
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, and let them answer one another's
@@ -64,13 +60,16 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store = Store(shared_home())
-    with in_use(shared_home()), _mlflow_run() as run:
+    store, experiment, tags = Store(shared_home()), experiment_id(), {"kind": "compare"} | origin_tags()
+    with answering():
+        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
+    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home()):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
-        result |= {"notes": notes + result["notes"]} | run
+        result["notes"] = notes + result["notes"]
+        result |= {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
             try:
@@ -95,19 +94,12 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
             notes.append(f"{name} is left out: {error}")
     if not found:
         raise UserError("; ".join(notes) or "there is no champion yet; train a corpus (gpt corpora), or name models")
-    notes += [
-        f"what {model.name} was trained on is not in this home: taken as packed by concat, and its cost is not known"
-        for model in found
-        if not model.packed
-    ]
-    return found, notes
+    unknown = "is not in this home: taken as packed by concat, and its cost is not known"
+    return found, notes + [f"what {model.name} was trained on {unknown}" for model in found if not model.packed]
 
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
-    """The held-out texts to score on: those of the corpora, or of the models' own. Adds to the notes what is missing or drawn.
-
-    Raises UserError when there is none.
-    """
+    """The held-out texts to score on: of the corpora, or of the models' own. Adds to the notes; raises UserError for none."""
     sources: dict[str, tuple[dict, dict]] = {}  # by the digest of the documents
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
         found = _packed(store, models, corpus, notes)
@@ -138,7 +130,7 @@ def _packed(store: Store, models: list[TrainedModel], corpus: str, notes: list[s
     trained = [model.packed for model in models if model.packed and model.corpus == corpus]
     if found := [(packed, clean) for packed in trained if (clean := store.made_from(packed, "clean"))]:
         return found
-    for packed in reversed(store.manifests(corpus, "pack") if CORPUS.fullmatch(corpus) else []):
+    for packed in reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []):
         if clean := store.made_from(packed, "clean"):
             if trained:
                 notes.append(f"the documents of {corpus} that its model was measured on are gone; its newest stand in")
@@ -152,51 +144,22 @@ def _prompts(texts: list[HeldOut]) -> list[str]:
     return list(dict.fromkeys(load_recipe(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
 
 
-@contextmanager
-def _mlflow_run() -> Iterator[dict[str, str]]:
-    """An MLflow run that ends with the comparison's status. Raises UserError when MLflow does not answer at the beginning."""
-    experiment, status = experiment_id(), "KILLED"
-    with answering():
-        run = mlflow.start_run(
-            None, experiment, "compare", tags={"kind": "compare"} | origin_tags(), log_system_metrics=False
-        )
-    try:
-        yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
-        status = "FINISHED"
-    except Exception as error:
-        status = "FAILED"
-        with suppress(MlflowException):
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
-        raise
-    finally:
-        with suppress(MlflowException):
-            mlflow.end_run(status)
-
-
 def _log(result: dict, folder: Path) -> None:
     """Log the scores as metrics, which later comparisons have too, the page with its heat map, and the tables."""
     names = short_names(result)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-    values |= {
-        f"{name}/{names[model['model']]}": model[name]
-        for model in result["models"]
-        for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second")
-        if model[name] is not None
-    }
+    for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second"):
+        values |= {f"{name}/{names[m['model']]}": m[name] for m in result["models"] if m[name] is not None}
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
-    for kind, column in (("models", "model"), ("corpora", "corpus")):
-        mlflow.log_param(kind, ", ".join(row[column] for row in result[kind])[:6000])
+    mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
+    mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
     mlflow.set_tag("mlflow.note.content", comparison_note(result))
     mlflow.log_artifacts(str(folder), "comparison")
     answers: dict[str, dict] = {}
     for answer in result["answers"]:
         answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = {
-        "matrix": result["matrix"],
-        "models": result["models"],
-        "corpora": corpora,
-        "answers": [*answers.values()],
-    }
-    for name, rows in tables.items():
+    tables = result | {"corpora": corpora, "answers": list(answers.values())}
+    for name in ("matrix", "models", "corpora", "answers"):
+        rows = tables[name]
         mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")

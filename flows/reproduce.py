@@ -3,14 +3,14 @@
     prefect deployment run reproduce/run -p run_id=RUN
     gpt reproduce RUN                                     # the same flow, here and now
 
-Before anything is built, `flows.models.run_record` compares the record with this machine. Afterwards stages are compared by
-digest, weights by sha256, and losses step by step. On the same kind of CPU all are equal. On a GPU, whose sums have no fixed
-order, or on another machine, the held-out loss has to be within run_record's TOLERANCE.
+On the same kind of CPU all stages, weights and losses are equal. On a GPU, whose sums have no fixed order, or on another
+machine, the held-out loss has to be within run_record's TOLERANCE.
 """
 
 import json
 import sys
 from contextlib import AbstractContextManager, suppress
+from itertools import chain, count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
@@ -70,22 +70,20 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
 
 def compare(planned: Plan, summary: dict, home: Path) -> dict:
     """What is equal, as JSON: stages by digest, weights by sha256, losses by step."""
-    corpus, record = home / "artifacts" / summary["corpus"], planned.record
-    folders = {stage: corpus / stage / summary["stages"][stage]["key"] for stage in STAGES}
-    manifests = {stage: json.loads((folder / MANIFEST).read_text()) for stage, folder in folders.items()}
-    pairs = [(stage, record.manifests[stage]["digest"], manifests[stage]["digest"]) for stage in STAGES]
-    old, new = (found["train"]["files"][WEIGHTS]["sha256"] for found in (record.manifests, manifests))
-    pairs.append(("weights", old, new))
+    record, made = planned.record, summary["stages"]
+    folder = home / "artifacts" / summary["corpus"] / "train" / made["train"]["key"]
+    pairs = [(stage, record.manifests[stage]["digest"], made[stage]["digest"]) for stage in STAGES]
+    trained = record.manifests["train"], json.loads((folder / MANIFEST).read_text())
+    pairs.append(("weights", *(manifest["files"][WEIGHTS]["sha256"] for manifest in trained)))
     stages = [{"stage": name, "recorded": a, "reproduced": b, "equal": a == b} for name, a, b in pairs]
-    log = [json.loads(line) for line in (folders["train"] / "log" / "metrics.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
     metrics = [_compare_metric(record.run_id, name, log) for name in METRICS]
     # The digest of `train` does not count: of a run with `minutes` the artifact also says how its steps were asked for.
-    equal = {row["stage"]: row["equal"] for row in stages if row["stage"] != "train"}
-    validation = metrics[-1]
-    near = validation["steps"] > 0 and validation["largest_relative"] <= planned.tolerance
-    if all(equal.values()) and all(row["first"] is None for row in metrics):
+    different = {row["stage"] for row in stages if not row["equal"]} - {"train"}
+    near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= planned.tolerance
+    if not different and all(row["first"] is None for row in metrics):
         verdict = "identical"
-    elif planned.tolerance and near and all(equal[stage] for stage in STAGES if stage != "train"):
+    elif planned.tolerance and near and different <= {"weights"}:
         verdict = "within tolerance"
     else:
         verdict = "differs"
@@ -110,13 +108,12 @@ def _compare_metric(run_id: str, name: str, log: list[dict]) -> dict:
     old = {metric.step: metric.value for metric in history}
     new = {row["step"]: row[name] for row in log if name in row}
     steps = sorted(old.keys() & new.keys())
-    row = {"metric": name, "steps": len(steps), "first": None, "recorded": None, "reproduced": None}
-    row |= {"by": 0.0, "largest_relative": 0.0}
+    row = {"metric": name, "steps": len(steps), "first": None, "recorded": None, "reproduced": None, "by": 0.0}
+    relative = [abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in steps]
     if apart := [step for step in steps if old[step] != new[step]]:
         first = apart[0]
         row |= {"first": first, "recorded": old[first], "reproduced": new[first], "by": new[first] - old[first]}
-        row["largest_relative"] = max(abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in apart)
-    return row
+    return row | {"largest_relative": max(relative, default=0.0)}
 
 
 def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[dict]) -> str:
@@ -124,32 +121,27 @@ def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[
         steps, evaluations = (row["steps"] for row in metrics)
         return f"identical: every stage, the weights, the losses of {steps} logged steps and {evaluations} evaluations"
     parts = [f"{row['stage']} is the first that differs" for row in stages if not row["equal"]][:1]
-    parts += [
-        f"{row['metric']} first differs at step {row['first']} ({row['recorded']:.6g}, now {row['reproduced']:.6g}: "
-        f"{row['by']:+.2g}), by {row['largest_relative']:.2%} at most"
-        for row in metrics
-        if row["first"] is not None
-    ]
+    for row in metrics:
+        if row["first"] is not None:
+            change = f"{row['recorded']:.6g}, now {row['reproduced']:.6g}: {row['by']:+.2g}"
+            where = f"first differs at step {row['first']} ({change}), by {row['largest_relative']:.2%} at most"
+            parts.append(f"{row['metric']} {where}")
     limit = f" ({tolerance:.0%} of val/loss is tolerated)" if tolerance else ""
     return f"{verdict}{limit}: " + "; ".join(parts)
 
 
 def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
     """A folder that is empty, or that holds an interrupted reproduction of the same run."""
-    for number in range(1, 1000):
-        folder = asked or usual.with_name(usual.name + (f"-{number}" if number > 1 else ""))
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    for folder in [asked] if asked else chain([usual], numbered):
         note = folder / NOTE
-        if not folder.is_dir() or not any(folder.iterdir()):
-            break
-        if note.is_file() and json.loads(note.read_text()) == {"run": run}:
-            log_line("going on with the reproduction that was interrupted")
-            break
-        if asked:
-            raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
-    with _home_at(folder):
-        flows.home.home()  # made, and found to be writable
-    note.write_text(json.dumps({"run": run}))
-    return folder
+        interrupted = note.is_file() and json.loads(note.read_text()) == {"run": run}
+        if interrupted or not folder.is_dir() or not any(folder.iterdir()):
+            with _home_at(folder):
+                flows.home.home()  # made, and found to be writable
+            note.write_text(json.dumps({"run": run}))
+            return folder
+    raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
 
 
 def _home_at(folder: Path) -> AbstractContextManager[None]:

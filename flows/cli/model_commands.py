@@ -102,10 +102,10 @@ def runs(
     set_defaults()
     from flows.tracking import run_list
 
-    found = run_list.listing(corpus, dataset_digest, best, limit)
-    if found.note:
-        print(found.note, file=sys.stderr)
-    table(found.rows, as_json)
+    rows, note = run_list.listing(corpus, dataset_digest, best, limit)
+    if note:
+        print(note, file=sys.stderr)
+    table(rows, as_json)
 
 
 def reproduce(

@@ -57,7 +57,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     except Exception as error:
         log_line(f"no samples of step {step}: {error}", logging.WARNING)
         return
-    rows: dict[str, list] = {"step": [step] * len(prompts), "prompt": list(prompts), "text": written}
+    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
     tracker.table(rows, "samples/evaluations.json")
 
 
@@ -79,24 +79,18 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
     tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
-    rows: dict[str, list] = {
-        "sample": list(range(len(found))),
-        "longest_overlap": [overlap.length for overlap in found],
-        "text": [overlap.text for overlap in found],
-        "repeated": [overlap.covered for overlap in found],
-    }
+    rows = [
+        {"sample": number, "longest_overlap": overlap.length, "text": overlap.text, "repeated": overlap.covered}
+        for number, overlap in enumerate(found)
+    ]
     tracker.table(rows, "samples/overlaps.json")
     return longest
 
 
-def score_facts(
-    tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor, recipe: Recipe
-) -> dict | None:
-    """Log which of the simple facts the model gets right, where the recipe asks for it; returns the row of all facts."""
+def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
+    """Log which of the simple facts the model gets right; returns the row of all facts."""
     from gpt.evaluation import facts
 
-    if not recipe.sample.facts:
-        return None
     try:
         verdicts = facts.score(model, tokenizer, facts.load())
     except GPTError as error:  # the context is too short
@@ -105,9 +99,8 @@ def score_facts(
     summary = facts.summarize(verdicts)
     everything: dict[str, Any] = summary[-1]
     tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
-    sentences = [verdict.row() for verdict in verdicts]
-    for rows, file in ((summary, "facts/summary.json"), (sentences, "facts/sentences.json")):
-        tracker.table({name: [row[name] for row in rows] for name in rows[0]}, file)
+    tracker.table(summary, "facts/summary.json")
+    tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
 
 
@@ -133,8 +126,6 @@ def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
 def _first(texts: Iterator[str]) -> Iterator[str]:
     """Texts until there are SEARCHED_BYTES of them."""
     n_bytes = 0
-    for text in texts:
+    while n_bytes < SEARCHED_BYTES and (text := next(texts, None)) is not None:
         yield text
         n_bytes += len(text)
-        if n_bytes >= SEARCHED_BYTES:
-            return

@@ -6,7 +6,7 @@ import numpy as np
 
 from flows import UserError
 from flows.home import shared_home
-from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version, newest_training
+from flows.models.lookup import mlflow_run, newest_training, run_id
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from tokenizers.tokenizer import Tokenizer
@@ -36,18 +36,10 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     for sequence, place, number in _pieces(batch):
         document = index[number]
         tokens = batch.targets_BT[sequence, place]
-        text = tokenizer.decode(token for token in tokens if token != dataset.eos_id)
-        rows.append(
-            {
-                "sequence": sequence,
-                "tokens": len(tokens),
-                "of": int(document["length"]) + 1,
-                "document": document["doc_id"].decode(),
-                "file": files[document["source"]],
-                "row": int(document["row"]),
-                "text": " ".join(text.split())[:SHOWN_CHARS],
-            }
-        )
+        text = " ".join(tokenizer.decode(token for token in tokens if token != dataset.eos_id).split())
+        row = {"sequence": sequence, "tokens": len(tokens), "of": int(document["length"]) + 1}
+        row |= {"document": document["doc_id"].decode(), "file": files[document["source"]], "row": int(document["row"])}
+        rows.append(row | {"text": text[:SHOWN_CHARS]})
     shape = f"{settings['batch_size']} sequences of {dataset.block_size} tokens"
     where = f"{training['corpus']} from {source or 'files of this machine'}"
     return f"step {step} of {steps}, {where}: {shape}", rows
@@ -66,19 +58,11 @@ def _training(store: Store, run: str) -> dict:
     """The manifest of the training artifact that a run made or reused."""
     if newest := newest_training(run):
         return newest
-    if REGISTERED.fullmatch(run):
-        corpus, wanted = "*", {"digest": model_version(run).tags.get("digest")}
-    elif RUN_ID.fullmatch(run):
-        tags = mlflow_run(run).data.tags
-        corpus, wanted = tags["corpus"], {"key": tags.get("train.key")}
-        if not wanted["key"]:
-            raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
-    else:
-        raise UserError(
-            f"run {run!r} is not known; give a run id, a corpus, or gpt-<corpus>@champion (gpt artifacts lists what is)"
-        )
-    for manifest in store.manifests(corpus, "train"):
-        if wanted.items() <= manifest.items():
+    tags = mlflow_run(run_id(run)).data.tags
+    if "train.digest" not in tags:
+        raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
+    for manifest in store.manifests(tags["corpus"], "train"):
+        if manifest["digest"] == tags["train.digest"]:
             return manifest
     raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
 
@@ -87,7 +71,5 @@ def _input(store: Store, manifest: dict, stage: str) -> dict:
     """The manifest of the input that an artifact was made from."""
     if found := store.made_from(manifest, stage):
         return found
-    digest = manifest["inputs"][stage][:12]
-    raise UserError(
-        f"{manifest['corpus']}/{stage} with digest {digest}, which the run was made from, is gone (pruned?)"
-    )
+    what = f"{manifest['corpus']}/{stage} with digest {manifest['inputs'][stage][:12]}"
+    raise UserError(f"{what}, which the run was made from, is gone (pruned?)")

@@ -6,9 +6,11 @@ The results of `measure` are plain values, as `gpt compare --json` prints them; 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from flows.evaluation import scoring
 from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
@@ -41,24 +43,22 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             found = scoring.score(loaded, text, on_batch(len(nats), f"{model.name} on {text.name}"))
             nats[model.name, text.name] = found.document_nats
             n_tokens, seconds = n_tokens + found.n_tokens, seconds + found.seconds
-            if not model.is_held_out(text) and (trained := len(scoring.trained_on(model, text))):
-                result["notes"].append(
-                    f"{model.name} was trained on {trained} of the documents held out of {text.name}"
-                )
+            if trained := len(scoring.trained_on(model, text)):
+                note = f"{model.name} was trained on {trained} of the documents held out of {text.name}"
+                result["notes"].append(note)
         started = time.perf_counter()
         answers = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
-        speed = {
-            "tokens_scored_per_second": n_tokens / seconds,
-            "characters_written_per_second": sum(map(len, answers)) / (time.perf_counter() - started),
-        }
+        writing = sum(map(len, answers)) / (time.perf_counter() - started)
+        speed = {"tokens_scored_per_second": n_tokens / seconds, "characters_written_per_second": writing}
         result["models"].append(_size_and_cost(model, loaded) | speed)
-        result["answers"] += [
-            {"prompt": prompt, "model": model.name, "text": answer}
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        for prompt, answer in zip(prompts, answers, strict=True):
+            result["answers"].append({"prompt": prompt, "model": model.name, "text": answer})
     own_models = {text.name: _own_model(text, models) for text in texts}
-    result["corpora"] = [_column(text, own_models[text.name]) for text in texts]
-    result["matrix"] = [_cell(model, text, own_models[text.name], nats) for model in models for text in texts]
+    for text in texts:
+        about = {"corpus": text.name, "own": own_models[text.name], "documents": len(text.documents)}
+        about |= {"bytes": text.n_bytes, "of_documents": text.of_documents, "of_bytes": text.of_bytes}
+        result["corpora"].append(about | {"digest": text.digest, "baselines": text.baselines})
+    result["matrix"] = [_cell(model.name, text, own_models[text.name], nats) for model in models for text in texts]
     report(1.0)
     return result | {"device": str(machine.device)}
 
@@ -76,41 +76,28 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Cha
     trained = scoring.trained_on(models[0], text)
     if len(trained) == len(text.documents):
         return None
-    text, machine = text.without(trained), device.prepare(recipe.runtime)
+    fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
+    text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
     old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
     difference = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     return Challenge(new.bits_per_byte, old.bits_per_byte, difference, len(text.documents), len(trained))
 
 
-def _own_model(text: HeldOut, models: list[TrainedModel]) -> TrainedModel | None:
+def _own_model(text: HeldOut, models: list[TrainedModel]) -> str | None:
     """The corpus's own model: the one for which this very text was held out, or else the first of the corpus."""
     of_corpus = [model for model in models if model.corpus == text.corpus]
-    return next(iter([model for model in of_corpus if model.is_held_out(text)] or of_corpus), None)
+    held_out = [model for model in of_corpus if model.packed and model.packed["inputs"]["clean"] == text.digest]
+    return next((model.name for model in held_out or of_corpus), None)
 
 
-def _column(text: HeldOut, own: TrainedModel | None) -> dict:
-    return {
-        "corpus": text.name,
-        "own": own and own.name,
-        "documents": len(text.documents),
-        "bytes": text.n_bytes,
-        "of_documents": text.of_documents,
-        "of_bytes": text.of_bytes,
-        "digest": text.digest,
-        "baselines": text.baselines,
-    }
-
-
-def _cell(
-    model: TrainedModel, text: HeldOut, own: TrainedModel | None, nats: dict[tuple[str, str], np.ndarray]
-) -> dict:
+def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str], np.ndarray]) -> dict:
     """A model's bits per byte on a text, and their difference from those of the corpus's own model."""
-    of_model, n_bytes = nats[model.name, text.name], text.documents["n_bytes"].to_numpy()
-    cell = {"model": model.name, "corpus": text.name, "own": bool(own and own.name == model.name)}
+    of_model, n_bytes = nats[model, text.name], text.documents["n_bytes"].to_numpy()
+    cell = {"model": model, "corpus": text.name, "own": own == model}
     cell |= _interval("bits_per_byte", of_model, n_bytes) | {"relative": None}
     cell |= dict.fromkeys(("difference", "difference_low", "difference_high"))
     if own:
-        of_own = nats[own.name, text.name]
+        of_own = nats[own, text.name]
         cell |= _interval("difference", of_model - of_own, n_bytes)
         cell["relative"] = float(of_model.sum() / of_own.sum() - 1)
     return cell
@@ -124,15 +111,8 @@ def _interval(name: str, nats: np.ndarray, n_bytes: np.ndarray) -> dict[str, flo
 
 def _size_and_cost(model: TrainedModel, loaded: LoadedModel) -> dict:
     """What a model is, and what its training took according to its manifest."""
-    training = model.training or {"counts": {}}
-    return {
-        "model": model.name,
-        "corpus": model.corpus,
-        "parameters": loaded.model.n_parameters,
-        "vocab_size": loaded.tokenizer.vocab_size,
-        "block_size": loaded.model.config.block_size,
-        "steps": training["counts"].get("steps"),
-        "tokens_seen": training["counts"].get("tokens_seen"),
-        "training_seconds": training.get("seconds"),
-        "digest": training.get("digest"),
-    }
+    training, decoder = model.training or {"counts": {}}, loaded.model
+    size = {"parameters": decoder.n_parameters, "vocab_size": loaded.tokenizer.vocab_size}
+    cost = {name: training["counts"].get(name) for name in ("steps", "tokens_seen")}
+    cost |= {"training_seconds": training.get("seconds"), "digest": training.get("digest")}
+    return {"model": model.name, "corpus": model.corpus} | size | {"block_size": decoder.config.block_size} | cost

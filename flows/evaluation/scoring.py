@@ -8,7 +8,7 @@ scored once, and ends of documents are context only. So on the held-out text of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -47,16 +47,6 @@ class TrainedModel:
     def corpus(self) -> str:
         return self.training["corpus"] if self.training else ""
 
-    @property
-    def packing(self) -> dict:
-        """How the sequences that it was trained on were packed, as far as that is known; a Description has the defaults."""
-        known = self.packed["parameters"]["pack"] if self.packed else {}
-        return {name: known[name] for name in ("strategy", "document_mask") if name in known}
-
-    def is_held_out(self, text: HeldOut) -> bool:
-        """Whether this text is the very one that was held out when the model was trained."""
-        return self.packed is not None and self.packed["inputs"]["clean"] == text.digest
-
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -65,6 +55,7 @@ class LoadedModel:
     model: GPT
     tokenizer: Tokenizer
     packing: dict
+    """how the sequences that it was trained on were packed, as far as that is known; a Description has the defaults"""
     machine: Machine
 
 
@@ -87,9 +78,6 @@ class HeldOut:
     @property
     def n_bytes(self) -> int:
         return int(self.documents["n_bytes"].sum())
-
-    def without(self, doc_ids: pl.Series) -> HeldOut:
-        return replace(self, documents=self.documents.filter(~pl.col("doc_id").is_in(doc_ids.implode())))
 
 
 def find(store: Store, name: str) -> TrainedModel:
@@ -119,10 +107,10 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     """The ids of these documents that the model was trained on: when it was trained, they were not held out.
 
-    Empty for another corpus than the model's own, and where its packed artifact is gone.
+    Empty for the very text that was held out then, for another corpus, and where the model's packed artifact is gone.
     """
     held_out = text.documents["doc_id"]
-    if not model.packed or model.corpus != text.corpus:
+    if not model.packed or model.corpus != text.corpus or model.packed["inputs"]["clean"] == text.digest:
         return held_out.clear()
     trained = Dataset.open(Path(model.packed["path"])).splits["train"].index["doc_id"]
     return held_out.filter(np.isin(np.array([doc_id.encode() for doc_id in held_out], "S32"), trained))
@@ -133,24 +121,18 @@ def load(model: TrainedModel, machine: Machine) -> LoadedModel:
     from gpt.generation import sample
 
     decoder, _ = sample.load(model.folder, machine.device)
-    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), model.packing, machine)
+    known = model.packed["parameters"]["pack"] if model.packed else {}
+    packing = {name: known[name] for name in ("strategy", "document_mask") if name in known}
+    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), packing, machine)
 
 
-def score(
-    loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda done, total: None
-) -> Evaluation:
+def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda *_: None) -> Evaluation:
     """The model's evaluation on these documents, in their order. on_batch(done, total): after each batch."""
     from gpt.evaluation.score import evaluate
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine
-    description = Description(
-        vocab_size=tokenizer.vocab_size,
-        block_size=loaded.model.config.block_size,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        **loaded.packing,
-    )
+    T, eos_id, pad_id = loaded.model.config.block_size, tokenizer.eos_id, tokenizer.pad_id
+    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, **loaded.packing)
     ids, lengths = tokenizer.encode_flat(documents["text"].to_list())
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:

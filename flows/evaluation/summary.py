@@ -17,7 +17,7 @@ from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import ranked, render_text
+from flows.pages.render import render_text
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact
 from flows.store.locks import lock
@@ -34,7 +34,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
     texts, assessed = assess(recipe, tracker)
-    model = register_model(tracker, recipe) if named else ""
+    model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
@@ -43,7 +43,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "parameters": decoder.counts["parameters"],
         **assessed,
         "model": model,
-        "champion": tracker.tagged.get("champion", ""),
+        "champion": champion,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {
@@ -53,7 +53,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "assessing_seconds": round(tracker.assessing_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.tags({"mlflow.note.content": note(recipe, summary)})
+    tracker.tags({"mlflow.note.content": render_text("run_note.md", recipe=recipe, summary=summary)})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
@@ -77,12 +77,12 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         longest = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
         log_attention_map(tracker, gpt, tokenizer, texts[0])
-        facts = score_facts(tracker, step, gpt, tokenizer, recipe)
+        facts = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, {"longest_overlap": longest, "facts": facts}
 
 
-def register_model(tracker: Tracker, recipe: Recipe) -> str:
-    """`gpt-<corpus>/<version>` in MLflow's registry. Without a registry the model has no name, but it is not lost."""
+def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
+    """`gpt-<corpus>/<version>` in MLflow's registry, and which version is champion and why; empty without a registry."""
     name = f"gpt-{recipe.corpus}"
     try:
         with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
@@ -91,34 +91,16 @@ def register_model(tracker: Tracker, recipe: Recipe) -> str:
     except (MlflowException, OSError) as error:
         why = str(error)[:200]
         progress.log_line(f"the model is trained but not registered: {why}\nthe same command registers it later")
-        return ""
+        return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
-    return f"{name}/{version}"
-
-
-def note(recipe: Recipe, summary: dict) -> str:
-    """What stands at the top of the run's page in MLflow, as Markdown."""
-    return render_text(
-        "run_note.md",
-        recipe=recipe,
-        summary=summary,
-        decoder=summary["stages"]["train"],
-        seconds=sum(stage["seconds"] for stage in summary["stages"].values()),
-        bits=ranked(summary["val_bpb"], summary["baselines"]),
-    )
+    return f"{name}/{version}", verdict
 
 
 def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str]) -> None:
-    rows = [
-        {
-            "stage": name,
-            "state": "reused" if a.reused else "built",
-            "seconds": a.seconds,
-            "key": a.key,
-            "counts": json.dumps(a.counts),
-        }
-        for name, a in stages.items()
-    ]
+    rows = []
+    for name, a in stages.items():
+        row = {"stage": name, "state": "reused" if a.reused else "built", "seconds": a.seconds, "key": a.key}
+        rows.append(row | {"counts": json.dumps(a.counts)})
     create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
     text = "\n\n".join(f"```\n{text}\n```" for text in texts)
     create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
@@ -127,13 +109,11 @@ def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str
 def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:
     """The samples, the results, and what to do next."""
     console = progress.console
-    console.print()
     for text in texts:
         lines = "\n".join(f"  | {line}" for line in text.splitlines()[:SHOWN_LINES])
-        console.print(lines, markup=False, style="cyan", soft_wrap=True)
-        console.print()
-    bits = ranked(summary["val_bpb"], summary["baselines"])
-    for line in render_text("run_results.txt", summary=summary, stages=stages, bits=bits).splitlines():
+        console.print(f"\n{lines}", markup=False, style="cyan", soft_wrap=True)
+    console.print()
+    for line in render_text("run_results.txt", summary=summary, stages=stages).splitlines():
         name, _, value = line.partition(": ")
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
     prompt = shlex.quote(recipe.sample.prompts[0].strip())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import UserError
 from flows.home import shared_home
-from flows.recipe import corpus_names
+from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.store.artifacts import Store
 from flows.tracking.connection import answering, without_password
 
@@ -21,13 +21,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CORPUS = re.compile(r"[a-z0-9-]+")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REGISTERED = re.compile(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))")
-UNKNOWN = (
-    "RESOURCE_DOES_NOT_EXIST",
-    "INVALID_PARAMETER_VALUE",
-)  # MLflow's error codes for a name that it does not have
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name that it does not have
 
 
 def find(model: str) -> Path:
@@ -49,29 +45,33 @@ def find(model: str) -> Path:
         return _download(tags["model"], model)
     if model in corpus_names():
         raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")
-    raise UserError(
-        f"model {model!r} is not known; give a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder "
-        "(gpt artifacts lists what is trained)"
-    )
+    known = "a corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, a run id or a folder"
+    raise UserError(f"model {model!r} is not known; give {known} (gpt artifacts lists what is trained)")
 
 
 def newest_training(corpus: str) -> dict | None:
     """Manifest of a corpus's newest training artifact; None where it has none, or the name is not one of a corpus."""
-    trained = Store(shared_home()).manifests(corpus, "train") if CORPUS.fullmatch(corpus) else []
+    trained = Store(shared_home()).manifests(corpus, "train") if re.fullmatch(CORPUS_PATTERN, corpus) else []
     return trained[-1] if trained else None
+
+
+def run_id(name: str) -> str:
+    """The id of a run, or of the run that made a registered model. Raises UserError for another name."""
+    if RUN_ID.fullmatch(name):
+        return name
+    if not (found := REGISTERED.fullmatch(name)):
+        raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+    model, alias, number = found.groups()
+
+    def version(client: MlflowClient) -> ModelVersion:
+        return client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
+
+    return _ask_mlflow(f"model {name!r}", version).run_id or ""
 
 
 def mlflow_run(run_id: str) -> Run:
     """MLflow's record of a run. Raises UserError when MLflow has no run of this id, or does not answer."""
     return _ask_mlflow(f"run {run_id}", lambda client: client.get_run(run_id))
-
-
-def model_version(model: str) -> ModelVersion:
-    """MLflow's record of a version that REGISTERED names. Raises UserError when there is none, or MLflow does not answer."""
-    name, alias, number = REGISTERED.fullmatch(model).groups()  # type: ignore[union-attr]
-    if alias:
-        return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version_by_alias(name, alias))
-    return _ask_mlflow(f"model {model!r}", lambda client: client.get_model_version(name, number))
 
 
 def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:

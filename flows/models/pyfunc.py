@@ -37,7 +37,7 @@ class GPTModel(PythonModel):
         try:
             written = texts(self.model, self.tokenizer, prompts, **settings)
         except GPTError as error:
-            raise _bad_request(str(error)) from None
+            raise MlflowException.invalid_parameter_value(str(error)) from None
         return [text for of_prompt in written for text in of_prompt]
 
     def predict_stream(self, context, model_input: pd.DataFrame, params: dict | None = None) -> Iterator[str]:
@@ -64,18 +64,15 @@ def _checked(model_input: pd.DataFrame, params: dict | None) -> tuple[list[str],
         if number > limit:
             problems.append(f"{what}: {number:,} of at most {limit:,} ({name} of the server)")
     if problems:
-        raise _bad_request("; ".join(problems))
+        raise MlflowException.invalid_parameter_value("; ".join(problems))
     return prompts, settings
-
-
-def _bad_request(problem: str) -> MlflowException:
-    return MlflowException.invalid_parameter_value(problem)
 
 
 def _refuse_unknown(record: logging.LogRecord) -> bool:
     """Refuse a request with an unknown parameter, which MLflow would ignore and mention in the server's log only."""
     if os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT") and "Unrecognized params" in (text := record.getMessage()):
-        raise _bad_request(text.replace("are ignored for inference", "are not known").partition(" To enable them")[0])
+        problem = text.replace("are ignored for inference", "are not known").partition(" To enable them")[0]
+        raise MlflowException.invalid_parameter_value(problem)
     return True
 
 

@@ -6,9 +6,8 @@ from importlib import metadata
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import infer_signature
 from mlflow.models.model import ModelInfo
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from flows.home import ROOT
 from flows.models import model_card
@@ -18,14 +17,9 @@ from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
 
-MLFLOW_TYPES = {int: "long", float: "double", str: "string"}
-
 
 def register(tracker: Tracker, recipe: Recipe) -> str:
-    """Register the decoder of a run as `gpt-<corpus>`; returns its version.
-
-    A decoder that is registered already (the same digest) keeps its version.
-    """
+    """Register the decoder of a run as `gpt-<corpus>`; returns its version, the old one if the digest is known."""
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
     if versions := _versions(client, name, decoder):
         return str(versions[0].version)
@@ -38,10 +32,8 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     }
     with suppress(MlflowException):  # it exists from the second version on
         client.create_registered_model(name)
-    card = model_card.text(tracker, recipe)
-    made = client.create_model_version(
-        name, info.model_uri, tracker.run_id, tags, description=card, model_id=info.model_id
-    )
+    card, run = model_card.text(tracker, recipe), tracker.run_id
+    made = client.create_model_version(name, info.model_uri, run, tags, description=card, model_id=info.model_id)
     return str(made.version)
 
 
@@ -62,11 +54,7 @@ def log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
         python_model=str(ROOT / "flows" / "models" / "pyfunc.py"),
         code_paths=[str(ROOT / "gpt")],
         artifacts={"model": str(decoder.folder / "model")},
-        signature=ModelSignature(
-            inputs=Schema([ColSpec("string")]),
-            outputs=Schema([ColSpec("string")]),
-            params=ParamSchema([ParamSpec(name, MLFLOW_TYPES[type(value)], value) for name, value in DEFAULTS.items()]),
-        ),
+        signature=infer_signature(["prompt"], ["continuation"], DEFAULTS),
         input_example=([recipe.sample.prompts[0]], {"max_tokens": 20}),
         pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in MODEL_PACKAGES],
         params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},

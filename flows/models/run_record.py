@@ -14,7 +14,7 @@ import mlflow
 from data_contracts import DataError, sources
 from flows import UserError
 from flows.home import shared_home
-from flows.models.lookup import REGISTERED, RUN_ID, mlflow_run, model_version
+from flows.models import lookup
 from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES
 from flows.stages.parameters import reader_of
@@ -27,8 +27,7 @@ from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
-MANIFESTS = {stage: f"{stage}/manifest.json" for stage in STAGES}
-FILES = ("recipe.json", "train/run.json", *MANIFESTS.values())
+FILES = ("recipe.json", "train/run.json", *(f"{stage}/manifest.json" for stage in STAGES))
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,6 @@ class Record:
     """of the five stages' artifacts"""
     steps: int
     """of the training, also where the recipe has `minutes`"""
-
-    @property
-    def machine(self) -> dict:
-        return self.manifests["train"]["counts"]["machine"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +66,10 @@ class Plan:
         """Raise UserError if something that matters differs, unless the user accepts that."""
         if self.matters and not anyway:
             commit = self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-            many = f"{len(self.matters)} differences matter" if len(self.matters) > 1 else "1 difference matters"
-            raise UserError(
-                f"run {self.record.run_id} may not come out as it did, at commit {commit}: {many} (! above)\n"
-                "--anyway (of the flow: anyway=true) goes on all the same"
+            what = (
+                f"run {self.record.run_id} may not come out as it did, at commit {commit}: see the lines with ! above"
             )
+            raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
 
 
 def plan(record: Record) -> Plan:
@@ -83,33 +77,25 @@ def plan(record: Record) -> Plan:
     recipe, problems = recorded_recipe(record.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
-    source, data, data_notes = _data(record, recipe)
-    runtime, machine, machine_notes = _machine(record, recipe)
     matters = [f"recipe: {problem}; it is left out" for problem in problems]
-    matters += [*_code(record, recipe), *_packages(record), *data]
+    matters += [*_code(record, recipe), *_packages(record)]
     old, new = _commit(record.tags), _commit(origin_tags())  # which matter only by the stages' code, compared by itself
     notes = [f"commit of the project: {old} -> {new}"] if old != new or new.endswith("with changes") else []
-    notes += data_notes
-    train, steps = recipe.train, record.steps
+    source, train, steps = _source(record, recipe, matters, notes), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
         notes.append(f"train: {steps} steps, which the minutes of the recipe came to")
-    other_bits = machine or runtime.device != "cpu"
+    only_machine = not matters
+    runtime = _runtime(record, recipe, matters, notes)
+    other_bits = matters or runtime.device != "cpu"
     recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
-    return Plan(
-        record, recipe, matters + machine, notes + machine_notes, TOLERANCE if other_bits and not matters else 0.0
-    )
+    return Plan(record, recipe, matters, notes, TOLERANCE if only_machine and other_bits else 0.0)
 
 
 def read(run: str) -> Record:
     """The record of a run id or of a registered model's run. Raises UserError if there is none, or if it is incomplete."""
-    if REGISTERED.fullmatch(run):
-        run_id = model_version(run).run_id or ""
-    elif RUN_ID.fullmatch(run):
-        run_id = run
-    else:
-        raise UserError(f"run {run!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
-    found = mlflow_run(run_id)
+    run_id = lookup.run_id(run)
+    found = lookup.mlflow_run(run_id)
     info, tags = found.info, found.data.tags
     if info.lifecycle_stage == "deleted":
         raise UserError(f"run {run_id} was deleted; mlflow runs restore --run-id {run_id} brings it back")
@@ -123,14 +109,12 @@ def read(run: str) -> Record:
         listed = {item.path for folder in folders for item in folder}
         files = {name: mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}") for name in FILES if name in listed}
     missing = [name for name in FILES if name not in files]
-    if (trained := files.get(MANIFESTS["train"])) and "machine" not in trained["counts"]:
-        missing.append(f"the machine in {MANIFESTS['train']}")
+    if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
+        missing.append("the machine in train/manifest.json")
     if missing:
-        raise UserError(
-            f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it\n"
-            "train the model again, and that run can be reproduced"
-        )
-    manifests = {stage: files[name] for stage, name in MANIFESTS.items()}
+        what = f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it"
+        raise UserError(f"{what}\ntrain the model again, and that run can be reproduced")
+    manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
 
@@ -140,18 +124,17 @@ def _code(record: Record, recipe: Recipe) -> Iterator[str]:
         manifest, code = record.manifests[name], stage.code(recipe)
         if code != manifest["code"]:
             yield f"{name}: code {manifest['code']} -> {code}"
-        if name != "download":  # whose parameters name the data: see _data
+        if name != "download":  # whose parameters name the data: see _source
             yield from (f"{name}: {line}" for line in differences(manifest["parameters"], stage.parameters(recipe)))
 
 
 def _packages(record: Record) -> Iterator[str]:
     here, stages = provenance.package_versions(), defaultdict(list)
     for stage, packages in provenance.DECIDING_PACKAGES.items():
-        old, new = (
-            {name: found.get(name) for name in packages} for found in (record.manifests[stage]["packages"], here)
-        )
-        for line in differences(old, new):
-            stages[line].append(stage)
+        for name in packages:
+            old, new = record.manifests[stage]["packages"].get(name), here.get(name)
+            if old != new:
+                stages[f"{name} {old} -> {new}"].append(stage)
     return (f"{line} (decides {', '.join(names)})" for line, names in stages.items())
 
 
@@ -159,11 +142,9 @@ def _commit(tags: dict[str, str]) -> str:
     return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
-def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[str], list[str]]:
-    """Where to read the data, with differences that matter, and others.
-
-    The recorded source at its version, or else the run's raw files, if this home has them. Raises UserError for neither.
-    """
+def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> sources.Source:
+    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters` and `notes`.
+    Raises UserError if there is neither."""
     manifest, available = record.manifests["download"], True
     source = sources.pinned(recipe.source, manifest["parameters"])
     try:
@@ -172,26 +153,24 @@ def _data(record: Record, recipe: Recipe) -> tuple[sources.Source, list[str], li
     except DataError as error:
         lines, available = [str(error).splitlines()[0]], False
     if not lines:
-        return source, [], []
+        return source
     change = f"data: {'; '.join(lines[:3])}" + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
     store = Store(shared_home())
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
-            raw = sources.Source(kind="local", path=str(Path(kept["path"]) / RAW))
-            return raw, [], [f"{change}; the run's own raw files are still in this home, and are read instead"]
-    if available:
-        return source, [change], []
-    raise UserError(
-        f"the data of run {record.run_id} cannot be had, and this home does not keep them any more\n{lines[0]}"
-    )
+            notes.append(f"{change}; the run's own raw files are still in this home, and are read instead")
+            return sources.Source(kind="local", path=str(Path(kept["path"]) / RAW))
+    if not available:
+        raise UserError(f"the data of run {record.run_id} cannot be had, and this home has none of them\n{lines[0]}")
+    matters.append(change)
+    return source
 
 
-def _machine(record: Record, recipe: Recipe) -> tuple[Runtime, list[str], list[str]]:
-    """The recorded device and threads, as far as this machine has them, with differences that matter, and others."""
-    recorded, matters, notes = record.machine, [], []
+def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Runtime:
+    """The recorded device and threads, as far as this machine has them. Adds what differs to `matters` and `notes`."""
+    recorded, cores = record.manifests["train"]["counts"]["machine"], usable_cores()
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # the recipe has it where it was asked for
     runtime = replace(recipe.runtime, **{name: value for name, value in recorded["runtime"].items() if name in known})
-    cores = usable_cores()
     if runtime.threads > cores:
         matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
@@ -207,4 +186,4 @@ def _machine(record: Record, recipe: Recipe) -> tuple[Runtime, list[str], list[s
         if recorded[name] != here[name]:
             decides = runtime.device == "cpu" or name == "dtype"
             (matters if decides else notes).append(f"{name} {recorded[name]} -> {here[name]}")
-    return runtime, matters, notes
+    return runtime

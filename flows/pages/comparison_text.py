@@ -47,11 +47,10 @@ def interval(cell: dict) -> str:
 
 def costs(result: dict) -> list[dict[str, str]]:
     """What each model is and what it took, in words; – where it is not known."""
-    return [
-        {"model": model["model"]} | {head: _amount(model[name], unit) for head, (name, unit) in COSTS.items()}
-        for model in result["models"]
-    ]
-
-
-def _amount(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:,.0f} {unit}".strip()
+    rows = []
+    for model in result["models"]:
+        row = {"model": model["model"]}
+        for head, (name, unit) in COSTS.items():
+            row[head] = "–" if model[name] is None else f"{model[name]:,.0f} {unit}".strip()
+        rows.append(row)
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from flows.pages.render import plain
 
@@ -91,12 +90,11 @@ def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: 
         if counts:
             heights = [counts.get(place, 0) for place in bins]
             axes.stairs(heights, edges, fill=True, color=color, alpha=0.75, label=label)
-    # The ticks are set by hand: those of a log scale have exponents, and differ from font to font.
-    powers = range(math.ceil(math.log10(edges[0])), math.floor(math.log10(edges[-1])) + 1)
     axes.set(xscale="log", xlabel=unit, ylabel=things, xlim=(edges[0], edges[-1]))
-    axes.set_xticks([10**power for power in powers], [f"{10**power:,}" for power in powers])
-    axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
+    # Without a number of ticks a log scale leaves some out, which ones differs from font to font.
+    axes.xaxis.set(major_locator=LogLocator(numticks=20), minor_locator=NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(frameon=False)
     return figure
 

@@ -65,11 +65,8 @@ def publish(folder: Path, template: str, facts: dict, **values: object) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "card.md").write_text(render_text(template, facts=facts, **values), encoding="utf-8")
-    (folder / "card.html").write_text(render_html(template, facts=facts, **values), encoding="utf-8")
-
-
-def render_html(template: str, **values: object) -> str:
-    return _environment("html").get_template(template).render(values)
+    page = _environment("html").get_template(template).render(facts=facts, **values)
+    (folder / "card.html").write_text(page, encoding="utf-8")
 
 
 def render_text(template: str, **values: object) -> str:
@@ -99,7 +96,7 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals["kind"] = kind
+    environment.globals |= {"kind": kind, "ranked": ranked}
     return environment
 
 

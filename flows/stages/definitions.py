@@ -79,7 +79,7 @@ def download(job: Job) -> dict:
 def clean(job: Job) -> dict:
     from data_contracts import facts
     from data_contracts.clean import clean_corpus
-    from flows.pages.data_card import write_data_card
+    from flows.pages.cards import write_data_card
     from flows.stages.workers import spread
 
     reader, rules = reader_of(job.recipe), job.recipe.clean
@@ -104,7 +104,7 @@ def _raw_data_facts(job: Job) -> dict:
 
 
 def tokenize(job: Job) -> dict:
-    from flows.pages.tokenizer_card import write_tokenizer_card
+    from flows.pages.cards import write_tokenizer_card
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
@@ -122,7 +122,7 @@ def tokenize(job: Job) -> dict:
 
 
 def pack(job: Job) -> dict:
-    from flows.pages.packing_report import write_packing_report
+    from flows.pages.cards import write_packing_report
     from gpt.data import dataset
     from gpt.evaluation import packing_report
     from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte

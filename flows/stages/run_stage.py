@@ -36,20 +36,25 @@ def run_stage(
     name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, log_samples: LogSamples | None = None
 ) -> Artifact:
     """The stage's artifact; a reused one in a `Reused` state, which Prefect shows, and resolves where it is an input.
-    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its
-    checkpoint."""
-    stage, tracker = STAGES[name], current_tracker()
+
+    log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
+    """
+    stage, tracker = STAGES[name], current_tracker.get()
     parameters = stage.parameters(recipe)
 
+    def log_step(step: int, metrics: dict[str, float]) -> None:
+        if tracker:
+            tracker.step(step, metrics)
+
     def log_evaluation(step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
-        if isinstance(tracker, Tracker):
+        if tracker:
             tracker.evaluation(step, metrics, folder, best)
             if log_samples:
                 with tracker.assessing():
                     log_samples(tracker, step, folder, recipe)
 
     def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
-        job = Job(recipe, parameters, inputs, folder, report, tracker.step, log_evaluation)
+        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)
 
@@ -64,7 +69,8 @@ def run_stage(
             what = str(error).splitlines()[0]
             _show(create_table_artifact, f"contract-{recipe.corpus}", table=error.rows, description=what)
         raise
-    tracker.stage(artifact)
+    if tracker:
+        tracker.stage(artifact)
     if name in CARDS:
         card = card_markdown(artifact.folder / "card")
         _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)

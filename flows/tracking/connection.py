@@ -44,11 +44,10 @@ def answering() -> Iterator[None]:
             sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
         yield
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        words = str(error).replace(uri, without_password(uri)).split("(Caused by")[0].split("(Background on")[0].split()
-        raise UserError(
-            f"MLflow at {without_password(uri)} does not answer: {' '.join(words)[:200]}\n"
-            "start it, or unset MLFLOW_TRACKING_URI"
-        ) from None
+        public = without_password(uri)
+        words = str(error).replace(uri, public).split("(Caused by")[0].split("(Background on")[0].split()
+        what = f"MLflow at {public} does not answer: {' '.join(words)[:200]}"
+        raise UserError(f"{what}\nstart it, or unset MLFLOW_TRACKING_URI") from None
 
 
 def runs_url(experiment: str) -> str:
@@ -63,10 +62,3 @@ def runs_url(experiment: str) -> str:
 def without_password(text: str) -> str:
     """The text without user, password and query (PostgreSQL takes ?password=) in every address in it."""
     return re.sub(r"(\w://)(?:[^/\s]*@)?([^\s?]*)(?:\?\S*)?", r"\1\2", text)
-
-
-def forget_active_run() -> None:
-    """Do what `mlflow.end_run` does in this thread, without a request. Private to MLflow, which offers nothing else."""
-    from mlflow.tracking import fluent
-
-    fluent._active_run_stack.get().pop()

@@ -11,16 +11,12 @@ Lines: JSON objects, each of one kind.
     {"checkpoint": {...}}: a LoggedModel with its metrics
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
-Who appends: the run's process, by `put`. A line that was put survives a kill of the process. If the process dies without an
-end, `sync` adds one: KILLED.
-
-Who sends: a thread of the run's process, in order, the values of many lines in one request, at most a request a second. What is
+A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is
 left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`.
 
-When a line counts as sent: when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so
-every kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is
-created, and a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a
-message.
+A line counts as sent when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so every
+kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is created, and
+a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a message.
 """
 
 import hashlib
@@ -42,8 +38,7 @@ from flows import UserError
 from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
-from flows.tracking.run_state import RunState
-from flows.tracking.sending import BATCH, Sender, refused
+from flows.tracking.sending import BATCH, RunState, Sender, refused
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
@@ -76,8 +71,9 @@ class Outbox:
         self._file = (folder / "lines.jsonl").open("a+b")
         lines = list(self._lines())
         self._file.truncate(sum(map(len, lines)))  # the last line of a killed run may be incomplete
-        self.state = RunState.from_lines(map(json.loads, lines))
-        self.run_id, self.client = self.about["run_id"], mlflow.MlflowClient()
+        self.state, self.run_id, self.client = RunState(), self.about["run_id"], mlflow.MlflowClient()
+        for line in lines:
+            self.state.add(json.loads(line))
         self._sender = Sender(self.client, folder, self.about, self.state)
 
     @classmethod
@@ -102,8 +98,12 @@ class Outbox:
         shutil.copytree(path, place, copy_function=_link) if path.is_dir() else _link(path, place)
         return str(place.relative_to(self.folder))
 
-    def detach(self, attached: str) -> None:
-        self._sender.detach(attached)
+    def drop_superseded(self, keep: int) -> None:
+        """While MLflow is away, no more checkpoints wait than the trainer keeps: the best and the newest `keep`."""
+        for step, files in self.state.checkpoints[:-keep]:
+            if step != self.state.best_step:
+                self.state.checkpoints.remove((step, files))
+                self._sender.detach(files)
 
     def start(self) -> None:
         """Send in a thread from now on: first what other runs left, then this run's lines."""
@@ -169,27 +169,22 @@ class Outbox:
         try:
             with suppress(Exception):
                 sync()
-            self._keep_sending()
+            wait = INTERVAL
+            while not self._given_up.is_set():
+                closing = self._closing.is_set()  # asked first: all lines that were put before `close` are sent
+                try:
+                    self.flush()
+                    if closing:
+                        return
+                    wait = INTERVAL
+                except Exception:
+                    wait = min(2 * wait, LONGEST_WAIT)
+                if closing:
+                    self._given_up.wait(INTERVAL)
+                else:
+                    self._closing.wait(wait)
         finally:
             self.release()
-
-    def _keep_sending(self) -> None:
-        wait = INTERVAL
-        while True:
-            closing = self._closing.is_set()  # asked first: all lines that were put before `close` are sent
-            try:
-                self.flush()
-                if closing:
-                    return
-                wait = INTERVAL
-            except Exception:
-                wait = min(2 * wait, LONGEST_WAIT)
-            if self._given_up.is_set():
-                return
-            if closing:
-                time.sleep(INTERVAL)
-            else:
-                self._closing.wait(wait)
 
     def _lines(self, start: int = 0) -> Iterator[bytes]:
         """The complete lines from an offset on."""

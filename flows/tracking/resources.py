@@ -12,29 +12,25 @@ FIRST_AFTER = 1.0  # seconds
 EVERY = 10.0  # seconds
 
 
-class ResourceMonitor:
-    """A thread that calls `put(metrics, sample)` every few seconds until `stop`, and once then."""
+def watch_resources(run_id: str, sample: int, put: Callable[[Mapping[str, float], int], None]) -> Callable[[], None]:
+    """Call `put(metrics, sample)` from a thread every few seconds, until the returned function is called, and once then."""
+    stopping = threading.Event()
 
-    def __init__(self, run_id: str, first_sample: int, put: Callable[[Mapping[str, float], int], None]):
-        self._run_id, self._sample, self._put = run_id, first_sample, put
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="resources", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        monitor = SystemMetricsMonitor(self._run_id)
-        stopping = self._stopping.wait(FIRST_AFTER)
-        while True:
+    def work(sample: int) -> None:
+        monitor, pause, stopped = SystemMetricsMonitor(run_id), FIRST_AFTER, False
+        while not stopped:
+            stopped = stopping.wait(pause)
             monitor.collect_metrics()
             found = monitor.aggregate_metrics()
             for part in monitor.monitors:
                 part.clear_metrics()
-            self._put({f"system/{name}": value for name, value in found.items()}, self._sample)
-            if stopping:
-                return
-            self._sample += 1
-            stopping = self._stopping.wait(EVERY)
+            put({f"system/{name}": value for name, value in found.items()}, sample)
+            sample, pause = sample + 1, EVERY
+
+    def stop() -> None:
+        stopping.set()
+        thread.join()
+
+    thread = threading.Thread(target=work, args=(sample,), name="resources", daemon=True)
+    thread.start()
+    return stop

@@ -1,15 +1,5 @@
 """One MLflow run for each execution of the pipeline, all corpora in one experiment, so that MLflow's table compares them.
 
-    what is logged                                                  when
-    tags (corpus, commit, Prefect run, packages), parameters,       at the beginning
-      recipe.json, environment.json
-    a stage's key, digest, counts, reports and datasets             when the stage is finished: `stage`
-    train/* metrics                                                 at each logged step: `step`
-    val/* metrics, and the checkpoint as a LoggedModel              at each evaluation: `evaluation`
-    system/* metrics                                                every 10 seconds: `resources`
-    samples, tables, figures, the summary                           by `flows.evaluation`: `text`, `table`, `figure`
-    the status: FINISHED, FAILED or KILLED                          at the end
-
 Only the beginning needs MLflow, and fails where it does not answer. All else goes through the run's outbox, so nothing here
 stalls or kills training. A run that was stopped is continued by the next one that does the same work: it is RUNNING again, and
 its metrics go on where they ended. If a step is repeated after a crash or a rollback, its first metrics are kept.
@@ -20,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -28,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import fluent
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
@@ -37,53 +28,51 @@ from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
-from flows.tracking.connection import answering, experiment_id, forget_active_run, runs_url
+from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
-from flows.tracking.resources import ResourceMonitor
+from flows.tracking.resources import watch_resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PARAMETERS_AT_ONCE = 90  # of at most 100 that MLflow takes
-DATASETS = {
-    "download": ("raw",),
-    "clean": ("clean",),
-    "pack": ("tokens/train", "tokens/val"),
-}  # by the stage that makes them
+# By the stage that makes them.
+DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val")}
 
-_current: ContextVar[Tracker | Untracked] = ContextVar("tracker")
-
-
-def current_tracker() -> Tracker | Untracked:
-    """The tracker of the run that this thread is in; outside of runs, one that records nothing."""
-    return _current.get(Untracked())
+# Of the run that this thread is in. `gpt clean` is none: its artifacts are recorded by the run that reuses them.
+current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
 
 
 @contextmanager
 def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
-    """An MLflow run around one execution of the flow; it ends as the flow does.
-
-    work: names what the run makes; a stopped run of the same work is continued.
-    """
+    """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of this work."""
     tracker = Tracker(recipe, work)
     if FlowRunContext.get():
         with suppress(Exception):  # a missing link on Prefect's page stops nothing
             what = f"run {tracker.run_id}"
             create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
-    token = _current.set(tracker)
-    status = "FAILED"
+    token = current_tracker.set(tracker)
     try:
-        yield tracker
+        with ended(tracker.tags, tracker.close):
+            yield tracker
+    finally:
+        current_tracker.reset(token)
+
+
+@contextmanager
+def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object]) -> Iterator[None]:
+    """Around the work of an MLflow run: tags the error that the work raises, and ends the run with the status of the work."""
+    status = "KILLED"  # by Ctrl-C or SIGTERM
+    try:
+        yield
         status = "FINISHED"
     except Exception as error:
-        tracker.tags({"error": f"{type(error).__name__}: {error}"[:5000]})
-        raise
-    except BaseException:  # Ctrl-C, SIGTERM
-        status = "KILLED"
+        status = "FAILED"
+        with suppress(MlflowException):
+            tag({"error": f"{type(error).__name__}: {error}"[:5000]})
         raise
     finally:
-        tracker.close(status)
-        _current.reset(token)
+        with suppress(MlflowException):
+            end(status)
 
 
 def origin_tags() -> dict[str, str]:
@@ -97,23 +86,12 @@ def origin_tags() -> dict[str, str]:
     return tags
 
 
-class Untracked:
-    """For `gpt clean`: its artifacts are recorded by the run that reuses them."""
-
-    def stage(self, artifact: Artifact) -> None:
-        pass
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        pass
-
-
 class Tracker:
     """One MLflow run. Every method returns at once; what is logged arrives in order."""
 
     def __init__(self, recipe: Recipe, work: str):
         self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
-        self.tagged: dict[str, str] = {}
         self.assessing_seconds = 0.0
         self.evaluation_seconds = 0.0
         """what the last evaluation took, with the steps since the last logged one"""
@@ -138,31 +116,25 @@ class Tracker:
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
 
     def tags(self, tags: Mapping[str, object]) -> None:
-        texts = {name: str(value) for name, value in tags.items()}
-        self.tagged |= texts
-        self._box.put(tags=texts)
+        self._box.put(tags={name: str(value) for name, value in tags.items()})
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
         self.evaluation_seconds = time.monotonic() - self._last_step_at
-        logged, keep, now = self._box.state.metrics, self.recipe.train.keep_checkpoints, _now()
-        pack = self.stages.get("pack")
+        logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
                 "files": self._box.attach(folder),
                 "step": step,
                 "best": step if best else self._box.state.best_step,
-                "keep": keep,
+                "keep": self.recipe.train.keep_checkpoints,
                 "name": f"{self.recipe.corpus}-step-{step}",
                 "dataset": pack and f"{pack.corpus}/tokens/val",
                 "digest": pack and pack.counts["held_out"][:32],
                 "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
-        for files in self._box.state.forget_superseded(
-            keep
-        ):  # while MLflow is away, no more wait than the trainer keeps
-            self._box.detach(files)
+        self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
     def settle_recipe(self, recipe: Recipe) -> None:
         """Log the settings that were open in the recipe until now."""
@@ -203,22 +175,21 @@ class Tracker:
     def figure(self, figure: Figure, file: str) -> None:
         self._write(file, figure.savefig)
 
-    def table(self, columns: dict[str, list], file: str) -> None:
-        """Rows of a table, which MLflow's page shows and compares between runs; more may follow. Rows of a step that is
-        repeated are left out."""
-        logged = self._box.state.tables.get(file, {})
-        if not set(columns.get("step", ())) & set(logged.get("step", ())):
-            self._box.put(table=file, columns=columns)
+    def table(self, rows: Sequence[dict], file: str) -> None:
+        """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
+        steps = self._box.state.tables.get(file, {}).get("step", ())
+        if rows and not any(row.get("step") in steps for row in rows):
+            self._box.put(table=file, columns={name: [row[name] for row in rows] for name in rows[0]})
 
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
-        self._resources.stop()
+        self._stop_watching()
         self._box.put(end=status, at=_now())
         if self._box.close():
             with suppress(Exception):
                 mlflow.end_run(status)
         else:
-            forget_active_run()
+            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
             log_line("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
 
     def _begin(self, box: Outbox | None) -> None:
@@ -243,7 +214,7 @@ class Tracker:
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
-        self._resources = ResourceMonitor(self.run_id, sample, self._put_metrics)
+        self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
@@ -255,18 +226,17 @@ class Tracker:
 
     def _log_recipe(self, before: dict[str, str]) -> None:
         """Log the recipe, whole as a file, and as parameters those settings that were not among them before."""
-        new = [(name, value) for name, value in self.recipe.flat().items() if name not in before]
-        for first in range(0, len(new), PARAMETERS_AT_ONCE):
-            self._box.put(params=dict(new[first : first + PARAMETERS_AT_ONCE]))
+        new = {name: value for name, value in self.recipe.flat().items() if name not in before}
+        for name, value in new.items():  # a line each, since MLflow takes only so many at once
+            self._box.put(params={name: value})
         if new:
             self.text(json.dumps(self.recipe.public_values(), indent=1), "recipe.json")
 
     def _log_dataset(self, artifact: Artifact, context: str) -> None:
         counts = artifact.counts
-        if page := self.recipe.source_page():
-            where = {"source_type": "http", "source": json.dumps({"url": page})}
-        else:
-            where = {"source_type": "code", "source": json.dumps({"tags": {"source": self.recipe.source.kind}})}
+        page = self.recipe.source_page()
+        source = {"url": page} if page else {"tags": {"source": self.recipe.source.kind}}
+        where = {"source_type": "http" if page else "code", "source": json.dumps(source)}
         digest = counts["held_out"] if context == "tokens/val" else artifact.digest
         tags = {name: str(value) for name, value in counts.items() if isinstance(value, int)}
         tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}
@@ -285,10 +255,11 @@ class Tracker:
 
     def _write(self, file: str, write: Callable[[Path], object]) -> None:
         """Log a file that `write(path)` makes."""
-        path = Path(file)
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as folder:
-            write(Path(folder) / path.name)
-            self.files([Path(folder) / path.name], str(path.parent) if path.parent.name else "")
+        folder, _, name = file.rpartition("/")
+        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
+            path = Path(temporary) / name
+            write(path)
+            self.files([path], folder)
 
 
 def _now() -> int:

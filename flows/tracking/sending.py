@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,41 @@ from mlflow import entities
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from flows.tracking.run_state import RunState
-
 BATCH = {"metrics": 800, "params": 100, "tags": 100}  # the most that log_batch takes of each, of 1,000 in all
+
+
+@dataclass
+class RunState:
+    """What a run has logged so far, whether or not MLflow has it yet."""
+
+    metrics: dict[tuple[str, int], float] = field(default_factory=dict)
+    """values by name and step"""
+    stage_keys: dict[str, str] = field(default_factory=dict)
+    """the artifact's key of each logged stage"""
+    tables: dict[str, dict[str, list]] = field(default_factory=dict)
+    """columns of each table, by its file"""
+    checkpoints: list[tuple[int, str]] = field(default_factory=list)
+    """step and files of those that may still have to be sent"""
+    best_step: int = 0
+    status: str = ""
+    """FINISHED, FAILED or KILLED; empty while the run goes on"""
+
+    def add(self, line: dict) -> None:
+        """Take in the next line of the outbox."""
+        checkpoint = line.get("checkpoint", {})
+        for name, value, step, _ in (*line.get("metrics", ()), *checkpoint.get("metrics", ())):
+            self.metrics[name, step] = value
+        for tag, value in line.get("tags", {}).items():
+            if tag.endswith(".key"):
+                self.stage_keys[tag.removesuffix(".key")] = value
+        if checkpoint:
+            self.best_step = checkpoint["best"]
+            self.checkpoints.append((checkpoint["step"], checkpoint["files"]))
+        if "table" in line:
+            columns = self.tables.setdefault(line["table"], {name: [] for name in line["columns"]})
+            for name, values in line["columns"].items():
+                columns[name] += values
+        self.status = line.get("end", "")  # a line after the end continues the run
 
 
 class Sender:
@@ -60,7 +93,9 @@ class Sender:
         step, folder = line["step"], self.folder / line["files"]
         about: dict[str, Any] = {}
         if folder.is_dir():
-            models = self._logged_models()
+            of_run = f"source_run_id = '{self.run_id}'"
+            found = mlflow.search_logged_models([self.experiment], of_run, output_format="list")
+            models = {int(model.params["step"]): model for model in found if "step" in model.params}
             models[step] = model = models.get(step) or self._create_model(step, line["name"])
             self.client.log_model_artifacts(model.model_id, str(folder))
             self.client.finalize_logged_model(model.model_id, entities.LoggedModelStatus.READY)
@@ -75,33 +110,20 @@ class Sender:
             self.client.log_batch(self.run_id, metrics)
         self.detach(line["files"])
 
-    def _logged_models(self) -> dict[int, entities.LoggedModel]:
-        """The checkpoints that MLflow has of this run, by step."""
-        of_run = f"source_run_id = '{self.run_id}'"
-        found = mlflow.search_logged_models([self.experiment], of_run, output_format="list")
-        return {int(model.params["step"]): model for model in found if "step" in model.params}
-
     def _create_model(self, step: int, name: str) -> entities.LoggedModel:
-        return self.client.create_logged_model(
-            self.experiment,
-            name=name,
-            source_run_id=self.run_id,
-            params={"step": str(step)},
-            tags={"corpus": self.corpus, "step": str(step)},
-            model_type="gpt",
-        )
+        params, tags = {"step": str(step)}, {"corpus": self.corpus, "step": str(step)}
+        return self.client.create_logged_model(self.experiment, name, self.run_id, tags, params, "gpt")
 
     def _prune_models(self, models: dict[int, entities.LoggedModel], best: int, keep: int) -> None:
         """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does."""
         newest = sorted(models)[-keep:]
         for step, model in models.items():
+            tags = {"best": str(step == best).lower(), "last": str(step == newest[-1]).lower()}
             if step != best and step not in newest:
                 with suppress(Exception):  # a store that cannot delete keeps the files
                     get_artifact_repository(model.artifact_location).delete_artifacts()
                 self.client.delete_logged_model(model.model_id)
-                continue
-            tags = {"best": str(step == best).lower(), "last": str(step == newest[-1]).lower()}
-            if tags.items() - model.tags.items():
+            elif tags.items() - model.tags.items():
                 self.client.set_logged_model_tags(model.model_id, tags)
 
 

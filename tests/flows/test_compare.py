@@ -207,8 +207,7 @@ def test_one_held_out_document_has_no_interval(home):
     result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.pages.comparison_page import comparison_note
-    from flows.pages.heat_map import heat_map
+    from flows.pages.comparison_page import comparison_note, heat_map
 
     assert heat_map(result)
     assert "no interval" in comparison_note(result)
@@ -356,16 +355,16 @@ def test_two_models_of_one_corpus_have_two_columns_where_other_documents_were_he
 def test_runs_are_listed_and_found(home):
     from flows.tracking.run_list import listing
 
-    rows = listing(limit=0).rows
+    rows, _ = listing(limit=0)
     assert {row["kind"] for row in rows} == {"train", "compare"}
     assert [row["started"] for row in rows] == sorted((row["started"] for row in rows), reverse=True)
-    assert listing(limit=3).rows == rows[:3]
-    sums = listing("sums").rows
+    assert listing(limit=3)[0] == rows[:3]
+    sums, _ = listing("sums")
     assert [(row["corpus"], row["steps"], row["model"]) for row in sums] == [("sums", 20, "gpt-sums/1")]
     assert sums[0]["val_bpb"] == pytest.approx(manifest("sums", "train")["counts"]["val_bpb"])
-    best = listing(best=True)
-    assert {row["corpus"]: row["model"] for row in best.rows} == {"mill": "gpt-mill/4", "sums": "gpt-sums/1"}
-    assert best.note.startswith("4 measured on other held-out documents")
+    best, note = listing(best=True)
+    assert {row["corpus"]: row["model"] for row in best} == {"mill": "gpt-mill/4", "sums": "gpt-sums/1"}
+    assert note.startswith("4 measured on other held-out documents")
 
 
 @pytest.mark.parametrize("stage", ["download", "clean", "pack"])
@@ -373,16 +372,16 @@ def test_runs_that_learned_from_the_same_bytes_are_found_by_any_of_their_digests
     from flows.tracking.run_list import listing
 
     made = manifest("sums", stage)
-    found = listing(dataset_digest=made["digest"][:10]).rows
+    found, _ = listing(dataset_digest=made["digest"][:10])
     assert [(row["corpus"], row["model"]) for row in found] == [("sums", "gpt-sums/1")]
-    of_mill = listing(dataset_digest=manifest("mill", "download")["digest"]).rows
+    of_mill, _ = listing(dataset_digest=manifest("mill", "download")["digest"])
     assert [row["model"] for row in of_mill] == ["gpt-mill/4", "gpt-mill/3", "gpt-mill/2", "gpt-mill/2", "gpt-mill/1"]
 
 
 def test_runs_refuses_what_is_wrong(home, monkeypatch):
     from flows.tracking.run_list import listing
 
-    assert listing("no-such-corpus").rows == []
+    assert listing("no-such-corpus") == ([], "")
     with pytest.raises(UserError, match="no beginning of a digest"):
         listing(dataset_digest="latest")
     nowhere = f"http://127.0.0.1:{free_port()}"

@@ -75,7 +75,7 @@ def plan_of(record, change: Callable[[dict, dict, dict], None]):
     from flows import reproduce
 
     record = deepcopy(record)
-    change(record.recipe, record.manifests, record.machine)
+    change(record.recipe, record.manifests, record.manifests["train"]["counts"]["machine"])
     return reproduce.plan(record)
 
 

@@ -1,13 +1,13 @@
 """A comparison in words, as a page and as a heat map, from the dict that `gpt compare` gives."""
 
 import json
+import math
 import re
 
 import pytest
 
 from flows.pages import comparison_text as words
-from flows.pages.comparison_page import comparison_note, write_comparison
-from flows.pages.heat_map import text_colour, tile_colour
+from flows.pages.comparison_page import COLOURS, SCALE, comparison_note, text_colour, write_comparison
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
@@ -82,7 +82,7 @@ def test_the_note_is_the_beginning_without_the_figure(result):
 
 
 def test_colours_end_where_the_scale_ends_and_text_stays_readable():
-    assert tile_colour(3.0) == tile_colour(1.0)
-    assert tile_colour(-0.9) == tile_colour(-0.4)
-    assert [text_colour(relative) for relative in (0.0, None)] == [text_colour(None)] * 2
+    assert COLOURS(SCALE(3.0)) == COLOURS(SCALE(1.0))
+    assert COLOURS(SCALE(-0.9)) == COLOURS(SCALE(-0.4))
+    assert text_colour(0.0) == text_colour(math.nan) != "white"
     assert text_colour(1.0) == "white"

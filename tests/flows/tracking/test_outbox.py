@@ -187,7 +187,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
             tracker.stage(artifact)
             for step in range(first, first + 10):
                 tracker.step(step, {"train/loss": float(step)})
-            tracker.table({"step": [first], "text": ["a"]}, "samples/evaluations.json")
+            tracker.table([{"step": first, "text": "a"}], "samples/evaluations.json")
             raise KeyboardInterrupt
         assert client.get_run(tracker.run_id).info.status == "KILLED"
         return tracker.run_id

@@ -1,0 +1,68 @@
+"""The cards of the stages, each drawn into a folder from the facts that its leaf gives."""
+
+from pathlib import Path
+
+from data_contracts.facts import BINS_PER_TEN
+from flows.pages import figures
+from flows.pages.render import Table, columns, publish
+from gpt.evaluation.packing_report import PER_TEN
+
+SHOWN_FILES = 3  # of the raw data's
+
+
+def write_data_card(folder: Path, facts: dict) -> None:
+    """The card of the clean stage. facts: of data_contracts.facts."""
+    steps = [(row["reason"], row["texts"]) for row in facts["funnel"] if row["texts"]]
+    lengths = facts["lengths"], BINS_PER_TEN, "characters", "texts"
+    drawings = {
+        "funnel": figures.draw(folder / "funnel", figures.funnel, steps, facts["figures"]["documents"]),
+        "lengths": figures.draw(folder / "lengths", figures.lengths, *lengths),
+        "characters": figures.draw(folder / "characters", figures.characters, facts["characters"]["frequent"]),
+    }
+    about = Table(("about", ""), [("licence", facts["licence"]), *_source(facts["source"])])
+    publish(folder, "data_card.jinja", facts, title=f"Data card: {facts['corpus']}", about=about, drawings=drawings)
+
+
+def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict, report: dict) -> None:
+    """settings: of the recipe; counts: of tokenizers.training.train; report: of tokenizers.report.facts."""
+    known = [("fingerprint", counts["fingerprint"])]
+    known += [(name.replace("_", " "), str(value)) for name, value in settings.items() if value not in ([], ())]
+    rates = ("bytes_per_token", "tokens_per_document")  # the other floats are shares
+    splits = [row | {name: f"{row[name]:,.2f}" for name in rates} for row in report["splits"]]
+    publish(
+        folder,
+        "tokenizer_card.jinja",
+        {"settings": settings, "counts": counts} | report,
+        title=f"Tokenizer card: {corpus}",
+        about=Table(("about", ""), known),
+        splits=columns(splits, *splits[0]),
+        sampled_share=counts["sampled_bytes"] / max(1, counts["seen_bytes"]),
+        drawings={"lengths": figures.draw(folder / "lengths", figures.piece_lengths, report["lengths"])},
+    )
+
+
+def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, baselines: dict[str, float]) -> None:
+    """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; baselines: in bits per byte."""
+    drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
+    publish(
+        folder,
+        "packing_report.jinja",
+        {"settings": settings, "baselines": baselines} | report,
+        title=f"Packing report: {corpus}",
+        drawings={"lengths": drawing},
+        baselines=Table(("baseline", "bits per byte"), [(name, f"{bits:.3f}") for name, bits in baselines.items()]),
+    )
+
+
+def _source(source: dict) -> list[tuple[str, str]]:
+    """The identity of the raw data, one row per part; of many files the first ones."""
+    rows = []
+    for name, value in source.items():
+        if isinstance(value, dict):
+            value = [f"{file} (sha256 {sha256[:12]})" for file, sha256 in value.items()]
+        if isinstance(value, list):
+            more = len(value) - SHOWN_FILES
+            value = ", ".join(value[:SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+        if value:
+            rows.append((name, str(value)))
+    return rows
