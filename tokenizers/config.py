@@ -44,11 +44,8 @@ class TokenizerConfig:
         if len(set(symbols)) < len(symbols):
             problems.append(f"user_defined_symbols {', '.join(symbols)} holds one twice")
         for symbol in symbols:
-            if (
-                not symbol
-                or re.search(rf"[\s\0{SPACE_SYMBOL}]", symbol)
-                or symbol in (END_OF_DOCUMENT, PADDING, "<unk>")
-            ):
+            taken = symbol in (END_OF_DOCUMENT, PADDING, "<unk>")
+            if taken or not re.fullmatch(rf"[^\s\0{SPACE_SYMBOL}]+", symbol):
                 problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))

@@ -24,7 +24,7 @@ Equal files and rules give equal bytes, however many shards are cleaned at a tim
 import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -101,32 +101,22 @@ def clean_corpus(
 def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
     known = list(inspect.signature(module.read).parameters)[2:]
     if unknown := sorted(set(options) - set(known)):
-        raise DataError(
-            f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}"
-        )
+        takes = ", ".join(known) or "none"
+        raise DataError(f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {takes}")
 
 
 def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str]) -> list[Shard]:
-    groups = list(_groups(found))
-    sampled = -(-SAMPLED // len(groups))
-    return [
-        Shard(corpus, number, {name: str(path) for name, path in group.items()}, str(work), rules, options, sampled)
-        for number, group in enumerate(groups)
-    ]
-
-
-def _groups(found: dict[str, Path]) -> Iterator[dict[str, Path]]:
-    """Files in order, as many together as make SHARD_BYTES."""
-    group: dict[str, Path] = {}
-    size = 0
+    """Files in order, as many together in a shard as make SHARD_BYTES."""
+    groups: list[dict[str, str]] = []
+    size = SHARD_BYTES
     for name, path in found.items():
-        group[name] = path
-        size += path.stat().st_size
         if size >= SHARD_BYTES:
-            yield group
-            group, size = {}, 0
-    if group:
-        yield group
+            groups.append({})
+            size = 0
+        groups[-1][name] = str(path)
+        size += path.stat().st_size
+    sampled = -(-SAMPLED // len(groups))
+    return [Shard(corpus, number, group, str(work), rules, options, sampled) for number, group in enumerate(groups)]
 
 
 def _clean_shards(shards: list[Shard], fan_out: Map, progress: Progress) -> list[dict]:

@@ -48,18 +48,13 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF
 def measure(texts: pl.Series) -> pl.DataFrame:
     """COLUMNS, a row per text; a text without words has zeros. texts: strings without nulls."""
     text = pl.col("text")
-    counts = (
-        texts.rename("text")
-        .to_frame()
-        .select(
-            n_chars=text.str.len_chars().cast(pl.Int64),
-            n_bytes=text.str.len_bytes().cast(pl.Int64),
-            signs=text.str.count_matches(r"#|\.\.\.|…"),
-            stop_words=pl.sum_horizontal(text.str.contains(f" {word} ", literal=True) for word in STOP_WORDS),
-        )
+    counts = texts.to_frame("text").select(
+        n_chars=text.str.len_chars().cast(pl.Int64),
+        n_bytes=text.str.len_bytes().cast(pl.Int64),
+        signs=text.str.count_matches(r"#|\.\.\.|…"),
+        stop_words=pl.sum_horizontal(text.str.contains(f" {word} ", literal=True) for word in STOP_WORDS),
     )
-    found = [_count(block) for block in blocks(texts)]
-    columns = np.concatenate(found, axis=1) if found else np.zeros((6, 0), np.int64)
+    columns = np.concatenate([_count(block) for block in blocks(texts)], axis=1)
     n_words, word_bytes, letters, lines, repeated_lines, repeated_ngrams = columns
     words = np.maximum(n_words, 1)
     return counts.select(

@@ -23,7 +23,7 @@ BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
     hashes = [_min_hashes(block) for block in blocks(texts.str.slice(0, SIGNED_CHARS))]
-    by_bucket = np.concatenate(hashes or [np.zeros((0, BUCKETS * HASHES), np.uint64)]).reshape(-1, BUCKETS, HASHES)
+    by_bucket = np.concatenate(hashes).reshape(-1, BUCKETS, HASHES)
     buckets = np.zeros(by_bucket.shape[:2], np.uint64)
     for i in range(HASHES):
         buckets = scramble(buckets * MIX[2] + by_bucket[:, :, i])

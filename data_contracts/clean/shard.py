@@ -52,15 +52,22 @@ class Shard:
 
 def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
-    judged, set_aside, sample, counts = _judged(shard)
+    module = corpora.find(shard.corpus)
+    accepted, set_aside, counts = _read(shard, module)
+    accepted, sample, counts_of_change = _change(accepted, shard, module)
+    judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
+    del accepted
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
     texts = pl.concat([kept.drop("text_id"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
-    write_parquet(_with_rejects(sample, rejected), shard.path("sample"))
-    counts |= {"kept": kept.height, "rejected": dict(sorted(rejected.group_by("reason").len().iter_rows()))}
+    few = rejected.group_by("reason", maintain_order=True).head(SAMPLED_REJECTS)
+    sample = pl.concat([sample, few.select("text", "source_file", "source_row", "reason")], how="diagonal")
+    write_parquet(sample.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS)), shard.path("sample"))
+    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged), "kept": kept.height}
+    counts["rejected"] = dict(sorted(rejected.group_by("reason").len().iter_rows()))
     write_json(counts, shard.path("partial"), shard.path("json"))
     return counts
 
@@ -120,16 +127,6 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
     partial.replace(path)
 
 
-def _judged(shard: Shard) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict]:
-    """The measured pieces of accepted texts, with reasons; what was rejected before; the sample; the counts until here."""
-    module = corpora.find(shard.corpus)
-    accepted, set_aside, counts = _read(shard, module)
-    accepted, sample, counts_of_change = _change(accepted, shard, module)
-    judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
-    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged)}
-    return judged, set_aside, sample, counts
-
-
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
     """The texts that the corpus accepts; malformed records and texts that it turns away, with reasons; the counts of all."""
     rows, malformed = _readable(shard, module)
@@ -166,13 +163,6 @@ def _change(accepted: pl.DataFrame, shard: Shard, module: ModuleType) -> tuple[p
     both = texts.select(accepted["text"].alias("before"), "text", "source_file", "source_row")
     sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
     return texts, sample, {"text_bytes": _bytes(texts), "changed": changed}
-
-
-def _with_rejects(sample: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
-    """The sample and some rejects of each reason, cut to SAMPLE_CHARS."""
-    few = rejected.group_by("reason", maintain_order=True).head(SAMPLED_REJECTS)
-    both = pl.concat([sample, few.select("text", "source_file", "source_row", "reason")], how="diagonal")
-    return both.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS))
 
 
 def _bytes(texts: pl.DataFrame) -> int:

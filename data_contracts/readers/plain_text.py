@@ -29,11 +29,7 @@ def not_text(path: Path, name: str, encoding: str | None = None) -> DataError:
     wanted = "UTF-8" if codec == "utf-8" else encoding
     mend = "save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
     if encoding:
-        mend += (
-            ', or name its encoding: options.encoding = "cp1252"'
-            if codec == "utf-8"
-            else ", or name another options.encoding"
-        )
+        mend += ', or name its encoding: options.encoding = "cp1252"'
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

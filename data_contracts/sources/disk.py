@@ -1,7 +1,6 @@
 """What every kind of source needs when it writes files: free space checked first, progress, errors of the disk in words."""
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,12 +47,5 @@ def disk_errors(what: str) -> Iterator[None]:
 
 
 def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder, which another process may be changing; 0 if there is no such folder."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(root, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
+    """Bytes of all files below a folder, 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
