@@ -80,7 +80,10 @@ def clean_corpus(
     shards = _shards(found, corpus, work, rules, options)
     counts = _clean_shards(shards, fan_out, progress)
     total = laws.add_up(counts)
-    _require_readable(total, corpus, rules)
+    if not total["rows"]:
+        raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
+    if total["malformed"] > rules.max_malformed * total["rows"]:
+        raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
     verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules)
     require_both_sides(verdict, total, corpus, rules)
     start = 0
@@ -125,10 +128,3 @@ def _clean_shards(shards: list[Shard], fan_out: Map, progress: Progress) -> list
     for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
         progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
     return [json.loads(shard.path("json").read_text()) for shard in shards]
-
-
-def _require_readable(total: dict, corpus: str, rules: Rules) -> None:
-    if not total["rows"]:
-        raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
-    if total["malformed"] > rules.max_malformed * total["rows"]:
-        raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)

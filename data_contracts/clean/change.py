@@ -7,9 +7,6 @@ every byte. So patterns begin with a literal, or are tried only on the texts tha
 """
 
 import html
-import unicodedata
-from collections.abc import Callable
-from functools import partial
 from html.entities import html5
 
 import polars as pl
@@ -32,16 +29,11 @@ NOT_COMPOSED = (
 ENTITY = f"&(?:#|{'|'.join(sorted(html5))})"
 
 
-def by_python(change: Callable[[str], str]) -> Callable[[pl.Expr], pl.Expr]:
-    """A change that a function of the standard library makes, text by text: only for rules that few texts need."""
-    return lambda text: text.map_elements(change, return_dtype=pl.String)
-
-
 FIRST_RULES = (
     TextRule(
         "entities",
         "&amp; is how a web page writes &",
-        by_python(html.unescape),
+        lambda text: text.map_elements(html.unescape, return_dtype=pl.String),
         only=ENTITY,
         rare=True,
         setting="entities",
@@ -65,7 +57,7 @@ FIRST_RULES = (
 NORMALIZE = TextRule(
     "normalize",
     "one spelling of each accented letter",
-    by_python(partial(unicodedata.normalize, "NFC")),
+    lambda text: text.str.normalize("NFC"),
     only=NOT_COMPOSED,
     rare=True,
     setting="normalize",
