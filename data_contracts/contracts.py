@@ -107,7 +107,11 @@ def _broken(what: str, frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) 
     counts = cases.group_by("column", "check", maintain_order=True).len()
     broken = ", ".join(f"{column}: {rule} ({n} rows)" for column, rule, n in counts.iter_rows())
     rows = _rows(frame, cases.head(CARRIED_ROWS))
-    return DataError("\n".join([f"{what} breaks its contract: {broken}", *map(_line, rows[:SHOWN_ROWS])]), rows)
+    lines = [f"{what} breaks its contract: {broken}"]
+    for row in rows[:SHOWN_ROWS]:
+        place = "" if row["row"] is None else f"{row['file']} row {row['row']}".strip()
+        lines.append(f"  {place}  {row['column']} = {row['value']}")
+    return DataError("\n".join(lines), rows)
 
 
 def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]:
@@ -124,8 +128,3 @@ def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]
         value = value[:SHOWN_CHARS] + "..." * (len(value) > SHOWN_CHARS)
         rows.append({"file": file, "row": row, "column": column, "value": value, "check": rule})
     return rows
-
-
-def _line(row: dict) -> str:
-    place = "" if row["row"] is None else f"{row['file']} row {row['row']}".strip()
-    return f"  {place}  {row['column']} = {row['value']}"

@@ -34,23 +34,20 @@ FIRST_RULES = (
         "entities",
         "&amp; is how a web page writes &",
         lambda text: text.map_elements(html.unescape, return_dtype=pl.String),
-        only=ENTITY,
-        rare=True,
+        rare=ENTITY,
         setting="entities",
     ),
     TextRule(
         "line_ends",
         "a line ends in \\n whatever system wrote it: three spellings of one thing would be learned three times",
         lambda text: text.str.replace_all(r"\r\n?", "\n"),
-        only=r"\r",
-        rare=True,
+        rare=r"\r",
     ),
     TextRule(
         "control_characters",
         "NUL, other control characters (but not \\n and \\t) and byte-order marks are leftovers of files, not of language",
         lambda text: text.str.replace_all(CONTROL, ""),
-        only=CONTROL,
-        rare=True,
+        rare=CONTROL,
     ),
 )
 
@@ -58,8 +55,7 @@ NORMALIZE = TextRule(
     "normalize",
     "one spelling of each accented letter",
     lambda text: text.str.normalize("NFC"),
-    only=NOT_COMPOSED,
-    rare=True,
+    rare=NOT_COMPOSED,
     setting="normalize",
 )
 
@@ -68,8 +64,7 @@ LAST_RULES = (
         "odd_spaces",
         "a space is a space, whatever its width; what takes no place at all says nothing",
         lambda text: text.str.replace_many(SPACES),
-        only="|".join(SPACES),
-        rare=True,
+        rare="|".join(SPACES),
         setting="spaces",
     ),
     TextRule(
@@ -86,8 +81,7 @@ LAST_RULES = (
         "low_block",
         "U+2581 is SentencePiece's own mark for a space and would come back as one: it becomes the low line it looks like",
         lambda text: text.str.replace_all("\u2581", "_", literal=True),
-        only="\u2581",
-        rare=True,
+        rare="\u2581",
     ),
     TextRule(
         "edges",
@@ -105,7 +99,7 @@ def text_rules(own: tuple[TextRule, ...], rules: Rules) -> list[TextRule]:
 
 def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, dict[str, int]]:
     """The texts after the rules, one after another, and how many of them each rule changed."""
-    rare = texts.str.contains("|".join(rule.only for rule in active if rule.rare)).arg_true()
+    rare = texts.str.contains("|".join(rule.rare for rule in active if rule.rare)).arg_true()
     changed = {}
     for rule in active:
         rows = _matching(texts, rule, rare)
@@ -125,8 +119,6 @@ def apply_rule(texts: pl.Series, rule: TextRule) -> pl.Series:
 
 def _matching(texts: pl.Series, rule: TextRule, rare: pl.Series) -> pl.Series | None:
     """The row numbers of the texts that a rule may change; None for all. rare: those in which a rare pattern was found."""
-    rows = rare if rule.rare else None
-    if not rule.only:
-        return rows
-    found = (texts if rows is None else texts.gather(rows)).str.contains(rule.only).arg_true()
-    return found if rows is None else rows.gather(found)
+    if rule.rare:
+        return rare.gather(texts.gather(rare).str.contains(rule.rare).arg_true())
+    return texts.str.contains(rule.only).arg_true() if rule.only else None

@@ -150,16 +150,15 @@ def _count(block: Block) -> np.ndarray:
     ids, has_letter = words(block.data, block)
     breaks = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
     line = breaks[:-1][np.diff(breaks) > 0]  # the first word of each line that has one
-    return np.stack(
-        [
-            np.diff(block.first),
-            sums(block.ends - block.starts, block.first),
-            sums(has_letter.astype(np.int64), block.first),
-            np.bincount(text[line].astype(np.int64), minlength=n),
-            _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
-            _repeats(*ngrams(ids, text), n),
-        ]
+    columns = (
+        np.diff(block.first),
+        sums(block.ends - block.starts, block.first),
+        sums(has_letter.astype(np.int64), block.first),
+        np.bincount(text[line].astype(np.int64), minlength=n),
+        _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
+        _repeats(*ngrams(ids, text), n),
     )
+    return np.stack(columns)
 
 
 def _letter(eight: np.ndarray) -> np.ndarray:

@@ -110,11 +110,8 @@ def make_texts(module: ModuleType, rows: pl.DataFrame) -> pl.DataFrame:
 def malformed_error(corpus: str, malformed: int, rows: int, first: tuple, rules: Rules) -> DataError:
     """More records are malformed than the rules allow. first: source_file, source_row and what is wrong with it."""
     file, row, wrong = first
-    allowed = f"a share of {rules.max_malformed}" if rules.max_malformed else "none"
-    return DataError(
-        f"{file} row {row} of {corpus} cannot be read: {wrong}\n"
-        f"{malformed} of {rows} records are malformed; clean.max_malformed = {rules.max_malformed} allows {allowed}"
-    )
+    limit = f"{malformed} of {rows} records are malformed; clean.max_malformed = {rules.max_malformed} allows fewer"
+    return DataError(f"{file} row {row} of {corpus} cannot be read: {wrong}\n{limit}")
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

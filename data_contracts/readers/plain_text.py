@@ -24,19 +24,16 @@ def codec_of(encoding: str | None) -> str:
 
 
 def not_text(path: Path, name: str, encoding: str | None = None) -> DataError:
-    """The error for a file in another encoding. It names the first wrong byte, for which the file is read again by lines."""
+    """The error for a file in another encoding. It names the first wrong byte, for which the file is read again."""
     codec = codec_of(encoding).removesuffix("-sig")
     wanted = "UTF-8" if codec == "utf-8" else encoding
     mend = "save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
     if encoding:
         mend += ', or name its encoding: options.encoding = "cp1252"'
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode(codec)
-            except UnicodeDecodeError as error:
-                at = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} (line {number})"
-                return DataError(f"{name} is not {wanted}: {at}\n{mend}")
-            offset += len(line)
+    try:
+        path.read_bytes().decode(codec)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        at = f"byte 0x{error.object[error.start]:02x} at offset {error.start} (line {line})"
+        return DataError(f"{name} is not {wanted}: {at}\n{mend}")
     return DataError(f"{name} is not {wanted}\n{mend}")
