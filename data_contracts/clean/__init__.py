@@ -78,7 +78,10 @@ def clean_corpus(
     require_space(out, int(DISK_NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
 
     shards = _shards(found, corpus, work, rules, options)
-    counts = _clean_shards(shards, fan_out, progress)
+    waiting = [shard for shard in shards if not shard.path("json").exists()]  # the others, an interrupted run cleaned
+    for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
+        progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
+    counts = [json.loads(shard.path("json").read_text()) for shard in shards]
     total = laws.add_up(counts)
     if not total["rows"]:
         raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
@@ -120,11 +123,3 @@ def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, optio
         size += path.stat().st_size
     sampled = -(-SAMPLED // len(groups))
     return [Shard(corpus, number, group, str(work), rules, options, sampled) for number, group in enumerate(groups)]
-
-
-def _clean_shards(shards: list[Shard], fan_out: Map, progress: Progress) -> list[dict]:
-    """The counts of each shard. Those that an interrupted run cleaned are not cleaned again."""
-    waiting = [shard for shard in shards if not shard.path("json").exists()]
-    for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
-        progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
-    return [json.loads(shard.path("json").read_text()) for shard in shards]

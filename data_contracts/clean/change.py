@@ -102,7 +102,11 @@ def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, di
     rare = texts.str.contains("|".join(rule.rare for rule in active if rule.rare)).arg_true()
     changed = {}
     for rule in active:
-        rows = _matching(texts, rule, rare)
+        rows: pl.Series | None = None  # all
+        if rule.rare:
+            rows = rare.gather(texts.gather(rare).str.contains(rule.rare).arg_true())
+        elif rule.only:
+            rows = texts.str.contains(rule.only).arg_true()
         before = texts if rows is None else texts.gather(rows)
         after = apply_rule(before, rule)
         changed[rule.name] = int((after != before).sum())
@@ -115,10 +119,3 @@ def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, di
 def apply_rule(texts: pl.Series, rule: TextRule) -> pl.Series:
     """The texts after one rule, tried on all of them."""
     return texts.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(texts) else texts
-
-
-def _matching(texts: pl.Series, rule: TextRule, rare: pl.Series) -> pl.Series | None:
-    """The row numbers of the texts that a rule may change; None for all. rare: those in which a rare pattern was found."""
-    if rule.rare:
-        return rare.gather(texts.gather(rare).str.contains(rule.rare).arg_true())
-    return texts.str.contains(rule.only).arg_true() if rule.only else None

@@ -95,7 +95,7 @@ def read_files(module: ModuleType, found: Mapping[str, str | Path], options: dic
         try:
             frames.append(module.read(Path(path), name, **options).lazy().collect())
         except pl.exceptions.PolarsError as error:
-            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}: is the file cut?") from None
     return pl.concat(frames, how="diagonal")
 
 

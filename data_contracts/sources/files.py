@@ -1,7 +1,7 @@
 """Which files of a folder are read, and whether their first bytes fit their names.
 
-Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv`, a spreadsheet
-renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
+Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv` or a
+spreadsheet renamed to `.csv` is refused by name before anything tries to parse it.
 """
 
 from collections.abc import Callable, Iterable
@@ -69,25 +69,19 @@ def listing(names: Iterable[str], most: int = 6) -> str:
 
 
 def inspect(path: Path, name: str, ending: str = "") -> None:
-    """Raise DataError if a file is empty, cut, or not of the kind that its ending says.
+    """Raise DataError if a file is empty, or not of the kind that its ending says: only its first kilobyte is read.
 
-    Only the first kilobyte and the last four bytes are read. name: how to call the file in the message. ending: the one that
-    the file will have, if its name is temporary.
+    name: how to call the file in the message. ending: the one that the file will have, if its name is temporary.
     """
     ending = (ending or path.suffix).lower()
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 4))
-        tail = file.read()
     if not head:
         raise DataError(f"{name} is empty (0 bytes): fetch or export it again")
     if ending == ".parquet":
-        if not head.startswith(b"PAR1"):
-            raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
-        if tail != b"PAR1" or size < 12:
-            raise DataError(f"{name} is a parquet file cut short at {size} bytes: fetch or export it again")
-        return
+        if head.startswith(b"PAR1"):
+            return
+        raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
     kind = ending.lstrip(".") or "text"
     for magic, found in FOREIGN.items():
         if head.startswith(magic):

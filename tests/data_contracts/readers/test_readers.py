@@ -145,8 +145,8 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.jsonl", "text,b\n1,2\n", "a.jsonl line 1 is not JSON"),
         ("a.jsonl", '{"n": 1}\n', "which column holds the text.* it has 'n'"),
         ("a.parquet", "text\nhello\n", "a.parquet is not a parquet file"),
-        ("a.parquet", CUT_PARQUET, "a.parquet is a parquet file cut short at 104 bytes"),
-        ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read: "),
+        ("a.parquet", CUT_PARQUET, "a.parquet cannot be read: .*must end with PAR1.*: is the file cut"),
+        ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read: .*: is the file cut"),
         ("a.docx", b"x", r"no \*.txt or \*.jsonl or \*.csv or \*.parquet file among the 1 files: a.docx"),
     ],
 )
