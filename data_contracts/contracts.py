@@ -53,13 +53,9 @@ class Documents(DataFrameModel):
 
     @dataframe_check
     @classmethod
-    def n_bytes_is_utf8_length(cls, data: PolarsData) -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col("n_bytes") == pl.col("text").str.len_bytes())
-
-    @dataframe_check
-    @classmethod
-    def n_chars_is_length(cls, data: PolarsData) -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col("n_chars") == pl.col("text").str.len_chars())
+    def lengths_are_those_of_the_text(cls, data: PolarsData) -> pl.LazyFrame:
+        text = pl.col("text").str
+        return data.lazyframe.select((pl.col("n_bytes") == text.len_bytes()) & (pl.col("n_chars") == text.len_chars()))
 
 
 class Rejects(DataFrameModel):

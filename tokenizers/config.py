@@ -33,9 +33,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         problems = []
         if self.vocab_size != "auto" and not 261 <= self.vocab_size <= 1_000_000:
-            problems.append(
-                f"vocab_size {self.vocab_size} is not auto, nor within 261 (all bytes, newline and the specials) and 1000000"
-            )
+            least = "261 (all bytes, newline and the specials)"
+            problems.append(f"vocab_size {self.vocab_size} is not auto, nor within {least} and 1000000")
         if not 0.9 <= self.character_coverage <= 1:
             problems.append(f"character_coverage {self.character_coverage} is not within 0.9 and 1")
         if self.sample_bytes < 1000:

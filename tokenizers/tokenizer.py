@@ -112,9 +112,8 @@ class Tokenizer:
                 raise TokenizerError(f"{text[:20]!r} has ids from {ids.min()} to {ids.max()}, which are not of text")
             if (back := self.decode(ids)) != text:
                 at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), len(back))
-                raise TokenizerError(
-                    f"the tokenizer loses text: {text[at : at + 20]!r} came back as {back[at : at + 20]!r} (character {at})"
-                )
+                lost = f"{text[at : at + 20]!r} came back as {back[at : at + 20]!r}"
+                raise TokenizerError(f"the tokenizer loses text: {lost} (character {at})")
             checked += 1
         return checked
 

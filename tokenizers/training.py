@@ -74,13 +74,11 @@ def train(
     Raises TokenizerError if the vocabulary is larger than the text supports or smaller than its characters need.
     """
     sample = draw(texts, config.sample_bytes / max(n_bytes, 1), config.seed)
-    model = fit(sample, config)
     path = folder / "tokenizer.model"
-    path.write_bytes(model)
+    path.write_bytes(fit(sample, config))
     tokenizer = Tokenizer(path)
     if isinstance(config.vocab_size, int) and config.vocab_size != tokenizer.vocab_size:
         raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
-    checked = tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked])
     counts = {
         "vocab_size": tokenizer.vocab_size,
         "fingerprint": tokenizer.fingerprint,
@@ -88,7 +86,7 @@ def train(
         "seen_bytes": sample.seen,
         "sampled_bytes": sample.sampled,
         "skipped_bytes": sample.seen - sample.sampled,
-        "round_trips": checked,
+        "round_trips": tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked]),
     }
     return counts, sample.checked
 

@@ -39,9 +39,9 @@ class DropRule(NamedTuple):
 
     def rejects(self, rules: Rules) -> pl.Expr:
         """Whether a text is rejected; only for a rule that is on."""
-        values = {limit: value for limit in self.limits if (value := getattr(rules, limit))}
         measure = pl.col(self.measure)
-        return pl.any_horizontal([_exceeds(measure, *item) for item in values.items()] or measure == 0)
+        broken = [_exceeds(measure, limit, value) for limit in self.limits if (value := getattr(rules, limit))]
+        return pl.any_horizontal(broken or measure == 0)
 
 
 def _exceeds(measure: pl.Expr, limit: str, value: float | tuple[str, ...]) -> pl.Expr:

@@ -1,10 +1,6 @@
 """The counts of cleaning, and the laws that they obey.
 
-rows                    records of the raw files   = malformed + the rows that texts are made of
-texts                   what the corpus makes of the rows
-pieces                  texts after cutting; their bytes are those of the texts
-documents + rejects     = pieces + malformed
-train + val             = documents, in number and in bytes; no text is in both
+Rows are records of the raw files; texts, what the corpus makes of them; pieces, the texts after cutting.
 """
 
 from collections.abc import Iterable

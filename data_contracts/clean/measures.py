@@ -11,9 +11,6 @@ An example: the block of the texts "Hi you" and "a\nb", with a line end after ea
 
     starts = [9, 12, 16, 18], ends = [11, 15, 17, 19]: the words Hi, you, a, b
     first  = [0, 2, 4]: words 0 and 1 are the first text's, 2 and 3 the second's
-
-The eight bytes from place 9, "Hi you\na", are the number 0x610a_756f_7920_6948: the first byte is the lowest. The word has
-two bytes, so a shift by 6 bytes to the left and back clears the others: 0x6948.
 """
 
 from collections.abc import Iterator
@@ -108,7 +105,7 @@ def words(data: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
     lengths = block.ends - block.starts
     eights = np.ndarray(len(data) - 7, np.uint64, data, strides=(1,))  # the eight bytes from each place on
     bits_after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
-    heads = eights[block.starts] << bits_after >> bits_after
+    heads = eights[block.starts] << bits_after >> bits_after  # of a short word, without the bytes that follow it
     ids, has_letter = (heads * MIX[0]) ^ (lengths.astype(np.uint64) * MIX[1]), _letter(heads)
     long = np.flatnonzero(lengths > 8)
     tails = eights[block.ends[long] - 8]

@@ -36,4 +36,4 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """A row each, as it stands."""
-    return raw.select(*readers.PLACE, pl.col("text").fill_null(""), metadata=pl.lit("{}"))
+    return raw.select(*readers.PLACE, "text", metadata=pl.lit("{}"))

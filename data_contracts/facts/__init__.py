@@ -1,7 +1,7 @@
 """The facts of a data card: what a cleaned corpus is, what became of its texts, what it looks like.
 
-Plain values, as card.json holds them; flows/pages draws them. Texts are read in a sample of a few thousand, numbers from
-columns, so the facts of a large corpus cost little more than those of a small one. Equal documents give equal facts.
+Plain values, as card.json holds them. Texts are read in a sample of a few thousand, numbers from columns, so the facts of a
+large corpus cost little more than those of a small one. Equal documents give equal facts.
 """
 
 from collections.abc import Iterable

@@ -18,10 +18,8 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(
-            f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\n"
-            "make room, take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
-        )
+        mend = "take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
+        raise DataError(f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\nmake room, {mend}")
 
 
 def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
@@ -40,9 +38,8 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DataError(
-                f"{what} does not fit on the disk: {error.strerror}\nmake room, or set GPT_HOME to a folder on a larger one"
-            ) from None
+            mend = "make room, or set GPT_HOME to a folder on a larger one"
+            raise DataError(f"{what} does not fit on the disk: {error.strerror}\n{mend}") from None
         raise DataError(f"{error.filename or what}: {error.strerror or type(error).__name__}") from None
 
 

@@ -88,10 +88,8 @@ def _the_one(name: str, entries: list[Entry]) -> Entry:
     if info.flag_bits & 1:
         raise DataError(f"{name} in {label} is encrypted: unpack it with its password and name that folder")
     if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
-        raise DataError(
-            f"{name} in {label} would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does: "
-            "if you trust it, unpack it yourself and name that folder"
-        )
+        growth = f"would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does"
+        raise DataError(f"{name} in {label} {growth}: if you trust it, unpack it yourself and name that folder")
     return entries[0]
 
 
