@@ -10,7 +10,6 @@ Notable:
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ SEGMENT = 4096  # characters
 # After a newline, which is a piece of its own, or before the space that begins the next word: no piece reaches across.
 CUT = re.compile(r"(?<=\n)|(?<=[^ ])(?= )")
 LINES = re.compile(r"\n|[^\n]+")
-BATCH = 4096  # segments that are encoded in one call
+BATCH_CHARS = 4_000_000  # encoded in one call
 
 
 class Tokenizer:
@@ -84,10 +83,8 @@ class Tokenizer:
         """
         parts: list[np.ndarray] = []
         owners: list[int] = []  # the text that each part is of
-        pairs = ((number, segment) for number, text in enumerate(texts) for segment in self._segments(text))
-        while batch := list(islice(pairs, BATCH)):
-            numbers, segments = zip(*batch, strict=True)
-            encoded = self.processor.encode(list(segments), return_type="numpy", num_threads=threads)
+        for segments, numbers in self._batches(texts):
+            encoded = self.processor.encode(segments, return_type="numpy", num_threads=threads)
             for segment, ids in zip(segments, encoded, strict=True):
                 if segment[0] == SPACE_SYMBOL:
                     parts.append(np.tile(self._space_symbol_ids, len(segment)))
@@ -116,6 +113,22 @@ class Tokenizer:
                 raise TokenizerError(f"the tokenizer loses text: {lost} (character {at})")
             checked += 1
         return checked
+
+    def _batches(self, texts: list[str]) -> Iterator[tuple[list[str], list[int]]]:
+        """Segments of the texts, about BATCH_CHARS characters at a time, and the number of the text that each is of."""
+        segments: list[str] = []
+        owners: list[int] = []
+        size = 0
+        for number, text in enumerate(texts):
+            for segment in self._segments(text):
+                segments.append(segment)
+                owners.append(number)
+                size += len(segment)
+                if size >= BATCH_CHARS:
+                    yield segments, owners
+                    segments, owners, size = [], [], 0
+        if segments:
+            yield segments, owners
 
     def _segments(self, text: str) -> Iterator[str]:
         """Parts of a text to encode one by one: their ids joined are those of the whole. Some are of SPACE_SYMBOL alone."""

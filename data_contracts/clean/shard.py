@@ -145,9 +145,8 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
 def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Readable rows, and the other records as rejects. Where the rules allow none of these, the first stops the run at once."""
     raw = read_files(module, shard.files, shard.options)
-    malformed = raw.filter(pl.col("malformed").is_not_null()).select(
-        "source_file", "source_row", text="malformed", metadata=pl.lit("{}"), reason=pl.lit("malformed")
-    )
+    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
+    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
     if malformed.height and not shard.rules.max_malformed:
         raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
     return raw.filter(pl.col("malformed").is_null()).drop("malformed"), malformed

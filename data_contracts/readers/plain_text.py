@@ -6,7 +6,7 @@ from pathlib import Path
 from data_contracts import DataError
 
 
-def text(path: Path, name: str, encoding: str | None = None) -> str:
+def text(path: Path, name: str, encoding: str = "") -> str:
     """A whole text file, without BOM. Raises DataError naming the first byte that is not in its encoding."""
     try:
         return path.read_bytes().decode(codec_of(encoding))
@@ -14,8 +14,8 @@ def text(path: Path, name: str, encoding: str | None = None) -> str:
         raise not_text(path, name, encoding) from None
 
 
-def codec_of(encoding: str | None) -> str:
-    """Python's name of an encoding; for UTF-8, which None stands for, the codec that skips a BOM. Raises DataError."""
+def codec_of(encoding: str) -> str:
+    """Python's name of an encoding; for UTF-8, which "" stands for, the codec that skips a BOM. Raises DataError."""
     try:
         known = codecs.lookup(encoding or "utf-8").name
     except LookupError:
@@ -23,7 +23,7 @@ def codec_of(encoding: str | None) -> str:
     return "utf-8-sig" if known == "utf-8" else known
 
 
-def not_text(path: Path, name: str, encoding: str | None = None) -> DataError:
+def not_text(path: Path, name: str, encoding: str = "") -> DataError:
     """The error for a file in another encoding. It names the first wrong byte, for which the file is read again."""
     codec = codec_of(encoding).removesuffix("-sig")
     wanted = "UTF-8" if codec == "utf-8" else encoding

@@ -14,9 +14,7 @@ from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_colu
 HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
 
 
-def rows(
-    path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str] = ()
-) -> pl.LazyFrame:
+def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str]) -> pl.LazyFrame:
     """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, the columns of `keep` that it has, and where each is from.
 
     names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
