@@ -53,13 +53,9 @@ class Documents(DataFrameModel):
 
     @dataframe_check
     @classmethod
-    def n_bytes_is_utf8_length(cls, data: PolarsData) -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col("n_bytes") == pl.col("text").str.len_bytes())
-
-    @dataframe_check
-    @classmethod
-    def n_chars_is_length(cls, data: PolarsData) -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col("n_chars") == pl.col("text").str.len_chars())
+    def lengths_are_those_of_the_text(cls, data: PolarsData) -> pl.LazyFrame:
+        text = pl.col("text").str
+        return data.lazyframe.select((pl.col("n_bytes") == text.len_bytes()) & (pl.col("n_chars") == text.len_chars()))
 
 
 class Rejects(DataFrameModel):
@@ -104,28 +100,21 @@ def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
 
 
 def _broken(what: str, frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> DataError:
+    """The error of a frame that breaks its contract. cases: pandera's; those about names and types have no row."""
     counts = cases.group_by("column", "check", maintain_order=True).len()
     broken = ", ".join(f"{column}: {rule} ({n} rows)" for column, rule, n in counts.iter_rows())
-    rows = _rows(frame, cases.head(CARRIED_ROWS))
-    return DataError("\n".join([f"{what} breaks its contract: {broken}", *map(_line, rows[:SHOWN_ROWS])]), rows)
-
-
-def _rows(frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) -> list[dict]:
-    """Each failing value: where it is, and which check it fails. Errors of names and types have no row."""
+    carried = cases.head(CARRIED_ROWS)
     places: dict[int, list] = {}
     if {"source_file", "source_row"} <= set(frame.collect_schema().names()):
         numbered = frame.lazy().select("source_file", "source_row").with_row_index()
-        failing = cases["index"].drop_nulls().unique().to_list()
+        failing = carried["index"].drop_nulls().unique().to_list()
         places = {n: place for n, *place in numbered.filter(pl.col("index").is_in(failing)).collect().iter_rows()}
-    rows = []
-    for case, column, rule, index in cases.select("failure_case", "column", "check", "index").iter_rows():
+    rows, lines = [], [f"{what} breaks its contract: {broken}"]
+    for case, column, rule, index in carried.select("failure_case", "column", "check", "index").iter_rows():
         file, row = places.get(index, ("", index))
         value = repr(case)
         value = value[:SHOWN_CHARS] + "..." * (len(value) > SHOWN_CHARS)
         rows.append({"file": file, "row": row, "column": column, "value": value, "check": rule})
-    return rows
-
-
-def _line(row: dict) -> str:
-    place = "" if row["row"] is None else f"{row['file']} row {row['row']}".strip()
-    return f"  {place}  {row['column']} = {row['value']}"
+        place = "" if row is None else f"{file} row {row}".strip()
+        lines.append(f"  {place}  {column} = {value}")
+    return DataError("\n".join(lines[: 1 + SHOWN_ROWS]), rows)

@@ -108,8 +108,8 @@ class TextRule(NamedTuple):
     change: "Callable[[pl.Expr], pl.Expr]"
     only: str = ""
     """a pattern: texts without a match are left alone, quickly. It costs next to nothing where it begins with a literal"""
-    rare: bool = False
-    """`only` matches characters that no rule makes: one search for all such patterns, before the first rule, is enough"""
+    rare: str = ""
+    """the same, of characters that no rule makes: one search for all such patterns, before the first rule, is enough"""
     setting: str = ""
     """the field of Rules that turns it on; without one it is always on"""
 

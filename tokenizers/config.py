@@ -33,9 +33,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         problems = []
         if self.vocab_size != "auto" and not 261 <= self.vocab_size <= 1_000_000:
-            problems.append(
-                f"vocab_size {self.vocab_size} is not auto, nor within 261 (all bytes, newline and the specials) and 1000000"
-            )
+            least = "261 (all bytes, newline and the specials)"
+            problems.append(f"vocab_size {self.vocab_size} is not auto, nor within {least} and 1000000")
         if not 0.9 <= self.character_coverage <= 1:
             problems.append(f"character_coverage {self.character_coverage} is not within 0.9 and 1")
         if self.sample_bytes < 1000:
@@ -44,11 +43,8 @@ class TokenizerConfig:
         if len(set(symbols)) < len(symbols):
             problems.append(f"user_defined_symbols {', '.join(symbols)} holds one twice")
         for symbol in symbols:
-            if (
-                not symbol
-                or re.search(rf"[\s\0{SPACE_SYMBOL}]", symbol)
-                or symbol in (END_OF_DOCUMENT, PADDING, "<unk>")
-            ):
+            taken = symbol in (END_OF_DOCUMENT, PADDING, "<unk>")
+            if taken or not re.fullmatch(rf"[^\s\0{SPACE_SYMBOL}]+", symbol):
                 problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))

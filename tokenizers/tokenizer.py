@@ -57,22 +57,11 @@ class Tokenizer:
             raise TokenizerError(f"{path} has no {END_OF_DOCUMENT} piece: it was not trained by this project")
         if missing := [byte for byte in range(256) if not self.processor.is_byte(self._byte_id(byte))]:
             raise TokenizerError(f"{path} has no piece for byte {missing[0]}: it cannot spell every text")
+        self.vocab_size: int = self.processor.get_piece_size()
+        self.eos_id: int = self.processor.eos_id()  # of the end of a document; it also stands before the first
+        self.pad_id: int = self.processor.pad_id()  # of the padding of a sequence; no text has it
         self._is_of_words = self.proto.trainer_spec.model_type == self.proto.trainer_spec.WORD
         self._space_symbol_ids = np.array([self._byte_id(byte) for byte in SPACE_SYMBOL.encode()], np.int32)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.processor.get_piece_size()
-
-    @property
-    def eos_id(self) -> int:
-        """Id of the end-of-document token; it also stands before the first document."""
-        return self.processor.eos_id()
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding of a sequence; no text has it."""
-        return self.processor.pad_id()
 
     @property
     def fingerprint(self) -> str:
@@ -120,9 +109,8 @@ class Tokenizer:
                 raise TokenizerError(f"{text[:20]!r} has ids from {ids.min()} to {ids.max()}, which are not of text")
             if (back := self.decode(ids)) != text:
                 at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), len(back))
-                raise TokenizerError(
-                    f"the tokenizer loses text: {text[at : at + 20]!r} came back as {back[at : at + 20]!r} (character {at})"
-                )
+                lost = f"{text[at : at + 20]!r} came back as {back[at : at + 20]!r}"
+                raise TokenizerError(f"the tokenizer loses text: {lost} (character {at})")
             checked += 1
         return checked
 

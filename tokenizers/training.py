@@ -27,30 +27,29 @@ PART = 65_536  # characters of a document that are drawn or left out together
 CHECKED = 1000  # documents that must decode to themselves
 CHECKED_CHARS = 20_000  # of each, its first
 MIN_VOCAB_SIZE = 512  # of an automatic vocabulary
-REQUIRED = re.compile(
-    r"smaller than required_chars\D*\d+\D+(\d+)"
-)  # SentencePiece's message about too small a vocabulary
+# SentencePiece's message about too small a vocabulary.
+REQUIRED = re.compile(r"smaller than required_chars\D*\d+\D+(\d+)")
 
 
 @dataclass
 class Sample:
-    """A sample of the documents, and counts."""
+    """A sample of the documents, and counts.
+
+    lines: for SentencePiece. checked: the beginnings of some documents, drawn evenly, for the round trip and the report.
+    documents, seen: number and bytes of all documents. sampled: bytes of `lines`.
+    """
 
     lines: list[str] = field(default_factory=list)
-    """for SentencePiece"""
     checked: list[str] = field(default_factory=list)
-    """the beginnings of some documents, drawn evenly: for the round trip and the report"""
     documents: int = 0
-    """number of all documents"""
     seen: int = 0
-    """bytes of all documents"""
     sampled: int = 0
-    """bytes of `lines`"""
 
 
 def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
     """Draw each part of a document with probability `share`. The same texts and seed give the same sample."""
     sample, parts, places = Sample(), random.Random(seed), random.Random(seed)
+    width = LINE_BYTES // 4  # a character has at most four bytes
     for text in texts:
         sample.documents += 1
         sample.seen += len(text.encode())
@@ -61,7 +60,6 @@ def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
         for start in range(0, len(text), PART):
             if share >= 1 or parts.random() < share:
                 for line in text[start : start + PART].split("\n"):
-                    width = LINE_BYTES // 4  # a character has at most four bytes
                     sample.lines += (line[at : at + width] for at in range(0, len(line), width))
                     sample.sampled += len(line.encode())
     return sample
@@ -76,13 +74,11 @@ def train(
     Raises TokenizerError if the vocabulary is larger than the text supports or smaller than its characters need.
     """
     sample = draw(texts, config.sample_bytes / max(n_bytes, 1), config.seed)
-    model = fit(sample, config)
     path = folder / "tokenizer.model"
-    path.write_bytes(model)
+    path.write_bytes(fit(sample, config))
     tokenizer = Tokenizer(path)
     if isinstance(config.vocab_size, int) and config.vocab_size != tokenizer.vocab_size:
         raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
-    checked = tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked])
     counts = {
         "vocab_size": tokenizer.vocab_size,
         "fingerprint": tokenizer.fingerprint,
@@ -90,7 +86,7 @@ def train(
         "seen_bytes": sample.seen,
         "sampled_bytes": sample.sampled,
         "skipped_bytes": sample.seen - sample.sampled,
-        "round_trips": checked,
+        "round_trips": tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked]),
     }
     return counts, sample.checked
 

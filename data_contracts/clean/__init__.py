@@ -24,7 +24,7 @@ Equal files and rules give equal bytes, however many shards are cleaned at a tim
 import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -37,14 +37,13 @@ from data_contracts.clean.shard import Shard, clean_shard, finish_shard, malform
 from data_contracts.clean.split import require_both_sides, settle
 from data_contracts.rules import Rules
 from data_contracts.sources import files
-from data_contracts.sources.disk import bytes_below, require_space
+from data_contracts.sources.disk import Progress, bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
 DISK_NEEDED = 1.4  # times the raw bytes, while it works: texts uncompressed, and then as zstd
 SAMPLED = 4000  # texts of the whole corpus that the data card samples
 
 Map = Callable[[Callable, list[Shard]], Iterable]
-Progress = Callable[[float, str], None]
 
 
 def clean_corpus(
@@ -78,9 +77,15 @@ def clean_corpus(
     require_space(out, int(DISK_NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
 
     shards = _shards(found, corpus, work, rules, options)
-    counts = _clean_shards(shards, fan_out, progress)
+    waiting = [shard for shard in shards if not shard.path("json").exists()]  # the others, an interrupted run cleaned
+    for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
+        progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
+    counts = [json.loads(shard.path("json").read_text()) for shard in shards]
     total = laws.add_up(counts)
-    _require_readable(total, corpus, rules)
+    if not total["rows"]:
+        raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
+    if total["malformed"] > rules.max_malformed * total["rows"]:
+        raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
     verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules)
     require_both_sides(verdict, total, corpus, rules)
     start = 0
@@ -101,44 +106,19 @@ def clean_corpus(
 def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
     known = list(inspect.signature(module.read).parameters)[2:]
     if unknown := sorted(set(options) - set(known)):
-        raise DataError(
-            f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}"
-        )
+        takes = ", ".join(known) or "none"
+        raise DataError(f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {takes}")
 
 
 def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str]) -> list[Shard]:
-    groups = list(_groups(found))
-    sampled = -(-SAMPLED // len(groups))
-    return [
-        Shard(corpus, number, {name: str(path) for name, path in group.items()}, str(work), rules, options, sampled)
-        for number, group in enumerate(groups)
-    ]
-
-
-def _groups(found: dict[str, Path]) -> Iterator[dict[str, Path]]:
-    """Files in order, as many together as make SHARD_BYTES."""
-    group: dict[str, Path] = {}
-    size = 0
+    """Files in order, as many together in a shard as make SHARD_BYTES."""
+    groups: list[dict[str, str]] = []
+    size = SHARD_BYTES
     for name, path in found.items():
-        group[name] = path
-        size += path.stat().st_size
         if size >= SHARD_BYTES:
-            yield group
-            group, size = {}, 0
-    if group:
-        yield group
-
-
-def _clean_shards(shards: list[Shard], fan_out: Map, progress: Progress) -> list[dict]:
-    """The counts of each shard. Those that an interrupted run cleaned are not cleaned again."""
-    waiting = [shard for shard in shards if not shard.path("json").exists()]
-    for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
-        progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
-    return [json.loads(shard.path("json").read_text()) for shard in shards]
-
-
-def _require_readable(total: dict, corpus: str, rules: Rules) -> None:
-    if not total["rows"]:
-        raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
-    if total["malformed"] > rules.max_malformed * total["rows"]:
-        raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
+            groups.append({})
+            size = 0
+        groups[-1][name] = str(path)
+        size += path.stat().st_size
+    sampled = -(-SAMPLED // len(groups))
+    return [Shard(corpus, number, group, str(work), rules, options, sampled) for number, group in enumerate(groups)]

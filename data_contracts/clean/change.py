@@ -7,9 +7,6 @@ every byte. So patterns begin with a literal, or are tried only on the texts tha
 """
 
 import html
-import unicodedata
-from collections.abc import Callable
-from functools import partial
 from html.entities import html5
 
 import polars as pl
@@ -32,42 +29,33 @@ NOT_COMPOSED = (
 ENTITY = f"&(?:#|{'|'.join(sorted(html5))})"
 
 
-def by_python(change: Callable[[str], str]) -> Callable[[pl.Expr], pl.Expr]:
-    """A change that a function of the standard library makes, text by text: only for rules that few texts need."""
-    return lambda text: text.map_elements(change, return_dtype=pl.String)
-
-
 FIRST_RULES = (
     TextRule(
         "entities",
         "&amp; is how a web page writes &",
-        by_python(html.unescape),
-        only=ENTITY,
-        rare=True,
+        lambda text: text.map_elements(html.unescape, return_dtype=pl.String),
+        rare=ENTITY,
         setting="entities",
     ),
     TextRule(
         "line_ends",
         "a line ends in \\n whatever system wrote it: three spellings of one thing would be learned three times",
         lambda text: text.str.replace_all(r"\r\n?", "\n"),
-        only=r"\r",
-        rare=True,
+        rare=r"\r",
     ),
     TextRule(
         "control_characters",
         "NUL, other control characters (but not \\n and \\t) and byte-order marks are leftovers of files, not of language",
         lambda text: text.str.replace_all(CONTROL, ""),
-        only=CONTROL,
-        rare=True,
+        rare=CONTROL,
     ),
 )
 
 NORMALIZE = TextRule(
     "normalize",
     "one spelling of each accented letter",
-    by_python(partial(unicodedata.normalize, "NFC")),
-    only=NOT_COMPOSED,
-    rare=True,
+    lambda text: text.str.normalize("NFC"),
+    rare=NOT_COMPOSED,
     setting="normalize",
 )
 
@@ -76,8 +64,7 @@ LAST_RULES = (
         "odd_spaces",
         "a space is a space, whatever its width; what takes no place at all says nothing",
         lambda text: text.str.replace_many(SPACES),
-        only="|".join(SPACES),
-        rare=True,
+        rare="|".join(SPACES),
         setting="spaces",
     ),
     TextRule(
@@ -94,8 +81,7 @@ LAST_RULES = (
         "low_block",
         "U+2581 is SentencePiece's own mark for a space and would come back as one: it becomes the low line it looks like",
         lambda text: text.str.replace_all("\u2581", "_", literal=True),
-        only="\u2581",
-        rare=True,
+        rare="\u2581",
     ),
     TextRule(
         "edges",
@@ -113,10 +99,14 @@ def text_rules(own: tuple[TextRule, ...], rules: Rules) -> list[TextRule]:
 
 def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, dict[str, int]]:
     """The texts after the rules, one after another, and how many of them each rule changed."""
-    rare = texts.str.contains("|".join(rule.only for rule in active if rule.rare)).arg_true()
+    rare = texts.str.contains("|".join(rule.rare for rule in active if rule.rare)).arg_true()
     changed = {}
     for rule in active:
-        rows = _matching(texts, rule, rare)
+        rows: pl.Series | None = None  # all
+        if rule.rare:
+            rows = rare.gather(texts.gather(rare).str.contains(rule.rare).arg_true())
+        elif rule.only:
+            rows = texts.str.contains(rule.only).arg_true()
         before = texts if rows is None else texts.gather(rows)
         after = apply_rule(before, rule)
         changed[rule.name] = int((after != before).sum())
@@ -129,12 +119,3 @@ def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, di
 def apply_rule(texts: pl.Series, rule: TextRule) -> pl.Series:
     """The texts after one rule, tried on all of them."""
     return texts.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(texts) else texts
-
-
-def _matching(texts: pl.Series, rule: TextRule, rare: pl.Series) -> pl.Series | None:
-    """The row numbers of the texts that a rule may change; None for all. rare: those in which a rare pattern was found."""
-    rows = rare if rule.rare else None
-    if not rule.only:
-        return rows
-    found = (texts if rows is None else texts.gather(rows)).str.contains(rule.only).arg_true()
-    return found if rows is None else rows.gather(found)

@@ -19,12 +19,15 @@ def cut(texts: pl.LazyFrame, limit: int) -> pl.LazyFrame:
     if not limit:
         return texts
     parts = pl.col("text").map_elements(partial(_parts, limit=limit), return_dtype=pl.List(pl.String))
+    opened = pl.col("metadata").str.strip_suffix("}")
+    comma = pl.when(opened == "{").then(pl.lit("")).otherwise(pl.lit(","))
+    numbered = pl.format('{}{}"part":{},"parts":{}}}', opened, comma, "part", "parts")
     return (
         texts.with_columns(text=parts)
         .with_columns(parts=pl.col("text").list.len())
         .with_columns(part=pl.int_ranges(1, pl.col("parts") + 1))
         .explode("text", "part")
-        .with_columns(metadata=pl.when(pl.col("parts") > 1).then(_with_part("metadata")).otherwise("metadata"))
+        .with_columns(metadata=pl.when(pl.col("parts") > 1).then(numbered).otherwise("metadata"))
         .drop("part", "parts")
     )
 
@@ -43,10 +46,3 @@ def _parts(text: str, limit: int) -> list[str]:
     starts = accumulate(map(len, units), initial=0)
     placed = groupby(zip(starts, units, strict=False), key=lambda unit: unit[0] * shares // len(text))
     return ["".join(unit for _, unit in part) for _, part in placed]
-
-
-def _with_part(metadata: str) -> pl.Expr:
-    """A JSON object, as text, with the part's number added."""
-    opened = pl.col(metadata).str.strip_suffix("}")
-    comma = pl.when(opened == "{").then(pl.lit("")).otherwise(pl.lit(","))
-    return pl.format('{}{}"part":{},"parts":{}}}', opened, comma, "part", "parts")

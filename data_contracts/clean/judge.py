@@ -5,11 +5,10 @@
     DROP_RULES, below           judge          a measure of the text is out of bounds
     duplicate, near_duplicate   split.py       an earlier text has the same, or nearly the same, words
 
-Rejects are written beside the documents, with their reason and measures. Measure first, then decide: every text is measured
-once, and another threshold can be judged from the measures alone.
+Measure first, then decide: every text is measured once, and another threshold can be judged from the measures alone.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -22,17 +21,6 @@ OTHER_REASONS = {
     "near_duplicate": "nearly the words of an earlier text (MinHash)",
 }
 GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
-# All thresholds of that table. A data card compares the corpus with them.
-PUBLISHED = Rules(
-    min_words=50,
-    min_word_chars=3.0,
-    max_word_chars=10.0,
-    max_symbols=0.1,
-    min_letter_words=0.8,
-    min_stop_words=2,
-    max_repeated_lines=0.3,
-    max_repeated_ngrams=0.15,
-)
 
 
 class DropRule(NamedTuple):
@@ -42,19 +30,18 @@ class DropRule(NamedTuple):
     reason: str
     measure: str
     """a column of measures.COLUMNS, or `language`; null (not measured) is never out of bounds"""
-    limits: tuple[str, ...] = ()
-    """the settings that bound the measure: min_..., max_..., or a list of allowed values. Without any, it must not be 0"""
-    source: str = ""
-    """where the threshold is published"""
+    limits: dict[str, Any]
+    """the settings that bound the measure: min_..., max_..., or a list of allowed values. Without any, it must not be 0.
+    With each stands the threshold that GOPHER publishes"""
 
     def on(self, rules: Rules) -> bool:
         return not self.limits or any(getattr(rules, limit) for limit in self.limits)
 
     def rejects(self, rules: Rules) -> pl.Expr:
         """Whether a text is rejected; only for a rule that is on."""
-        values = {limit: value for limit in self.limits if (value := getattr(rules, limit))}
         measure = pl.col(self.measure)
-        return pl.any_horizontal([_exceeds(measure, *item) for item in values.items()] or measure == 0)
+        broken = [_exceeds(measure, limit, value) for limit in self.limits if (value := getattr(rules, limit))]
+        return pl.any_horizontal(broken or measure == 0)
 
 
 def _exceeds(measure: pl.Expr, limit: str, value: float | tuple[str, ...]) -> pl.Expr:
@@ -64,32 +51,30 @@ def _exceeds(measure: pl.Expr, limit: str, value: float | tuple[str, ...]) -> pl
 
 
 DROP_RULES = (
-    DropRule("empty", "nothing but white space", "n_words"),
-    DropRule("too_short", "fewer than min_chars characters", "n_chars", ("min_chars",)),
-    DropRule("too_long", "more than max_chars characters", "n_chars", ("max_chars",)),
-    DropRule("few_words", "fewer than min_words words", "n_words", ("min_words",), GOPHER),
+    DropRule("empty", "nothing but white space", "n_words", {}),
+    DropRule("too_short", "fewer than min_chars characters", "n_chars", {"min_chars": None}),
+    DropRule("too_long", "more than max_chars characters", "n_chars", {"max_chars": None}),
+    DropRule("few_words", "fewer than min_words words", "n_words", {"min_words": 50}),
     DropRule(
         "word_length",
         "words shorter or longer, on average, than language has them",
         "word_chars",
-        ("min_word_chars", "max_word_chars"),
-        GOPHER,
+        {"min_word_chars": 3.0, "max_word_chars": 10.0},
     ),
-    DropRule(
-        "symbols", "number signs and ellipses: lists of tags, teasers cut short", "symbols", ("max_symbols",), GOPHER
-    ),
-    DropRule("letters", "too few words with a letter: tables, codes", "letter_words", ("min_letter_words",), GOPHER),
-    DropRule("stop_words", "no running English text goes without them", "stop_words", ("min_stop_words",), GOPHER),
-    DropRule("repeated_lines", "lines over and over: menus, logs", "repeated_lines", ("max_repeated_lines",), GOPHER),
+    DropRule("symbols", "number signs and ellipses: lists of tags, teasers cut short", "symbols", {"max_symbols": 0.1}),
+    DropRule("letters", "too few words with a letter: tables, codes", "letter_words", {"min_letter_words": 0.8}),
+    DropRule("stop_words", "no running English text goes without them", "stop_words", {"min_stop_words": 2}),
+    DropRule("repeated_lines", "lines over and over: menus, logs", "repeated_lines", {"max_repeated_lines": 0.3}),
     DropRule(
         "repeated_ngrams",
         "the same words over and over: boilerplate, spam",
         "repeated_ngrams",
-        ("max_repeated_ngrams",),
-        GOPHER,
+        {"max_repeated_ngrams": 0.15},
     ),
-    DropRule("language", "not one of the languages asked for", "language", ("languages",)),
+    DropRule("language", "not one of the languages asked for", "language", {"languages": None}),
 )
+# All that is published: a data card compares the corpus with it.
+PUBLISHED = Rules(**{limit: value for rule in DROP_RULES for limit, value in rule.limits.items() if value})
 
 
 def judge(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:

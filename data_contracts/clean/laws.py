@@ -1,10 +1,6 @@
 """The counts of cleaning, and the laws that they obey.
 
-rows                    records of the raw files   = malformed + the rows that texts are made of
-texts                   what the corpus makes of the rows
-pieces                  texts after cutting; their bytes are those of the texts
-documents + rejects     = pieces + malformed
-train + val             = documents, in number and in bytes; no text is in both
+Rows are records of the raw files; texts, what the corpus makes of them; pieces, the texts after cutting.
 """
 
 from collections.abc import Iterable
@@ -51,12 +47,10 @@ def add_up(counts: Iterable[dict]) -> dict:
     total: dict = {}
     for one in counts:
         for name, value in one.items():
-            if name not in total:
-                total[name] = value
-            elif isinstance(value, dict):
-                total[name] = add_up([total[name], value])
+            if isinstance(value, dict):
+                total[name] = add_up([total.get(name, {}), value])
             else:
-                total[name] = total[name] + value
+                total[name] = total[name] + value if name in total else value
     return total
 
 
@@ -64,11 +58,8 @@ def _check(total: dict, counts: dict, kept: pl.DataFrame) -> None:
     train, val = (kept.filter(pl.col("val") == in_val)["key"].unique() for in_val in (False, True))
     hold("rows = malformed + rows of texts", total["rows"], total["malformed"] + total["rows_of_texts"])
     hold("bytes of texts = bytes of pieces", total["text_bytes"], total["piece_bytes"])
-    hold(
-        "pieces + malformed = documents + rejects",
-        counts["pieces"] + total["malformed"],
-        counts["documents"] + counts["rejects"],
-    )
+    written = counts["documents"] + counts["rejects"]
+    hold("pieces + malformed = documents + rejects", counts["pieces"] + total["malformed"], written)
     hold("documents = what was kept", counts["documents"], kept.height)
     hold("texts in both train and val = 0", int(train.is_in(val.implode()).sum()), 0)
 

@@ -11,9 +11,6 @@ An example: the block of the texts "Hi you" and "a\nb", with a line end after ea
 
     starts = [9, 12, 16, 18], ends = [11, 15, 17, 19]: the words Hi, you, a, b
     first  = [0, 2, 4]: words 0 and 1 are the first text's, 2 and 3 the second's
-
-The eight bytes from place 9, "Hi you\na", are the number 0x610a_756f_7920_6948: the first byte is the lowest. The word has
-two bytes, so a shift by 6 bytes to the left and back clears the others: 0x6948.
 """
 
 from collections.abc import Iterator
@@ -48,18 +45,13 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF
 def measure(texts: pl.Series) -> pl.DataFrame:
     """COLUMNS, a row per text; a text without words has zeros. texts: strings without nulls."""
     text = pl.col("text")
-    counts = (
-        texts.rename("text")
-        .to_frame()
-        .select(
-            n_chars=text.str.len_chars().cast(pl.Int64),
-            n_bytes=text.str.len_bytes().cast(pl.Int64),
-            signs=text.str.count_matches(r"#|\.\.\.|…"),
-            stop_words=pl.sum_horizontal(text.str.contains(f" {word} ", literal=True) for word in STOP_WORDS),
-        )
+    counts = texts.to_frame("text").select(
+        n_chars=text.str.len_chars().cast(pl.Int64),
+        n_bytes=text.str.len_bytes().cast(pl.Int64),
+        signs=text.str.count_matches(r"#|\.\.\.|…"),
+        stop_words=pl.sum_horizontal(text.str.contains(f" {word} ", literal=True) for word in STOP_WORDS),
     )
-    found = [_count(block) for block in blocks(texts)]
-    columns = np.concatenate(found, axis=1) if found else np.zeros((6, 0), np.int64)
+    columns = np.concatenate([_count(block) for block in blocks(texts)], axis=1)
     n_words, word_bytes, letters, lines, repeated_lines, repeated_ngrams = columns
     words = np.maximum(n_words, 1)
     return counts.select(
@@ -113,7 +105,7 @@ def words(data: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
     lengths = block.ends - block.starts
     eights = np.ndarray(len(data) - 7, np.uint64, data, strides=(1,))  # the eight bytes from each place on
     bits_after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
-    heads = eights[block.starts] << bits_after >> bits_after
+    heads = eights[block.starts] << bits_after >> bits_after  # of a short word, without the bytes that follow it
     ids, has_letter = (heads * MIX[0]) ^ (lengths.astype(np.uint64) * MIX[1]), _letter(heads)
     long = np.flatnonzero(lengths > 8)
     tails = eights[block.ends[long] - 8]
@@ -155,16 +147,15 @@ def _count(block: Block) -> np.ndarray:
     ids, has_letter = words(block.data, block)
     breaks = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
     line = breaks[:-1][np.diff(breaks) > 0]  # the first word of each line that has one
-    return np.stack(
-        [
-            np.diff(block.first),
-            sums(block.ends - block.starts, block.first),
-            sums(has_letter.astype(np.int64), block.first),
-            np.bincount(text[line].astype(np.int64), minlength=n),
-            _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
-            _repeats(*ngrams(ids, text), n),
-        ]
+    columns = (
+        np.diff(block.first),
+        sums(block.ends - block.starts, block.first),
+        sums(has_letter.astype(np.int64), block.first),
+        np.bincount(text[line].astype(np.int64), minlength=n),
+        _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
+        _repeats(*ngrams(ids, text), n),
     )
+    return np.stack(columns)
 
 
 def _letter(eight: np.ndarray) -> np.ndarray:

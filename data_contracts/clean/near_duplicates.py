@@ -22,21 +22,15 @@ BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
 
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
-    hashes = [_min_hashes(block) for block in blocks(texts.str.slice(0, SIGNED_CHARS))]
-    by_bucket = np.concatenate(hashes or [np.zeros((0, BUCKETS * HASHES), np.uint64)]).reshape(-1, BUCKETS, HASHES)
+    hashes = []
+    for block in blocks(texts.str.slice(0, SIGNED_CHARS)):
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(*_sequences(block), num_perm=BUCKETS * HASHES, seed=SEED)
+        hashes.append(np.array(matrix.to_rows(), np.uint64).reshape(-1, BUCKETS, HASHES))
+    by_bucket = np.concatenate(hashes)
     buckets = np.zeros(by_bucket.shape[:2], np.uint64)
     for i in range(HASHES):
         buckets = scramble(buckets * MIX[2] + by_bucket[:, :, i])
     return pl.DataFrame(buckets, schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
-
-
-def _min_hashes(block: Block) -> np.ndarray:
-    """(texts, BUCKETS * HASHES) uint64."""
-    sequences, offsets = _sequences(block)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        sequences, offsets.astype(np.uint64), num_perm=BUCKETS * HASHES, seed=SEED
-    )
-    return np.array(matrix.to_rows(), np.uint64).reshape(-1, BUCKETS * HASHES)
 
 
 def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +46,7 @@ def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
     sequences = np.empty(len(of_short), np.uint64)
     sequences[of_short] = sums(scramble(ids), block.first)[short]
     sequences[~of_short] = ngrams(ids, block.text_of_words())[0]
-    return sequences, np.concatenate([[0], np.cumsum(n_sequences)])
+    return sequences, np.concatenate([[0], np.cumsum(n_sequences)]).astype(np.uint64)
 
 
 def groups(buckets: Callable[[], Iterable[pl.Series]], n: int) -> np.ndarray:

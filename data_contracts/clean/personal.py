@@ -13,33 +13,22 @@ EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+"
 MENTION = r"(^|[^\w@/.])(?:@|/?u/)\w[\w\-]+"
 
 
-def personal_rules(rules: Rules) -> tuple[TextRule, ...]:
+# What the setting of that name hides: pattern, mask, where to look for it, why. The mask begins with what it leaves.
+KINDS = {
+    "urls": (URL, "<url>", r"://|www\.", "addresses are noise to a small model, and lead to people"),
+    "emails": (EMAIL, "<email>", "@", "private data: an address belongs to somebody who was not asked"),
+    "mentions": (MENTION, "${1}<user>", "@|u/", "private data: a name that leads to an account"),
+}
+
+
+def personal_rules(rules: Rules) -> list[TextRule]:
     """A rule for each kind, by the policy that the settings have for it."""
-    return (
-        TextRule(
-            "urls",
-            "addresses are noise to a small model, and lead to people",
-            _hide(URL, "<url>", rules.urls),
-            only=r"://|www\.",
-            setting="urls",
-        ),
-        TextRule(
-            "emails",
-            "private data: an address belongs to somebody who was not asked",
-            _hide(EMAIL, "<email>", rules.emails),
-            only="@",
-            setting="emails",
-        ),
-        TextRule(
-            "mentions",
-            "private data: a name that leads to an account",
-            _hide(MENTION, "<user>", rules.mentions, keep="${1}"),
-            only="@|u/",
-            setting="mentions",
-        ),
-    )
+    found = []
+    for name, (pattern, mask, only, reason) in KINDS.items():
+        replacement = mask if getattr(rules, name) == "mask" else mask.partition("<")[0]
+        found.append(TextRule(name, reason, _replace(pattern, replacement), only=only, setting=name))
+    return found
 
 
-def _hide(pattern: str, mask: str, policy: str, keep: str = "") -> Callable[[pl.Expr], pl.Expr]:
-    replacement = keep + (mask if policy == "mask" else "")
+def _replace(pattern: str, replacement: str) -> Callable[[pl.Expr], pl.Expr]:
     return lambda text: text.str.replace_all(pattern, replacement)

@@ -52,15 +52,22 @@ class Shard:
 
 def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
-    judged, set_aside, sample, counts = _judged(shard)
+    module = corpora.find(shard.corpus)
+    accepted, set_aside, counts = _read(shard, module)
+    accepted, sample, counts_of_change = _change(accepted, shard, module)
+    judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
+    del accepted
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
     texts = pl.concat([kept.drop("text_id"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
-    write_parquet(_with_rejects(sample, rejected), shard.path("sample"))
-    counts |= {"kept": kept.height, "rejected": dict(sorted(rejected.group_by("reason").len().iter_rows()))}
+    few = rejected.group_by("reason", maintain_order=True).head(SAMPLED_REJECTS)
+    sample = pl.concat([sample, few.select("text", "source_file", "source_row", "reason")], how="diagonal")
+    write_parquet(sample.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS)), shard.path("sample"))
+    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged), "kept": kept.height}
+    counts["rejected"] = dict(sorted(rejected.group_by("reason").len().iter_rows()))
     write_json(counts, shard.path("partial"), shard.path("json"))
     return counts
 
@@ -88,7 +95,7 @@ def read_files(module: ModuleType, found: Mapping[str, str | Path], options: dic
         try:
             frames.append(module.read(Path(path), name, **options).lazy().collect())
         except pl.exceptions.PolarsError as error:
-            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}: is the file cut?") from None
     return pl.concat(frames, how="diagonal")
 
 
@@ -103,11 +110,8 @@ def make_texts(module: ModuleType, rows: pl.DataFrame) -> pl.DataFrame:
 def malformed_error(corpus: str, malformed: int, rows: int, first: tuple, rules: Rules) -> DataError:
     """More records are malformed than the rules allow. first: source_file, source_row and what is wrong with it."""
     file, row, wrong = first
-    allowed = f"a share of {rules.max_malformed}" if rules.max_malformed else "none"
-    return DataError(
-        f"{file} row {row} of {corpus} cannot be read: {wrong}\n"
-        f"{malformed} of {rows} records are malformed; clean.max_malformed = {rules.max_malformed} allows {allowed}"
-    )
+    limit = f"{malformed} of {rows} records are malformed; clean.max_malformed = {rules.max_malformed} allows fewer"
+    return DataError(f"{file} row {row} of {corpus} cannot be read: {wrong}\n{limit}")
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -118,16 +122,6 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
     """Whole or not at all: if the file is there, everything before it is done."""
     partial.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def _judged(shard: Shard) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict]:
-    """The measured pieces of accepted texts, with reasons; what was rejected before; the sample; the counts until here."""
-    module = corpora.find(shard.corpus)
-    accepted, set_aside, counts = _read(shard, module)
-    accepted, sample, counts_of_change = _change(accepted, shard, module)
-    judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
-    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged)}
-    return judged, set_aside, sample, counts
 
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
@@ -151,9 +145,8 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
 def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Readable rows, and the other records as rejects. Where the rules allow none of these, the first stops the run at once."""
     raw = read_files(module, shard.files, shard.options)
-    malformed = raw.filter(pl.col("malformed").is_not_null()).select(
-        "source_file", "source_row", text="malformed", metadata=pl.lit("{}"), reason=pl.lit("malformed")
-    )
+    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
+    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
     if malformed.height and not shard.rules.max_malformed:
         raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
     return raw.filter(pl.col("malformed").is_null()).drop("malformed"), malformed
@@ -166,13 +159,6 @@ def _change(accepted: pl.DataFrame, shard: Shard, module: ModuleType) -> tuple[p
     both = texts.select(accepted["text"].alias("before"), "text", "source_file", "source_row")
     sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
     return texts, sample, {"text_bytes": _bytes(texts), "changed": changed}
-
-
-def _with_rejects(sample: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
-    """The sample and some rejects of each reason, cut to SAMPLE_CHARS."""
-    few = rejected.group_by("reason", maintain_order=True).head(SAMPLED_REJECTS)
-    both = pl.concat([sample, few.select("text", "source_file", "source_row", "reason")], how="diagonal")
-    return both.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS))
 
 
 def _bytes(texts: pl.DataFrame) -> int:

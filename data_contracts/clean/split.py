@@ -56,13 +56,13 @@ def settle(keys: pl.LazyFrame, rules: Rules) -> pl.DataFrame:
     """The verdict on each kept text, in order, from the `keys` of all shards.
 
     reason: duplicate, near_duplicate or null. val: the side it goes to, which is the one drawn for the first text of its group.
-    drawn: the side it was drawn for. key: as given.
+    key: as given.
     """
 
     def column(name: str) -> pl.Series:  # one at a time in memory
         return keys.select(name).collect()[name]
 
-    verdict = pl.DataFrame({"key": column("key"), "drawn": column("val")})
+    verdict = pl.DataFrame({"key": column("key"), "val": column("val")})
     place = pl.Series(np.arange(verdict.height))
     first = place
     if rules.near_duplicates != "keep":
@@ -71,7 +71,7 @@ def settle(keys: pl.LazyFrame, rules: Rules) -> pl.DataFrame:
     copy = ~pl.col("key").is_first_distinct() if rules.deduplicate else pl.lit(False)
     near_copy = (first != place) & (rules.near_duplicates == "drop")
     return verdict.with_columns(
-        val=pl.col("drawn").gather(first),
+        val=pl.col("val").gather(first),
         reason=pl.when(copy).then(pl.lit("duplicate")).when(near_copy).then(pl.lit("near_duplicate")),
     )
 
@@ -83,17 +83,8 @@ def require_both_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: 
         why = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
         raise DataError(f"{corpus}: no document is left of {counts['rows']} rows ({why}): loosen the rules")
     for split, in_val in (("train", False), ("val", True)):
-        if (kept["val"] == in_val).any():
-            continue
-        if (kept["drawn"] == in_val).any():
-            raise DataError(
-                f"{corpus}: none of {kept.height} documents fell to {split}, since texts that are nearly alike stay on one "
-                'side of the split\nchange clean.near_duplicates: "drop" leaves one of each kind, "keep" does not look'
-            )
-        total = counts["piece_bytes"]
-        length = max(100, total // 100)
-        cut = f", or cut long texts: split_chars {length} would give about {total // length}" if total > 2000 else ""
-        raise DataError(
-            f"{corpus}: {kept.height} documents are too few for val_fraction {rules.val_fraction}: "
-            f"none fell to {split}\nadd texts, change val_fraction{cut}"
-        )
+        if not (kept["val"] == in_val).any():
+            few = f"{kept.height} documents are too few for val_fraction {rules.val_fraction}: none fell to {split}"
+            cut = f"cut long texts: split_chars {max(100, counts['piece_bytes'] // 100)}"
+            near = "change clean.near_duplicates: texts that are nearly alike stay on one side"
+            raise DataError(f"{corpus}: {few}\nadd texts, change val_fraction, {cut}, or {near}")

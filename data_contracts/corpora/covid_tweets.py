@@ -45,7 +45,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     blank = pl.all_horizontal(pl.exclude(*readers.PLACE, readers.MALFORMED).is_null())
     return raw.select(
         *readers.PLACE,
-        pl.col("text").fill_null(""),
+        "text",
         metadata=pl.lit("{}"),
         reason=pl.when(blank)
         .then(pl.lit("blank_row"))

@@ -14,18 +14,7 @@ LICENCE = "Yours to know"
 FILES = ("*.txt", "*.jsonl", "*.csv", "*.parquet")
 
 # Names that the column with the text may have, best first.
-TEXT_COLUMNS = (
-    "text",
-    "body",
-    "content",
-    "comment_body",
-    "comment",
-    "selftext",
-    "message",
-    "document",
-    "tweet",
-    "line",
-)
+TEXT_COLUMNS = "text body content comment_body comment selftext message document tweet line"
 
 
 class Raw(RawRows):
@@ -42,9 +31,9 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     """
     if path.suffix.lower() == ".txt":
         return readers.rows_of([readers.text(path, name, encoding)], "text", name)
-    return tables.rows(path, name, TEXT_COLUMNS, text_column, encoding)
+    return tables.rows(path, name, TEXT_COLUMNS.split(), text_column, encoding, keep=())
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """A row each, as it stands."""
-    return raw.select(*readers.PLACE, pl.col("text").fill_null(""), metadata=pl.lit("{}"))
+    return raw.select(*readers.PLACE, "text", metadata=pl.lit("{}"))

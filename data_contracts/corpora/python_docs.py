@@ -9,6 +9,7 @@ import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pandera.polars import Field
@@ -20,19 +21,17 @@ TITLE = "Python's own documentation: language topics and standard-library docstr
 LICENCE = "Python Software Foundation License"
 FILES = ("*.jsonl",)
 
-KINDS = ("topic", "module", "class", "function")
+KINDS = {ast.ClassDef: "class", ast.FunctionDef: "function", ast.AsyncFunctionDef: "function"}
 
 # Not part of the library's documentation: test suites, installed packages, old tools, and the topics themselves.
-LEFT_OUT = {
-    "test", "tests", "idle_test", "site-packages", "dist-packages", "idlelib", "lib2to3", "turtledemo", "pydoc_data",
-}  # fmt: skip
+LEFT_OUT = "test tests idle_test site-packages dist-packages idlelib lib2to3 turtledemo pydoc_data"
 
 
 class Raw(RawRows):
     """A row is a topic or the docstring of one module, class or function."""
 
     name: str = Field(str_length={"min_value": 1})
-    kind: str = Field(isin=KINDS)
+    kind: str = Field(isin=("topic", "module", *KINDS.values()))
     text: str = Field(str_length={"min_value": 1})
 
 
@@ -66,7 +65,7 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
     for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
         parts = path.relative_to(library).with_suffix("").parts
         machine = any(part.startswith(("config-", "_sysconfigdata")) for part in parts)
-        if machine or LEFT_OUT.intersection(parts):
+        if machine or not set(LEFT_OUT.split()).isdisjoint(parts):
             continue
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         try:
@@ -76,9 +75,7 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str, str]]:
         yield from _walk(tree, module, "module")
 
 
-def _walk(
-    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, kind: str
-) -> Iterator[tuple[str, str, str]]:
+def _walk(node: Any, name: str, kind: str) -> Iterator[tuple[str, str, str]]:
     """The docstring of a module, class or function, then those of what it defines; what a function defines has none."""
     text = ast.get_docstring(node)
     if text and text.strip():
@@ -86,7 +83,5 @@ def _walk(
     if kind == "function":
         return
     for child in node.body:
-        if isinstance(child, ast.ClassDef):
-            yield from _walk(child, f"{name}.{child.name}", "class")
-        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _walk(child, f"{name}.{child.name}", "function")
+        if type(child) in KINDS:
+            yield from _walk(child, f"{name}.{child.name}", KINDS[type(child)])

@@ -67,10 +67,10 @@ def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
     if references not in ("drop", "quote"):
         raise DataError(f"options.references {references!r} is not one of drop, quote")
     quoted = pl.col("referenced_posts").list.eval(pl.element().struct.field("text").drop_nulls()).list.join("\n")
-    lines = path.suffix.lower() == ".jsonl"
-    posts = (
-        readers.jsonl_rows(path, name, POST) if lines else readers.json_array(path, name, POST, inside="posts").lazy()
-    )
+    if path.suffix.lower() == ".jsonl":
+        posts = readers.jsonl_rows(path, name, POST)
+    else:
+        posts = readers.json_array(path, name, POST, inside="posts").lazy()
     return posts.select(
         *readers.PLACE,
         pl.col("post_metadata").struct.unnest(),

@@ -36,9 +36,8 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """An episode each; n_rows: its spoken lines; metadata: season, episode, title."""
     episode = ("source_file", "season no.", "episode no.")
     spoken = pl.concat_str(_plain("name"), pl.lit(": "), _plain("line"))
-    about = pl.struct(
-        season=pl.col("season no.").cast(pl.Int64), episode=pl.col("episode no.").cast(pl.Int64), title="title"
-    )
+    numbers = (pl.col(f"{name} no.").cast(pl.Int64).alias(name) for name in ("season", "episode"))
+    about = pl.struct(*numbers, "title")
     return (
         raw.group_by(episode, maintain_order=True)
         .agg(
@@ -53,5 +52,5 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
 
 def _plain(column: str) -> pl.Expr:
     """Typewriter marks, and one ordinary space for several or for a no-break one."""
-    marks = pl.col(column).str.replace_many(list(TYPEWRITER), list(TYPEWRITER.values()))
+    marks = pl.col(column).str.replace_many(TYPEWRITER)
     return marks.str.replace_all(r"[ \u00A0\t]+", " ").str.strip_chars()

@@ -20,7 +20,7 @@ FILES = ("*.csv", "*.tsv", "*.json", "*.jsonl")
 # What the column with the comment may be called, best first.
 BODY_COLUMNS = ("body", "comment_body", "comment", "content", "text", "selftext")
 
-RULES, REASONS = _reddit.RULES, _reddit.REASONS
+RULES, REASONS, documents = _reddit.RULES, _reddit.REASONS, _reddit.documents
 
 
 class Raw(RawRows):
@@ -36,10 +36,5 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     files, such as cp1252.
     """
     keep = ("title", *_reddit.NUMBERS)
-    return tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
-
-
-def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """As from other posts and comments; a row without a title is a comment."""
-    titled = raw if "title" in raw.collect_schema() else raw.with_columns(title=pl.lit(None, pl.String))
-    return _reddit.documents(titled)
+    rows = tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
+    return rows if "title" in rows.collect_schema() else rows.with_columns(title=pl.lit(None, pl.String))

@@ -78,13 +78,11 @@ def characters(texts: pl.Series) -> dict:
         kind = character_group(char)
         groups[kind] += count
         members.setdefault(kind, []).append(char)
-    return {
-        "frequent": [(char, character_group(char), count / total) for char, count in ordered[:50]],
-        "groups": [
-            {"group": kind, "share": count / total, "most_frequent": " ".join(members[kind][:12]).strip()}
-            for kind, count in groups.most_common()
-        ],
-    }
+    frequent = [(char, character_group(char), count / total) for char, count in ordered[:50]]
+    rows = []
+    for kind, count in groups.most_common():
+        rows.append({"group": kind, "share": count / total, "most_frequent": " ".join(members[kind][:12]).strip()})
+    return {"frequent": frequent, "groups": rows}
 
 
 def character_group(char: str) -> str:

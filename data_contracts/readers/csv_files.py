@@ -28,12 +28,12 @@ CSV_ERRORS = {
 
 
 def csv_rows(
-    path: Path, name: str, needed: Iterable[str] = (), encoding: str | None = None, delimiter: str = ","
+    path: Path, name: str, needed: Iterable[str] = (), encoding: str = "", delimiter: str = ","
 ) -> pl.DataFrame:
     """Records of a CSV file with a header (BOM, CRLF and quoted line breaks understood): strings, null for an empty field.
 
     Blank lines are skipped; column names are stripped; a column without a name is called by its number. needed: columns that
-    must be there. encoding: None if the corpus offers no choice; then it is UTF-8. Raises DataError for a file that cannot be
+    must be there. encoding: "" if the corpus offers no choice; then it is UTF-8. Raises DataError for a file that cannot be
     used: another encoding, no header, a column missing or named twice.
     """
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process, and always the same

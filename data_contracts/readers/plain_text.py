@@ -6,7 +6,7 @@ from pathlib import Path
 from data_contracts import DataError
 
 
-def text(path: Path, name: str, encoding: str | None = None) -> str:
+def text(path: Path, name: str, encoding: str = "") -> str:
     """A whole text file, without BOM. Raises DataError naming the first byte that is not in its encoding."""
     try:
         return path.read_bytes().decode(codec_of(encoding))
@@ -14,8 +14,8 @@ def text(path: Path, name: str, encoding: str | None = None) -> str:
         raise not_text(path, name, encoding) from None
 
 
-def codec_of(encoding: str | None) -> str:
-    """Python's name of an encoding; for UTF-8, which None stands for, the codec that skips a BOM. Raises DataError."""
+def codec_of(encoding: str) -> str:
+    """Python's name of an encoding; for UTF-8, which "" stands for, the codec that skips a BOM. Raises DataError."""
     try:
         known = codecs.lookup(encoding or "utf-8").name
     except LookupError:
@@ -23,24 +23,17 @@ def codec_of(encoding: str | None) -> str:
     return "utf-8-sig" if known == "utf-8" else known
 
 
-def not_text(path: Path, name: str, encoding: str | None = None) -> DataError:
-    """The error for a file in another encoding. It names the first wrong byte, for which the file is read again by lines."""
+def not_text(path: Path, name: str, encoding: str = "") -> DataError:
+    """The error for a file in another encoding. It names the first wrong byte, for which the file is read again."""
     codec = codec_of(encoding).removesuffix("-sig")
     wanted = "UTF-8" if codec == "utf-8" else encoding
     mend = "save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
     if encoding:
-        mend += (
-            ', or name its encoding: options.encoding = "cp1252"'
-            if codec == "utf-8"
-            else ", or name another options.encoding"
-        )
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode(codec)
-            except UnicodeDecodeError as error:
-                at = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} (line {number})"
-                return DataError(f"{name} is not {wanted}: {at}\n{mend}")
-            offset += len(line)
+        mend += ', or name its encoding: options.encoding = "cp1252"'
+    try:
+        path.read_bytes().decode(codec)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        at = f"byte 0x{error.object[error.start]:02x} at offset {error.start} (line {line})"
+        return DataError(f"{name} is not {wanted}: {at}\n{mend}")
     return DataError(f"{name} is not {wanted}\n{mend}")

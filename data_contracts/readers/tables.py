@@ -1,6 +1,7 @@
 """Tables of which only one thing is known: a column holds text. It is found by its name, or named by the user."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -13,9 +14,7 @@ from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_colu
 HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
 
 
-def rows(
-    path: Path, name: str, names: tuple[str, ...], wanted: str, encoding: str, keep: tuple[str, ...] = ()
-) -> pl.LazyFrame:
+def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str]) -> pl.LazyFrame:
     """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, the columns of `keep` that it has, and where each is from.
 
     names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
@@ -28,7 +27,7 @@ def rows(
         read = json_array if ending == ".json" and first == "[" else jsonl_rows
         table = read(path, name, columns).lazy()
     elif ending == ".parquet":
-        table = parquet_rows(path, name)
+        table = pl.scan_parquet(path, row_index_name=ROW).pipe(place, name)
     else:
         delimiter = "\t" if ending == ".tsv" else ","
         table = csv_rows(path, name, encoding=encoding, delimiter=delimiter).lazy()
@@ -41,17 +40,7 @@ def rows(
     return table.select(pl.col(column).alias("text"), *kept, *ours)
 
 
-def parquet_rows(path: Path, name: str) -> pl.LazyFrame:
-    """Rows of a parquet file with the types it has. Raises DataError for a file that polars cannot open."""
-    try:
-        rows = pl.scan_parquet(path, row_index_name=ROW)
-        rows.collect_schema()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{name} cannot be read as parquet: {str(error).splitlines()[0]}") from None
-    return rows.pipe(place, name)
-
-
-def _choose(columns: list[str], names: tuple[str, ...], wanted: str, name: str) -> str:
+def _choose(columns: list[str], names: Sequence[str], wanted: str, name: str) -> str:
     by_name = {column.strip().lower(): column for column in reversed(columns)}
     for candidate in (wanted,) if wanted else names:
         if candidate.strip().lower() in by_name:

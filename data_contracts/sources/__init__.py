@@ -33,10 +33,6 @@ FIELDS: dict[str, dict[str, bool]] = {
 }
 
 
-def ignore(share: float, text: str = "") -> None:
-    """The progress callback that does nothing."""
-
-
 @dataclass(frozen=True)
 class Source:
     """Where to get a corpus. Raises DataError that lists every problem at once."""
@@ -81,11 +77,10 @@ def resolve(source: Source, corpus: str) -> dict:
     part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
     if source.kind == "local":
         with disk_errors(source.path):
-            found = _local_files(source, corpus)
+            found, zipped = _local_files(source, corpus)
             identity: dict = {"files": {name: files.digest(path) for name, path in found.items()}}
-        if _zipped(found):
-            identity |= part | ({"entries": sorted(source.files)} if source.files else {})
-        return identity
+        entries = {"entries": sorted(source.files)} if source.files else {}
+        return identity | part | entries if zipped else identity
     handle, _, pin = source.handle.partition("/versions/")
     if pin:
         version = int(pin)
@@ -123,7 +118,7 @@ def reach(source: Source, corpus: str) -> None:
             _choose(source, corpus, dataset.listing())
 
 
-def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore) -> None:
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> None:
     """Put the raw files of a source into `folder`, which is empty or holds what an interrupted call for the same source left.
 
     A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Raises DataError
@@ -144,8 +139,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = ignore
         https.download(source.url, source.sha256.lower(), folder / name, progress)
     elif source.kind == "local":
         with disk_errors(corpus):
-            found = _local_files(source, corpus)
-            if _zipped(found):
+            found, zipped = _local_files(source, corpus)
+            if zipped:
                 local.unpack(found, choose, folder, progress, corpus)
             else:
                 local.copy(found, folder, progress, corpus)
@@ -203,17 +198,13 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     return chosen[: source.max_files or share]
 
 
-def _local_files(source: Source, corpus: str) -> dict[str, Path]:
-    """The chosen files by name; if nothing there but zip archives can be read, those."""
+def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool]:
+    """The chosen files by name and False; if nothing there but zip archives can be read, those and True."""
     path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
     there = {path.name: path} if path.is_file() else files.below(path)
     zips = files.readable(there, ("*.zip",))
     if zips and not files.readable(there, corpora.find(corpus).FILES):
-        return {name: there[name] for name in zips}
-    return {name: there[name] for name in _choose(source, corpus, there)}
-
-
-def _zipped(found: dict[str, Path]) -> bool:
-    return all(name.lower().endswith(".zip") for name in found)
+        return {name: there[name] for name in zips}, True
+    return {name: there[name] for name in _choose(source, corpus, there)}, False

@@ -1,7 +1,6 @@
 """What every kind of source needs when it writes files: free space checked first, progress, errors of the disk in words."""
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +18,8 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(
-            f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\n"
-            "make room, take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
-        )
+        mend = "take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
+        raise DataError(f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\nmake room, {mend}")
 
 
 def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
@@ -41,19 +38,11 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DataError(
-                f"{what} does not fit on the disk: {error.strerror}\nmake room, or set GPT_HOME to a folder on a larger one"
-            ) from None
+            mend = "make room, or set GPT_HOME to a folder on a larger one"
+            raise DataError(f"{what} does not fit on the disk: {error.strerror}\n{mend}") from None
         raise DataError(f"{error.filename or what}: {error.strerror or type(error).__name__}") from None
 
 
 def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder, which another process may be changing; 0 if there is no such folder."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(root, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
+    """Bytes of all files below a folder, 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,7 +1,7 @@
 """Which files of a folder are read, and whether their first bytes fit their names.
 
-Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv`, a spreadsheet
-renamed to `.csv` or a file cut short is refused by name before anything tries to parse it.
+Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv` or a
+spreadsheet renamed to `.csv` is refused by name before anything tries to parse it.
 """
 
 from collections.abc import Callable, Iterable
@@ -41,13 +41,13 @@ def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
     Left out are hidden files, files outside the folder (`..`), and the `._x` and `__MACOSX` twins that a Mac adds to archives.
     """
-
-    def fits(name: str) -> bool:
-        hidden = any(part.startswith((".", "/")) or part == "__MACOSX" for part in PurePosixPath(name).parts)
-        last = name.rpartition("/")[2].lower()
-        return not hidden and any(fnmatch(last, pattern.lower()) for pattern in patterns)
-
-    return [name for name in names if fits(name)]
+    found = []
+    for name in names:
+        place = PurePosixPath(name)
+        hidden = any(part.startswith((".", "/")) or part == "__MACOSX" for part in place.parts)
+        if not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns):
+            found.append(name)
+    return found
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -68,35 +68,27 @@ def listing(names: Iterable[str], most: int = 6) -> str:
     return f"{len(names)} files{': ' + shown if names else ''}"
 
 
-def inspect(path: Path, name: str = "", ending: str = "") -> None:
-    """Raise DataError if a file is empty, cut, or not of the kind that its ending says.
+def inspect(path: Path, name: str, ending: str = "") -> None:
+    """Raise DataError if a file is empty, or not of the kind that its ending says: only its first kilobyte is read.
 
-    Only the first kilobyte and the last four bytes are read. name: how to call the file in the message. ending: the one that
-    the file will have, if its name is temporary.
+    name: how to call the file in the message. ending: the one that the file will have, if its name is temporary.
     """
-    name = name or path.name
     ending = (ending or path.suffix).lower()
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 4))
-        tail = file.read()
     if not head:
         raise DataError(f"{name} is empty (0 bytes): fetch or export it again")
     if ending == ".parquet":
-        if not head.startswith(b"PAR1"):
-            raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
-        if tail != b"PAR1" or size < 12:
-            raise DataError(f"{name} is a parquet file cut short at {size} bytes: fetch or export it again")
-        return
-    for magic, kind in FOREIGN.items():
+        if head.startswith(b"PAR1"):
+            return
+        raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
+    kind = ending.lstrip(".") or "text"
+    for magic, found in FOREIGN.items():
         if head.startswith(magic):
-            raise DataError(f"{name} is {kind}, not UTF-8 {ending.lstrip('.') or 'text'}: convert it first")
+            raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
     if ending != ".txt" and start.startswith((b"<!doctype html", b"<html")):
-        raise DataError(
-            f"{name} is an HTML page, not {ending.lstrip('.') or 'data'}: a login or error page saved by mistake?"
-        )
+        raise DataError(f"{name} is an HTML page, not {kind}: a login or error page saved by mistake?")
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

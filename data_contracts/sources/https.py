@@ -62,9 +62,8 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
         part.unlink()
         if answer.status_code == 206:
             raise Failure("damaged", "what was there and the rest of it did not fit together")
-        raise DataError(
-            f"{public(url)} has sha256 {found},\nbut its source says {sha256}: the file changed or is not the one meant"
-        )
+        why = "the file changed or is not the one meant"
+        raise DataError(f"{public(url)} has sha256 {found},\nbut its source says {sha256}: {why}")
 
     with disk.disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)

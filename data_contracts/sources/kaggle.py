@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def _finished(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
     return finished
 
 
-class Dataset:
+class Dataset(AbstractContextManager):
     """`owner/dataset` or `owner/dataset/versions/N` on Kaggle. Methods retry what may pass, and raise DataError."""
 
     def __init__(self, handle: str) -> None:
@@ -96,31 +96,24 @@ class Dataset:
         self._session.send = partial(self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False)
         self._api = client.datasets.dataset_api_client
 
-    def __enter__(self) -> "Dataset":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
     def version(self) -> int:
         """The number of the current version."""
-        version = self._retry(lambda: self._call(self._api.get_dataset, ApiGetDatasetRequest())).current_version_number
+        version = self._ask(self._api.get_dataset, ApiGetDatasetRequest()).current_version_number
         if not version:
             raise DataError(f"Kaggle names no version of {self.handle}: pin one as {self.handle}/versions/N")
         return version
 
     def listing(self) -> dict[str, int]:
         """All files: {name: bytes, or 0 where Kaggle does not say}."""
-
-        def page() -> Any:
-            request = ApiListDatasetFilesRequest()
-            return self._call(self._api.list_dataset_files, request, page_size=200, page_token=token)
-
         found: dict[str, int] = {}
         token, seen = "", set[str]()
         while token not in seen:  # the last page names none, and a broken list names one again
             seen.add(token)
-            answer = self._retry(page)
+            request = ApiListDatasetFilesRequest()
+            answer = self._ask(self._api.list_dataset_files, request, page_size=200, page_token=token)
             found |= {file.name: int(file.total_bytes or 0) for file in answer.dataset_files}
             token = answer.next_page_token
         return found
@@ -140,6 +133,9 @@ class Dataset:
 
         with disk_errors(f"{name} of {self.handle}"):
             self._retry(attempt, name, part)
+
+    def _ask(self, method: Callable, request: Any, **fields: Any) -> Any:
+        return self._retry(lambda: self._call(method, request, **fields))
 
     def _retry(self, attempt: Callable[[], Answer], name: str = "", part: Path | None = None) -> Answer:
         try:
@@ -203,15 +199,11 @@ def _message(handle: str, name: str, failure: Failure) -> str:
     what = f"{name} of {handle}" if name else handle
     page = f"kaggle.com/datasets/{handle.split('/versions/')[0]}"
     if failure.status in (401, 403):
-        return (
-            f"Kaggle refuses {what} ({failure.status}): it is private, or its terms wait to be accepted on {page}\n"
-            f"credentials go into {SIGN_IN}"
-        )
+        wrong = f"Kaggle refuses {what} ({failure.status}): it is private, or its terms wait to be accepted on {page}"
+        return f"{wrong}\ncredentials go into {SIGN_IN}"
     if failure.status == 404:
-        return (
-            f"Kaggle does not know {what} (404): check owner, name and version on {page}\n"
-            f"a private one needs credentials in {SIGN_IN}"
-        )
+        wrong = f"Kaggle does not know {what} (404): check owner, name and version on {page}"
+        return f"{wrong}\na private one needs credentials in {SIGN_IN}"
     return {
         "status": f"Kaggle answered {failure.status} for {what}\n{TRY_LATER}",
         "network": f"cannot reach Kaggle for {what} ({failure}, {ATTEMPTS} times): check the network or proxy\n{TRY_LATER}",

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
 
 from data_contracts import DataError
 from data_contracts.sources import files
@@ -23,12 +22,8 @@ BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldo
 BLOCK_BYTES = 1 << 20
 
 
-class Entry(NamedTuple):
-    """A file in one of several archives; label: how that one is called."""
-
-    label: str
-    archive: zipfile.ZipFile
-    info: zipfile.ZipInfo
+# A file in one of several archives, and how that one is called.
+Entry = tuple[str, zipfile.ZipFile, zipfile.ZipInfo]
 
 
 def copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:
@@ -58,9 +53,9 @@ def unpack(archives: dict[str, Path], choose: files.Choose, folder: Path, progre
                 archive = opened.enter_context(zipfile.ZipFile(path))
             for info in archive.infolist():
                 if not info.filename.endswith(("/", "\\")):
-                    there.setdefault(_name(info, label), []).append(Entry(label, archive, info))
+                    there.setdefault(_name(info, label), []).append((label, archive, info))
         wanted = {name: _the_one(name, there[name]) for name in choose(there)}
-        total = sum(entry.info.file_size for entry in wanted.values())
+        total = sum(info.file_size for _, _, info in wanted.values())
         require_space(folder, total, what)
         done = 0
         for number, (name, (label, archive, info)) in enumerate(wanted.items()):
@@ -88,15 +83,13 @@ def _the_one(name: str, entries: list[Entry]) -> Entry:
     """The only entry of that name. Raises DataError if there are several, or if it cannot be trusted."""
     label, _, info = entries[0]
     if len(entries) > 1:
-        labels = " and ".join(sorted({entry.label for entry in entries}))
+        labels = " and ".join(sorted({label for label, _, _ in entries}))
         raise DataError(f"{name} is {len(entries)} times in {labels}: unpack the one that is meant")
     if info.flag_bits & 1:
         raise DataError(f"{name} in {label} is encrypted: unpack it with its password and name that folder")
     if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
-        raise DataError(
-            f"{name} in {label} would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does: "
-            "if you trust it, unpack it yourself and name that folder"
-        )
+        growth = f"would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does"
+        raise DataError(f"{name} in {label} {growth}: if you trust it, unpack it yourself and name that folder")
     return entries[0]
 
 

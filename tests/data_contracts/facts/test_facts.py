@@ -12,7 +12,7 @@ from data_contracts import facts
 from data_contracts.clean import clean_corpus, measures, personal
 from data_contracts.clean.change import apply_rules, text_rules
 from data_contracts.clean.judge import DROP_RULES, PUBLISHED
-from data_contracts.facts import samples, thresholds
+from data_contracts.facts import samples
 from data_contracts.rules import Rules
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
@@ -115,7 +115,7 @@ def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
 
 
 @pytest.mark.parametrize("base", [Rules(), Rules(min_words=5, max_symbols=0.3, min_chars=9, deduplicate=False)])
-@pytest.mark.parametrize("rule", [rule for rule in DROP_RULES if rule.source], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [rule for rule in DROP_RULES if any(rule.limits.values())], ids=lambda rule: rule.name)
 def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, base):
     raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
     before = clean_corpus("vaccine-myths", raw, tmp_path / "before", base)
@@ -126,7 +126,7 @@ def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, 
         replace(base, **{name: getattr(PUBLISHED, name) for name in rule.limits}),
     )
     written = [pl.scan_parquet(tmp_path / "before" / kind / "*.parquet") for kind in ("documents", "rejects")]
-    found = {row["rule"]: row for row in thresholds.published(thresholds.measured(*written), base)}[rule.name]
+    found = {row["rule"]: row for row in facts.published(facts.measured(*written), base)}[rule.name]
     assert found["texts"] == after["rejected"][rule.name] > 0
     assert found["kept_today"] == before["documents"] - after["documents"]
 
@@ -140,11 +140,11 @@ def test_quantiles_stand_beside_the_limits_that_are_set(folder, tmp_path):
 
 
 def test_every_measure_has_a_meaning_and_every_drop_rule_its_limits():
-    assert list(thresholds.MEANINGS) == list(measures.COLUMNS)
+    assert list(measures.MEANINGS) == list(measures.COLUMNS)
     known = {field.name for field in fields(Rules)}
     for rule in DROP_RULES:
         assert set(rule.limits) <= known
-        if rule.source:
+        if any(rule.limits.values()):
             assert all(getattr(PUBLISHED, name) != getattr(Rules(), name) for name in rule.limits)
         if rule.name != "empty":
             assert rule.limits

@@ -69,7 +69,7 @@ def test_another_encoding_when_it_is_named(folder):
     assert [text for *_, text in rows(here, encoding="cp1252")] == ["caf\xe9", "na\xefve"]
     with pytest.raises(DataError, match=r"options.encoding 'cp12520' is not known to Python; try cp1252"):
         read(own, here, encoding="cp12520")
-    with pytest.raises(DataError, match=r"a.csv is not ascii: byte 0xe9 at offset 8 \(line 2\)\n.*name another"):
+    with pytest.raises(DataError, match=r"a.csv is not ascii: byte 0xe9 at offset 8 \(line 2\)\n.*name its encoding"):
         read(own, here, encoding="ascii")
 
 
@@ -145,8 +145,8 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.jsonl", "text,b\n1,2\n", "a.jsonl line 1 is not JSON"),
         ("a.jsonl", '{"n": 1}\n', "which column holds the text.* it has 'n'"),
         ("a.parquet", "text\nhello\n", "a.parquet is not a parquet file"),
-        ("a.parquet", CUT_PARQUET, "a.parquet is a parquet file cut short at 104 bytes"),
-        ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read as parquet"),
+        ("a.parquet", CUT_PARQUET, "a.parquet cannot be read: .*must end with PAR1.*: is the file cut"),
+        ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read: .*: is the file cut"),
         ("a.docx", b"x", r"no \*.txt or \*.jsonl or \*.csv or \*.parquet file among the 1 files: a.docx"),
     ],
 )
@@ -198,26 +198,28 @@ def test_an_array_inside_an_object_and_a_key_that_is_missing(folder):
     ("content", "message"),
     [
         (ARTICLE, r"a.json is one JSON object \{...\}, not an array \[...\] of records"),
-        (f"[{ARTICLE},\n{ARTICLE}", r"a.json ends after 2 whole records \(91 bytes\) without a \]: is the file cut"),
-        (f"[{ARTICLE},\n{ARTICLE[:20]}", "a.json: record 1, which begins at byte 47, is not whole JSON .*file cut"),
-        (f"[{ARTICLE}, {ARTICLE[:20]}, {ARTICLE}]", "a.json: record 1, which begins at byte 47, is not whole JSON"),
+        (f"[{ARTICLE},\n{ARTICLE}", r"a.json is not JSON .*line 2 column 45 \(char 91\)\): is the file cut"),
+        (f"[{ARTICLE},\n{ARTICLE[:20]}", r"a.json is not JSON .*line 2 column 21 \(char 67\)\): is the file cut"),
+        (f"[{ARTICLE}, {ARTICLE[:20]}, {ARTICLE}]", r"a.json is not JSON .*line 1 column 68 \(char 67\)"),
+        ("3", r"a.json holds no array \[...\] of records"),
         (f"[{ARTICLE}, 3]", r"a.json: record 1 is no object \{...\}"),
         ('[{"id": "1", "text": ["a"]}]', "a.json: record 0 'text' holds a list, not text"),
-        (f"[{ARTICLE}\0, {ARTICLE}]", "a.json has a NUL byte at offset 45: it is damaged"),
-        ("\0" * 5000, "a.json has a NUL byte at offset 0"),
+        (f"[{ARTICLE}\0, {ARTICLE}]", r"a.json is not JSON .*line 1 column 46 \(char 45\)"),
+        ("\0" * 5000, r"a.json is not JSON .*line 1 column 1 \(char 0\)"),
         (
             f"[{ARTICLE}\n, ".encode() + b'{"text": "caf\xe9"}]',
             r"a.json is not UTF-8: byte 0xe9 at offset 61 \(line 2\)",
         ),
         ("[]", "a.json holds no record: is it another file"),
-        (f"[{ARTICLE}] [{ARTICLE}]", "a.json cannot be read as JSON"),
-        ("[" * 100_000, "a.json: record 0, which begins at byte 1, .*recursion"),
+        (f"[{ARTICLE}] [{ARTICLE}]", r"a.json is not JSON \(Extra data: line 1 column 48"),
+        ("[" * 100_000, "a.json is not JSON .*recursion"),
     ],
     ids=[
         "an object",
         "array cut",
         "record cut",
         "record broken",
+        "a number",
         "no object",
         "nested",
         "NUL",
@@ -238,7 +240,7 @@ def test_an_array_that_is_not_where_it_should_be(folder):
     for content in ('{"post": [{"id": 1}]}', '{"posts": []}', "{}"):
         with pytest.raises(DataError, match=r"a.json holds no record under 'posts': is it another file"):
             array(folder, content, inside="posts")
-    with pytest.raises(DataError, match="record 1, which begins at byte 24"):
+    with pytest.raises(DataError, match=r"a.json is not JSON .*column 33 \(char 32\)"):
         array(folder, '{"x": [], "posts": [{}, {"id": 1', inside="posts")
 
 
@@ -272,7 +274,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, report)
         ("a.csv", "", "word ", "", "a.csv line 1 is no CSV header"),
         ("a.jsonl", '{"text": "', "word ", '"}\n', "[50000000]"),
         ("a.json", '[{"text": "', "word ", '"}]\n', "[50000000]"),
-        ("a.json", '[{}, {"text": "', "word ", "", "record 1, which begins at byte 5, is not whole JSON"),
+        (
+            "a.json",
+            '[{}, {"text": "',
+            "word ",
+            "",
+            "a.json is not JSON (Unterminated string starting at: line 1 column 15",
+        ),
     ],
     ids=["text", "a field", "fields", "a header", "jsonl", "json", "json that is cut"],
 )

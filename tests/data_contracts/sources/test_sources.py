@@ -294,8 +294,9 @@ def test_no_network(stub, target):
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_progress_is_optional():
-    assert sources.ignore(0.5) is None
+def test_progress_is_optional(folder, target):
+    sources.fetch(Source("local", path=str(folder({"a.txt": "x"}))), "mine", target)
+    assert names(target) == ["a.txt"]
 
 
 def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
