@@ -63,7 +63,7 @@ def compare(
     store, experiment, tags = Store(shared_home()), experiment_id(), {"kind": "compare"} | origin_tags()
     with answering():
         run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home()):
+    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), progress.log_line):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with progress.progress_bar("compare") as report:

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from flows import UserError
 from flows.home import home, shared_home
+from flows.models.promotion import named_decoders
 from flows.progress import log_line
 from flows.server import dead_runs
 from flows.store.artifacts import Store
@@ -63,7 +64,7 @@ def prune(keep: int, dry_run: bool) -> list[Row]:
     """As gpt prune. While a run is in progress, nothing is pruned."""
     try:
         with idle(shared_home()):
-            folders = Store(shared_home()).prunable(keep)
+            folders = Store(shared_home()).prunable(keep, named_decoders())
             return _remove("artifact", folders, shared_home(), dry_run)
     except UserError as error:
         return [{"what": "artifacts", "which": "all", "done": f"not pruned: {error}"}]
@@ -71,7 +72,7 @@ def prune(keep: int, dry_run: bool) -> list[Row]:
 
 def verify() -> list[Row]:
     """The damaged artifacts. Reads every byte of all."""
-    with in_use(shared_home()):
+    with in_use(shared_home(), log_line):
         found = Store(shared_home()).verify()
         return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
 

@@ -57,7 +57,7 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
         log_line(line)
     planned.refuse(anyway)
     original, run = flows.home.home(), planned.record.run_id
-    with in_use(shared_home()), lock(original, f"reproduce-{run}", log_line):
+    with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
         folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
         log_line(f"it is made again in {folder}")
         with _home_at(folder):

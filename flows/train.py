@@ -30,6 +30,7 @@ from flows.evaluation.assessment import log_samples
 from flows.evaluation.summary import finish
 from flows.home import shared_home
 from flows.models.register import registered_name
+from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
@@ -79,7 +80,7 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that is made again."""
-    with in_use(shared_home()), tracked_run(recipe, work_id(recipe)) as tracker:
+    with in_use(shared_home(), log_line), tracked_run(recipe, work_id(recipe)) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
@@ -127,7 +128,7 @@ def train(
 
 def unchanged(recipe: Recipe) -> str:
     """The registered model of the five stages, if none of them has anything to do; else empty."""
-    with in_use(shared_home()):
+    with in_use(shared_home(), log_line):
         reasons = why(Store(shared_home()), recipe)
         reused = [reason.artifact for reason in reasons if reason.artifact]
         if len(reused) < len(reasons):
@@ -165,7 +166,7 @@ def prepare(
     """
     asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
     recipe = load_recipe(corpus, **asked)
-    with in_use(shared_home()):
+    with in_use(shared_home(), log_line):
         raw = download(recipe, force == "download")
         made = documents = clean(raw, recipe, force == "clean")
         if until == "pack":

@@ -8,7 +8,7 @@ import typer
 
 from flows import UserError
 from flows.cli.terminal import Json, table
-from flows.home import shared_home
+from flows.home import set_defaults, shared_home
 
 
 def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
@@ -44,19 +44,24 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
     as_json: Json = False,
 ):
-    """Remove artifacts that no kept model was made from, and what killed builds left behind."""
+    """Remove artifacts that no kept model was made from, and what killed builds left behind. A model with an alias, such as a
+    champion or what gpt pin has pinned, is kept."""
+    set_defaults()
+    from flows.models.promotion import named_decoders
     from flows.store.artifacts import Store
     from flows.store.locks import idle
 
-    with idle(shared_home()):  # so that no run begins to use what is listed
-        folders = Store(shared_home()).prunable(keep)
-        sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
-        root = shared_home() / "artifacts"
-        table([{"folder": str(f.relative_to(root)), "MB": f"{size / 1e6:.1f}"} for f, size in sizes.items()], as_json)
-        if not folders:
-            return
-        question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
-        if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
-            raise UserError("nothing was removed; --yes removes them")
-        for folder in folders:
+    store, named = Store(shared_home()), named_decoders()
+    folders = store.prunable(keep, named)
+    sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
+    table([{"folder": str(f.relative_to(store.root)), "MB": f"{size / 1e6:.1f}"} for f, size in sizes.items()], as_json)
+    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
+    print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
+    if not folders:
+        return
+    question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+        raise UserError("nothing was removed; --yes removes them")
+    with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
+        for folder in set(folders) & set(store.prunable(keep, named)):
             shutil.rmtree(folder)

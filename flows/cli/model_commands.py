@@ -1,4 +1,4 @@
-"""The commands about models and runs: `gpt generate`, `export`, `explain`, `runs`, `compare` and `reproduce`."""
+"""The commands about models and runs: `gpt generate`, `export`, `explain`, `pin`, `runs`, `compare` and `reproduce`."""
 
 import json
 import sys
@@ -87,6 +87,17 @@ def compare(
         print(json.dumps(result, indent=1))
     else:
         _show(result)
+
+
+def pin(
+    model: Annotated[str, typer.Argument(help="gpt-<corpus>/<version> or gpt-<corpus>@champion")],
+    remove: Annotated[bool, typer.Option("--remove", help="take the pin off")] = False,
+):
+    """Keep a registered model, and all that it was made from, whatever gpt prune and maintain/weekly remove."""
+    set_defaults()
+    from flows.models import promotion
+
+    print(f"{promotion.pin(model, not remove)} is {'no longer pinned' if remove else 'pinned'}")
 
 
 def runs(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-REGISTERED = re.compile(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@(\w+)|/(\d+))")
+REGISTERED = re.compile(r"(?:models:/)?(gpt-[a-z0-9-]+)(?:@([\w-]+)|/(\d+))")
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name that it does not have
 
 
@@ -59,14 +59,22 @@ def run_id(name: str) -> str:
     """The id of a run, or of the run that made a registered model. Raises UserError for another name."""
     if RUN_ID.fullmatch(name):
         return name
-    if not (found := REGISTERED.fullmatch(name)):
+    if not REGISTERED.fullmatch(name):
         raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+    return registered_version(name).run_id or ""
+
+
+def registered_version(name: str) -> ModelVersion:
+    """MLflow's record of `gpt-<corpus>/<version>` or `gpt-<corpus>@<alias>`. Raises UserError when MLflow has none, or does not
+    answer."""
+    if not (found := REGISTERED.fullmatch(name)):
+        raise UserError(f"model {name!r} is not registered; give gpt-<corpus>@champion or gpt-<corpus>/<version>")
     model, alias, number = found.groups()
 
     def version(client: MlflowClient) -> ModelVersion:
         return client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
 
-    return _ask_mlflow(f"model {name!r}", version).run_id or ""
+    return _ask_mlflow(f"model {name!r}", version)
 
 
 def mlflow_run(run_id: str) -> Run:

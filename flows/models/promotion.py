@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import mlflow
 
 from flows import UserError
+from flows.models.lookup import registered_version
 from flows.tracking.connection import answering
 from flows.tracking.run import Tracker
 from gpt import GPTError
@@ -36,6 +37,32 @@ def champions() -> list[str]:
     with answering():
         models = mlflow.MlflowClient().search_registered_models("name LIKE 'gpt-%'")
     return sorted(f"{model.name}/{model.aliases[CHAMPION]}" for model in models if CHAMPION in model.aliases)
+
+
+def named_decoders() -> dict[str, str]:
+    """Every registered version that has an alias, such as the champions and what a person has pinned: `gpt-<corpus>/<version>
+    (its aliases)` by the digest of the decoder. Raises UserError when MLflow does not answer."""
+    named: dict[str, str] = {}
+    client = mlflow.MlflowClient()
+    with answering():
+        for model in client.search_registered_models("name LIKE 'gpt-%'", max_results=1000):
+            for version in set(model.aliases.values()):
+                aliases = ", ".join(sorted(alias for alias, of in model.aliases.items() if of == version))
+                digest = client.get_model_version(model.name, version).tags.get("digest", "")
+                named[digest] = f"{model.name}/{version} ({aliases})"
+    return named
+
+
+def pin(model: str, pinned: bool = True) -> str:
+    """Give a registered version an alias of its own, which keeps it and all that it was made from, or take that alias from it.
+    Returns `gpt-<corpus>/<version>`. Raises UserError when MLflow has no such version, or does not answer."""
+    version, client = registered_version(model), mlflow.MlflowClient()
+    alias = f"pinned-{version.version}"
+    if pinned:
+        client.set_registered_model_alias(version.name, alias, version.version)
+    else:
+        client.delete_registered_model_alias(version.name, alias)
+    return f"{version.name}/{version.version}"
 
 
 def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], Challenge | None]) -> str:

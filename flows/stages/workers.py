@@ -4,7 +4,6 @@ Processes, not threads: much of cleaning holds Python's lock. The runner is Pref
 `dask`), so every shard is a task run that can be seen, and an error in a worker arrives here as it was raised.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows import UserError
 from flows.home import variables
 from flows.recipe import Workers
+from gpt.machine.hardware import usable_cores
 
 SETTINGS = {  # which workers inherit
     "POLARS_MAX_THREADS": "1",  # there is a worker a core
@@ -36,7 +36,7 @@ def spread(workers: Workers) -> Iterator[Map]:
         runner: list[TaskRunner] = []
 
         def over(function: Callable, shards: list) -> Iterator:
-            count = min(workers.count or os.cpu_count() or 1, len(shards))
+            count = min(workers.count or usable_cores(), len(shards))
             if not runner and count < 2 and not workers.dask:
                 yield from map(function, shards)
                 return

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +113,7 @@ class Store:
             if not resumable or force:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)
+            (building / MANIFEST).unlink(missing_ok=True)  # a build that ran out of disk left half of one
             started = time.monotonic()
             try:
                 counts = make(building)
@@ -146,15 +147,16 @@ class Store:
             _swap(building, final)
             return to_artifact(manifest | {"path": str(final)})
 
-    def prunable(self, keep: int) -> list[Path]:
-        """Folders that may be removed: all but the `keep` newest training artifacts of each corpus, the newest of each other
-        stage, and what those were made from; also what interrupted or replaced builds left. The home must be `idle`."""
+    def prunable(self, keep: int, named: Collection[str] = ()) -> list[Path]:
+        """Folders that may be removed: all but the `keep` newest training artifacts of each corpus, those with a digest among
+        `named`, the newest of each other stage, and what all of them were made from; also what interrupted or replaced builds
+        left. Nothing may be removed but while the home is `idle`."""
         manifests = self.manifests()[::-1]
         newer: Counter[tuple[str, str]] = Counter()
         needed: set[tuple[str, str]] = set()  # (corpus, digest)
         for manifest in manifests:
             corpus, stage = manifest["corpus"], manifest["stage"]
-            if newer[corpus, stage] < (keep if stage == "train" else 1):
+            if newer[corpus, stage] < (keep if stage == "train" else 1) or manifest["digest"] in named:
                 needed.add((corpus, manifest["digest"]))
             newer[corpus, stage] += 1
         added = set(needed)

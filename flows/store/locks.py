@@ -1,12 +1,17 @@
 """Kernel locks, which a killed process loses: on an artifact that is built, a home that is used, a run that is alive."""
 
 import fcntl
+import os
+import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from flows import UserError
+
+MOMENT = 2.0  # seconds
 
 
 def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
@@ -36,10 +41,18 @@ def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[
 
 
 @contextmanager
-def in_use(home: Path) -> Iterator[None]:
-    """Every run holds this from beginning to end, so that nothing is pruned that it still needs."""
+def in_use(home: Path, log: Callable[[str], None] = print) -> Iterator[None]:
+    """Every run holds this from beginning to end, so that nothing is pruned that it still needs. Logs a line if it has to wait
+    for more than a moment."""
     with _open(home, "in-use") as file:
-        take(file, shared=True, wait=True)
+        until = time.monotonic() + MOMENT
+        while not take(file, shared=True):
+            if time.monotonic() > until:
+                file.seek(0)
+                log(f"waiting until {file.read()} has pruned this home")
+                take(file, shared=True, wait=True)
+                break
+            time.sleep(0.05)
         yield
 
 
@@ -49,6 +62,9 @@ def idle(home: Path) -> Iterator[None]:
     with _open(home, "in-use") as file:
         if not take(file):
             raise UserError("a run is in progress in this home; try again when it has ended")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
         yield
 
 

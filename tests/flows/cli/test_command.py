@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from tests.conftest import ROOT, environment, gpt
@@ -84,12 +85,16 @@ def test_the_life_of_a_corpus(command, home, notes):
     assert generated.stdout.startswith("the river")
     assert command("generate", "mine", "the river", "--max-tokens", "10", "--seed", "3").stdout == generated.stdout
 
+    champion = mlflow.MlflowClient().get_model_version_by_alias("gpt-mine", "champion")
     assert_refused(command("prune", "--keep", "1"), "nothing was removed")
-    assert command("prune", "--keep", "1", "--yes").returncode == 0
+    pruned = command("prune", "--keep", "0", "--yes")
+    assert f"gpt-mine/{champion.version} (champion)" in pruned.stderr
     left = json.loads(command("artifacts", "--json").stdout)
-    assert [row["stage"] for row in left].count("train") == 1
+    assert [row["digest"] for row in left if row["stage"] == "train"] == [champion.tags["digest"]]
     assert {digest for row in left for digest in row["inputs"].values()} <= {row["digest"] for row in left}
     assert original["download"] == digests(home)["download"]
+    assert command("pin", f"gpt-mine/{champion.version}").stdout == f"gpt-mine/{champion.version} is pinned\n"
+    assert_refused(command("pin", "gpt-mine/99"), "gpt-mine/99", "not known")
 
 
 def test_without_any_server_the_flow_still_runs(home, notes):

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from flows import UserError
-from flows.models.promotion import CHAMPION, Challenge, champions, promote
+from flows.models.promotion import CHAMPION, Challenge, champions, named_decoders, pin, promote
 from gpt.evaluation.confidence import Interval
 
 NAME = "gpt-mine"
@@ -43,6 +43,21 @@ def test_the_first_version_is_champion_unmeasured(tracker):
     assert promote(tracker, NAME, "1", never) == "version 1 is the first"
     assert champions() == ["gpt-mine/1"]
     assert promote(tracker, NAME, "1", never) == "version 1 stays champion"
+
+
+def test_a_version_with_an_alias_is_named_and_a_pin_is_an_alias(tracker):
+    for version in "123":
+        tracker.client.set_model_version_tag(NAME, version, "digest", f"digest {version}")
+    assert named_decoders() == {}
+    promote(tracker, NAME, "1", never)
+    assert pin(f"{NAME}/2") == pin(f"{NAME}/2") == "gpt-mine/2"
+    pin(f"{NAME}@champion")
+    assert named_decoders() == {"digest 1": "gpt-mine/1 (champion, pinned-1)", "digest 2": "gpt-mine/2 (pinned-2)"}
+    pin(f"{NAME}@pinned-2", pinned=False)
+    assert named_decoders() == {"digest 1": "gpt-mine/1 (champion, pinned-1)"}
+    for unknown in ("gpt-mine/4", "gpt-mine@pinned-2", "gpt-other/1"):
+        with pytest.raises(UserError, match="is not known"):
+            pin(unknown)
 
 
 def test_a_better_version_replaces_the_champion(tracker):

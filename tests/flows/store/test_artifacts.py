@@ -5,7 +5,9 @@ import fcntl
 import json
 import multiprocessing
 import os
+import platform
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import UserError
-from flows.store.artifacts import Store, differences, digest_of, make_key
+from flows.store import locks
+from flows.store.artifacts import Store, differences, digest_of, make_key, read_manifest
 from flows.store.locks import idle, in_use, lock
 
 json_values = st.recursive(
@@ -157,6 +160,22 @@ def test_prune_keeps_what_the_kept_models_were_made_from(store):
     assert store.prunable(keep=2) == []
     assert set(store.prunable(keep=1)) == {clean_1.folder, train_1.folder}
     assert train_2.folder not in store.prunable(keep=1)
+    assert set(store.prunable(keep=0, named={train_1.digest})) == {
+        train_2.folder
+    }  # and the newest clean artifact stays
+
+
+def test_half_a_manifest_that_a_full_disk_left_is_no_part_of_the_next_build(store):
+    def no_room(folder: Path) -> dict:
+        (folder / "data.txt").write_text("x")
+        (folder / "manifest.json").write_text('{"corpus": "mi')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        store.build("mine", "train", {}, {}, "c", no_room, resumable=True)
+    artifact = store.build("mine", "train", {}, {}, "c", lambda folder: {}, resumable=True)
+    assert list(read_manifest(artifact.folder)["files"]) == ["data.txt"]
+    assert store.build("mine", "train", {}, {}, "c", lambda folder: {}, resumable=True).reused
 
 
 def test_nothing_is_pruned_while_a_run_is_in_progress(home):
@@ -166,6 +185,23 @@ def test_nothing_is_pruned_while_a_run_is_in_progress(home):
         pass
     with idle(home):
         pass
+
+
+def test_a_run_that_waits_for_pruning_says_for_whom(home, monkeypatch):
+    monkeypatch.setattr(locks, "MOMENT", 0.1)
+    said, went_on = [], threading.Event()
+
+    def use() -> None:
+        with in_use(home, said.append):
+            went_on.set()
+
+    waiting = threading.Thread(target=use)
+    with idle(home):
+        waiting.start()
+        assert not went_on.wait(0.5)
+        assert said == [f"waiting until process {os.getpid()} on {platform.node()} has pruned this home"]
+    waiting.join(30)
+    assert went_on.is_set()
 
 
 def test_a_disk_without_locks_is_refused(home, monkeypatch):
