@@ -42,7 +42,7 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
 
 
 def ours(files: list[Path], out: Path, workers: int) -> None:
-    from flows.pages.data_card import write_data_card  # the workers import this file again and draw nothing
+    from flows.pages.cards import write_data_card  # the workers import this file again and draw nothing
 
     def describe(sample: pl.DataFrame, counts: dict) -> None:
         write_data_card(out / "card", facts.describe(out, sample, counts, RULES, {"corpus": "wiki"}))

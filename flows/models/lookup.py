@@ -60,7 +60,8 @@ def run_id(name: str) -> str:
     if RUN_ID.fullmatch(name):
         return name
     if not REGISTERED.fullmatch(name):
-        raise UserError(f"run {name!r} is not known; give a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")
+        known = "a run id, gpt-<corpus>@champion or gpt-<corpus>/<version>"
+        raise UserError(f"run {name!r} is not known; give {known} (gpt runs and gpt artifacts list what there is)")
     return registered_version(name).run_id or ""
 
 
