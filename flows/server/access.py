@@ -10,11 +10,13 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows import UserError
 
 AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 PASSWORD_CHARS = 12  # MLflow takes no shorter one
+HOSTS_VARIABLE = "GPT_PREFECT_HOSTS"
 ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -48,18 +50,39 @@ class Access:
             "MLFLOW_TRACKING_PASSWORD": self.password,
         }
 
-    def mlflow_environment(self) -> dict[str, str]:
-        """Variables for the MLflow server, such as the host names that it accepts; it refuses all others."""
-        found = {}
+    def names(self) -> list[str]:
+        """The names of this machine by which programs and browsers reach the servers, as in a Host header without its port."""
+        names = {"localhost", "127.0.0.1", "[::1]"}
         if self.host in ANYWHERE:
             import psutil
 
             cards = [card for cards in psutil.net_if_addrs().values() for card in cards]
-            names = {card.address for card in cards if card.family == socket.AF_INET}
-            names |= {socket.gethostname(), socket.getfqdn(), "localhost", "[::1]"}
-            addresses = [f"{name}:{self.mlflow_port}" for name in sorted(names)]
+            names |= {card.address for card in cards if card.family == socket.AF_INET}
+            names |= {socket.gethostname(), socket.getfqdn()}
+        else:
+            names.add(f"[{self.host}]" if ":" in self.host else self.host)
+        return sorted(name.lower() for name in names)
+
+    def prefect_environment(self) -> dict[str, str]:
+        """Variables for the Prefect server: the address at which its page finds the API, by default port 4200 of the browser's
+        machine; and the host names and the pages that it answers (see `prefect_app`)."""
+        page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.public_url(self.port)}/api"
+        origins = [f"http://{name}:{self.port}" for name in self.names()] + [page.removesuffix("/api").lower()]
+        if given := os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
+            origins.append(given)
+        return {
+            "PREFECT_SERVER_UI_API_URL": page,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+            HOSTS_VARIABLE: ",".join([*self.names(), urlsplit(page).netloc.lower()]),
+        }
+
+    def mlflow_environment(self) -> dict[str, str]:
+        """Variables for the MLflow server, such as the host names that it answers; by default those of this machine only."""
+        found = {}
+        if not _loopback(self.host):
+            addresses = [f"{name}:{self.mlflow_port}" for name in self.names()]
             allowed = {
-                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*sorted(names), *addresses]),
+                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*self.names(), *addresses]),
                 "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
             }
             found = {name: os.environ.get(name) or value for name, value in allowed.items()}

@@ -67,13 +67,20 @@ def start(service: Service, mark: str) -> subprocess.Popen:
 
 
 def prefect_server(access: Access) -> Service:
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", access.host, "--port", str(access.port)]
-    # By default its page calls port 4200 of the browser's machine.
-    page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{access.public_url(access.port)}/api"
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "flows.server.prefect_app:create_app",
+        "--log-level",
+        "warning",
+    ]
+    command += ["--host", access.host, "--port", str(access.port)]
     names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
     given = [f"{without_password(os.environ[name])}, of {name}" for name in names if os.environ.get(name)]
     hint = f"its database is {(given or [os.environ['PREFECT_HOME'] + '/prefect.db'])[0]}; "
-    return Service("prefect", command, {"PREFECT_SERVER_UI_API_URL": page}, f"{access.api}/health", access.port, hint)
+    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port, hint)
 
 
 def mlflow_server(store: str, access: Access) -> Service:

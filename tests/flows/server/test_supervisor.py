@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -82,6 +83,28 @@ def assert_told(home: Path, *states: str) -> None:
         found = database.execute(f"{asked} and not auto_scheduled order by flow_run.created")
         assert [row[0] for row in found] == [*states]
     assert [run["status"] for run in json.loads(gpt(home, "runs", "--json").stdout)] == ["killed", "finished"]
+
+
+def assert_no_other_page_may_ask(ports: tuple[str, ...]) -> None:
+    """What a browser sends for a page of another site, and for a name of another site that was made to mean this machine."""
+    for port, path in ((ports[1], "/api/flows/filter"), (ports[3], "/api/2.0/mlflow/runs/search")):
+        own, foreign = f"127.0.0.1:{port}", "evil.example"
+
+        def ask_as(method: str, port: str = port, path: str = path, **headers: str) -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+            with contextlib.closing(connection):
+                connection.request(method, path, "{}", {"Content-Type": "application/json", **headers})
+                answer = connection.getresponse()
+                return answer.status, answer.getheader("access-control-allow-origin", "")
+
+        assert ask_as("POST", Host=own)[0] in (200, 400)  # 400: MLflow misses the experiment in it
+        assert ask_as("POST", Host=own, Origin=f"http://{own}")[0] in (200, 400)
+        for method in ("POST", "OPTIONS"):
+            for headers in ({"Host": foreign}, {"Host": own, "Origin": f"http://{foreign}"}):
+                more = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
+                status, allowed = ask_as(method, **headers, **more)
+                assert status >= 400 or (method == "OPTIONS" and not allowed), (path, method, headers)
+                assert allowed in ("", f"http://{own}"), (path, method, headers)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +256,7 @@ def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, 
         until(lambda: up.poll() is not None or "gpt down stops it" in log.read_text(), "gpt up")
         assert up.poll() is None, log.read_text()
         api = json.loads((home / "up.json").read_text())["api"]
+        assert_no_other_page_may_ask(ports)
         for _ in range(2):
             started = prefect(api, "deployment", "run", "train/python-docs", *FOR_LONG, folder=folder / "terminal")
             assert started.returncode == 0, started.stdout + started.stderr
