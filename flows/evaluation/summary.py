@@ -1,10 +1,13 @@
 """How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
 
 import json
+import logging
 import resource
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -66,19 +69,33 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 
 
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
-    """What the model writes after each prompt, the prompt included, and what was measured of it."""
+    """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
+    left out, with a line: the model is trained."""
     from gpt.generation.sample import load
 
     decoder = tracker.stages["train"]
-    with tracker.assessing():
+    texts: list[str] = []
+    assessed: dict[str, Any] = {"longest_overlap": None, "facts": None}
+    with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
         step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
         written = continuations(recipe, gpt, tokenizer)
-        texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        texts += [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        longest = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
-        log_attention_map(tracker, gpt, tokenizer, texts[0])
-        facts = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
-    return texts, {"longest_overlap": longest, "facts": facts}
+        with left_out_if_it_fails("the search for repeated text"):
+            assessed["longest_overlap"] = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
+        with left_out_if_it_fails("the map of attention"):
+            log_attention_map(tracker, gpt, tokenizer, texts[0])
+        with left_out_if_it_fails("the test of facts"):
+            assessed["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
+    return texts, assessed
+
+
+@contextmanager
+def left_out_if_it_fails(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        progress.log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:

@@ -394,3 +394,27 @@ def test_runs_refuses_what_is_wrong(home, monkeypatch):
                 ask()
     finally:
         mlflow.set_tracking_uri(here)
+
+
+def test_what_cannot_be_assessed_loses_no_training(home, monkeypatch, capsys):
+    """A champion whose tokenizer is damaged, and measures that fail."""
+    from flows import progress
+    from flows.models import lookup
+
+    monkeypatch.setattr(progress, "to_terminal", True)
+    tokenizer = lookup.find("gpt-sums/1") / "tokenizer.model"
+    assert home in tokenizer.parents  # MLflow's own file
+    whole = tokenizer.read_bytes()
+    for name in ("log_overlaps", "log_attention_map"):
+        monkeypatch.setattr(f"flows.evaluation.summary.{name}", gone)
+    try:
+        tokenizer.write_bytes(whole[: len(whole) // 2])
+        tags = train(home, "sums", **OTHER, **{"train.lr": 0.03})
+    finally:
+        tokenizer.write_bytes(whole)
+    assert tags["champion"].startswith("version 1 stays: it cannot be scored to compare (")
+    assert "tokenizer.model" in tags["champion"]
+    assert mlflow.get_run(tags["run"]).info.status == "FINISHED"
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "the search for repeated text is left out: UserError: gone" in shown
+    assert "the map of attention is left out: UserError: gone" in shown
