@@ -98,7 +98,7 @@ def spool(dry_run: bool) -> list[Row]:
     """Send what waits for MLflow, end the runs whose process is gone, and remove what runs left that died at their start."""
     if not dry_run:
         outbox.sync()
-    folders = [folder for folder in (home() / "spool").glob("*") if not (folder / "about.json").exists()]
+    folders = [folder for folder in outbox.spool().glob("*") if not (folder / "about.json").exists()]
     old = [folder for folder in folders if folder.stat().st_mtime < time.time() - DAY]
     return _remove("spool", old, home(), dry_run)
 

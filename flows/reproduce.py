@@ -37,6 +37,7 @@ from flows.stages.definitions import STAGES
 from flows.store.artifacts import MANIFEST
 from flows.store.locks import in_use, lock
 from flows.tracking.connection import answering
+from flows.tracking.spool import SPOOL, spool
 from flows.train import pipeline
 
 NOTE = "reproduction.json"  # in the home of a reproduction: which run it is of, and the verdict once there is one
@@ -145,8 +146,9 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
 
 
 def _home_at(folder: Path) -> AbstractContextManager[None]:
-    """Within the block this process writes to `folder`; MLflow and Prefect stay where `flows.environment` has set them."""
-    return flows.home.variables({"GPT_HOME": str(folder), "GPT_SHARED_HOME": str(folder)})
+    """Within the block this process writes to `folder`; MLflow and Prefect stay where `flows.environment` has set them, and
+    what waits for MLflow is in the home, where later runs find it."""
+    return flows.home.variables({"GPT_HOME": str(folder), "GPT_SHARED_HOME": str(folder), SPOOL: str(spool())})
 
 
 def _publish(verdict: dict) -> None:

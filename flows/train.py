@@ -80,7 +80,7 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that is made again."""
-    with in_use(shared_home(), log_line), tracked_run(recipe, work_id(recipe)) as tracker:
+    with in_use(shared_home(), log_line), tracked_run(recipe, work_id(recipe) + reproduces) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")

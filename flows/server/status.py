@@ -11,6 +11,7 @@ from flows.home import home, shared_home
 from flows.server.access import AUTH_VARIABLE
 from flows.server.supervisor import is_process, state
 from flows.store.artifacts import Store
+from flows.tracking.spool import waiting
 
 LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -18,7 +19,8 @@ EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "val_bpb": ""}
 
 
 def status() -> dict:
-    """`up` says whether everything is up. The rest are rows: services, running, queued, next, last (by corpus)."""
+    """`up` says whether everything is up. The rest are rows: services, running, queued, next, unsent (runs that have not sent
+    all to MLflow), last (by corpus)."""
     found = state()
     services = [
         _service(name, "up" if is_process(entry) else "down", entry["created"], found.get(name, ""))
@@ -30,7 +32,15 @@ def status() -> dict:
         services.append(_service("gpt up", "down: gpt down ends what is left"))
     if services and not found["ready"]:
         services.append(_service("gpt up", "starting", found["created"]))
-    result: dict = {"up": up, "services": services, "running": [], "queued": [], "next": [], "last": []}
+    result: dict = {
+        "up": up,
+        "services": services,
+        "running": [],
+        "queued": [],
+        "next": [],
+        "unsent": waiting(),
+        "last": [],
+    }
     ask = bool(services) and found["ready"] and "prefect" not in down
     return result | {"last": _last(_add_runs(result, found["api"]) if ask else [])}
 

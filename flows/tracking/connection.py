@@ -32,6 +32,16 @@ def experiment_id() -> str:
         return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
 
 
+def database() -> str:
+    """Names the database that MLflow writes to, by the experiment in it: the same by a server's address as by the file's own.
+    Raises UserError when MLflow does not answer."""
+    import mlflow
+
+    experiment = experiment_id()
+    with answering():
+        return f"{experiment}-{mlflow.get_experiment(experiment).creation_time}"
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Raises UserError, without the password of the address, where MLflow or its database does not answer."""

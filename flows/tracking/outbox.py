@@ -1,7 +1,8 @@
 """The outbox of a run: a file through which all that it logs reaches MLflow, so that training never waits for MLflow.
 
-Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to) and
-`sent` (an offset in the lines). One process at a time holds the folder, by a kernel lock on `about.json`.
+Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to), `sent`
+(an offset in the lines) and `failures.json` (tries of the line at that offset). One process at a time holds the folder, by a
+kernel lock on `about.json`.
 
 Lines: JSON objects, each of one kind.
     {"metrics": [[name, value, step, time]]} or {"params": {...}} or {"tags": {...}}: values
@@ -12,7 +13,8 @@ Lines: JSON objects, each of one kind.
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
 A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is
-left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`.
+left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`;
+`gpt status` shows what waits.
 
 A line counts as sent when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so every
 kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is created, and
@@ -35,10 +37,11 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from flows import UserError
-from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
+from flows.tracking.connection import database, without_password
 from flows.tracking.sending import BATCH, RunState, Sender, refused
+from flows.tracking.spool import read_failures, read_sent, spool
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
@@ -64,7 +67,8 @@ class Outbox:
         except (OSError, ValueError, UserError):
             self._about_file.close()
             raise
-        self._failures, self._lock = 0, threading.Lock()
+        self._lock, known = threading.Lock(), read_failures(folder)
+        self._failures = known["tries"] if known and known["position"] == read_sent(folder) else 0
         self._closing, self._given_up = threading.Event(), threading.Event()
         # In the context of the run, so that its messages reach Prefect's log.
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
@@ -78,9 +82,9 @@ class Outbox:
 
     @classmethod
     def new(cls, run_id: str, **about: str) -> "Outbox":
-        folder = home() / "spool" / run_id
+        folder = spool() / run_id
         (folder / "files").mkdir(parents=True)
-        (folder / "about.new").write_text(json.dumps({"run_id": run_id, "server": _server(), **about}))
+        (folder / "about.new").write_text(json.dumps({"run_id": run_id, "server": database(), **about}))
         box = cls(folder, "about.new")
         (folder / "about.new").rename(folder / "about.json")  # other processes find it only once it is held
         return box
@@ -109,36 +113,36 @@ class Outbox:
         """Send in a thread from now on: first what other runs left, then this run's lines."""
         self._thread.start()
 
-    def close(self) -> bool:
-        """Wait, for a limited time, until all is sent. Returns whether it is."""
+    def close(self) -> str:
+        """Wait, for a limited time, until all is sent. Returns what is in the way if it is not, else nothing."""
         self._closing.set()
         self._thread.join(AWAY if self._failures else PATIENCE)
         self._given_up.set()  # the request in progress, if there is one, is the last
-        return not self._thread.is_alive()
+        if not self._thread.is_alive():
+            return ""
+        return "MLflow does not answer" if self._failures else f"MLflow is still taking it in after {PATIENCE:.0f} s"
 
     def flush(self) -> None:
         """Send all lines that are there now. Raises what MLflow raises, except for a line that it refuses for good."""
         end = (self.folder / "lines.jsonl").stat().st_size
-        while self._sent() < end and (found := self.next_request()):
+        while read_sent(self.folder) < end and (found := self.next_request()):
             request, position = found
             try:
                 self._sender.send(request)
             except Exception as error:
-                self._failures += 1
+                self._count_failure(error)
                 if not (refused(error) or self._failures >= FAILURES):
                     raise
                 self.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
                 if self._failures < REFUSALS:
                     continue
-                log_line(f"MLflow did not take {', '.join(request)}: {type(error).__name__}: {str(error)[:200]}")
+                log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
             self._failures = 0
-            partial = self.folder / "sent.new"
-            partial.write_text(str(position))
-            partial.replace(self.folder / "sent")
+            self._write("sent", str(position))
 
     def next_request(self) -> tuple[dict, int] | None:
         """What to send next, one line or the values of several, and the offset at which its last line ends."""
-        position = self._sent()
+        position = read_sent(self.folder)
         request: dict = {}
         for raw in self._lines(position):
             line = json.loads(raw)
@@ -195,11 +199,17 @@ class Outbox:
                     return  # it is being written
                 yield raw
 
-    def _sent(self) -> int:
-        try:
-            return int((self.folder / "sent").read_text())
-        except OSError:
-            return 0
+    def _count_failure(self, error: Exception) -> None:
+        """Also for the processes that try later."""
+        self._failures += 1
+        known = {"position": read_sent(self.folder), "tries": self._failures, "problem": problem(error)}
+        with suppress(OSError):  # a full disk
+            self._write("failures.json", json.dumps(known))
+
+    def _write(self, name: str, text: str) -> None:
+        partial = self.folder / f"{name}.new"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.folder / name)
 
 
 def stopped(work: str) -> Outbox | None:
@@ -214,8 +224,13 @@ def stopped(work: str) -> Outbox | None:
     return None
 
 
+def problem(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(without_password(str(error)).split())[:200]}"
+
+
 def sync() -> None:
-    """Send what the runs of this home left, and end as KILLED those whose process died. Stops when MLflow does not answer."""
+    """Send what the runs of this home left, and end as KILLED those whose process died. A run that cannot send something keeps
+    it, with a message, and the next one follows. Stops when MLflow does not answer."""
     for box in _unheld():
         try:
             if _is_deleted(box):
@@ -224,17 +239,25 @@ def sync() -> None:
             if not box.state.status:
                 box.put(end="KILLED", at=int((box.folder / "lines.jsonl").stat().st_mtime * 1000))
             box.flush()
-        except Exception:
-            return
+        except Exception as error:
+            try:
+                mlflow.MlflowClient().search_experiments(max_results=1)
+            except Exception:
+                return
+            log_line(f"run {box.run_id} could not send all that it logged, and keeps it: {problem(error)}")
         finally:
             box.release()
 
 
 def _unheld() -> Iterator[Outbox]:
-    """The outboxes of this home and of this tracking server that no process holds, newest first; each is held when it comes."""
-    for about in sorted((home() / "spool").glob("*/about.json"), key=os.path.getmtime, reverse=True):
+    """The outboxes of this home and of this MLflow that no process holds, newest first; each is held when it comes."""
+    if not (abouts := sorted(spool().glob("*/about.json"), key=os.path.getmtime, reverse=True)):
+        return
+    # The second is what earlier versions wrote.
+    servers = database(), hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:16]
+    for about in abouts:
         with suppress(OSError, ValueError, UserError):  # one that cannot be held is skipped
-            if json.loads(about.read_text())["server"] == _server():
+            if json.loads(about.read_text())["server"] in servers:
                 yield Outbox(about.parent)
 
 
@@ -246,11 +269,6 @@ def _is_deleted(box: Outbox) -> bool:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return True
         raise
-
-
-def _server() -> str:
-    """Names a tracking server without the password that its address may hold."""
-    return hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:16]
 
 
 def _link(source: Path | str, target: Path | str) -> None:

@@ -185,12 +185,12 @@ class Tracker:
         """End the run. Waits for what is left to send, for a limited time."""
         self._stop_watching()
         self._box.put(end=status, at=_now())
-        if self._box.close():
+        if problem := self._box.close():
+            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
+            log_line(f"{problem}; the next run, or gpt ui, sends the rest of what this run logged")
+        else:
             with suppress(Exception):
                 mlflow.end_run(status)
-        else:
-            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
-            log_line("MLflow does not answer; the next run, or gpt ui, sends it what it missed")
 
     def _begin(self, box: Outbox | None) -> None:
         """Start a run, or continue the stopped run of this outbox."""

@@ -14,10 +14,14 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from flows import progress
 from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
+from flows.tracking.connection import experiment_id
+from flows.tracking.outbox import Outbox
 from flows.tracking.run import Tracker, tracked_run
+from flows.tracking.spool import spool, waiting
 from tests.conftest import environment
 from tests.flows.conftest import free_port, wait_for
 
@@ -170,7 +174,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
     assert {int(model.params["step"]) for model in models} == set(bits[-2:])
     assert {model.tags["last"] for model in models} == {"true", "false"}
     assert [model.metrics[0].key for model in models] == ["val/bpb"] * 2
-    assert not list((outbox.home() / "spool").glob("*"))
+    assert not list(spool().glob("*"))
     print(
         f"\n{step} steps, {inside / step * 1e6:.0f} µs each, requests {asked}, {steady} in {lasted:.1f} s; {2 * step} sent"
     )
@@ -217,6 +221,59 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
     assert {path.name for path in (home / "spool").iterdir()} == {four}
 
 
+def test_what_one_run_cannot_send_holds_back_no_other_and_is_given_up(at, empty_mlflow, tmp_path, capsys, monkeypatch):
+    """A line that fails at every try, though MLflow answers: its artifact's place is a file."""
+    shutil.copy(empty_mlflow, tmp_path)
+    at(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def left(name: str) -> Outbox:
+        """What a run left that was killed before it sent anything."""
+        run = mlflow.start_run(experiment_id=experiment_id(), run_name=name)
+        mlflow.end_run()
+        box = Outbox.new(run.info.run_id, experiment=experiment_id(), corpus=name, work=name)
+        box.put(file=box.attach(Path(__file__)), to="folder")
+        box.put(metrics=[["train/loss", 1.0, 1, 1]])
+        box.release()
+        return box
+
+    older, bad = left("older"), left("bad")
+    os.utime(older.folder / "about.json", (1, 1))
+    place = Path(mlflow.get_run(bad.run_id).info.artifact_uri.removeprefix("file://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("in the way")
+    assert {row["run"] for row in waiting()} == {older.run_id, bad.run_id}
+    monkeypatch.setattr(progress, "to_terminal", True)
+    outbox.sync()
+    assert histories(older.run_id, "train/loss") == [[1]]
+    assert histories(bad.run_id, "train/loss") == [[]]
+    assert f"run {bad.run_id} could not send all that it logged" in " ".join(capsys.readouterr().err.split())
+    (row,) = waiting()
+    assert (row["run"], row["corpus"]) == (bad.run_id, "bad")
+    assert "Error" in row["because"]
+    for _ in range(outbox.FAILURES - 1):  # each as a later process
+        outbox.sync()
+    assert histories(bad.run_id, "train/loss") == [[1]]
+    assert waiting() == []
+
+
+def test_a_server_and_its_own_database_are_one_mlflow(server, at):
+    """A run is stopped under `gpt up`, and goes on without it; what it left is sent by either."""
+    recipe, own = load_recipe("python-docs"), f"sqlite:///{server.folder}/mlflow.db"
+    at(own)
+    experiment_id()  # made as in a home, with its artifacts in a folder
+    at(f"http://127.0.0.1:{server.port}")
+    with suppress(KeyboardInterrupt), tracked_run(recipe, "work") as tracker:
+        tracker.step(1, {"train/loss": 1.0})
+        raise KeyboardInterrupt
+    server.kill()
+    at(own)
+    with tracked_run(recipe, "work") as again:
+        again.step(2, {"train/loss": 2.0})
+    assert again.run_id == tracker.run_id
+    assert histories(again.run_id, "train/loss") == [[1, 2]]
+    assert not list(spool().iterdir())
+
+
 def test_what_mlflow_refuses_takes_nothing_else_with_it(at, empty_mlflow, tmp_path):
     shutil.copy(empty_mlflow, tmp_path)
     at(f"sqlite:///{tmp_path}/mlflow.db")
@@ -224,7 +281,7 @@ def test_what_mlflow_refuses_takes_nothing_else_with_it(at, empty_mlflow, tmp_pa
         tracker.step(1, {"train/loss": 1.0})
         tracker.step(2, {"a name with a : and a |": 1.0})
         tracker.files([Path(__file__)], "folder")
-        shutil.rmtree(next((outbox.home() / "spool" / tracker.run_id / "files").iterdir()), ignore_errors=True)
+        shutil.rmtree(next((spool() / tracker.run_id / "files").iterdir()), ignore_errors=True)
         tracker.step(3, {"train/loss": 1.0})
     assert histories(tracker.run_id, "train/loss") == [[1, 3]]
     assert mlflow.get_run(tracker.run_id).info.status == "FINISHED"

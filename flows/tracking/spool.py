@@ -1,0 +1,44 @@
+"""Where the outboxes of runs lie, and what waits in them for MLflow, told without loading MLflow."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from flows import UserError
+from flows.home import home
+from flows.store.locks import take
+
+SPOOL = "GPT_SPOOL"  # set for a reproduction, whose home nobody looks into again
+
+
+def spool() -> Path:
+    """The folder of all outboxes of this home."""
+    return Path(os.environ.get(SPOOL) or home() / "spool")
+
+
+def read_failures(folder: Path) -> dict:
+    """Of an outbox: the offset of the line that could not be sent, how often, and why; empty if there is none."""
+    with suppress(OSError, ValueError):
+        return json.loads((folder / "failures.json").read_text(encoding="utf-8"))
+    return {}
+
+
+def read_sent(folder: Path) -> int:
+    """Of an outbox: the offset up to which its lines are sent."""
+    with suppress(OSError, ValueError):
+        return int((folder / "sent").read_text())
+    return 0
+
+
+def waiting() -> list[dict]:
+    """The runs that have not sent all to MLflow, though no process is at it: run, corpus, bytes of lines, and why."""
+    rows = []
+    for file in sorted(spool().glob("*/about.json")):
+        folder = file.parent
+        with suppress(OSError, ValueError, UserError), file.open("r+") as about:
+            left = (folder / "lines.jsonl").stat().st_size - read_sent(folder)
+            if take(about) and left > 0:
+                row = {"run": folder.name, "corpus": json.load(about)["corpus"], "bytes": left}
+                rows.append(row | {"because": read_failures(folder).get("problem", "")})
+    return rows
