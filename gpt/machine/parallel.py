@@ -6,6 +6,7 @@ function here is the identity or does nothing.
 """
 
 import datetime
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,11 @@ TIMEOUT = datetime.timedelta(hours=2)  # the others wait while the first process
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Within the block, this process is in the process group that torchrun's environment variables describe."""
+    """Within the block, this process is in the process group that torchrun's environment variables describe.
+
+    DDP must be gone when the block ends. If it were the last to hold the group, it would join gloo's thread without releasing
+    Python's lock, for which that thread may wait: a deadlock (torch 2.11 to 2.13).
+    """
     if launched() == 1 or dist.is_initialized():
         yield
         return
@@ -32,6 +37,7 @@ def group(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # DDP refers to itself
         dist.destroy_process_group()
 
 

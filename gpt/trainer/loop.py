@@ -71,8 +71,10 @@ def train(
             with parallel.group(machine.device):
                 if not parallel.is_main():
                     on_step = on_evaluation = _ignore
-                run = _Run(dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation)
-                resumed_from = run.train(started)
+                # No name holds the run, so that nothing of it is left when the group ends.
+                resumed_from = _Run(
+                    dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
+                ).train(started)
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)

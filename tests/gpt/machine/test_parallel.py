@@ -79,6 +79,42 @@ def test_two_processes_train_what_one_trains(packed, tmp_path, shape, config, ho
     assert [entry["step"] for entry in logged] == sorted([*range(1, 19), 9, 18])
 
 
+CHECKED = """
+import gc, os
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from gpt.trainer.__main__ import main
+
+def destroy(end=dist.destroy_process_group):
+    if any(isinstance(found, DistributedDataParallel) for found in gc.get_objects()):
+        os._exit(3)
+    end()
+
+dist.destroy_process_group = destroy
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.slow
+def test_ddp_is_gone_when_its_process_group_ends(packed, tmp_path, shape, config):
+    """Else its end may wait for gloo's thread, and that thread for Python's lock."""
+    program, task = tmp_path / "program.py", tmp_path / "task.json"
+    program.write_text(CHECKED)
+    sections = {"model": shape, "train": config, "runtime": two("ddp")}
+    task.write_text(json.dumps({name: dataclasses.asdict(section) for name, section in sections.items()}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+    arguments = ["--data", packed, "--config", task, "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [*command, *arguments],
+        check=False,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_processes_than_it_began_with(packed, tmp_path, shape, config):
     """ddp until SIGTERM, alone until Ctrl-C, then fsdp by torchrun: as if it had been alone all the time."""
