@@ -30,6 +30,7 @@ from flows.evaluation.assessment import log_samples
 from flows.evaluation.summary import finish
 from flows.home import shared_home
 from flows.models.register import registered_name
+from flows.models.run_record import champion_recipe
 from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size
 from flows.server import dead_runs
@@ -114,9 +115,11 @@ def train(
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
         force: run this stage even if nothing changed
-        refresh: do nothing if the corpus was never trained here; for schedules
+        refresh: for schedules: train the champion's recipe on the newest data; nothing if the corpus was never trained here
     """
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
+    if refresh and not (size or steps or minutes or source or overrides):
+        recipe = champion_recipe(corpus) or recipe
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):

@@ -50,7 +50,7 @@ def generate(
 
 
 def explain(
-    run: Annotated[str, typer.Argument(help="run id, corpus (its newest model), or gpt-<corpus>@champion")],
+    run: Annotated[str, typer.Argument(help="run id, corpus (its champion), or gpt-<corpus>@champion")],
     step: Annotated[int, typer.Option(help="training step, from 1, as MLflow counts them")],
     as_json: Json = False,
 ):

@@ -6,7 +6,7 @@ import numpy as np
 
 from flows import UserError
 from flows.home import shared_home
-from flows.models.lookup import mlflow_run, newest_training, run_id
+from flows.models.lookup import mlflow_run, run_id, training_of
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from tokenizers.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ SHOWN_CHARS = 60  # of each piece, to recognise it by
 def explain(run: str, step: int) -> tuple[str, list[dict]]:
     """A title, and a row for each document, or piece of one, in the batch of update number `step` (from 1, as MLflow counts).
 
-    run: a run id, a corpus (its newest model), or a registered model. Raises UserError if the run, its data or the step does
+    run: a run id, a corpus (its champion), or a registered model. Raises UserError if the run, its data or the step does
     not exist.
     """
     store = Store(shared_home())
@@ -56,8 +56,8 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, slice, int]]:
 
 def _training(store: Store, run: str) -> dict:
     """The manifest of the training artifact that a run made or reused."""
-    if newest := newest_training(run):
-        return newest
+    if found := training_of(run):
+        return found
     tags = mlflow_run(run_id(run)).data.tags
     if "train.digest" not in tags:
         raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")

@@ -6,6 +6,7 @@ MLflow is imported only where a name is one of MLflow's.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,12 @@ UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's cod
 def find(model: str) -> Path:
     """The folder of a model: a corpus, `gpt-<corpus>@champion`, `gpt-<corpus>/3`, a run id, or a folder.
 
-    A corpus means its newest trained decoder. Raises UserError when there is none.
+    A corpus means its champion (see `training_of`). Raises UserError when there is none.
     """
     for folder in (Path(model), Path(model) / "model"):
         if (folder / "config.json").is_file():
             return folder
-    if trained := newest_training(model):
+    if trained := training_of(model):
         return Path(trained["path"]) / "model"
     if REGISTERED.fullmatch(model):
         return _download(f"models:/{model.removeprefix('models:/')}", model)
@@ -49,10 +50,35 @@ def find(model: str) -> Path:
     raise UserError(f"model {model!r} is not known; give {known} (gpt artifacts lists what is trained)")
 
 
-def newest_training(corpus: str) -> dict | None:
-    """Manifest of a corpus's newest training artifact; None where it has none, or the name is not one of a corpus."""
+def training_of(corpus: str) -> dict | None:
+    """Manifest of the training artifact that a corpus's name means; None where it has none, or the name is not one of a corpus.
+
+    Of several it is the champion's, and a line on stderr says so. Without a champion in this home it is the newest. MLflow is
+    asked only if there are several.
+    """
     trained = Store(shared_home()).manifests(corpus, "train") if re.fullmatch(CORPUS_PATTERN, corpus) else []
-    return trained[-1] if trained else None
+    if len(trained) < 2:
+        return trained[0] if trained else None
+    best = champion(corpus)
+    chosen = next((manifest for manifest in trained if best and manifest["digest"] == best.tags.get("digest")), None)
+    what = (
+        f"gpt-{corpus}/{best.version}, the champion" if best and chosen else "the newest; no champion is in this home"
+    )
+    print(f"{corpus}: {what} (of {len(trained)} models; gpt runs --corpus {corpus} lists them)", file=sys.stderr)
+    return chosen or trained[-1]
+
+
+def champion(corpus: str) -> ModelVersion | None:
+    """MLflow's record of a corpus's champion; None if there is none. Raises UserError when MLflow does not answer."""
+    import mlflow
+
+    with answering():
+        try:
+            return mlflow.MlflowClient().get_model_version_by_alias(f"gpt-{corpus}", "champion")
+        except mlflow.MlflowException as error:
+            if error.error_code not in UNKNOWN:
+                raise
+            return None
 
 
 def run_id(name: str) -> str:

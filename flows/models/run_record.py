@@ -118,6 +118,18 @@ def read(run: str) -> Record:
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
 
+def champion_recipe(corpus: str) -> Recipe | None:
+    """The recorded recipe of a corpus's champion, to train it again on newer data; None if there is no champion. Raises
+    UserError for a record that is incomplete or cannot be used any more, or when MLflow does not answer."""
+    if not lookup.champion(corpus):
+        return None
+    record = read(f"gpt-{corpus}@champion")
+    recipe, problems = recorded_recipe(record.recipe)
+    if recipe is None or problems:
+        raise UserError(f"the recipe of gpt-{corpus}@champion cannot be used any more: {'; '.join(problems)}")
+    return recipe
+
+
 def _code(record: Record, recipe: Recipe) -> Iterator[str]:
     """What differs in the code and the parameters of each stage."""
     for name, stage in STAGES.items():

@@ -103,6 +103,8 @@ def test_new_data_is_trained_and_compared_and_old_data_is_not(shop, home, kaggle
 
     before = runs(home)
     assert train(shop, refresh=True)["state"]["name"] == "Unchanged"
+    # A schedule names no settings: those of the champion are meant, not those of the recipe.
+    assert shop.wait(shop.run(f"train/{CORPUS}", refresh=True))["state"]["name"] == "Unchanged"
     assert runs(home) == before
 
     kaggle.datasets[HANDLE] = Dataset({"a.csv": script(2600)}, version=4)
