@@ -34,9 +34,11 @@ def prepare(runtime: Runtime) -> Machine:
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     # What stays float32 on a GPU may use TF32; on a CPU the setting would lose precision for no speed.
     torch.set_float32_matmul_precision("high" if cuda else "highest")
-    if runtime.deterministic and cuda:
+    deterministic = runtime.deterministic and cuda
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    torch.use_deterministic_algorithms(runtime.deterministic and cuda)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # to set it imports torch._inductor, which takes seconds
+        torch.use_deterministic_algorithms(deterministic)
     compiled = runtime.compile == "on" or (runtime.compile == "auto" and cuda)
     known = gpu_peak_flops(torch.cuda.get_device_name(device)) if cuda and bfloat16 else None
     peak_flops = known or _measured_flops(device, dtype, torch.get_num_threads())
