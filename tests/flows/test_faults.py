@@ -137,7 +137,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
     with injected("worker and flow run killed, once in each stage", 5):
         for stage in STAGES:
             if stage == "download":  # this one is found by the automation, the others as gpt up finds them
-                create_automations(silence=timedelta(seconds=120))
+                create_automations(silence=timedelta(seconds=75))
             worker = shop.start_worker(home)
             run = shop.run("train/python-docs", overrides=SETTINGS)
             until_in(home, stage)
