@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +30,7 @@ FOLDER = ROOT / "flows" / "recipes"
 # Of the recipe's own family, by what the corpus asks for, or a preset of either family.
 Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]  # type: ignore[valid-type]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+SECRET_URL = "export it as a variable, such as MY_URL, where the run is, and set source.url='${MY_URL}'"
 OWN = "own"  # the reader, and the recipe, of a folder that a user brings
 
 
@@ -101,7 +103,7 @@ class Recipe(BaseModel):
 
         values = self.model_dump(mode="json")
         if self.source.url:
-            values["source"]["url"] = public(self.source.url)
+            values["source"]["url"] = public(self.source.address)
         return values
 
     def source_page(self) -> str:
@@ -207,6 +209,10 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
     place = values.setdefault(section, {}) if dot else values
     if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
+        return
+    if name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
+        # Prefect keeps what a run is started with.
+        problems.append(f"{name} may hold a secret (a user, a password or a query): {SECRET_URL}")
         return
     place[key or section] = value
 

@@ -119,7 +119,7 @@ def train(
     """
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
     if refresh and not (size or steps or minutes or source or overrides):
-        recipe = champion_recipe(corpus) or recipe
+        recipe = champion_recipe(recipe) or recipe
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):

@@ -5,6 +5,7 @@ same data, so moving a folder or using a mirror changes nothing. `fetch` brings 
 """
 
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -42,7 +43,8 @@ class Source:
     handle: str = ""
     """kaggle: `owner/dataset` for its current version, or `owner/dataset/versions/N` to pin one."""
     url: str = ""
-    """https: the address of the file. No part of the data's identity: a mirror with the same sha256 is the same source."""
+    """https: the address of the file. No part of the data's identity: a mirror with the same sha256 is the same source. What
+    is secret in it stays in the environment: ${NAME} stands for a variable."""
     sha256: str = ""
     """https: 64 hex digits that the file must have."""
     path: str = ""
@@ -54,6 +56,11 @@ class Source:
     in the Wikipedia dump, they are a random sample."""
     fraction: float = 1.0
     """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
+
+    @property
+    def address(self) -> str:
+        """The url with the values of its variables."""
+        return os.path.expandvars(self.url)
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -108,7 +115,7 @@ def reach(source: Source, corpus: str) -> None:
     if source.kind == "https":
         from data_contracts.sources import https
 
-        https.reach(source.url)
+        https.reach(source.address)
     elif source.kind == "local":
         _local_files(source, corpus)
     elif source.kind == "kaggle":
@@ -135,8 +142,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     elif source.kind == "https":
         from data_contracts.sources import https
 
-        name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.url).path)).name or "data"
-        https.download(source.url, source.sha256.lower(), folder / name, progress)
+        name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
+        https.download(source.address, source.sha256.lower(), folder / name, progress)
     elif source.kind == "local":
         with disk_errors(corpus):
             found, zipped = _local_files(source, corpus)
@@ -162,7 +169,10 @@ def _problems(source: Source) -> Iterator[str]:
             yield f"{field.name} is missing"
     if source.handle and not HANDLE.fullmatch(source.handle):
         yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
-    if source.url and (urlsplit(source.url).scheme not in ("http", "https") or not urlsplit(source.url).hostname):
+    parts = urlsplit(source.address)
+    if missing := re.search(r"\$\{(\w+)\}", source.address):
+        yield f"url names the variable {missing[1]}, which the environment does not have"
+    elif source.url and (parts.scheme not in ("http", "https") or not parts.hostname):
         yield "url is not an http(s) address"
     if source.sha256 and not SHA256.fullmatch(source.sha256):
         yield f"sha256 {source.sha256!r} is not 64 hex digits"

@@ -118,15 +118,18 @@ def read(run: str) -> Record:
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
 
-def champion_recipe(corpus: str) -> Recipe | None:
-    """The recorded recipe of a corpus's champion, to train it again on newer data; None if there is no champion. Raises
-    UserError for a record that is incomplete or cannot be used any more, or when MLflow does not answer."""
-    if not lookup.champion(corpus):
+def champion_recipe(asked: Recipe) -> Recipe | None:
+    """The recorded recipe of the champion of a recipe's corpus, to train it again on newer data; None if there is no champion.
+    Raises UserError for a record that is incomplete or cannot be used any more, or when MLflow does not answer."""
+    if not lookup.champion(asked.corpus):
         return None
-    record = read(f"gpt-{corpus}@champion")
+    record = read(f"gpt-{asked.corpus}@champion")
     recipe, problems = recorded_recipe(record.recipe)
     if recipe is None or problems:
-        raise UserError(f"the recipe of gpt-{corpus}@champion cannot be used any more: {'; '.join(problems)}")
+        raise UserError(f"the recipe of gpt-{asked.corpus}@champion cannot be used any more: {'; '.join(problems)}")
+    if recipe.source_page() == asked.source_page():  # an address is recorded without what may be secret in it
+        source = replace(recipe.source, url=asked.source.url)
+        recipe = recipe.model_copy(update={"source": source})
     return recipe
 
 

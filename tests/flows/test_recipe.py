@@ -59,9 +59,16 @@ def test_a_copy_of_the_users_recipe_becomes_a_corpus(tmp_path, monkeypatch):
     assert (load_recipe("mine").corpus, load_recipe("mine").reader) == ("mine", OWN)
 
 
-def test_secrets_in_an_address_do_not_reach_the_parameters():
+def test_secrets_in_an_address_do_not_reach_the_parameters(monkeypatch):
     url = "https://user:sekret@example.org/input.txt?token=sekret"
-    assert "sekret" not in str(load_recipe("shakespeare", overrides={"source.url": url}).flat())
+    monkeypatch.setenv("MY_URL", url)
+    recipe = load_recipe("shakespeare", overrides={"source.url": "${MY_URL}"})
+    assert recipe.source.address == url
+    assert "sekret" not in str(recipe.flat())
+    for secret in (url, "https://me@example.org/input.txt", "https://example.org/input.txt?key=1"):
+        with pytest.raises(UserError, match=r"source\.url may hold a secret .* set source\.url='\$\{MY_URL\}'"):
+            load_recipe("shakespeare", overrides={"source.url": secret})
+    assert load_recipe("shakespeare", overrides={"source.url": "https://example.org/a.txt"}).source.url
 
 
 @pytest.mark.parametrize("value", [1.5, True, "12", [1]])

@@ -1,11 +1,13 @@
 """`gpt clean`: two stages, what they explain, and what Prefect's pages show of them."""
 
+import hashlib
 import json
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.conftest import gpt_here, own_home, settings
 
 ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
@@ -102,3 +104,30 @@ def test_wrong_words_are_refused(run, arguments, words):
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_secret_in_an_address_stays_in_the_environment(run, home, prefect_server, monkeypatch):
+    """Prefect keeps the parameters of a run: such an address is refused there, and a variable may stand for it."""
+    text = "".join(f"MIRANDA:\nO brave new world, number {n}.\n\n" for n in range(900)).encode()
+    with Stub() as stub:
+        stub.files["/input.txt"] = [Reply(body=text)]
+        address = f"{stub.url}/input.txt?token=hush-hush-4711"
+        known = {"source.sha256": hashlib.sha256(text).hexdigest()}
+        refused = run("clean", "shakespeare", *settings(known | {"source.url": address}))
+        assert refused.returncode == 2
+        assert "source.url may hold a secret" in refused.stderr
+        assert "hush-hush" not in refused.stderr
+        assert stub.requests == []
+        missing = run("clean", "shakespeare", *settings(known | {"source.url": "${MY_URL}"}))
+        assert missing.returncode == 2
+        assert "the variable MY_URL, which the environment does not have" in missing.stderr
+        monkeypatch.setenv("MY_URL", address)
+        cleaned = run("clean", "shakespeare", *settings(known | {"source.url": "${MY_URL}"}))
+        assert cleaned.returncode == 0, cleaned.stderr
+        assert len(stub.requests) == 1
+    asked = urllib.request.Request(f"{prefect_server}/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        known_runs = answer.read().decode()
+    assert "${MY_URL}" in known_runs
+    assert "hush-hush" not in known_runs
+    assert [path for path in home.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()] == []
