@@ -38,6 +38,7 @@ from flows.pages.comparison_text import short_names
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
+from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
 from flows.tracking.connection import answering, experiment_id, runs_url
@@ -66,7 +67,7 @@ def compare(
     with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), progress.log_line):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
-        with progress.progress_bar("compare") as report:
+        with turn(1), progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
         result["notes"] = notes + result["notes"]
         result |= {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}

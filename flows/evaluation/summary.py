@@ -22,6 +22,7 @@ from flows.models.promotion import promote
 from flows.models.register import register
 from flows.pages.render import render_text
 from flows.recipe import Recipe
+from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
 from flows.store.locks import lock
 from flows.tracking.run import Tracker
@@ -36,8 +37,9 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     """
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
-    texts, assessed = assess(recipe, tracker)
-    model, champion = register_model(tracker, recipe) if named else ("", "")
+    with turn(1):  # assessing computes on the device, too
+        texts, assessed = assess(recipe, tracker)
+        model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],

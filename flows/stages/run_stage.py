@@ -84,14 +84,15 @@ def run_stage(
 
 @contextmanager
 def turn(processes: int) -> Iterator[None]:
-    """Hold a slot of the server's limit for each device, and wait for it. Without a server, or its limit, go on without."""
+    """Hold a slot of the server's limit for each device, and wait for it: for all that computes on a device. Without a server,
+    or its limit, go on without."""
     held = ExitStack()
     try:
         with suppress(ObjectNotFound), get_client(sync_client=True) as client:
             limit = client.read_global_concurrency_limit_by_name(GPU)
             slots = min(processes, limit.limit)
             if limit.active_slots + slots > limit.limit:
-                log_line(f"waiting for {slots} of the slots of {GPU}: other trainings have them")
+                log_line(f"waiting for {slots} of the slots of {GPU}: other runs have them")
             # A server that is away for a while costs the slot, not the training.
             held.enter_context(concurrency(GPU, slots, lease_duration=LEASE, raise_on_lease_renewal_failure=False))
     except Exception as error:

@@ -37,10 +37,8 @@ def prepare(runtime: Runtime) -> Machine:
     deterministic = runtime.deterministic and cuda
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    if (
-        deterministic != torch.are_deterministic_algorithms_enabled()
-    ):  # to set it imports torch._inductor, which takes seconds
-        torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(deterministic)  # which imports torch._inductor, for seconds
     compiled = runtime.compile == "on" or (runtime.compile == "auto" and cuda)
     known = gpu_peak_flops(torch.cuda.get_device_name(device)) if cuda and bfloat16 else None
     peak_flops = known or _measured_flops(device, dtype, torch.get_num_threads())

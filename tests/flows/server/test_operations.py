@@ -123,9 +123,15 @@ def test_one_training_at_a_time_and_overlapping_ones_wait_or_are_cancelled(shop)
     taken = {"names": ["gpu"], "slots": 1, "mode": "concurrency", "lease_duration": 60}
     assert shop.ask("v2/concurrency_limits/increment-with-lease", taken)["limits"]
     first = shop.run(f"train/{CORPUS}", overrides=SMALL | {"train.lr": 0.002})
-    asked = {"logs": {"flow_run_id": {"any_": [first]}}}
-    until(lambda: any("waiting for 1 of the slots of gpu" in row["message"] for row in shop.ask("logs/filter", asked)),
-          "the waiting is told")  # fmt: skip
+    comparison = shop.run("compare/all", max_bytes=1000)  # it computes on the device, too
+
+    def waiting() -> bool:
+        """Both, in their logs."""
+        asked = {"logs": {"flow_run_id": {"any_": [first, comparison]}}}
+        rows = [row for row in shop.ask("logs/filter", asked) if "waiting for 1 of the slots of gpu" in row["message"]]
+        return {row["flow_run_id"] for row in rows} == {first, comparison}
+
+    until(waiting, "the waiting is logged")
     second = shop.run(f"train/{CORPUS}", overrides=SMALL | {"train.lr": 0.002})
     shop.wait(second, "AwaitingConcurrencySlot")
     deployment = shop.ask(f"deployments/name/train/{CORPUS}")["id"]
@@ -135,7 +141,8 @@ def test_one_training_at_a_time_and_overlapping_ones_wait_or_are_cancelled(shop)
     shop.ask(f"deployments/{deployment}", {"concurrency_options": {"collision_strategy": "ENQUEUE"}}, "PATCH")
     assert shop.wait(first)["state"]["name"] == "Completed"
     assert shop.wait(second)["state"]["name"] == "Unchanged"
-    assert shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 0
+    assert shop.wait(comparison)["state"]["name"] == "Completed"
+    until(lambda: shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 0, "the slots come back")
 
 
 def test_the_notification_of_the_docs_and_what_maintenance_finds(shop, home):
