@@ -7,7 +7,7 @@ import typer
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, prune, verify
 from flows.cli.model_commands import compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, status, ui, up
+from flows.cli.server_commands import down, notify, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 
@@ -19,7 +19,7 @@ for group in (
     (train, clean, corpora, why),
     (generate, explain, compare, runs, reproduce, pin, export),
     (artifacts, verify, prune),
-    (up, down, status, ui),
+    (up, down, status, notify, ui),
 ):
     for command in group:
         app.command()(command)

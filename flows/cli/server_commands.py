@@ -1,4 +1,4 @@
-"""The commands that run servers: `gpt up`, `gpt down`, `gpt status` and `gpt ui`."""
+"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify` and `gpt ui`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, table
+from flows.cli.terminal import Json, at_terminal, prefect_answering, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
@@ -60,11 +60,27 @@ def status(as_json: Json = False):
             )
     else:
         for title, rows in found.items():
-            if title != "up":
+            if title not in ("up", "api"):
                 print(f"{title}:")
                 table(rows) if rows else print("none")
                 print()
+        print(f"gpt uses these servers; for prefect itself: export PREFECT_API_URL={found['api']}")
     raise typer.Exit(int(not found["up"]))
+
+
+def notify(
+    address: Annotated[str, typer.Argument(help="takes a POST, such as a chat's incoming webhook; none: no more")] = "",
+):
+    """Post every run that fails, crashes or finds damage to a web address, through the server that gpt up started."""
+    if address and not address.startswith(("http://", "https://")):
+        raise UserError(f"{address!r} is no web address: it begins with http:// or https://")
+    if not at_terminal(goes_on=False):
+        raise UserError("no Prefect server is up; gpt up starts it")
+    from flows.server.bootstrap import notify_on_failure
+
+    with prefect_answering():
+        notify_on_failure(address)
+    print("failures are posted there" if address else "failures are no longer posted")
 
 
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):

@@ -24,19 +24,24 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
     """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other. says: its first line.
     goes_on: whether a second call goes on where one that was stopped ended."""
-    at_terminal(goes_on)
+    server = at_terminal(goes_on)
     from flows import progress
 
-    progress.console.print(f"{says} (home {home()})", markup=False)
+    where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
+    progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
     flow = getattr(import_module(f"flows.{module}"), name)
     with prefect_answering():
         return flow(**arguments)
 
 
-def at_terminal(goes_on: bool = True) -> None:
-    """What a flow that a person starts and watches needs, before Prefect is loaded."""
+def at_terminal(goes_on: bool = True) -> str:
+    """What a flow that a person starts and watches needs, before Prefect is loaded. Returns the address of Prefect's API; empty
+    where Prefect will start a temporary server."""
     set_defaults()
     stop_orphaned_servers()
+    from flows.server import supervisor
+
+    server = supervisor.use_running()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
@@ -45,6 +50,7 @@ def at_terminal(goes_on: bool = True) -> None:
     from flows import progress
 
     progress.to_terminal = True
+    return server
 
 
 @contextmanager

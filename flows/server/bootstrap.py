@@ -12,11 +12,12 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
@@ -25,6 +26,7 @@ from flows.home import GPU
 from flows.server.dead_runs import crash_dead_runs
 from flows.server.processes import is_healthy
 
+NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
 
 
@@ -115,6 +117,26 @@ def crash_silent_runs(silence: timedelta) -> AutomationCore:
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence}.")],
     )
+
+
+def notify_on_failure(address: str) -> None:
+    """From now on, post the name and the message of every run that fails, crashes or finds damage to a web address as JSON,
+    {"text": ...}, instead of to any earlier one; an empty address ends it. Prefect's database stores the address."""
+    with get_client(sync_client=True) as client:
+        for known in client.read_automations_by_name(NOTIFY):
+            client.delete_automation(known.id)
+        if not address:
+            return
+        block = CustomWebhookNotificationBlock(
+            name="failures", url=address, json_data={"text": "{{subject}}: {{body}}"}
+        )
+        message = SendNotification(
+            block_document_id=block.save("gpt-failures", overwrite=True),
+            subject="{{ flow.name }}/{{ flow_run.name }} {{ flow_run.state.name }}",
+            body="{{ flow_run.state.message }} {{ flow_run|ui_url }}",
+        )
+        failures = {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Damaged")}
+        client.create_automation(AutomationCore(name=NOTIFY, trigger=EventTrigger(expect=failures), actions=[message]))
 
 
 def _create(client: SyncPrefectClient, automation: AutomationCore) -> list[str]:

@@ -19,8 +19,8 @@ EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "val_bpb": ""}
 
 
 def status() -> dict:
-    """`up` says whether everything is up. The rest are rows: services, running, queued, next, unsent (runs that have not sent
-    all to MLflow), last (by corpus)."""
+    """`up` says whether everything is up, `api` is Prefect's address. The rest are rows: services, running, queued, next,
+    unsent (runs that have not sent all to MLflow), last (by corpus)."""
     found = state()
     services = [
         _service(name, "up" if is_process(entry) else "down", entry["created"], found.get(name, ""))
@@ -34,6 +34,7 @@ def status() -> dict:
         services.append(_service("gpt up", "starting", found["created"]))
     result: dict = {
         "up": up,
+        "api": found.get("api", ""),
         "services": services,
         "running": [],
         "queued": [],

@@ -44,6 +44,17 @@ def state() -> dict:
     return found | {"alive": is_process(found)}
 
 
+def use_running() -> str:
+    """Let Prefect use the server of a `gpt up` in this home, unless PREFECT_API_URL names another. Returns the address of its
+    API; empty where Prefect will start a temporary server. One that asks for a password is used if the environment has it."""
+    found, password = state(), os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE)
+    if not found.get("ready") or not found["alive"] or (found.get("password") and not password):
+        return os.environ.get("PREFECT_API_URL", "")
+    if password:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
+    return os.environ.setdefault("PREFECT_API_URL", found["api"])
+
+
 def is_process(entry: dict) -> bool:
     """Whether the process with this id is still the one that was started then."""
     with suppress(psutil.Error):
@@ -110,7 +121,8 @@ class _Supervisor:
         self.signals, self.ending = 0, False
         own = {"pid": os.getpid(), "created": psutil.Process().create_time(), "mark": self.mark}
         addresses = {"prefect": access.public_url(access.port), "api": access.api}
-        self.state: dict[str, Any] = own | addresses | {"ready": False, "services": {}}
+        more = {"password": bool(access.password), "ready": False, "services": {}}
+        self.state: dict[str, Any] = own | addresses | more
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,12 +1,16 @@
 """Whom the servers of `gpt up` answer. The servers themselves, as a foreign page asks them: test_supervisor.py."""
 
 import asyncio
+import json
+import os
 import socket
 
+import psutil
 import pytest
 
 from flows.server.access import HOSTS_VARIABLE, Access
 from flows.server.prefect_app import OwnAddresses
+from flows.server.supervisor import use_running
 
 
 def variables(host: str, monkeypatch, **given: str) -> dict[str, list[str]]:
@@ -85,3 +89,26 @@ def test_other_hosts_and_other_origins_are_refused(headers, status):
 
 def test_a_user_may_allow_every_origin():
     assert answer("http", {"Origin": "http://evil.example"}, ["*"]) is None
+
+
+def test_a_server_that_is_up_in_this_home_is_used(home, monkeypatch):
+    home.mkdir()
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
+        monkeypatch.setenv(name, "")  # so that it is set back
+        monkeypatch.delenv(name)
+
+    def up(**more: object) -> None:
+        own = {"pid": os.getpid(), "created": psutil.Process().create_time(), "api": "http://127.0.0.1:4200/api"}
+        (home / "up.json").write_text(json.dumps(own | {"ready": True, "password": False} | more))
+
+    assert use_running() == ""
+    for other in ({"ready": False}, {"created": 1.0}, {"password": True}):  # starting, dead, with a password
+        up(**other)
+        assert use_running() == ""
+        assert "PREFECT_API_URL" not in os.environ
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:a long password")
+    assert use_running() == os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "me:a long password"
+    up()
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
+    assert use_running() == "http://elsewhere:4200/api"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import gpt
 from tests.data_contracts.stub_server import Dataset, Stub
+from tests.flows.cli.test_command import assert_refused
 from tests.flows.workshop import Workshop, until
 
 pytestmark = pytest.mark.slow
@@ -23,6 +24,12 @@ SMALL = {"tokenizer.vocab_size": 300, "pack.block_size": 32, "model.n_layer": 1,
 CREATE_AUTOMATIONS = (
     "from datetime import timedelta; from flows.server.bootstrap import create_automations; "
     "print(*create_automations({}), sep='\\n')"
+)
+
+
+CHAMPION = (
+    "select value from model_version_tags tag join registered_model_aliases alias "
+    "on tag.name = alias.name and tag.version = alias.version where alias.alias = 'champion' and tag.key = 'digest'"
 )
 
 
@@ -145,7 +152,7 @@ def test_one_training_at_a_time_and_overlapping_ones_wait_or_are_cancelled(shop)
     until(lambda: shop.ask("v2/concurrency_limits/gpu")["active_slots"] == 0, "the slots come back")
 
 
-def test_the_notification_of_the_docs_and_what_maintenance_finds(shop, home):
+def test_failures_are_posted_and_what_maintenance_finds(shop, home):
     told = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -159,9 +166,10 @@ def test_the_notification_of_the_docs_and_what_maintenance_finds(shop, home):
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        (example,) = re.findall(r"(?s)```python\n(.*?)```", (ROOT / "docs" / "operate.md").read_text())
-        address = f"http://127.0.0.1:{server.server_port}/hook"
-        shop.python(re.sub(r'address = ".*"', f'address = "{address}"', example), home)
+        server_address = {"PREFECT_API_URL": shop.api}
+        assert_refused(gpt(home, "notify", "chat.example.org", **server_address), "no web address", "https://")
+        for address in ("http://127.0.0.1:1/an/earlier/one", f"http://127.0.0.1:{server.server_port}/hook"):
+            assert gpt(home, "notify", address, **server_address).returncode == 0
 
         # Comparisons follow the trainings of the tests before: a home that is in use is not pruned.
         until(lambda: len(comparisons(shop)) >= 3, "the comparison after the last training")
@@ -199,6 +207,14 @@ def test_the_notification_of_the_docs_and_what_maintenance_finds(shop, home):
         assert (runs(home), lock.exists()) == (before - 1, False)
         assert shop.ask(f"flow_runs/{gone}")["state"]["name"] == "Crashed"
         assert found["artifact"]["done"] == "removed"
-        assert len(list(home.glob(f"artifacts/{CORPUS}/train/[!.]*"))) == 1
+        with closing(sqlite3.connect(home / "mlflow.db")) as database:
+            ((champion,),) = database.execute(CHAMPION).fetchall()
+        left = [
+            json.loads(path.read_text())["digest"] for path in home.glob(f"artifacts/{CORPUS}/train/*/manifest.json")
+        ]
+        assert champion in left
+        assert len(left) <= 2  # and the newest
         until(lambda: any("maintain/maintain Damaged: 1 artifacts" in one["text"] for one in told), "the notification")
+        assert gpt(home, "notify", **server_address).returncode == 0
+        assert shop.ask("automations/filter", {"automations": {"name": {"any_": ["notify on failure"]}}}) == []
         server.shutdown()

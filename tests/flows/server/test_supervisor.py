@@ -257,6 +257,10 @@ def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, 
         assert up.poll() is None, log.read_text()
         api = json.loads((home / "up.json").read_text())["api"]
         assert_no_other_page_may_ask(ports)
+        cleaned = gpt(home, "clean", "python-docs")  # a second terminal needs no export
+        assert cleaned.returncode == 0, cleaned.stderr
+        assert f"Prefect at {api})" in cleaned.stderr
+        assert f"export PREFECT_API_URL={api}" in gpt(home, "status").stdout
         for _ in range(2):
             started = prefect(api, "deployment", "run", "train/python-docs", *FOR_LONG, folder=folder / "terminal")
             assert started.returncode == 0, started.stdout + started.stderr
