@@ -24,6 +24,7 @@ from flows.server import processes
 from flows.server.access import AUTH_VARIABLE, Access
 from flows.server.processes import Service
 from flows.store.locks import take
+from flows.tracking.connection import RUNS_PAGE
 
 START_SECONDS = 900  # a small, busy machine takes minutes to create the two databases of a fresh home
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # after more restarts than this in so many seconds it gives up
@@ -172,7 +173,7 @@ class _Supervisor:
         self._start(worker)
         self._until(lambda: "started!" in processes.read_log(worker))
         base = store.rstrip("/") if elsewhere else access.public_url(access.mlflow_port)
-        page = f"{base}/#/experiments/{made['experiment']}/runs?workflowType=machine_learning"
+        page = f"{base}/#/experiments/{made['experiment']}/{RUNS_PAGE}"
         lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
         lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
         if access.password:

@@ -3,6 +3,7 @@
 MLflow is imported inside the functions, since commands such as `gpt down` need only `without_password`.
 """
 
+import json
 import logging
 import re
 import warnings
@@ -15,6 +16,19 @@ from flows.store.locks import lock
 
 EXPERIMENT = "gpt"
 MLFLOW_PORT = 5000
+# What the table of runs shows, as a shared view of MLflow: without one it shows not a single number. MLflow keeps it in a tag
+# of the experiment, and takes it from there when an address ends with its key.
+VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"
+METRICS = ("train/val_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
+VIEW = {
+    "orderByKey": "attributes.start_time",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": [*(f"metrics.`{name}`" for name in METRICS), "tags.`model`", "tags.`champion`"],
+}
 
 
 def experiment_id() -> str:
@@ -26,10 +40,12 @@ def experiment_id() -> str:
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
     with answering(), lock(shared_home(), "mlflow", lambda text: None):  # one process creates the database
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
+            if found.tags.get(VIEW_TAG) != (view := json.dumps(VIEW)):
+                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, VIEW_TAG, view)
             return found.experiment_id
         # A server chooses the folder of artifacts. A plain database has none, and the default would be ./mlruns.
         folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
-        return mlflow.create_experiment(EXPERIMENT, artifact_location=folder)
+        return mlflow.create_experiment(EXPERIMENT, folder, {VIEW_TAG: json.dumps(VIEW)})
 
 
 def database() -> str:
@@ -66,7 +82,7 @@ def runs_url(experiment: str) -> str:
 
     uri = mlflow.get_tracking_uri()
     base = without_password(uri).rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{MLFLOW_PORT}"
-    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    return f"{base}/#/experiments/{experiment}/{RUNS_PAGE}"
 
 
 def without_password(text: str) -> str:

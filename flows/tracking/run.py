@@ -154,7 +154,9 @@ class Tracker:
             for key, value in counts.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        metrics |= {f"baseline/{key}": value for key, value in counts.get("baselines", {}).items()}
+        if baselines := counts.get("baselines"):
+            metrics |= {f"baseline/{key}": value for key, value in baselines.items()}
+            metrics["baseline/best"] = min(baselines.values())
         self.step(0, metrics | {f"{name}/seconds": artifact.seconds})
         self.files(sorted([*artifact.folder.glob("*.json"), *artifact.folder.glob("card/*")]), name)
         for context in DATASETS.get(name, ()):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.tracking.connection import RUNS_PAGE
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import TINY, free_port, stop, wait_for
 
@@ -86,7 +87,7 @@ def page(browser, request, tmp_path):
 @pytest.fixture
 def runs(page, addresses):
     """MLflow's list of runs, as our links open it. Its page never goes idle: an element is what to wait for."""
-    page.goto(f"{addresses[0]}/#/experiments/1/runs?workflowType=machine_learning")
+    page.goto(f"{addresses[0]}/#/experiments/1/{RUNS_PAGE}")
     page.get_by_role("link", name="alpha", exact=True).wait_for()
     page.get_by_label("Close").click()  # the assistant
     return page
@@ -104,6 +105,12 @@ def picture(page) -> Iterator[None]:
     """A picture from the server is shown in the end, and not a broken one."""
     yield
     page.wait_for_function("[...document.images].some(image => image.complete && image.naturalWidth > 400)")
+
+
+def test_the_first_page_compares_runs_by_their_figures(runs):
+    for column in ("train/val_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds", "model"):
+        runs.get_by_role("columnheader", name=column, exact=True).first.wait_for()
+    runs.get_by_text("models:/gpt-alpha/1", exact=True).first.wait_for()
 
 
 def test_a_run_is_found_by_its_corpus_and_tells_everything(runs):
