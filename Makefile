@@ -9,8 +9,7 @@ CORPUS ?= python-docs
 train: .venv/installed
 	@$(BIN)/gpt train $(CORPUS)
 
-# Three at a time on two cores: much of the slow tests is waiting, for servers to start and for processes to end.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/installed
 	@$(PYTEST) -m "not slow"
 

@@ -17,6 +17,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = ("PREFECT_", "MLFLOW_", "KAGGLE", "GPT_HOME", "GPT_SHARED_HOME")
 
+# Tests share the cores: torch's threads are to wait asleep, and not to burn the time of the others.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # Where Python may not write bytecode, each of the hundreds of processes that the tests start would compile Prefect, MLflow and
 # torch again. They share a folder for it, which the first process removes at its end.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
