@@ -104,9 +104,9 @@ def test_a_run_records_what_is_needed_to_have_it_again(run):
         assert {"code", "parameters", "packages", "git"} <= manifest.keys()
 
 
-def test_an_address_is_recorded_without_its_secrets():
-    source = {"source.url": "https://me:secret@example.org/input.txt?token=abc"}
-    values = load_recipe("shakespeare", overrides=source).public_values()
+def test_an_address_is_recorded_without_its_secrets(monkeypatch):
+    monkeypatch.setenv("MY_URL", "https://me:secret@example.org/input.txt?token=abc")
+    values = load_recipe("shakespeare", overrides={"source.url": "${MY_URL}"}).public_values()
     assert values["source"]["url"] == "https://example.org/input.txt"
 
 
