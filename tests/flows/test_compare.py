@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,19 @@ def test_of_a_large_corpus_documents_are_drawn_by_their_ids_and_a_note_says_so(h
     assert len(held_out(documents, 1).documents) == 1
     result = compare("mill", max_bytes=1200, prompts=[""])
     assert f"mill: {len(drawn)} of {len(order)} held-out documents, drawn by their ids" in result["notes"][0]
+
+
+def test_comparing_takes_a_slot_of_the_device(home, monkeypatch):
+    held = []
+
+    @contextmanager
+    def turn(processes: int):
+        held.append(processes)
+        yield
+
+    monkeypatch.setattr("flows.compare.turn", turn)
+    compare("gpt-mill/1", corpora=["mill"], prompts=[""])
+    assert held == [1]
 
 
 def test_one_held_out_document_has_no_interval(home):
