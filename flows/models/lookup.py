@@ -70,15 +70,7 @@ def training_of(corpus: str) -> dict | None:
 
 def champion(corpus: str) -> ModelVersion | None:
     """MLflow's record of a corpus's champion; None if there is none. Raises UserError when MLflow does not answer."""
-    import mlflow
-
-    with answering():
-        try:
-            return mlflow.MlflowClient().get_model_version_by_alias(f"gpt-{corpus}", "champion")
-        except mlflow.MlflowException as error:
-            if error.error_code not in UNKNOWN:
-                raise
-            return None
+    return _known(lambda client: client.get_model_version_by_alias(f"gpt-{corpus}", "champion"))
 
 
 def run_id(name: str) -> str:
@@ -112,14 +104,22 @@ def mlflow_run(run_id: str) -> Run:
 def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:
     import mlflow
 
+    if (found := _known(question)) is None:
+        raise UserError(f"{what} is not known to MLflow at {without_password(mlflow.get_tracking_uri())}")
+    return found
+
+
+def _known(question: Callable[[MlflowClient], Any]) -> Any:
+    """MLflow's answer; None for a name that it does not have. Raises UserError when MLflow does not answer."""
+    import mlflow
+
     with answering():
         try:
             return question(mlflow.MlflowClient())
         except mlflow.MlflowException as error:
             if error.error_code not in UNKNOWN:
                 raise
-            uri = without_password(mlflow.get_tracking_uri())
-            raise UserError(f"{what} is not known to MLflow at {uri}") from error
+            return None
 
 
 def _download(uri: str, asked: str) -> Path:

@@ -67,16 +67,8 @@ def start(service: Service, mark: str) -> subprocess.Popen:
 
 
 def prefect_server(access: Access) -> Service:
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        "flows.server.prefect_app:create_app",
-        "--log-level",
-        "warning",
-    ]
-    command += ["--host", access.host, "--port", str(access.port)]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.prefect_app:create_app"]
+    command += ["--host", access.host, "--port", str(access.port), "--log-level", "warning"]
     names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
     given = [f"{without_password(os.environ[name])}, of {name}" for name in names if os.environ.get(name)]
     hint = f"its database is {(given or [os.environ['PREFECT_HOME'] + '/prefect.db'])[0]}; "
