@@ -1,7 +1,7 @@
 """From raw text to validated, clean documents: where data comes from, what it must look like, how it is cleaned.
 
-    sources.resolve(source, corpus)                    which bytes are meant: they decide an artifact's key
-    sources.fetch(source, corpus, folder)              those bytes, as files in a folder
+    sources.source.resolve(source, corpus)             which bytes are meant: they decide an artifact's key
+    sources.source.fetch(source, corpus, folder)       those bytes, as files in a folder
     clean.clean_corpus(corpus, folder, out, rules)     documents, rejects and report.json
     facts.describe(out, sample, counts, rules, about)  what a data card shows
 

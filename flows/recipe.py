@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts import corpora
 from data_contracts.rules import Rules
-from data_contracts.sources import Source
+from data_contracts.sources.source import Source
 from flows import UserError
 from flows.home import ROOT
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset

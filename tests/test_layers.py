@@ -58,12 +58,7 @@ def upward(package: str, root: Path = ROOT) -> list[str]:
 def circle(package: str, root: Path = ROOT) -> list[str]:
     """Modules that import each other, all the way round; empty where none do."""
     known = modules(package, root)
-    graph = {}
-    for module, path in known.items():
-        names = imports(path)
-        # `from a import b` needs a's own file only where b is no module.
-        rooms = {name.rpartition(".")[0] for name in names if name in known}
-        graph[module] = (names & known.keys()) - rooms - {module, package}
+    graph = {module: (imports(path) & known.keys()) - {module, package} for module, path in known.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

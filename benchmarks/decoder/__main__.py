@@ -15,7 +15,7 @@ from benchmarks.decoder import tables
 from benchmarks.decoder.shapes import SHAPES
 from benchmarks.measure import ROOT, watch
 from benchmarks.tables import Results
-from data_contracts import sources
+from data_contracts.sources.source import fetch
 from flows.recipe import load_recipe
 
 PYTHON_OF_PEERS = ROOT / ".venv-bench" / "bin" / "python"
@@ -71,7 +71,7 @@ def shakespeare(text: Path | None, cache: Path) -> Path:
         text = cache / "shakespeare" / Path(source.url).name
         if not text.exists():
             text.parent.mkdir(exist_ok=True)
-            sources.fetch(source, "shakespeare", text.parent)
+            fetch(source, "shakespeare", text.parent)
     if hashlib.sha256(text.read_bytes()).hexdigest() != source.sha256:
         raise SystemExit(f"{text} is not tiny-shakespeare: its sha256 is not {source.sha256}")
     return text.resolve()

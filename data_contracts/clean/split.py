@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from data_contracts import DataError
-from data_contracts.clean import near_duplicates
+from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups, signatures
 from data_contracts.rules import Rules
 
 
@@ -44,7 +44,7 @@ def keys(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     found = kept.select(key=key(pl.col("text_id")), val=pl.col("split") == "val")
     if rules.near_duplicates == "keep":
         return found
-    return pl.concat([found, near_duplicates.signatures(kept["text"])], how="horizontal")
+    return pl.concat([found, signatures(kept["text"])], how="horizontal")
 
 
 def key(text_id: pl.Expr) -> pl.Expr:
@@ -66,8 +66,8 @@ def settle(keys: pl.LazyFrame, rules: Rules) -> pl.DataFrame:
     place = pl.Series(np.arange(verdict.height))
     first = place
     if rules.near_duplicates != "keep":
-        buckets = near_duplicates.BUCKET_NAMES
-        first = pl.Series(near_duplicates.groups(lambda: map(column, buckets), verdict.height))
+        buckets = BUCKET_NAMES
+        first = pl.Series(groups(lambda: map(column, buckets), verdict.height))
     copy = ~pl.col("key").is_first_distinct() if rules.deduplicate else pl.lit(False)
     near_copy = (first != place) & (rules.near_duplicates == "drop")
     return verdict.with_columns(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import mlflow
 
-from data_contracts import DataError, sources
+from data_contracts import DataError
+from data_contracts.sources.source import Source, pinned, reach, resolve
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
@@ -157,14 +158,14 @@ def _commit(tags: dict[str, str]) -> str:
     return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
-def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> sources.Source:
+def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Source:
     """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters` and `notes`.
     Raises UserError if there is neither."""
     manifest, available = record.manifests["download"], True
-    source = sources.pinned(recipe.source, manifest["parameters"])
+    source = pinned(recipe.source, manifest["parameters"])
     try:
-        sources.reach(source, reader_of(recipe))
-        lines = differences(manifest["parameters"], sources.resolve(source, reader_of(recipe)))
+        reach(source, reader_of(recipe))
+        lines = differences(manifest["parameters"], resolve(source, reader_of(recipe)))
     except DataError as error:
         lines, available = [str(error).splitlines()[0]], False
     if not lines:
@@ -174,7 +175,7 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
             notes.append(f"{change}; the run's own raw files are still in this home, and are read instead")
-            return sources.Source(kind="local", path=str(Path(kept["path"]) / RAW))
+            return Source(kind="local", path=str(Path(kept["path"]) / RAW))
     if not available:
         raise UserError(f"the data of run {record.run_id} cannot be had, and this home has none of them\n{lines[0]}")
     matters.append(change)

@@ -67,11 +67,11 @@ class Stage:
 
 
 def download(job: Job) -> dict:
-    from data_contracts import sources
+    from data_contracts.sources.source import fetch, pinned
 
     raw = job.folder / RAW
     raw.mkdir(exist_ok=True)
-    sources.fetch(sources.pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
+    fetch(pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
     files = [path for path in raw.rglob("*") if path.is_file()]
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 

@@ -15,11 +15,12 @@ def sections(*names: str) -> Callable[[Recipe], dict]:
 
 def download_parameters(recipe: Recipe) -> dict:
     """The identity of the raw data. Where Kaggle does not answer, that of the newest version in this home."""
-    from data_contracts import Unreachable, sources
+    from data_contracts import Unreachable
+    from data_contracts.sources.source import resolve
 
     source = recipe.source
     try:
-        identity = sources.resolve(source, reader_of(recipe))
+        identity = resolve(source, reader_of(recipe))
     except Unreachable as error:
         if not (newest := _newest_here(recipe)):
             raise
@@ -51,11 +52,11 @@ def reader_of(recipe: Recipe) -> str:
 
 def _newest_here(recipe: Recipe) -> dict | None:
     """The identity of the newest version of a Kaggle dataset in this home, if there is any."""
-    from data_contracts import sources
+    from data_contracts.sources.source import pinned, resolve
 
     source, reader = recipe.source, reader_of(recipe)
     identities = [manifest["parameters"] for manifest in Store(shared_home()).manifests(recipe.corpus, "download")]
     # Pinned to such a version, the recipe's source must be exactly what the artifact was made from.
     ours = [known for known in identities if known.get("handle") == source.handle]
-    same = [known for known in ours if sources.resolve(sources.pinned(source, known), reader) == known]
+    same = [known for known in ours if resolve(pinned(source, known), reader) == known]
     return max(same, key=lambda known: known["version"], default=None)

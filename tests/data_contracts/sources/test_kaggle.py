@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import Source, disk, fetch, https, reach, resolve
+from data_contracts.sources import disk, https
+from data_contracts.sources.source import Source, fetch, reach, resolve
 from flows.recipe import load_recipe
 from flows.stages.definitions import STAGES, Job
 from flows.store.artifacts import Store
@@ -416,7 +417,7 @@ def test_finished_files_stay_and_all_else_goes(kaggle_has, target):
 
 def program(target: Path) -> subprocess.Popen:
     """Another process that fetches the dataset."""
-    code = "import sys; from pathlib import Path; from data_contracts.sources import Source, fetch; "
+    code = "import sys; from pathlib import Path; from data_contracts.sources.source import Source, fetch; "
     code += f"fetch(Source('kaggle', handle={PINNED.handle!r}), 'rick-and-morty', Path(sys.argv[1]))"
     return subprocess.Popen(
         [sys.executable, "-c", code, str(target)], env=os.environ, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError
-from data_contracts.sources import Source, disk, fetch, resolve
+from data_contracts.sources import disk
+from data_contracts.sources.source import Source, fetch, resolve
 
 TEXT = b"text\n" + b"Once upon a time\n" * 5000
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts import DataError, Unreachable, sources
-from data_contracts.sources import Source, disk, fetch, https, local, resolve
+from data_contracts import DataError, Unreachable
+from data_contracts.sources import disk, https, local
+from data_contracts.sources.source import Source, fetch, reach, resolve
 from tests.data_contracts.stub_server import Reply
 
 TEXT = b"Once upon a time\n" * 50_000
@@ -295,22 +296,22 @@ def test_no_network(stub, target):
 
 
 def test_progress_is_optional(folder, target):
-    sources.fetch(Source("local", path=str(folder({"a.txt": "x"}))), "mine", target)
+    fetch(Source("local", path=str(folder({"a.txt": "x"}))), "mine", target)
     assert names(target) == ["a.txt"]
 
 
 def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
     stub.files["/here.txt"] = [Reply(body=TEXT)]
-    sources.reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
+    reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
     with pytest.raises(DataError, match=r"gone.txt: the server answered 404"):
-        sources.reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
+        reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
     stub.files["/busy.txt"] = [Reply(503)]
     with pytest.raises(Unreachable, match="503"):
-        sources.reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
+        reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
     with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9/x: "):
-        sources.reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
+        reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
     there = Source("local", path=str(folder({"a.txt": "x"})))
-    sources.reach(there, "x")
+    reach(there, "x")
     shutil.rmtree(there.path)
     with pytest.raises(DataError, match="does not exist"):
-        sources.reach(there, "x")
+        reach(there, "x")

@@ -1,0 +1,220 @@
+"""Where a corpus comes from: built into Python, an https file, a local folder or a Kaggle dataset.
+
+`resolve` identifies the bytes that a source means, without paths, addresses or secrets: sources with the same identity are the
+same data, so moving a folder or using a mirror changes nothing. `fetch` brings those bytes.
+"""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from data_contracts import DataError, corpora
+from data_contracts.sources import files, local
+from data_contracts.sources.disk import Progress, disk_errors
+
+Kind = Literal["builtin", "https", "local", "kaggle"]
+
+HANDLE = re.compile(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", re.ASCII)
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+# The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
+PART = {"files": False, "max_files": False, "fraction": False}
+FIELDS: dict[str, dict[str, bool]] = {
+    "builtin": {},
+    "https": {"url": True, "sha256": True, "files": False},
+    "local": {"path": True} | PART,
+    "kaggle": {"handle": True} | PART,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to get a corpus. Raises DataError that lists every problem at once."""
+
+    kind: Kind
+    """builtin (the corpus module writes it), https (one file), local (a file, a folder or a zip) or kaggle (a dataset)."""
+    handle: str = ""
+    """kaggle: `owner/dataset` for its current version, or `owner/dataset/versions/N` to pin one."""
+    url: str = ""
+    """https: the address of the file. No part of the data's identity: a mirror with the same sha256 is the same source. What
+    is secret in it stays in the environment: ${NAME} stands for a variable."""
+    sha256: str = ""
+    """https: 64 hex digits that the file must have."""
+    path: str = ""
+    """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
+    files: tuple[str, ...] = ()
+    """Only these files, named relative to the dataset, folder or archive; empty means all. https: the name to save under."""
+    max_files: int = 0
+    """kaggle, local: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are random, as
+    in the Wikipedia dump, they are a random sample."""
+    fraction: float = 1.0
+    """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
+
+    @property
+    def address(self) -> str:
+        """The url with the values of its variables."""
+        return os.path.expandvars(self.url)
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
+
+
+def resolve(source: Source, corpus: str) -> dict:
+    """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
+
+    builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
+    "files": names or patterns}, and "max_files" or "fraction" where it is set. A Kaggle version never changes, so only a handle
+    without one asks the network. For local zip archives "files" has their sha256, and what is taken out of them is named as for
+    Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
+    """
+    if source.kind == "builtin":
+        corpora.load(corpus)
+        return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
+    if source.kind == "https":
+        return {"sha256": source.sha256.lower()}
+    part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
+    if source.kind == "local":
+        with disk_errors(source.path):
+            found, zipped = _local_files(source, corpus)
+            identity: dict = {"files": {name: files.digest(path) for name, path in found.items()}}
+        entries = {"entries": sorted(source.files)} if source.files else {}
+        return identity | part | entries if zipped else identity
+    handle, _, pin = source.handle.partition("/versions/")
+    if pin:
+        version = int(pin)
+    else:
+        from data_contracts.sources import kaggle
+
+        with kaggle.Dataset(handle) as dataset:
+            version = dataset.version()
+    wanted = sorted(source.files or corpora.find(corpus).FILES)
+    return {"handle": handle, "version": version, "files": wanted} | part
+
+
+def pinned(source: Source, identity: dict) -> Source:
+    """The source of exactly the bytes that `resolve` named: a Kaggle dataset at that version."""
+    if source.kind != "kaggle":
+        return source
+    return replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
+
+
+def reach(source: Source, corpus: str) -> None:
+    """Raise DataError if the bytes that a source means are not available, Unreachable if that cannot be found out now.
+
+    Nothing is downloaded. A Kaggle handle must have a version (see `pinned`).
+    """
+    if source.kind == "https":
+        from data_contracts.sources import https
+
+        https.reach(source.address)
+    elif source.kind == "local":
+        _local_files(source, corpus)
+    elif source.kind == "kaggle":
+        from data_contracts.sources import kaggle
+
+        with kaggle.Dataset(source.handle) as dataset:
+            _choose(source, corpus, dataset.listing())
+
+
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> None:
+    """Put the raw files of a source into `folder`, which is empty or holds what an interrupted call for the same source left.
+
+    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Raises DataError
+    for whatever is wrong with the network, the server, the disk or the source.
+    """
+    choose = partial(_choose, source, corpus)
+    if source.kind == "builtin":
+        module = corpora.load(corpus)
+        if not hasattr(module, "build"):
+            raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
+        with disk_errors(corpus):
+            module.build(folder)
+        progress(1.0, "")
+    elif source.kind == "https":
+        from data_contracts.sources import https
+
+        name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
+        https.download(source.address, source.sha256.lower(), folder / name, progress)
+    elif source.kind == "local":
+        with disk_errors(corpus):
+            found, zipped = _local_files(source, corpus)
+            if zipped:
+                local.unpack(found, choose, folder, progress, corpus)
+            else:
+                local.copy(found, folder, progress, corpus)
+    else:
+        from data_contracts.sources import kaggle
+
+        kaggle.download(source.handle, choose, folder, progress, corpus)
+
+
+def _problems(source: Source) -> Iterator[str]:
+    if source.kind not in get_args(Kind):
+        yield f"kind is not one of {', '.join(get_args(Kind))}"
+        return
+    known = FIELDS[source.kind]
+    for field in fields(source)[1:]:
+        if _is_set(source, field.name) and field.name not in known:
+            yield f"{field.name} has no effect here, leave it out"
+        if not _is_set(source, field.name) and known.get(field.name):
+            yield f"{field.name} is missing"
+    if source.handle and not HANDLE.fullmatch(source.handle):
+        yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
+    parts = urlsplit(source.address)
+    if missing := re.search(r"\$\{(\w+)\}", source.address):
+        yield f"url names the variable {missing[1]}, which the environment does not have"
+    elif source.url and (parts.scheme not in ("http", "https") or not parts.hostname):
+        yield "url is not an http(s) address"
+    if source.sha256 and not SHA256.fullmatch(source.sha256):
+        yield f"sha256 {source.sha256!r} is not 64 hex digits"
+    for name in source.files:
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            yield f"file {name!r} is not a name inside the source"
+    if source.kind == "https" and len(source.files) > 1:
+        yield "files names more than the one file that a url gives"
+    if source.max_files < 0:
+        yield f"max_files {source.max_files} is below 0"
+    if not 0 < source.fraction <= 1:
+        yield f"fraction {source.fraction} is not above 0 and at most 1"
+    if source.max_files and source.fraction != 1:
+        yield "max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction"
+
+
+def _is_set(source: Source, field: str) -> bool:
+    return getattr(source, field) != getattr(Source, field)
+
+
+def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
+    """Of the names of all files, those that a source means, sorted. Raises DataError that lists what is there."""
+    patterns, names = corpora.find(corpus).FILES, sorted(there)
+    where = source.path or f"Kaggle's {source.handle}"
+    readable, holds = files.readable(names, patterns), f"it has {files.listing(names)}"
+    if missing := [name for name in source.files if name not in readable]:
+        raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
+    if not readable:
+        raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
+    chosen = [name for name in readable if name in source.files] if source.files else readable
+    # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.
+    share = max(1, math.ceil(round(source.fraction * len(chosen), 6)))
+    return chosen[: source.max_files or share]
+
+
+def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool]:
+    """The chosen files by name and False; if nothing there but zip archives can be read, those and True."""
+    path = Path(source.path).expanduser()
+    if not path.exists():
+        raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
+    there = {path.name: path} if path.is_file() else files.below(path)
+    zips = files.readable(there, ("*.zip",))
+    if zips and not files.readable(there, corpora.find(corpus).FILES):
+        return {name: there[name] for name in zips}, True
+    return {name: there[name] for name in _choose(source, corpus, there)}, False
