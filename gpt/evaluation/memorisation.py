@@ -1,4 +1,4 @@
-"""What a model repeats word for word: the longest stretch of each sample that also stands in the training text.
+"""What stands word for word in the training text: the longest stretch of each of a model's samples, and the share of a text.
 
 Windows of one width are compared by hashes, which are differences of a running sum (Karp and Rabin 1987): the hash of the
 symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64. Windows that differ share a hash once in 10^19 pairs. A stretch
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gpt import GPTError
 
@@ -51,21 +52,50 @@ def overlaps(samples: Sequence[Text], documents: Iterable[Text], at_least: int =
     ends = np.cumsum([len(sample) + 1 for sample in samples]) - 1
     places = [slice(end - len(sample), end) for sample, end in zip(samples, ends.tolist(), strict=True)]
     longest, starts = [0] * len(samples), [0] * len(samples)
-    repeated = np.zeros(own.size, bool)  # where a window of at_least symbols begins that the training text has
+    is_repeated = np.zeros(own.size, bool)  # where a window of at_least symbols begins that the training text has
     for block in map(_Windows, _blocks(documents, is_text, most)):
         found = _search(own, block)
-        repeated |= found(at_least)
+        is_repeated |= found(at_least)
         for number, place in enumerate(places):
             length = _longest(found, place, longest[number])
             if length > longest[number]:
                 longest[number], starts[number] = length, int(found(length)[place].argmax())
-    first = np.flatnonzero(repeated)
-    change = np.bincount(first, minlength=own.size) - np.bincount(first + at_least, minlength=own.size)
-    covered = np.cumsum(change) > 0
+    covered = _covered(np.flatnonzero(is_repeated), own.size, at_least)
     return [
         Overlap(length, start, sample[start : start + length], int(covered[place].sum()) / max(1, len(sample)))
         for sample, place, length, start in zip(samples, places, longest, starts, strict=True)
     ]
+
+
+def repeated(texts: Sequence[str], documents: Iterable[str], width: int) -> float:
+    """The share of the texts' UTF-8 bytes in stretches of `width` characters or more that stand within one document, too.
+
+    A window of a document is compared, character by character, with the one of the texts that has its hash. Memory: some 100
+    bytes for each character of the texts.
+    """
+    own = np.concatenate([np.append(_symbols(text, True), SAMPLE_END) for text in texts])
+    if len(own) < width:
+        return 0.0
+    hashes, first, kind = np.unique(_Windows(own).hashes(width), return_index=True, return_inverse=True)
+    windows, found, is_likely = sliding_window_view(own, width), np.zeros(len(hashes), bool), np.zeros(1 << 24, bool)
+    is_likely[hashes >> 40] = True  # by the first 24 bits, which leave few to look up
+    for block in (block for block in _blocks(documents, True, width) if len(block) >= width):
+        theirs = _Windows(block).hashes(width)
+        places = np.flatnonzero(is_likely[theirs >> 40])
+        at = np.minimum(np.searchsorted(hashes, theirs[places]), len(hashes) - 1)
+        same = (hashes[at] == theirs[places]) & ~found[at]
+        at, places = at[same], places[same]
+        found[at[(windows[first[at]] == sliding_window_view(block, width)[places]).all(1)]] = True
+    covered = _covered(np.flatnonzero(found[kind]), len(own), width)
+    n_bytes = 1 + (own > 0x7F).astype(np.int64) + (own > 0x7FF) + (own > 0xFFFF)
+    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[own != SAMPLE_END].sum()))
+
+
+def _covered(starts: np.ndarray, size: int, width: int) -> np.ndarray:
+    """Which of `size` places lie in a window that begins at one of `starts`."""
+    change = np.bincount(starts, minlength=size) - np.bincount(starts + width, minlength=size)[:size]
+    covered: np.ndarray = np.cumsum(change) > 0
+    return covered
 
 
 class _Windows:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpt import GPTError
 from gpt.evaluation import memorisation
-from gpt.evaluation.memorisation import Overlap, overlaps
+from gpt.evaluation.memorisation import Overlap, overlaps, repeated
 
 LETTERS = st.text("ab\U0001f642", max_size=24)
 TOKENS = st.lists(st.integers(0, 2), max_size=24)
@@ -125,3 +125,45 @@ def test_what_cannot_be_compared_is_refused():
         overlaps(["text"], ["text"], at_least=0)
     assert overlaps([], ["text"]) == []
     assert overlaps(["text"], []) == [Overlap(0, 0, "", 0.0)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(LETTERS, min_size=1, max_size=5),
+    st.lists(LETTERS, max_size=6),
+    st.integers(1, 7),
+    st.sampled_from([1, 5, 64]),
+)
+def test_the_repeated_share_is_what_brute_force_gets(texts, documents, width, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memorisation, "BLOCK", block)
+        found = repeated(texts, iter(documents), width)
+    covered = total = 0
+    for text in texts:
+        places = {
+            place
+            for start in range(len(text) - width + 1)
+            if any(text[start : start + width] in document for document in documents)
+            for place in range(start, start + width)
+        }
+        covered += sum(len(text[place].encode()) for place in places)
+        total += len(text.encode())
+    assert found == covered / max(1, total)
+
+
+def test_windows_that_share_a_hash_are_compared(monkeypatch):
+    hashes = memorisation._Windows.hashes
+    monkeypatch.setattr(memorisation._Windows, "hashes", lambda self, width: hashes(self, 1)[: self.size - width + 1])
+    assert repeated(["abc"], ["abx", "axc"], 3) == 0.0
+    assert repeated(["abc"], ["abx", "zabcd"], 3) == 1.0
+
+
+def test_the_repeated_share_of_megabytes_takes_seconds(monkeypatch):
+    """Every window of 3 MB of held-out text is looked for in 10 MB; a loop over places takes minutes."""
+    draw = np.random.default_rng(3)
+    text = draw.integers(97, 101, 10_000_000, np.uint8).tobytes().decode()
+    documents = [text[n : n + 5000] for n in range(0, len(text), 5000)]
+    texts = [text[n : n + 1500] + "." + "e" * 1499 for n in range(0, len(text), 10_000)]  # half of each is a copy
+    started = time.perf_counter()
+    assert repeated(texts, documents, 50) == pytest.approx(0.5, abs=0.01)
+    assert time.perf_counter() - started < 60
