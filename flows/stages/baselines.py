@@ -14,13 +14,13 @@ from pathlib import Path
 import pyppmd
 
 from flows.stages.documents import read_texts
-from gpt.evaluation.memorisation import repeated
+from gpt.evaluation.memorisation import repeated_share
 
 ORDERS = (4, 5, 6, 8, 12, 16)  # of PPMd: the most bytes before a byte that it is predicted from
 MEMORY = 256 << 20  # of PPMd, in bytes; a full one is pruned
 READ_BYTES = 32_000_000  # of the training text, from its beginning, that PPMd reads: some ten seconds an order
 SEARCHED_BYTES = 500_000_000  # of the training text that is searched for what is held out: a minute
-HELD_OUT_BYTES = 8_000_000  # of the held-out text, by which the order is chosen, and that is searched for
+HELD_OUT_BYTES = 4_000_000  # of the held-out text, by which the order is chosen, and that is searched for
 REPEATED_CHARS = 50
 BETWEEN = b"\n\n"
 
@@ -60,10 +60,10 @@ def _ppmd(order: int, known: bytes, texts: Iterable[str]) -> float:
     return 8 * (size + len(encoder.flush())) / n_bytes
 
 
-def repeated_share(documents: Path, split: str) -> float:
+def repeated_in_train(documents: Path, split: str) -> float:
     """The share of a split's bytes that stand in train word for word, in runs of REPEATED_CHARS characters or more.
 
     documents: folder of the clean stage. Of larger splits the first HELD_OUT_BYTES and SEARCHED_BYTES are compared.
     """
     held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
-    return repeated(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)
+    return repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)

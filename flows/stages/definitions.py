@@ -124,7 +124,7 @@ def tokenize(job: Job) -> dict:
 
 def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
-    from flows.stages.baselines import compressed_bits_per_byte, ppmd_bits_per_byte, repeated_share
+    from flows.stages.baselines import compressed_bits_per_byte, ppmd_bits_per_byte, repeated_in_train
     from gpt.data import dataset
     from gpt.evaluation import packing_report
     from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
@@ -151,7 +151,7 @@ def pack(job: Job) -> dict:
     ppmd, order = ppmd_bits_per_byte(documents.folder, HELD_OUT)
     packers = compressed_bits_per_byte(read_texts(documents.folder, HELD_OUT)) | {"ppmd": ppmd}
     baselines = {name: round(value, 4) for name, value in ({"uniform": 8.0} | learned | packers).items()}
-    repeated = round(repeated_share(documents.folder, HELD_OUT), 4)
+    repeated = round(repeated_in_train(documents.folder, HELD_OUT), 4)
     measured = {"baselines": baselines, "ppmd_order": order, "repeated": repeated}
     _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)

@@ -9,10 +9,26 @@ import pyppmd
 import pytest
 
 from flows.stages import baselines
-from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, ppmd_bits_per_byte, repeated_share
+from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, ppmd_bits_per_byte, repeated_in_train
 from flows.stages.documents import read_texts
 
-WORDS = "the river bends and old bridge waits for rain while miller counts sacks of barley".split()
+WORDS = [
+    "the",
+    "river",
+    "bends",
+    "and",
+    "old",
+    "bridge",
+    "waits",
+    "for",
+    "rain",
+    "while",
+    "miller",
+    "counts",
+    "sacks",
+    "of",
+    "barley",
+]
 
 
 def cleaned(folder: Path, train: list[str], val: list[str]) -> Path:
@@ -71,7 +87,7 @@ def test_the_repeated_share_is_of_bytes_within_documents(tmp_path):
     new = "".join(random.Random(5).choice("abcdefgh") for _ in range(200))
     folder = cleaned(tmp_path, ["x" + copied + "y", new[:49], new[49:98]], [copied + "|" + new, "short"])
     total = len((copied + "|" + new + "short").encode())
-    assert repeated_share(folder, "val") == len(copied.encode()) / total
+    assert repeated_in_train(folder, "val") == len(copied.encode()) / total
 
 
 def test_only_the_first_texts_are_read(tmp_path):
