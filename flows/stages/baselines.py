@@ -1,4 +1,4 @@
-"""What compressors make of the held-out text, and how much of that stands word for word in the training text.
+"""What simple models and compressors make of the held-out text, and how much of that stands in the training text.
 
 gzip and xz see the held-out texts alone. PPMd (Cleary and Witten 1984; Shkarin's variant I) has read the training text before,
 as the model has, and goes on learning in the held-out text. Two line ends stand between documents. Where a document ends is
@@ -14,6 +14,8 @@ from pathlib import Path
 import pyppmd
 
 from flows.stages.documents import read_texts
+from gpt.data.dataset import Dataset
+from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
 from gpt.evaluation.memorisation import repeated_share
 
 ORDERS = (4, 5, 6, 8, 12, 16)  # of PPMd: the most bytes before a byte that it is predicted from
@@ -23,6 +25,25 @@ SEARCHED_BYTES = 500_000_000  # of the training text that is searched for what i
 HELD_OUT_BYTES = 4_000_000  # of the held-out text, by which the order is chosen, and that is searched for
 REPEATED_CHARS = 50
 BETWEEN = b"\n\n"
+
+
+def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
+    """baselines: bits per byte of a split, by name; ppmd_order: the best of ORDERS; repeated: the share of its bytes that
+    stand in train word for word, in runs of REPEATED_CHARS characters or more.
+
+    documents: folder of the clean stage.
+    """
+    bits = {
+        "uniform": 8.0,
+        "unigram": unigram_bits_per_byte(packed, split),
+        "bigram": bigram_bits_per_byte(packed, split),
+    }
+    bits |= compressed_bits_per_byte(read_texts(documents, split))
+    bits["ppmd"], order = ppmd_bits_per_byte(documents, split)
+    held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
+    repeated = repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)
+    baselines = {name: round(value, 4) for name, value in bits.items()}
+    return {"baselines": baselines, "ppmd_order": order, "repeated": round(repeated, 4)}
 
 
 def compressed_bits_per_byte(texts: Iterable[str]) -> dict[str, float]:
@@ -38,32 +59,20 @@ def compressed_bits_per_byte(texts: Iterable[str]) -> dict[str, float]:
 
 
 def ppmd_bits_per_byte(documents: Path, split: str) -> tuple[float, int]:
-    """PPMd of all texts of a split after READ_BYTES of train, in bits per byte of the split; and the best of ORDERS.
-
-    documents: folder of the clean stage.
-    """
+    """PPMd of all texts of a split after READ_BYTES of train, in bits per byte of the split; and the best of ORDERS."""
     known = BETWEEN.join(text.encode() for text in read_texts(documents, "train", READ_BYTES))
-    tried = {order: _ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES)) for order in ORDERS}
+    tried = {order: ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES)) for order in ORDERS}
     order = min(tried, key=lambda order: tried[order])
-    return _ppmd(order, known, read_texts(documents, split)), order
+    return ppmd(order, known, read_texts(documents, split)), order
 
 
-def _ppmd(order: int, known: bytes, texts: Iterable[str]) -> float:
+def ppmd(order: int, known: bytes, texts: Iterable[str]) -> float:
+    """PPMd of texts after what it knows, in bits per byte of the texts."""
     encoder = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF)
     encoder.encode(known)
     size = n_bytes = 0
-    for text in texts:
+    for raw in (text.encode() for text in texts):
         encoder.encode(BETWEEN)
-        raw = text.encode()
         n_bytes += len(raw)
         size += len(encoder.encode(raw))
     return 8 * (size + len(encoder.flush())) / n_bytes
-
-
-def repeated_in_train(documents: Path, split: str) -> float:
-    """The share of a split's bytes that stand in train word for word, in runs of REPEATED_CHARS characters or more.
-
-    documents: folder of the clean stage. Of larger splits the first HELD_OUT_BYTES and SEARCHED_BYTES are compared.
-    """
-    held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
-    return repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)

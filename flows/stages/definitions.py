@@ -124,10 +124,9 @@ def tokenize(job: Job) -> dict:
 
 def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
-    from flows.stages.baselines import compressed_bits_per_byte, ppmd_bits_per_byte, repeated_in_train
+    from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.evaluation import packing_report
-    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -147,25 +146,17 @@ def pack(job: Job) -> dict:
     for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    learned = {"unigram": unigram_bits_per_byte(packed, HELD_OUT), "bigram": bigram_bits_per_byte(packed, HELD_OUT)}
-    ppmd, order = ppmd_bits_per_byte(documents.folder, HELD_OUT)
-    packers = compressed_bits_per_byte(read_texts(documents.folder, HELD_OUT)) | {"ppmd": ppmd}
-    baselines = {name: round(value, 4) for name, value in ({"uniform": 8.0} | learned | packers).items()}
-    repeated = round(repeated_in_train(documents.folder, HELD_OUT), 4)
-    measured = {"baselines": baselines, "ppmd_order": order, "repeated": repeated}
+    measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)
     write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
     held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
-    return (
-        counts
-        | measured
-        | {
-            "train_sequences": report["splits"][0]["sequences"],
-            "utilisation": round(report["splits"][0]["utilisation"], 6),
-            "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
-        }
-    )
+    packing = {
+        "train_sequences": report["splits"][0]["sequences"],
+        "utilisation": round(report["splits"][0]["utilisation"], 6),
+        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
+    }
+    return counts | packing | measured
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
@@ -204,7 +195,6 @@ def train(job: Job) -> dict:
         "val_bpb": result.bits_per_byte,
         "best_step": result.step,
         "steps": result.steps,
-        "stopped_early": result.stopped_early,
         "advice": result.advice,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,

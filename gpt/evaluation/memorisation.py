@@ -1,15 +1,13 @@
 """What stands word for word in the training text: the longest stretch of each sample of a model, and the share of a text.
 
 Windows of one width are looked up by hashes, which are differences of a running sum (Karp and Rabin 1987): the hash of the
-symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64; those with the same hash are then compared. A stretch holds one
-of every smaller width, so bisection over widths gives the longest.
+symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64; those with the same hash are then compared.
 
 The training text is read once, in blocks. Memory does not grow with it: about 100 bytes for each symbol of a block, or of what
 is looked for.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 
@@ -34,21 +32,21 @@ class Overlap:
 
 def overlaps(samples: Sequence[str], documents: Iterable[str], at_least: int = 50) -> list[Overlap]:
     """The overlap of each sample with documents; a stretch lies within one document. at_least: for `covered` only."""
-    own, longest = _Searched(samples), [Overlap(0, "", 0.0)] * len(samples)
+    own, longest = _Searched(samples), [""] * len(samples)
     starts = np.cumsum([0, *(len(sample) + 1 for sample in samples)]).tolist()
     repeated = np.zeros(own.size, bool)  # where a window of at_least characters begins that the training text has
     for block in map(_Windows, _blocks(documents, max(map(len, samples), default=0))):
         found = cache(partial(own.found, block))
         repeated |= found(at_least)
         for number, (start, sample) in enumerate(zip(starts, samples, strict=False)):
-            place, known = slice(start, start + len(sample)), longest[number].length
-            if (length := _longest(found, place, known)) > known:
-                first = int(found(length)[place].argmax())
-                longest[number] = Overlap(length, sample[first : first + length], 0.0)
-    covered = [part[:-1] for part in np.split(_covered(repeated, at_least), starts[1:])]
+            place = slice(start, start + len(sample))
+            while (windows := found(len(longest[number]) + 1)[place]).any():  # nearly never
+                first = int(windows.argmax())
+                longest[number] = sample[first : first + len(longest[number]) + 1]
+    covered = np.split(_covered(repeated, at_least), starts[1:])
     return [
-        Overlap(one.length, one.text, int(part.sum()) / max(1, len(part)))
-        for one, part in zip(longest, covered, strict=False)
+        Overlap(len(text), text, int(part.sum()) / max(1, len(part) - 1))
+        for text, part in zip(longest, covered, strict=False)
     ]
 
 
@@ -112,17 +110,6 @@ class _Searched(_Windows):
         found, kind = np.zeros(self.size, bool), self._kinds(width)[2]
         found[: len(kind)] = kinds[kind]
         return found
-
-
-def _longest(found: Callable[[int], np.ndarray], place: slice, known: int) -> int:
-    """The width of the longest window in this place that `found` finds; `known` if none is longer."""
-
-    def is_missing(width: int) -> bool:
-        return not found(width)[place].any()
-
-    if is_missing(known + 1):  # nearly always
-        return known
-    return known + bisect_left(range(known + 1, place.stop - place.start + 1), True, key=is_missing)
 
 
 def _covered(starts: np.ndarray, width: int) -> np.ndarray:

@@ -32,8 +32,7 @@ class Result:
     bits_per_byte: float  # their bits per byte of val
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
     steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
-    stopped_early: bool  # whether `patience` ended it
-    advice: str  # why, and what to change; empty if it did not
+    advice: str  # if it stopped early, why, and what to change; else empty
     skipped: list[int]  # numbers (from 0) of the updates left out after a loss spike; usually none
     n_parameters: int  # trained numbers of the model
     tokens: int  # target positions trained on: (steps - skipped) x B x T
@@ -121,8 +120,7 @@ class RunFolder:
         chosen, steps = best(evaluations), evaluations[-1]["step"]
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"],
-            evaluations=evaluations, steps=steps, stopped_early=bool(run["advice"]), advice=run["advice"],
-            skipped=run["skipped"],
+            evaluations=evaluations, steps=steps, advice=run["advice"], skipped=run["skipped"],
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=(steps - len(run["skipped"])) * self._tokens_per_step,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,

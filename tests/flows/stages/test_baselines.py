@@ -9,7 +9,7 @@ import pyppmd
 import pytest
 
 from flows.stages import baselines
-from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, ppmd_bits_per_byte, repeated_in_train
+from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, ppmd_bits_per_byte
 from flows.stages.documents import read_texts
 
 WORDS = [
@@ -79,15 +79,6 @@ def test_the_best_order_is_taken_however_much_of_the_text_it_is_chosen_by(tmp_pa
     assert again == pytest.approx(found, rel=0.1)  # of all of them all the same
     monkeypatch.setattr(baselines, "READ_BYTES", 1)
     assert ppmd_bits_per_byte(folder, "val")[0] > 1.2 * found
-
-
-def test_the_repeated_share_is_of_bytes_within_documents(tmp_path):
-    copied = "Ünïcödé über alles, und noch einmal fünfzig Zeichen lang "
-    assert len(copied) == 57
-    new = "".join(random.Random(5).choice("abcdefgh") for _ in range(200))
-    folder = cleaned(tmp_path, ["x" + copied + "y", new[:49], new[49:98]], [copied + "|" + new, "short"])
-    total = len((copied + "|" + new + "short").encode())
-    assert repeated_in_train(folder, "val") == len(copied.encode()) / total
 
 
 def test_only_the_first_texts_are_read(tmp_path):

@@ -120,6 +120,13 @@ def test_the_repeated_share_is_what_brute_force_gets(texts, documents, width, bl
     assert found == covered / max(1, total)
 
 
+def test_the_repeated_share_is_of_bytes():
+    copied, new = "Ünïcödé über alles, und noch einmal fünfzig Zeichen lang ", "0123456789" * 9
+    texts = [copied + "|" + new, "short"]
+    share = len(copied.encode()) / sum(len(text.encode()) for text in texts)
+    assert repeated_share(texts, ["x" + copied + "y", new[:49], new[49:]], 50) == share
+
+
 def test_windows_that_share_a_hash_are_compared(monkeypatch):
     hashes = memorisation._Windows.hashes
     monkeypatch.setattr(memorisation._Windows, "hashes", lambda self, width: hashes(self, 1)[: self.size - width + 1])
