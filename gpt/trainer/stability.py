@@ -67,15 +67,15 @@ class LossMonitor:
 
 def worse_in_a_row(evaluations: list[dict[str, Any]], best: dict[str, Any], config: TrainConfig) -> int:
     """How many of the latest evaluations count against the run: those behind the best one while the learning rate falls, or
-    where it never does; before it falls, those that are clearly over-fitted."""
+    where it never does; clearly over-fitted ones twice, and before it falls as well."""
     falling = max(FALLING, lr_ratio(config.steps - 1, config))
 
-    def counts(found: dict[str, Any]) -> bool:
+    def counts(found: dict[str, Any]) -> int:
         overfitted = found["bpb"] > OVERFITTED * best["bpb"] and found["train_loss"] < best["train_loss"]
         falls = found["step"] > config.warmup_steps and lr_ratio(found["step"] - 1, config) <= falling
-        return found["step"] > best["step"] and (overfitted or falls)
+        return 0 if found["step"] <= best["step"] else 2 if overfitted else int(falls)
 
-    return len(list(takewhile(counts, reversed(evaluations))))
+    return sum(takewhile(bool, map(counts, reversed(evaluations))))
 
 
 def stops_early(evaluations: list[dict[str, Any]], best: dict[str, Any], config: TrainConfig) -> bool:

@@ -333,7 +333,7 @@ def scores(monkeypatch, *bpb):
 def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch, caplog):
     """It says at the first worse evaluation what goes wrong, and at the end what to change."""
     scores(monkeypatch, 3.0, 2.0, 2.5, 2.2, 1.0)
-    config = dataclasses.replace(schedule, eval_every=3, patience=2)
+    config = dataclasses.replace(schedule, eval_every=3)
     with caplog.at_level("WARNING", "gpt"):
         result = train(packed, tmp_path / "out", shape, config, RUNTIME)
     assert (result.step, result.steps) == (6, 12)

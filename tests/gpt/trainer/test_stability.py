@@ -51,8 +51,10 @@ def evaluated(*pairs: tuple[float, float], every: int = 100) -> list[dict]:
         ({}, [(3.0, 4), (3.8, 2), (2.9, 1), (3.0, 1)], False),
         ({"schedule": "cosine"}, [(3.0, 4)] + [(3.1, 3)] * 2, False),
         ({"schedule": "cosine"}, [(3.0, 4)] + [(3.1, 3)] * 4, True),
-        ({"cooldown": 0.0}, [(3.0, 4)] + [(3.1, 5)] * 2, True),  # no fall is to come
-        ({"min_lr_ratio": 1.0}, [(3.0, 4)] + [(3.1, 5)] * 2, True),
+        ({"cooldown": 0.0}, [(3.0, 4)] + [(3.1, 5)] * 3, True),  # no fall is to come
+        ({"min_lr_ratio": 1.0}, [(3.0, 4)] + [(3.1, 5)] * 3, True),
+        ({"steps": 400}, [(3.0, 4)] + [(3.1, 3)] * 2, False),  # the rate falls from step 160 on
+        ({"steps": 400}, [(3.0, 4)] + [(3.1, 3)] * 3, True),
         ({"warmup_steps": 300}, [(3.0, 4)] + [(3.1, 5)] * 3, False),  # nor does a low rate at the start count
         ({"steps": 2001}, [(3.0, 4), (3.8, 2), (4.5, 1)], False),  # less than a tenth of the steps
         ({"steps": 2000}, [(3.0, 4), (3.8, 2), (4.5, 1)], True),
