@@ -44,15 +44,14 @@ def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict
 def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, measured: dict) -> None:
     """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; measured: baselines, ppmd_order, repeated."""
     drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
+    bits = [(name, f"{value:.3f}") for name, value in measured["baselines"].items()]
     publish(
         folder,
         "packing_report.jinja",
         {"settings": settings} | measured | report,
         title=f"Packing report: {corpus}",
         drawings={"lengths": drawing},
-        baselines=Table(
-            ("baseline", "bits per byte"), [(name, f"{v:.3f}") for name, v in measured["baselines"].items()]
-        ),
+        baselines=Table(("baseline", "bits per byte"), bits),
     )
 
 

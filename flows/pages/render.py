@@ -52,12 +52,6 @@ def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
     return f"{model:.3f} bits per byte do not beat the best baseline, {baseline}, which needs {model - best:.3f} fewer"
 
 
-def repetition(packed: Mapping[str, Any]) -> str:
-    """How much of the held-out text could be known by heart. packed: counts of that stage."""
-    share = plain(float(packed["repeated"]))
-    return f"{share} of the held-out text stands word for word in the training text, in runs of 50 characters or more"
-
-
 def plain(value: Cell) -> str:
     """A value as plain text: 12,345 for a count, 12.3% for a share, changes as git shows them."""
     match value:
@@ -111,12 +105,7 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals |= {
-        "kind": kind,
-        "ranked": ranked,
-        "against_baselines": against_baselines,
-        "repetition": repetition,
-    }
+    environment.globals |= {"kind": kind, "ranked": ranked, "against_baselines": against_baselines}
     return environment
 
 
