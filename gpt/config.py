@@ -132,8 +132,9 @@ class TrainConfig:
     """Decay of an average of the weights (0.99 to 0.999), which is then evaluated and kept in their place; 0: no average."""
     eval_every: int = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
-    patience: int = 0
-    """Evaluations without improvement after which the run stops early; 0: never. (The best weights are the result anyway.)"""
+    patience: int = 3
+    """Evaluations in a row without improvement, over a tenth of all steps or more, after which the run stops early; 0: never.
+    Clear over-fitting counts twice; before the learning rate falls, nothing else counts. The best weights are the result."""
     checkpoint_every: int = 200
     """Steps between saved states, from which a killed run resumes (each evaluation saves one too)."""
     keep_checkpoints: int = 2

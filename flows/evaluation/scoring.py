@@ -72,8 +72,8 @@ class HeldOut:
     of_documents: int
     """how many are held out in all"""
     of_bytes: int
-    baselines: dict[str, float] = field(default_factory=dict)
-    """bits per byte of all that is held out"""
+    baselines: dict[str, float | None] = field(default_factory=dict)
+    """bits per byte of all that is held out; None if not computed"""
 
     @property
     def n_bytes(self) -> int:

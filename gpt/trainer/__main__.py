@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif not silent:
         print(
             f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
-            f"{' (stopped early)' if result.stopped_early else ''}, "
+            f"{' (stopped early)' if result.advice else ''}, "
             f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
         )
     return 0

@@ -69,7 +69,12 @@ def test_metrics_over_steps_also_of_a_reused_run(runs):
             "val/loss",
             "val/bpb",
             "baseline/gzip",
+            "pack/ppmd_order",
         } <= run.data.metrics.keys()
+        found = run.data.metrics
+        assert found["baseline/best"] == found["baseline/ppmd"] < found["baseline/xz"]
+        assert found["baseline/margin"] == pytest.approx(found["baseline/best"] - found["val/best_bpb"])
+        assert 0 < found["pack/repeated"] < 1
     assert runs[0].data.metrics["val/bpb"] == runs[1].data.metrics["val/bpb"] < runs[2].data.metrics["val/bpb"]
 
 
@@ -219,6 +224,9 @@ def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
         assert f"{run.data.metrics['val/best_bpb']:.3f}" in note
         assert run.data.metrics["assessing_seconds"] > 0
         assert "| gzip |" in note
+        beats = "beat" if run.data.metrics["baseline/margin"] > 0 else "do not beat"
+        assert f"bits per byte {beats} the best baseline, PPMd of order" in note
+        assert "of the held-out text stands word for word in the training text" in note
         assert "22,016 parameters; 2,560 tokens" in note
         assert f"champion: {run.data.tags['champion']}" in note
     table = json.loads(mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/samples/evaluations.json"))
@@ -259,6 +267,8 @@ def test_a_version_has_a_card(runs):
         "licence: not stated",
         "62 kept",
         "| gzip |",
+        "the best baseline, PPMd of order",
+        "of the held-out text stands word for word in the training text",
         "22,016 parameters",
         runs[0].data.tags["clean.digest"][:32],
     ):
