@@ -118,6 +118,8 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
         name = clean["corpus"] if of_corpus[clean["corpus"]] == 1 else f"{clean['corpus']}@{digest[:8]}"
         text = replace(held_out(to_artifact(clean), limit), name=name, baselines=packed["counts"]["baselines"])
         texts.append(text)
+        if text.split == "val":
+            notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
         if len(text.documents) < text.of_documents:
             notes.append(
                 f"{name}: {len(text.documents):,} of {text.of_documents:,} held-out documents, drawn by their ids, "

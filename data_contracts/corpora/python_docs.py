@@ -57,6 +57,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
         "source_file",
         "source_row",
         text=pl.when(pl.col("kind") == "topic").then("text").otherwise(titled),
+        source_id=pl.format("{} {}", "kind", "name"),
         metadata=pl.struct("name", "kind").struct.json_encode(),
     )
 

@@ -142,29 +142,31 @@ def pack(job: Job) -> dict:
         job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
     )
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
-    for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
+    for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    learned = {"unigram": unigram_bits_per_byte(packed), "bigram": bigram_bits_per_byte(packed)}
-    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "val"))
+    learned = {"unigram": unigram_bits_per_byte(packed, "test"), "bigram": bigram_bits_per_byte(packed, "test")}
+    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "test"))
     _write_json(job.folder / "baselines.json", baselines)
     report = packing_report.facts(packed)
     write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
-    held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
+    held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     return counts | {
         "train_sequences": report["splits"][0]["sequences"],
         "utilisation": round(report["splits"][0]["utilisation"], 6),
-        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
+        **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
         "baselines": {name: round(value, 4) for name, value in baselines.items()},
     }
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
     """The documents of a split as tokens, from the `start`-th on."""
+    from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
-    done = start + (documents.counts["train_documents"] if split == "val" else 0)
+    before = SPLITS[: SPLITS.index(split)]
+    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
     for batch in read_documents(documents.folder, split, start):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
@@ -193,6 +195,8 @@ def train(job: Job) -> dict:
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
+        "test_loss": result.test_loss,
+        "test_bpb": result.test_bits_per_byte,
         "best_step": result.step,
         "steps": result.steps,
         "stopped_early": result.stopped_early,

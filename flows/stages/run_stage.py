@@ -26,8 +26,8 @@ SUMMARIES = {
     "download": "{files:,} files, {bytes:,} bytes",
     "clean": "{documents:,} documents kept, {rejects:,} dropped",
     "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
-    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} held out",
-    "train": "{val_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
+    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
+    "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
 }
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
