@@ -119,6 +119,8 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
         baselines = dict.fromkeys(BASELINES) | packed["counts"]["baselines"]  # an older artifact lacks some
         text = replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines)
         texts.append(text)
+        if text.split == "val":
+            notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
         if len(text.documents) < text.of_documents:
             notes.append(
                 f"{name}: {len(text.documents):,} of {text.of_documents:,} held-out documents, drawn by their ids, "

@@ -8,7 +8,8 @@ A module gives
                            (0-based, in that file), and `malformed` where a record may be unreadable: what is wrong with it,
                            null for none. Raises DataError for a file that cannot be read
     documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
-                           where the corpus itself rejects texts (null: accepted)
+                           where the corpus itself rejects texts (null: accepted); source_id where the source gave them ids,
+                           which decide the side of the split (null, or no such column: file and row do)
 and where it needs them
     RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
     REASONS                what each `reason` means, {name: why}

@@ -75,6 +75,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
         .select(
             *readers.PLACE,
             text=pl.when(pl.col("kind") == "topic").then(text).otherwise(titled),
+            source_id=pl.format("{} {}", "kind", "name"),
             metadata=pl.struct("name", "kind", "left_out").struct.json_encode(),
             reason=pl.when(text.str.strip_chars() == "").then(pl.lit("repeated")),
         )

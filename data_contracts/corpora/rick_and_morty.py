@@ -46,7 +46,14 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
             text=spoken.str.join("\n"),
             n_rows=pl.len().cast(pl.Int64),
         )
-        .select("source_file", "source_row", "text", "n_rows", metadata=about.struct.json_encode())
+        .select(
+            "source_file",
+            "source_row",
+            "text",
+            "n_rows",
+            source_id=pl.format("season {} episode {}", "season no.", "episode no."),
+            metadata=about.struct.json_encode(),
+        )
     )
 
 

@@ -15,7 +15,7 @@ from flows.tracking.spool import waiting
 
 LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "val_bpb": ""}
+EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "test_bpb": ""}
 
 
 def status() -> dict:
@@ -86,7 +86,8 @@ def _last(ended: list[tuple[str, dict]]) -> list[dict]:
     for corpus, run in reversed(ended):
         rows[corpus] = EMPTY | {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}
     for manifest in Store(shared_home()).manifests(stage="train"):  # oldest first
-        model = {"model": _time(manifest["created"]), "val_bpb": round(manifest["counts"]["val_bpb"], 4)}
+        bits = manifest["counts"].get("test_bpb")  # none of a model before there was a test split
+        model = {"model": _time(manifest["created"]), "test_bpb": round(bits, 4) if bits else ""}
         rows[manifest["corpus"]] = EMPTY | {"corpus": manifest["corpus"]} | rows.get(manifest["corpus"], {}) | model
     return [rows[corpus] for corpus in sorted(rows)]
 

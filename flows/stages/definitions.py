@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.model"
-HELD_OUT = "val"  # the split whose baselines are computed
+HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
 
 
@@ -143,28 +143,30 @@ def pack(job: Job) -> dict:
         job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
     )
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
-    for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
+    for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
     measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)
     write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
-    held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
+    held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
         "train_sequences": report["splits"][0]["sequences"],
         "utilisation": round(report["splits"][0]["utilisation"], 6),
-        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
+        **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
     return counts | packing | measured
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
     """The documents of a split as tokens, from the `start`-th on."""
+    from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
-    done = start + (documents.counts["train_documents"] if split == "val" else 0)
+    before = SPLITS[: SPLITS.index(split)]
+    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
     for batch in read_documents(documents.folder, split, start):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
@@ -193,6 +195,8 @@ def train(job: Job) -> dict:
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
+        "test_loss": result.test_loss,
+        "test_bpb": result.test_bits_per_byte,
         "best_step": result.step,
         "steps": result.steps,
         "advice": result.advice,

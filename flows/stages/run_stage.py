@@ -26,9 +26,13 @@ SUMMARIES = {
     "download": "{files:,} files, {bytes:,} bytes",
     "clean": "{documents:,} documents kept, {rejects:,} dropped",
     "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
-    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} held out",
-    "train": "{val_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
+    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
+    "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
 }
+SPLIT_ANEW = (
+    "the documents here are from before there was a test split: they are divided anew, by where they come from, and all\n"
+    "stages after them are made again, once; older models stay, and are compared on texts that they were not trained on"
+)
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
@@ -39,7 +43,7 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    stage, tracker = STAGES[name], current_tracker.get()
+    stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
     parameters = stage.parameters(recipe)
 
     def log_step(step: int, metrics: dict[str, float]) -> None:
@@ -54,6 +58,9 @@ def run_stage(
                     log_samples(tracker, step, folder, recipe)
 
     def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
+        older = store.manifests(recipe.corpus, name)
+        if name == "clean" and older and "test_documents" not in older[-1]["counts"]:
+            log_line(SPLIT_ANEW)
         job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)
@@ -62,7 +69,6 @@ def run_stage(
         with progress_bar(name) as report:
             digests = {name: artifact.digest for name, artifact in inputs.items()}
             key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
-            store = Store(shared_home(), log_line)
             artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     except DataError as error:
         if error.rows:

@@ -19,7 +19,7 @@ MLFLOW_PORT = 5000
 # What the table of runs shows, as a shared view of MLflow: without one it shows not a single number. MLflow keeps it in a tag
 # of the experiment, and takes it from there when an address ends with its key.
 VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"
-METRICS = ("train/val_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
+METRICS = ("train/test_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
 VIEW = {
     "orderByKey": "attributes.start_time",
     "orderByAsc": False,

@@ -40,6 +40,8 @@ def export_hf(model_folder: Path, out: Path) -> None:
     if out.exists():
         raise GPTError(f"{out} exists: name a new folder")
     (model, tokenizer), (_, metadata) = load(model_folder), load_model(model_folder)
+    if (test := model_folder / "test.json").is_file():
+        metadata |= {"test/bpb": json.loads(test.read_text(encoding="utf-8"))["bpb"]}
     files = {
         "config.json": hf_config(model.config, tokenizer.eos_id()),
         "tokenizer.json": hf_tokenizer(tokenizer),
@@ -165,8 +167,10 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
 def model_card(model: GPT, config: dict[str, Any], metadata: dict[str, Any]) -> str:
     """README.md: what the model is, how good it is, and how to use it."""
     shape, score = model.config, "not recorded"
-    if "val/bpb" in metadata:
-        score = f"{metadata['val/bpb']:.4f} bits per byte on held-out documents"
+    if "test/bpb" in metadata:
+        score = f"{metadata['test/bpb']:.4f} bits per byte on held-out documents"
+    elif "val/bpb" in metadata:
+        score = f"{metadata['val/bpb']:.4f} bits per byte on the documents that its step was chosen by"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

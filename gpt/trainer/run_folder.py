@@ -6,6 +6,7 @@
     out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
     out/model/                     the best weights, written last, and the dataset's tokenizer.model
+    out/model/test.json            {"loss", "bpb"} of these weights on test
 
 With many processes every one calls these methods; only the first writes or deletes anything.
 """
@@ -28,8 +29,10 @@ class Result:
 
     model: Path  # folder of the best weights (`gpt.checkpoint.load_model`)
     step: int  # updates after which they were best
-    loss: float  # their nats per scored token of val
+    loss: float  # their nats per target of val
     bits_per_byte: float  # their bits per byte of val
+    test_loss: float | None  # the same of test, by which nothing was chosen; None if the data have no test
+    test_bits_per_byte: float | None
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
     steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
     advice: str  # if it stopped early, why, and what to change; else empty
@@ -47,6 +50,7 @@ class RunFolder:
         self.path = path
         self.task = describe_task(dataset, model, config)
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
+        self.test = path / "model" / "test.json"
         self._keep, self._tokens_per_step = config.keep_checkpoints, config.batch_size * model.block_size
 
     def is_finished(self) -> bool:
@@ -118,8 +122,10 @@ class RunFolder:
             json.loads((self.path / name).read_text(encoding="utf-8")) for name in ("evaluations.json", "run.json")
         )
         chosen, steps = best(evaluations), evaluations[-1]["step"]
+        test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"],
+            test_loss=test.get("loss"), test_bits_per_byte=test.get("bpb"),
             evaluations=evaluations, steps=steps, advice=run["advice"], skipped=run["skipped"],
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=(steps - len(run["skipped"])) * self._tokens_per_step,
