@@ -29,10 +29,7 @@ SUMMARIES = {
     "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
     "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
 }
-SPLIT_ANEW = (
-    "the documents here are from before there was a test split: they are divided anew, by where they come from, and all\n"
-    "stages after them are made again, once; older models stay, and are compared on texts that they were not trained on"
-)
+SPLIT_ANEW = "documents of before there was a test split are divided anew, once, and all after them is made again"
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
