@@ -1,6 +1,5 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
-import shutil
 import sys
 from typing import Annotated
 
@@ -41,27 +40,29 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
 def prune(
     keep: Annotated[int, typer.Option(help="models to keep of each corpus, with all they were made from", min=0)] = 3,
+    days: Annotated[int, typer.Option(help="to keep runs in MLflow that failed or were deleted", min=1)] = 30,
+    trash: Annotated[bool, typer.Option("--trash", help="also what was deleted in MLflow since")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
     as_json: Json = False,
 ):
-    """Remove artifacts that no kept model was made from, and what killed builds left behind. A model with an alias, such as a
-    champion or what gpt pin has pinned, is kept."""
+    """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
+    A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
     set_defaults()
+    from flows.models import pruning
     from flows.models.promotion import named_decoders
-    from flows.store.artifacts import Store
     from flows.store.locks import idle
 
-    store, named = Store(shared_home()), named_decoders()
-    folders = store.prunable(keep, named)
-    sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
-    table([{"folder": str(f.relative_to(store.root)), "MB": f"{size / 1e6:.1f}"} for f, size in sizes.items()], as_json)
+    named, of_mlflow = named_decoders(), pruning.in_mlflow(days, trash)
+    of_home = {item.which: item for item in pruning.in_home(keep, named)}
+    items = [*of_home.values(), *of_mlflow]
+    table([{"what": i.what, "which": i.which, "MB": f"{i.bytes / 1e6:.1f}"} for i in items], as_json)
     kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
     print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
-    if not folders:
+    if not items:
         return
-    question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
+    question = f"remove these {len(items)} ({sum(item.bytes for item in items) / 1e6:.0f} MB)?"
     if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
         raise UserError("nothing was removed; --yes removes them")
     with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
-        for folder in set(folders) & set(store.prunable(keep, named)):
-            shutil.rmtree(folder)
+        freed = pruning.remove([item for item in pruning.in_home(keep, named) if item.which in of_home])
+    print(f"{freed + pruning.remove(of_mlflow):,} bytes are free now that were not", file=sys.stderr)

@@ -16,6 +16,7 @@ from flows.store.locks import lock
 
 EXPERIMENT = "gpt"
 MLFLOW_PORT = 5000
+DATABASE = "GPT_MLFLOW_DATABASE"  # the address of the database behind MLflow's server, for a worker of `gpt up`
 # What the table of runs shows, as a shared view of MLflow: without one it shows not a single number. MLflow keeps it in a tag
 # of the experiment, and takes it from there when an address ends with its key.
 VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"

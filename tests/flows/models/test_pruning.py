@@ -1,0 +1,101 @@
+"""What MLflow keeps of old runs is gone from its database and from the disk, on sqlite and on PostgreSQL."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import pytest
+import sqlalchemy
+
+from flows.models import pruning
+from flows.tracking.connection import DATABASE, experiment_id
+from tests.flows.conftest import own_home
+from tests.flows.store.test_machines import postgres  # noqa: F401 (a fixture)
+
+OLD = int(time.time() * 1000) - 31 * pruning.DAY
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def here(request, home, prefect_server, empty_mlflow, monkeypatch) -> Iterator[str]:
+    """The address of MLflow's database."""
+    with own_home(home, prefect_server, empty_mlflow):
+        if request.param == "postgresql":
+            address = request.getfixturevalue("postgres").address("psycopg2", "mlflow")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+            mlflow.set_tracking_uri(address)
+        yield mlflow.get_tracking_uri()
+
+
+def make(status: str = "FAILED", ended: int | None = None, register: str = "") -> tuple[str, str]:
+    """A run with a file and a checkpoint, and the checkpoint."""
+    client, experiment = mlflow.MlflowClient(), experiment_id()
+    run = client.create_run(experiment).info.run_id
+    model = client.create_logged_model(experiment, "step", run)
+    client.log_text(run, "x" * 100_000, "a.txt")
+    client.log_metric(run, "loss", 1.0, model_id=model.model_id)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "weights").write_bytes(bytes(200_000))
+        client.log_model_artifacts(model.model_id, folder)
+    client.set_terminated(run, status, ended)
+    if register:
+        client.create_registered_model(register)
+        client.create_model_version(register, f"models:/{model.model_id}", run, model_id=model.model_id)
+    return run, model.model_id
+
+
+def test_old_failed_and_deleted_runs_go_with_their_checkpoints(here, home):
+    client = mlflow.MlflowClient()
+    failed, fresh, named = make(ended=OLD), make(), make(ended=OLD, register="gpt-mine")
+    thrown, thrown_now, finished = make("FINISHED"), make("FINISHED"), make("FINISHED", ended=OLD)
+    for run, _ in (thrown, thrown_now, named):
+        client.delete_run(run)
+    with sqlalchemy.create_engine(here).begin() as connection:
+        connection.exec_driver_sql(
+            f"update runs set deleted_time = {OLD} where run_uuid in ('{thrown[0]}', '{named[0]}')"
+        )
+
+    def left() -> set[str]:
+        with sqlalchemy.create_engine(here).begin() as connection:
+            runs = connection.exec_driver_sql("select run_uuid from runs").scalars().all()
+            models = connection.exec_driver_sql("select model_id from logged_models").scalars().all()
+            assert {*connection.exec_driver_sql("select run_uuid from metrics").scalars()} == {*runs}
+        folders = {path.name for path in (home / "mlartifacts").glob("*")} | {
+            path.name for path in (home / "mlartifacts" / "models").glob("*")
+        }
+        assert folders - {"models"} == {*runs, *models}
+        return {*runs}
+
+    items = pruning.in_mlflow(30)
+    assert {(item.which, item.bytes) for item in items} == {(failed[0], 300_000), (thrown[0], 300_000)}
+    assert len(left()) == 6
+    freed = pruning.remove(items)
+    assert freed >= 600_000 - 50_000  # a database that has grown in between takes some of it
+    assert left() == {fresh[0], named[0], thrown_now[0], finished[0]}
+    assert client.get_logged_model(named[1]).model_id == named[1]
+
+    assert pruning.in_mlflow(30) == []
+    pruning.remove(pruning.in_mlflow(30, trash=True))
+    assert left() == {fresh[0], named[0], finished[0]}
+
+
+def test_a_server_whose_database_is_not_known_only_marks(here, home, monkeypatch):
+    old, _ = make(ended=OLD)
+    monkeypatch.setattr(pruning, "_database", lambda: None)
+    (item,) = pruning.in_mlflow(30)
+    assert (item.which, item.bytes) == (old, 0)
+    assert "mlflow gc" in item.done
+    pruning.remove([item])
+    assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
+    assert DATABASE.startswith("GPT_")
+
+
+def test_the_newest_reproductions_stay(home):
+    for age in range(5):
+        folder = home / "reproductions" / f"run-{age}"
+        (folder / "artifacts" / ("mine" if age < 4 else "other")).mkdir(parents=True)
+        (folder / "big").write_bytes(bytes(1000))
+        pruning.os.utime(folder, (time.time() - age, time.time() - age))
+    items = [*pruning.in_home(3, {})]
+    assert [(item.what, item.which, item.bytes) for item in items] == [("reproduction", "run-3", 1000)]
