@@ -149,7 +149,9 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
             assert unfinished(home, stage)
             assert shop.ask(f"flow_runs/{run}")["state"]["name"] == "Running"
             if stage == "download":  # this one is found as a running gpt up finds it, the others as one that starts
-                heartbeats.look(shop.api, heartbeats.look(shop.api, {}))
+                seen: dict = {}
+                while "Crashed" not in states(shop, run):
+                    seen = heartbeats.look(shop.api, seen)
             else:
                 until(dead_runs.crash_dead_runs, "the dead run is found")
             assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
