@@ -4,6 +4,7 @@ prefect deployment run maintain/weekly -p dry_run=true --watch
 """
 
 import sys
+from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -60,19 +61,21 @@ def maintain(keep: Keep = 3, days: Days = 30, trash: bool = False, dry_run: bool
 
 
 def prune(keep: int, days: int, trash: bool, dry_run: bool) -> tuple[list[Row], int]:
-    """As gpt prune; while a run is in progress, no artifact is pruned. Returns rows, and how many bytes this made free."""
+    """As gpt prune; while a run is in progress, no folder is removed. Returns rows, and how many bytes this made free."""
     if not dry_run:
         outbox.sync()  # it also ends the runs whose process is gone
-    named, items = named_decoders(), [*pruning.in_spool(), *pruning.in_mlflow(days, trash)]
-    freed, rows = 0 if dry_run else pruning.remove(items), []
+    runs, named = pruning.old_runs(days, trash), named_decoders()
+    rows = [{"what": "MLflow run", "which": run, "done": f"removed: {why}"} for run, why in runs.items()]
+    freed = 0 if dry_run else pruning.remove_runs(runs, days)
     try:
         with idle(shared_home()):
-            of_home = [*pruning.in_home(keep, named)]
-            freed += 0 if dry_run else pruning.remove(of_home)
-            items += of_home
+            folders = pruning.old_folders(keep, named)
+            if not dry_run:
+                pruning.remove_folders(folders)
+                freed += sum(folders.values())
     except UserError as error:
-        rows = [{"what": "artifacts", "which": "all", "done": f"not pruned: {error}"}]
-    return rows + [{"what": item.what, "which": item.which, "done": item.done} for item in items], freed
+        return [*rows, {"what": "folders", "which": "all", "done": f"not removed: {error}"}], freed
+    return rows + [{"what": "folder", "which": relpath(f, shared_home()), "done": "removed"} for f in folders], freed
 
 
 def verify() -> list[Row]:

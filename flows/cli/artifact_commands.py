@@ -1,6 +1,7 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
 import sys
+from os.path import relpath
 from typing import Annotated
 
 import typer
@@ -52,17 +53,19 @@ def prune(
     from flows.models.promotion import named_decoders
     from flows.store.locks import idle
 
-    named, of_mlflow = named_decoders(), pruning.in_mlflow(days, trash)
-    of_home = {item.which: item for item in pruning.in_home(keep, named)}
-    items = [*of_home.values(), *of_mlflow]
-    table([{"what": i.what, "which": i.which, "MB": f"{i.bytes / 1e6:.1f}"} for i in items], as_json)
+    named, runs = named_decoders(), pruning.old_runs(days, trash)
+    folders = pruning.old_folders(keep, named)
+    rows = [{"which": relpath(folder, shared_home()), "MB": f"{size / 1e6:.1f}"} for folder, size in folders.items()]
+    table(rows + [{"which": f"MLflow run {run}: {why}", "MB": ""} for run, why in runs.items()], as_json)
     kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
     print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
-    if not items:
+    if not (folders or runs):
         return
-    question = f"remove these {len(items)} ({sum(item.bytes for item in items) / 1e6:.0f} MB)?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+    size = f"{sum(folders.values()) / 1e6:.0f} MB" + (f", and {len(runs)} runs of MLflow" if runs else "")
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these {len(folders)} folders, {size}?")):
         raise UserError("nothing was removed; --yes removes them")
     with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
-        freed = pruning.remove([item for item in pruning.in_home(keep, named) if item.which in of_home])
-    print(f"{freed + pruning.remove(of_mlflow):,} bytes are free now that were not", file=sys.stderr)
+        folders = {folder: size for folder, size in pruning.old_folders(keep, named).items() if folder in folders}
+        pruning.remove_folders(folders)
+    freed = sum(folders.values()) + pruning.remove_runs(runs, days)
+    print(f"{freed:,} bytes are free now that were not", file=sys.stderr)

@@ -1,22 +1,20 @@
-"""What `gpt prune` and `maintain` may remove: artifacts and reproductions that nothing needs, and old runs of MLflow.
+"""What `gpt prune` and `maintain` remove: folders that nothing needs, and old runs of MLflow, with what these keep on the disk.
 
-Notable: MLflow only marks a run as deleted. Its files and rows go when they are removed from its database, as `mlflow gc` does,
-which would also take what registered models are from, and leaves the checkpoints of a run.
+Notable: MLflow only marks a run as deleted. `mlflow gc` removes its files and rows, but not its checkpoints, and also what a
+person deleted a minute ago.
 """
 
+import io
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import mlflow
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.cli import _gc_tracking_resources
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import OperationalError
 
@@ -25,87 +23,67 @@ from flows.store.artifacts import Store
 from flows.tracking.connection import DATABASE, answering, experiment_id
 from flows.tracking.spool import spool
 
-DAY = 86_400_000  # ms
+DAY = 86_400  # seconds
 
 
-@dataclass(frozen=True)
-class Item:
-    what: str
-    which: str
-    bytes: int
-    remove: Callable[[], object]
-    done: str = "removed"
-    """what `remove` does"""
-
-
-def in_home(keep: int, named: dict[str, str]) -> Iterator[Item]:
-    """Artifacts and reproductions, but for the newest `keep` of each corpus; to be removed only while the home is `idle`.
-
-    named: decoders to keep, by their digests.
-    """
-    for folder in Store(shared_home()).prunable(keep, named):
-        yield Item("artifact", str(folder.relative_to(shared_home())), _size(folder), partial(shutil.rmtree, folder))
-    newer: Counter[str] = Counter()
+def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
+    """Artifacts and reproductions but for the newest `keep` of each corpus, and what runs left that died at their start; with
+    their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
+    found, newer = Store(shared_home()).prunable(keep, named), Counter[str]()
     for folder in sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True):
         corpus = next((path.name for path in folder.glob("artifacts/*")), "")
-        if newer[corpus] >= keep:
-            yield Item("reproduction", folder.name, _size(folder), partial(shutil.rmtree, folder))
         newer[corpus] += 1
+        found += [folder] if newer[corpus] > keep else []
+    left = [folder for folder in spool().glob("*") if not (folder / "about.json").exists()]
+    found += [folder for folder in left if folder.stat().st_mtime < time.time() - DAY]
+    return {folder: _size([folder]) for folder in found}
 
 
-def in_spool() -> Iterator[Item]:
-    """What runs left that died at their start, a day ago or more."""
-    for folder in spool().glob("*"):
-        if not (folder / "about.json").exists() and folder.stat().st_mtime < time.time() - DAY / 1000:
-            yield Item("spool", folder.name, _size(folder), partial(shutil.rmtree, folder))
+def remove_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
-def in_mlflow(days: int, trash: bool = False) -> list[Item]:
-    """Runs and checkpoints that were deleted, and runs that failed, so many days ago, with all that they logged; not those of
-    registered models. Raises UserError when MLflow does not answer.
+def old_runs(days: int, trash: bool) -> dict[str, str]:
+    """Runs that failed or were deleted so many days ago, and why each may go; not those that registered models are from.
 
-    trash: also what was deleted since. Of a server whose database is not known here, runs that failed are marked as deleted.
+    trash: also those that were deleted since. Raises UserError when MLflow does not answer.
     """
-    experiment, client, age = experiment_id(), mlflow.MlflowClient(), 0 if trash else days * DAY
-    runs: dict[str, str] = {}
-    models: list[str] = []
+    experiment, client, runs = experiment_id(), mlflow.MlflowClient(), dict[str, str]()
     with answering():
-        database = _database()
         for status in ("FAILED", "KILLED"):
-            old = f"attributes.status = '{status}' and attributes.end_time < {int(time.time() * 1000) - days * DAY}"
+            old = f"attributes.status = '{status}' and attributes.end_time < {int(1000 * (time.time() - days * DAY))}"
             runs |= {run.info.run_id: status.lower() for run in client.search_runs([experiment], old, max_results=1000)}
-        if database:
-            runs |= dict.fromkeys(database._get_deleted_runs(age), "deleted")
-            models = database._get_deleted_logged_models(age)
-        versions = client.search_model_versions()
-        for version in versions:
-            runs.pop(version.run_id or "", None)
-        if not database:
-            done = "deleted; mlflow gc where its server is frees the disk"
-            return [Item("MLflow run", run, 0, partial(client.delete_run, run), done) for run in runs]
-        named = {version.model_id or (version.source or "").rpartition("/")[2] for version in versions}
-        items = []
-        for run, why in runs.items():
-            of_run = f"source_run_id = '{run}'"
-            found = mlflow.search_logged_models([experiment], of_run, output_format="list")
-            items.append(_item(database, run, [model.model_id for model in found], f"removed: {why}"))
-        return items + [_item(database, "", [model], "removed") for model in models if model not in named]
+        if database := _database():
+            runs |= dict.fromkeys(database._get_deleted_runs(0 if trash else 1000 * days * DAY), "deleted")
+        named = {version.run_id for version in client.search_model_versions()}
+    return {run: why for run, why in runs.items() if run not in named}
 
 
-def remove(items: Sequence[Item]) -> int:
-    """Remove them. Returns the bytes that this has made free. Raises UserError when MLflow does not answer."""
-    freed = sum(item.bytes for item in items)
+def remove_runs(runs: Iterable[str], days: int) -> int:
+    """Remove runs with all that they logged, and what is left of checkpoints that were deleted so many days ago. Returns the
+    bytes that are free since then. Of a server whose database is not known here, the runs are only marked as deleted."""
+    experiment, client, models = experiment_id(), mlflow.MlflowClient(), []
     with answering():
-        for item in items:
-            item.remove()
-        database = _database() if any(item.what.startswith("MLflow") for item in items) else None
-        if database and database.db_type == "sqlite":  # others make use of the room by themselves
-            file = Path(database.engine.url.database or "")
-            freed += _size(file)
-            with suppress(OperationalError), database.engine.connect() as connection:  # in use, or a full disk
-                connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
-            freed -= _size(file)
-    return freed
+        for run in (runs := list(runs)):
+            found = mlflow.search_logged_models([experiment], f"source_run_id = '{run}'", output_format="list")
+            models += [model.model_id for model in found]
+            for model in found:
+                client.delete_logged_model(model.model_id)
+            client.delete_run(run)
+        if not (database := _database()):
+            return 0
+        places = [shared_home() / "mlartifacts"]
+        places += [Path(database.engine.url.database or "")] if database.db_type == "sqlite" else []
+        before = _size(places)
+        models += database._get_deleted_logged_models(1000 * days * DAY)
+        with redirect_stdout(io.StringIO()):
+            _gc_tracking_resources(
+                database, runs, None, models, None, 0, skip_experiments=True, skip_logged_models=False
+            )
+        with suppress(OperationalError), database.engine.connect() as connection:  # it is in use, or the disk is full
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
+    return max(0, before - _size(places))
 
 
 def _database() -> SqlAlchemyStore | None:
@@ -115,28 +93,6 @@ def _database() -> SqlAlchemyStore | None:
     return SqlAlchemyStore(uri, (shared_home() / "mlartifacts").as_uri()) if uri else None
 
 
-def _item(database: SqlAlchemyStore, run: str, models: Sequence[str], done: str) -> Item:
-    """A run with its checkpoints, or only a checkpoint."""
-    places = [database.get_logged_model(model, allow_deleted=True).artifact_location for model in models]
-    places += [database.get_run(run).info.artifact_uri] if run else []
-    files = [get_artifact_repository(place) for place in places]
-    folders = [Path(found.artifact_dir) for found in files if isinstance(found, LocalArtifactRepository)]
-
-    def erase() -> None:
-        for found in files:
-            with suppress(FileNotFoundError):
-                found.delete_artifacts()
-        for folder in folders:
-            with suppress(OSError):  # something else lies there
-                folder.parent.rmdir()
-        for model in models:
-            database._hard_delete_logged_model(model)
-        if run:
-            database._hard_delete_run(run)
-
-    return Item("MLflow run" if run else "MLflow checkpoint", run or models[0], sum(map(_size, folders)), erase, done)
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all in a folder."""
-    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+def _size(places: Iterable[Path]) -> int:
+    """Bytes of files, and of all files in folders."""
+    return sum(file.stat().st_size for place in places for file in (place, *place.rglob("*")) if file.is_file())

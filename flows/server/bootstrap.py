@@ -24,13 +24,12 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
 from flows.home import GPU
-from flows.server.dead_runs import crash_dead_runs
-from flows.server.heartbeats import GONE, SILENT
+from flows.server.dead_runs import GONE, SILENT, crash_dead_runs
 from flows.server.processes import is_healthy
 
 NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
-# How the message begins by which a worker, or `heartbeats`, reports a run whose process was killed.
+# How the message begins by which a worker, or `dead_runs`, reports a run whose process was killed.
 EXITED = "Flow run infrastructure exited with non-zero status code "
 KILLED = (*(f"{EXITED}{-number}." for number in (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)), GONE, SILENT)
 RESTARTED = "Its process was killed; it is started again, once, and goes on from what it left."
@@ -88,7 +87,7 @@ def create_automations(compare_after: timedelta = timedelta(minutes=10)) -> list
             raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
         for automation in (compare_after_training(compare, compare_after), restart_crashed_runs()):
             made += _create(client, automation)
-        for old in client.read_automations_by_name("crash silent runs"):  # of earlier versions: `heartbeats` does it
+        for old in client.read_automations_by_name("crash silent runs"):  # of earlier versions: `dead_runs` does it
             client.delete_automation(old.id)
     return made
 

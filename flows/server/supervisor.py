@@ -21,7 +21,7 @@ import psutil
 
 from flows import UserError
 from flows.home import home, set_defaults
-from flows.server import heartbeats, processes
+from flows.server import dead_runs, processes
 from flows.server.access import AUTH_VARIABLE, Access
 from flows.server.processes import Service
 from flows.store.locks import take
@@ -134,7 +134,7 @@ class _Supervisor:
             self._write()
             self._start_all()
             arguments = self.access.api, lambda: self.ending
-            threading.Thread(target=heartbeats.watch, args=arguments, name="heartbeats", daemon=True).start()
+            threading.Thread(target=dead_runs.watch, args=arguments, name="dead runs", daemon=True).start()
             while True:
                 self._watch()
                 time.sleep(0.5)

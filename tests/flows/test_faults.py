@@ -18,7 +18,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.server import dead_runs, heartbeats
+from flows.server import dead_runs
 from flows.server.bootstrap import create_automations
 from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
@@ -151,7 +151,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
             if stage == "download":  # this one is found as a running gpt up finds it, the others as one that starts
                 seen: dict = {}
                 while "Crashed" not in states(shop, run):
-                    seen = heartbeats.look(shop.api, seen)
+                    seen, _ = dead_runs.look(shop.api, seen)
             else:
                 until(dead_runs.crash_dead_runs, "the dead run is found")
             assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy
 
 from flows.models import pruning
-from flows.tracking.connection import DATABASE, experiment_id
+from flows.tracking.connection import experiment_id
 from tests.flows.conftest import own_home
 from tests.flows.store.test_machines import postgres  # noqa: F401 (a fixture)
 
-OLD = int(time.time() * 1000) - 31 * pruning.DAY
+OLD = int(1000 * (time.time() - 31 * pruning.DAY))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -61,34 +61,28 @@ def test_old_failed_and_deleted_runs_go_with_their_checkpoints(here, home):
             runs = connection.exec_driver_sql("select run_uuid from runs").scalars().all()
             models = connection.exec_driver_sql("select model_id from logged_models").scalars().all()
             assert {*connection.exec_driver_sql("select run_uuid from metrics").scalars()} == {*runs}
-        folders = {path.name for path in (home / "mlartifacts").glob("*")} | {
-            path.name for path in (home / "mlartifacts" / "models").glob("*")
-        }
-        assert folders - {"models"} == {*runs, *models}
+        files = {path.relative_to(home).parts for path in (home / "mlartifacts").rglob("*") if path.is_file()}
+        assert {parts[-3] for parts in files} == {*runs, *models}
         return {*runs}
 
-    items = pruning.in_mlflow(30)
-    assert {(item.which, item.bytes) for item in items} == {(failed[0], 300_000), (thrown[0], 300_000)}
+    old = pruning.old_runs(30, trash=False)
+    assert old == {failed[0]: "failed", thrown[0]: "deleted"}
     assert len(left()) == 6
-    freed = pruning.remove(items)
-    assert freed >= 600_000 - 50_000  # a database that has grown in between takes some of it
+    assert pruning.remove_runs(old, 30) >= 600_000 - 50_000  # a database that has grown in between takes some of it
     assert left() == {fresh[0], named[0], thrown_now[0], finished[0]}
     assert client.get_logged_model(named[1]).model_id == named[1]
 
-    assert pruning.in_mlflow(30) == []
-    pruning.remove(pruning.in_mlflow(30, trash=True))
+    assert pruning.old_runs(30, trash=False) == {}
+    pruning.remove_runs(pruning.old_runs(30, trash=True), 30)
     assert left() == {fresh[0], named[0], finished[0]}
 
 
 def test_a_server_whose_database_is_not_known_only_marks(here, home, monkeypatch):
     old, _ = make(ended=OLD)
     monkeypatch.setattr(pruning, "_database", lambda: None)
-    (item,) = pruning.in_mlflow(30)
-    assert (item.which, item.bytes) == (old, 0)
-    assert "mlflow gc" in item.done
-    pruning.remove([item])
+    assert pruning.old_runs(30, trash=True) == {old: "failed"}
+    assert pruning.remove_runs([old], 30) == 0
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
-    assert DATABASE.startswith("GPT_")
 
 
 def test_the_newest_reproductions_stay(home):
@@ -97,5 +91,4 @@ def test_the_newest_reproductions_stay(home):
         (folder / "artifacts" / ("mine" if age < 4 else "other")).mkdir(parents=True)
         (folder / "big").write_bytes(bytes(1000))
         pruning.os.utime(folder, (time.time() - age, time.time() - age))
-    items = [*pruning.in_home(3, {})]
-    assert [(item.what, item.which, item.bytes) for item in items] == [("reproduction", "run-3", 1000)]
+    assert pruning.old_folders(3, ()) == {home / "reproductions" / "run-3": 1000}

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.home import home as home_folder
-from flows.server import heartbeats
+from flows.server import dead_runs
 from flows.server.processes import ask
 from tests.flows.workshop import until
 
@@ -39,11 +39,11 @@ def run(home, prefect_server) -> str:
 def beat(api: str, run: str, ago: timedelta) -> None:
     event = {
         "id": str(uuid4()),
-        "event": heartbeats.BEAT,
+        "event": dead_runs.BEAT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
     }
     moment = (datetime.now(UTC) - ago).isoformat()
-    about = {"event": {"name": [heartbeats.BEAT]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+    about = {"event": {"name": [dead_runs.BEAT]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
 
     def known() -> int:
         return len(ask(api, "events/filter", filter=about)["events"])
@@ -62,16 +62,16 @@ def state(api: str, run: str) -> tuple[str, str]:
 def look(api: str, run: str, times: int, seen: dict | None = None) -> dict:
     seen = seen or {}
     for _ in range(times):
-        seen = heartbeats.look(api, seen)
+        seen, _ = dead_runs.look(api, seen)
     return seen
 
 
 def test_a_run_elsewhere_may_beat_again_after_a_sleep(own_server, run):
     beat(own_server, run, timedelta(hours=9))
-    seen = look(own_server, run, heartbeats.LOOKS)  # as many as there are in five minutes awake, less one
+    seen = look(own_server, run, dead_runs.LOOKS)  # as many as there are in five minutes awake, less one
     assert state(own_server, run)[0] == "Running"
     beat(own_server, run, timedelta(0))
-    seen = look(own_server, run, heartbeats.LOOKS, seen)
+    seen = look(own_server, run, dead_runs.LOOKS, seen)
     assert state(own_server, run)[0] == "Running"
     look(own_server, run, 1, seen)
     assert state(own_server, run) == ("Crashed", "No heartbeat for 300 s.")
@@ -79,22 +79,22 @@ def test_a_run_elsewhere_may_beat_again_after_a_sleep(own_server, run):
 
 def test_a_run_that_never_beat_is_left_alone(own_server, run):
     """`gpt train` of another machine, which no worker has started."""
-    look(own_server, run, 3 * heartbeats.LOOKS)
+    look(own_server, run, 3 * dead_runs.LOOKS)
     assert state(own_server, run)[0] == "Running"
 
 
 def test_a_stopped_process_lives_and_a_killed_one_does_not(own_server, run):
-    path = home_folder() / "locks" / f"{heartbeats.LOCK}{run}"
+    path = home_folder() / "locks" / f"{dead_runs.PREFIX}{run}"
     path.parent.mkdir()
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
     try:
         process.stdout.readline()
         beat(own_server, run, timedelta(hours=9))
         os.kill(process.pid, signal.SIGSTOP)
-        seen = look(own_server, run, 3 * heartbeats.LOOKS)
+        seen = look(own_server, run, 3 * dead_runs.LOOKS)
         assert state(own_server, run)[0] == "Running"
     finally:
         process.kill()
         process.wait()
     look(own_server, run, 1, seen)
-    assert state(own_server, run) == ("Crashed", heartbeats.GONE)
+    assert state(own_server, run) == ("Crashed", dead_runs.GONE)
