@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoo
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
-from prefect.events.schemas.automations import EventTrigger
+from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
@@ -30,7 +30,7 @@ from flows.server.processes import is_healthy
 NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
 # How the message begins by which a worker, or `dead_runs`, reports a run whose process was killed.
-EXITED = "Flow run infrastructure exited with non-zero status code "
+EXITED = "Process exited with status code: "
 KILLED = (*(f"{EXITED}{-number}." for number in (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)), GONE, SILENT)
 RESTARTED = "Its process was killed; it is started again, once, and goes on from what it left."
 
@@ -66,7 +66,9 @@ def create_pool() -> set[str]:
     return pools | {POOL}
 
 
-def create_automations(compare_after: timedelta = timedelta(minutes=10)) -> list[str]:
+def create_automations(
+    compare_after: timedelta = timedelta(minutes=10), restart_after: timedelta = timedelta(minutes=1)
+) -> list[str]:
     """Create the GPU limit and the automations where they are missing. Returns a line for each thing made.
 
     compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
@@ -85,7 +87,7 @@ def create_automations(compare_after: timedelta = timedelta(minutes=10)) -> list
             compare = client.read_deployment_by_name("compare/all").id
         except ObjectNotFound:
             raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
-        for automation in (compare_after_training(compare, compare_after), restart_crashed_runs()):
+        for automation in (compare_after_training(compare, compare_after), restart_crashed_runs(restart_after)):
             made += _create(client, automation)
         for old in client.read_automations_by_name("crash silent runs"):  # of earlier versions: `dead_runs` does it
             client.delete_automation(old.id)
@@ -106,15 +108,22 @@ def compare_after_training(deployment, after: timedelta) -> AutomationCore:
     )
 
 
-def restart_crashed_runs() -> AutomationCore:
-    """Fires at the first crash of a run: by a kill, not by a person or `gpt down`, whose message is another. The run goes on
-    from what its process left. A second crash of the same run is left alone, and so is a run of no deployment."""
+def restart_crashed_runs(after: timedelta) -> AutomationCore:
+    """Fires after the first crash of a run: by a kill, not by a person or `gpt down`, whose message is another. The run goes on
+    from what its process left. A second crash of the same run is left alone, and so is a run of no deployment.
+
+    after: by then a worker has reported the crash twice, as it does; the second report would crash the new process's run.
+    """
     flows = ["train", "prepare", "compare", "reproduce", "maintain"]
     return AutomationCore(
         name="restart crashed runs",
         description="A run whose process was killed starts again, once.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
+            posture=Posture.Proactive,
+            after={"prefect.flow-run.Crashed"},
+            expect={"prefect.flow-run.Running"},
+            for_each={"prefect.resource.id"},
+            within=after,
             match={
                 "prefect.resource.id": "prefect.flow-run.*",
                 "prefect.run-count": ["0", "1"],
