@@ -73,6 +73,9 @@ def answering() -> Iterator[None]:
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         public = without_password(uri)
         words = str(error).replace(uri, public).split("(Caused by")[0].split("(Background on")[0].split()
+        if "database schema" in str(error):
+            mend = "use the version of this project that wrote it, or another home"
+            raise UserError(f"MLflow's database {public} is of another version of MLflow\n{mend}") from None
         what = f"MLflow at {public} does not answer: {' '.join(words)[:200]}"
         raise UserError(f"{what}\nstart it, or unset MLFLOW_TRACKING_URI") from None
 

@@ -1,7 +1,9 @@
 """What MLflow keeps of old runs is gone from its database and from the disk, on sqlite and on PostgreSQL."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +13,7 @@ import sqlalchemy
 
 from flows.models import pruning
 from flows.tracking.connection import experiment_id
+from tests.flows.cli.test_command import assert_refused
 from tests.flows.conftest import own_home
 from tests.flows.store.test_machines import postgres  # noqa: F401 (a fixture)
 
@@ -92,3 +95,10 @@ def test_the_newest_reproductions_stay(home):
         (folder / "big").write_bytes(bytes(1000))
         pruning.os.utime(folder, (time.time() - age, time.time() - age))
     assert pruning.old_folders(3, ()) == {home / "reproductions" / "run-3": 1000}
+
+
+def test_a_database_of_a_newer_version_is_told(command, home):
+    with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
+        database.execute("update alembic_version set version_num = 'ffffffffffff'")
+    for asked in ("prune", "runs"):
+        assert_refused(command(asked), "mlflow.db is of another version of MLflow", "the version of this project")

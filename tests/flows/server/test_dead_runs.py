@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from prefect import flow_engine
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -75,6 +77,13 @@ def test_a_run_elsewhere_may_beat_again_after_a_sleep(own_server, run):
     assert state(own_server, run)[0] == "Running"
     look(own_server, run, 1, seen)
     assert state(own_server, run) == ("Crashed", "No heartbeat for 300 s.")
+
+
+def test_a_run_goes_on_that_lost_the_slot_of_its_deployment_in_a_sleep(own_server):
+    from flows.stages import run_stage  # noqa: F401 (which every flow that trains imports)
+
+    with flow_engine.maintain_concurrency_lease(uuid4(), 300, raise_on_lease_renewal_failure=True):
+        time.sleep(8)  # it asks three times for a lease that the server does not know
 
 
 def test_a_run_that_never_beat_is_left_alone(own_server, run):
