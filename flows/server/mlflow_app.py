@@ -8,8 +8,7 @@ import os
 import re
 
 from fastapi import FastAPI
-from flask import Response
-from mlflow.server import app, handlers
+from mlflow.server import Response, app, handlers
 from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
 
 
