@@ -101,7 +101,7 @@ class Workshop:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return [json.loads(answer.read() or "null")]
             except HTTPError as error:
-                if error.code != 503:  # so it says that its database is locked at the moment
+                if error.code not in (423, 503):  # no slot is free, or its database is locked at the moment
                     raise
                 return None
 

@@ -176,10 +176,10 @@ def test_failures_are_posted_and_what_maintenance_finds(shop, home):
         (max(manifests, key=lambda path: path.stat().st_mtime_ns).parent / "baselines.json").write_text("{}")
         with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
             (old,) = database.execute("select run_uuid from runs order by start_time desc limit 1").fetchone()
-            database.execute("update runs set status = 'FAILED', start_time = 1 where run_uuid = ?", (old,))
+            database.execute("update runs set status = 'FAILED', end_time = 1 where run_uuid = ?", (old,))
             database.execute("update model_versions set run_id = 'another' where run_id = ?", (old,))
             (named,) = database.execute("select run_id from model_versions where version = 1").fetchone()
-            database.execute("update runs set status = 'KILLED', start_time = 1 where run_uuid = ?", (named,))
+            database.execute("update runs set status = 'KILLED', end_time = 1 where run_uuid = ?", (named,))
         deployment = shop.ask(f"deployments/name/train/{CORPUS}")
         made = {"flow_id": deployment["flow_id"], "name": "gone", "state": {"type": "RUNNING"}}
         gone = shop.ask("flow_runs/", made)["id"]
@@ -193,7 +193,8 @@ def test_failures_are_posted_and_what_maintenance_finds(shop, home):
         assert shop.ask(f"flow_runs/{gone}")["state"]["name"] == "Running"
 
         run = shop.wait(shop.run("maintain/weekly", keep=1))
-        assert run["state"]["message"] == "1 artifacts are damaged; the next run builds them again"
+        said = r"1 artifacts are damaged; the next run builds them again. \d things done; [\d,]+ bytes are free now that .*"
+        assert re.fullmatch(said, run["state"]["message"])
         rows = json.loads(shop.artifacts(run["id"])["maintenance"]["data"])
         found = {row["what"]: row for row in rows}
         assert (
@@ -202,7 +203,7 @@ def test_failures_are_posted_and_what_maintenance_finds(shop, home):
         assert found["MLflow run"]["which"] == old  # and not that of a registered model
         assert (runs(home), lock.exists()) == (before - 1, False)
         assert shop.ask(f"flow_runs/{gone}")["state"]["name"] == "Crashed"
-        assert found["artifact"]["done"] == "removed"
+        assert found["folder"]["done"] == "removed"
         with closing(sqlite3.connect(home / "mlflow.db")) as database:
             ((champion,),) = database.execute(CHAMPION).fetchall()
         left = [
