@@ -42,10 +42,11 @@ class GPTModel(PythonModel):
 
     def predict_stream(self, context, model_input: pd.DataFrame, params: dict | None = None) -> Iterator[str]:
         """The first continuation of the first prompt, piece by piece, each as soon as its characters are complete."""
-        from gpt.generation.sample import stream_text
+        from gpt.generation.sample import stream_texts
 
         prompts, settings = _checked(model_input, params)
-        yield from stream_text(self.model, self.tokenizer, prompts[0], **settings | {"samples": 1})
+        for _, piece in stream_texts(self.model, self.tokenizer, prompts[:1], **settings | {"samples": 1}):
+            yield piece
 
 
 def _checked(model_input: pd.DataFrame, params: dict | None) -> tuple[list[str], dict]:

@@ -12,7 +12,7 @@ from gpt import GPTError
 
 # SentencePiece's own numbers: of kinds of piece, and of kinds of model.
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
-UNIGRAM, BPE, WORD = 1, 2, 3
+UNIGRAM, WORD = 1, 3
 
 
 def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
     # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
     split: dict[str, Any] = {"type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}}
     split |= {"behavior": "MergedWithPrevious", "invert": False}
-    model = _unigram(tokenizer, pieces, kinds) if model_kind == UNIGRAM else _bpe(tokenizer, pieces, kinds, model_kind)
+    model = (_unigram if model_kind == UNIGRAM else _bpe)(tokenizer, pieces, kinds)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     first, second = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
     begin = {"SpecialToken": {"id": eos, "type_id": 0}}
@@ -60,7 +60,7 @@ def _unigram(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[i
     return {"type": "Unigram", "unk_id": tokenizer.unk_id(), "vocab": vocab}
 
 
-def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int], model_kind: int) -> dict[str, Any]:
+def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int]) -> dict[str, Any]:
     """SentencePiece merges the pair whose result scores best: so, by score, every pair of pieces that makes a piece."""
     ids = {piece: token for token, piece in enumerate(pieces)}
     normal = {piece for piece, kind in zip(pieces, kinds, strict=True) if kind == NORMAL}
@@ -71,7 +71,6 @@ def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int],
         for at in range(1, len(piece))
         if piece[:at] in normal and piece[at:] in normal
     ]
-    merges = merges if model_kind == BPE else []
     return {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": pieces[tokenizer.unk_id()], "fuse_unk": True}
 
 

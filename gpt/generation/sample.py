@@ -55,11 +55,6 @@ def texts(
     return written
 
 
-def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", **settings: Any) -> Iterator[str]:
-    """The first continuation of one prompt, piece by piece. settings: see `stream_texts`."""
-    return (piece for _, piece in stream_texts(model, tokenizer, [prompt], **settings))
-
-
 def stream_texts(
     model: GPT, tokenizer: SentencePieceProcessor, prompts: Sequence[str], samples: int = 1,
     stop: str | Sequence[str] = (), **settings: Any,
@@ -88,7 +83,7 @@ def generate(
     model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
     seed: int = 1,
 ) -> list[int]:  # fmt: skip
-    """Continue one list of tokens, with a whole pass for each token: what `sample` does, without its cache. For the reader."""
+    """Continue one list of tokens, a whole pass for each: what `sample_batch` does, without its cache. For the reader."""
     tokens, random, device = list(ids), _random(seed, 0), model.tokens.weight.device
     model.eval()
     for _ in range(max_tokens):
@@ -97,11 +92,6 @@ def generate(
         uniform_1 = torch.tensor([random.random()], dtype=torch.float32, device=device)
         tokens.append(int(choose(logits_1V, temperature, top_k, top_p, uniform_1)))
     return tokens[len(ids) :]
-
-
-def sample(model: GPT, ids: Sequence[int], max_tokens: int = 256, **settings: Any) -> Iterator[int]:
-    """Continue one list of tokens, one token at a time. settings: see `sample_batch`."""
-    return (token for _, token in sample_batch(model, [ids], max_tokens=max_tokens, **settings))
 
 
 def sample_batch(
@@ -162,16 +152,12 @@ def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, unif
                 p_RK, tokens_RK = p_RV.sort(descending=True)
         p_of_likelier_RK = p_RK.cumsum(1) - p_RK
         p_RK = p_RK.where(p_of_likelier_RK < top_p, 0)  # always keeps the first
-    place_R1 = _draw(p_RK, uniform_R)
-    return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
-
-
-def _draw(p_RK: Tensor, uniform_R: Tensor) -> Tensor:
-    """The first place in each row, (R, 1), where the sum of the probabilities up to it exceeds uniform_R of their total."""
+    # The first place where the sum of the probabilities up to it exceeds uniform_R of their total.
     sum_RK = p_RK.cumsum(1)
     total_R1 = sum_RK[:, -1:]
     just_below_R1 = total_R1.nextafter(total_R1.new_zeros(()))  # a number rounded up to the total would exceed the row
-    return torch.searchsorted(sum_RK, torch.minimum(uniform_R[:, None] * total_R1, just_below_R1), right=True)
+    place_R1 = torch.searchsorted(sum_RK, torch.minimum(uniform_R[:, None] * total_R1, just_below_R1), right=True)
+    return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
 
 
 class _Row(NamedTuple):

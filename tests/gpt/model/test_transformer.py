@@ -148,18 +148,18 @@ def test_a_memory_is_seen_where_its_mask_lets_it_be_and_nowhere_else(values):
         torch.randint(61, (3, 12)),
         torch.tensor([[1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool(),
     )
-    masked = model(ids_BT, None, memory_BSC, mask_BS)
+    masked = model(ids_BT, memory_BSC=memory_BSC, memory_mask_BS=mask_BS)
     changed_BSC = memory_BSC.where(mask_BS[..., None], torch.randn(3, 5, 32))
-    torch.testing.assert_close(model(ids_BT, None, changed_BSC, mask_BS), masked)
-    torch.testing.assert_close(model(ids_BT[:1], None, memory_BSC[:1, [0, 1, 3]]), masked[:1])
-    torch.testing.assert_close(model(ids_BT[2:], None, memory_BSC[2:]), masked[2:])
-    assert not torch.allclose(model(ids_BT, None, memory_BSC)[0], masked[0], atol=1e-3)
+    torch.testing.assert_close(model(ids_BT, memory_BSC=changed_BSC, memory_mask_BS=mask_BS), masked)
+    torch.testing.assert_close(model(ids_BT[:1], memory_BSC=memory_BSC[:1, [0, 1, 3]]), masked[:1])
+    torch.testing.assert_close(model(ids_BT[2:], memory_BSC=memory_BSC[2:]), masked[2:])
+    assert not torch.allclose(model(ids_BT, memory_BSC=memory_BSC)[0], masked[0], atol=1e-3)
     assert masked.isfinite().all()
     if not values:  # without a bias, nothing seen is nothing added
         torch.testing.assert_close(masked[1:2], model(ids_BT[1:2]))
     changed_BSC = memory_BSC.clone()
     changed_BSC[0, 3] += 1
-    assert not torch.allclose(model(ids_BT, None, changed_BSC, mask_BS)[0], masked[0], atol=1e-3)
+    assert not torch.allclose(model(ids_BT, memory_BSC=changed_BSC, memory_mask_BS=mask_BS)[0], masked[0], atol=1e-3)
 
 
 def test_the_gradient_reaches_cross_attention_and_what_made_the_memory():
@@ -188,8 +188,9 @@ def test_the_gradient_reaches_cross_attention_and_what_made_the_memory():
     ],
 )
 def test_an_unfit_memory_is_refused(model, memory, mask, message):
+    given = {"memory_BSC": memory and torch.randn(memory), "memory_mask_BS": mask}
     with pytest.raises(GPTError, match=message):
-        build(**model)(torch.zeros(2, 3, dtype=torch.int64), None, memory and torch.randn(memory), mask)
+        build(**model)(torch.zeros(2, 3, dtype=torch.int64), **given)
 
 
 @pytest.mark.parametrize("values", [{"tied": True}, {"tied": False, "n_kv_head": 1}])
