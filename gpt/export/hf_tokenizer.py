@@ -4,6 +4,7 @@ One exception: U+2581, the character that SentencePiece writes for a space, is d
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
@@ -76,23 +77,20 @@ def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int])
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Number and value of each field of a protobuf message (SentencePiece's own reader needs a further package)."""
-    at = 0
+    rest = iter(message)
 
     def varint() -> int:
-        nonlocal at
         value = shift = 0
-        while True:
-            byte, at = message[at], at + 1
+        for byte in rest:
             value |= (byte & 127) << shift
             shift += 7
             if byte < 128:
-                return value
+                break
+        return value
 
-    while at < len(message):
-        field, wire = divmod(varint(), 8)
+    while tag := varint():  # 0 at the end only
+        field, wire = divmod(tag, 8)
         if wire == 0:
             yield field, varint()
         else:  # 1: 8 bytes, 5: 4 bytes, 2: a length and so many bytes
-            size = {1: 8, 5: 4}.get(wire) or varint()
-            yield field, message[at : at + size]
-            at += size
+            yield field, bytes(islice(rest, {1: 8, 5: 4}.get(wire) or varint()))
