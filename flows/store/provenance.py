@@ -4,8 +4,6 @@
 later run that reuses the artifact may be on another machine.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
@@ -13,12 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.home import ROOT
-
-if TYPE_CHECKING:
-    from gpt.config import Runtime
+from gpt.config import Runtime
+from gpt.machine.hardware import usable_cores
 
 # Whose versions a manifest has.
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect",
@@ -58,8 +54,6 @@ def package_versions() -> dict[str, str]:
 def environment() -> dict:
     """The software and the hardware that this process finds, as JSON."""
     import psutil
-
-    from gpt.machine.hardware import usable_cores
 
     installed = {found.metadata["Name"] or "?": found.version for found in distributions()}
     return {
