@@ -54,7 +54,8 @@ def export_hf(model_folder: Path, out: Path) -> None:
             text = json.dumps(value, indent=1, ensure_ascii=False)
             (temporary / name).write_text(text + "\n", encoding="utf-8")
         save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
-        (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
+        card = model_card(model, files["config.json"]["architectures"][0], metadata)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def architecture(config: ModelConfig) -> str:
@@ -160,11 +161,15 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
     return weights
 
 
-def model_card(model: GPT, config: dict[str, Any], metadata: dict[str, Any]) -> str:
+def model_card(model: GPT, architecture: str, metadata: dict[str, Any]) -> str:
     """README.md: what the model is, how good it is, and how to use it."""
-    shape, score = model.config, "not recorded"
-    if "val/bpb" in metadata:
-        score = f"{metadata['val/bpb']:.4f} bits per byte on held-out documents"
-    metadata = {"tokenizer_fingerprint": "not recorded", "step": "not recorded"} | metadata
+    unknown, bpb = "not recorded", metadata.get("val/bpb")
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
-    return template.format(model=model, config=config, metadata=metadata, shape=shape, score=score)
+    return template.format(
+        architecture=architecture,
+        shape=model.config,
+        parameters=model.n_parameters,
+        tokenizer=metadata.get("tokenizer_fingerprint", unknown),
+        steps=metadata.get("step", unknown),
+        score=unknown if bpb is None else f"{bpb:.4f} bits per byte on held-out documents",
+    )
