@@ -13,7 +13,7 @@ Notable:
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from gpt.generation.cache import KVCache
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
 
+Row = tuple[int, list[int], np.random.Generator]  # a text in the making: its number, tokens and random numbers
 ROWS = 32  # texts generated side by side; more wait
 NUCLEUS = 512  # for top_p, so many of the likeliest tokens are sorted; all of them only if these do not suffice
 
@@ -122,7 +123,7 @@ def sample_batch(
     problems += [f"{name} is {value}; it must be {bound}" for name, value, holds, bound in bounds if not holds]
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
-    rows = [_Row(c * samples + i, list(ids), _random(seed, i)) for c, ids in enumerate(starts) for i in range(samples)]
+    rows = [(c * samples + i, list(ids), _random(seed, i)) for c, ids in enumerate(starts) for i in range(samples)]
     pick = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
     ended = set() if done is None else done
     batches = (rows[at : at + ROWS] for at in range(0, len(rows), ROWS))
@@ -160,44 +161,37 @@ def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, unif
     return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
 
 
-class _Row(NamedTuple):
-    """A text in the making."""
-
-    number: int
-    tokens: list[int]
-    random: np.random.Generator
-
-
 def _random(seed: int, sample: int) -> np.random.Generator:
     """The random numbers of sample number `sample` of each context."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, sample))))
 
 
 def _sample(
-    model: GPT, rows: list[_Row], max_tokens: int, pick: Callable[..., Tensor], eos_id: int, done: set[int]
+    model: GPT, rows: list[Row], max_tokens: int, pick: Callable[..., Tensor], eos_id: int, done: set[int]
 ) -> Iterator[tuple[int, int]]:
     """Generate these rows together: yields (row, token)."""
     T, device = model.config.block_size, model.tokens.weight.device
     model.eval()
-    cache = KVCache(model, len(rows), max(len(row.tokens) for row in rows) + max_tokens)
+    numbers, written, randoms = zip(*rows, strict=True)
+    cache = KVCache(model, len(rows), max(map(len, written)) + max_tokens)
     begins = [-1] * len(rows)  # of the contexts in the cache
     for _ in range(max_tokens):
-        if done.issuperset(row.number for row in rows):
+        if done.issuperset(numbers):
             return
         with torch.inference_mode():
-            wanted = [window(len(row.tokens), T) for row in rows]
+            wanted = [window(len(tokens), T) for tokens in written]
             if moved := [place for place, begin in enumerate(wanted) if begin != begins[place]]:
-                cache.prefill(moved, [rows[place].tokens[wanted[place] : -1] for place in moved])
+                cache.prefill(moved, [written[place][wanted[place] : -1] for place in moved])
                 begins = wanted
-            last_R = torch.tensor([row.tokens[-1] for row in rows], device=device)
-            uniform_R = torch.tensor([row.random.random() for row in rows], dtype=torch.float32, device=device)
-            tokens = pick(cache.step(last_R).float(), uniform_R=uniform_R).tolist()
-        for row, token in zip(rows, tokens, strict=True):
-            row.tokens.append(token)
+            last_R = torch.tensor([tokens[-1] for tokens in written], device=device)
+            uniform_R = torch.tensor([random.random() for random in randoms], dtype=torch.float32, device=device)
+            drawn = pick(cache.step(last_R).float(), uniform_R=uniform_R).tolist()
+        for number, tokens, token in zip(numbers, written, drawn, strict=True):
+            tokens.append(token)
             if token == eos_id:
-                done.add(row.number)
-            elif row.number not in done:
-                yield row.number, token
+                done.add(number)
+            elif number not in done:
+                yield number, token
 
 
 def _decoded(tokens: Iterator[tuple[int, int]], streams: list[TextStream], done: set[int]) -> Iterator[tuple[int, str]]:
