@@ -104,7 +104,6 @@ def resolve(source: Source, corpus: str) -> dict:
     Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
     """
     if source.kind == "builtin":
-        corpora.load(corpus)
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
@@ -160,7 +159,7 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     """
     choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
-        module = corpora.load(corpus)
+        module = corpora.find(corpus)
         if not hasattr(module, "build"):
             raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
         with disk_errors(corpus):
