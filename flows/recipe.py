@@ -203,32 +203,27 @@ def _read_toml(corpus: str, own: bool) -> dict:
 def _override(values: dict, name: str, value: object, problems: list[str]) -> None:
     """Set `section.name`, or a setting of no section."""
     section, dot, key = name.partition(".")
+    place = values.setdefault(section, {}) if dot else values
     if section in ("corpus", "reader"):
         problems.append(f"{section} follows from the corpus that is named, and cannot be set")
-        return
-    place = values.setdefault(section, {}) if dot else values
-    if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
+    elif not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
-        return
-    if name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
+    elif name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
         # Prefect keeps what a run is started with.
         problems.append(f"{name} may hold a secret (a user, a password or a query): {SECRET_URL}")
-        return
-    place[key or section] = value
+    else:
+        place[key or section] = value
 
 
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     """Fill [model] with its preset, block_size and vocab_size."""
     model = dict(values.get("model") or {})
-    for section, name, default in (
-        ("tokenizer", "vocab_size", MAX_VOCAB_SIZE),
-        ("pack", "block_size", Pack.block_size),
-    ):
+    for section, name, usual in (("tokenizer", "vocab_size", MAX_VOCAB_SIZE), ("pack", "block_size", Pack.block_size)):
         if name in model:
             problems.append(f"model.{name} is set by {section}.{name}")
         given = (values.get(section) or {}).get(name)
         # The sections of their own check these values; the model needs any numbers to be checked with.
-        model[name] = given if isinstance(given, int) else default
+        model[name] = given if isinstance(given, int) else usual
     base = model.pop("preset", "modern-nano")
     if size == "auto":
         values["size"] = size

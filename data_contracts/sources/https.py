@@ -26,6 +26,7 @@ BLOCK_BYTES = 1 << 16
 TRY_LATER = "try again later, what came is kept; a copy that you have can be read from a local path instead"
 
 Answer = TypeVar("Answer")
+Send = Callable[[dict[str, str]], requests.Response]
 
 
 class Failure(Exception):
@@ -122,9 +123,7 @@ def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
-def receive(
-    part: Path, send: Callable[[dict[str, str]], requests.Response], report: Callable[[int, int], None]
-) -> requests.Response:
+def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> requests.Response:
     """One attempt: write the body of an answer to `part`, after what is there if the server can resume (status 206).
 
     send: sends the request with these headers. report: called with the bytes written so far and the bytes in all (0 if not

@@ -21,9 +21,6 @@ from data_contracts.sources.disk import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
-HANDLE = re.compile(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", re.ASCII)
-SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
@@ -71,14 +68,14 @@ class Source:
                 problems.append(f"{field.name} has no effect here, leave it out")
             if not _is_set(self, field.name) and known.get(field.name):
                 problems.append(f"{field.name} is missing")
-        if self.handle and not HANDLE.fullmatch(self.handle):
+        if self.handle and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", self.handle, re.ASCII):
             problems.append(f"handle {self.handle!r} is not owner/dataset or owner/dataset/versions/N")
         parts = urlsplit(self.address)
         if missing := re.search(r"\$\{(\w+)\}", self.address):
             problems.append(f"url names the variable {missing[1]}, which the environment does not have")
         elif self.url and (parts.scheme not in ("http", "https") or not parts.hostname):
             problems.append("url is not an http(s) address")
-        if self.sha256 and not SHA256.fullmatch(self.sha256):
+        if self.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
             problems.append(f"sha256 {self.sha256!r} is not 64 hex digits")
         for name in self.files:
             if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -104,7 +101,6 @@ def resolve(source: Source, corpus: str) -> dict:
     Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
     """
     if source.kind == "builtin":
-        corpora.load(corpus)
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
@@ -160,7 +156,7 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     """
     choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
-        module = corpora.load(corpus)
+        module = corpora.find(corpus)
         if not hasattr(module, "build"):
             raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
         with disk_errors(corpus):

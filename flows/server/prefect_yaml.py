@@ -17,8 +17,6 @@ from flows import UserError
 from flows.home import ROOT
 from gpt.settings import nearest
 
-ANCHORS = "definitions"  # where the file keeps what its entries share
-
 
 def check(path: Path) -> dict[str, str]:
     """The work pool of each deployment, by name. Raises UserError that names the deployment and the key of what is wrong."""
@@ -31,7 +29,7 @@ def check(path: Path) -> dict[str, str]:
     if not isinstance(content, dict) or not isinstance(content.get("deployments"), list) or not content["deployments"]:
         raise UserError(f"{path.name} has no deployments\n{path}")
     deployments = content.pop("deployments")
-    content.pop(ANCHORS, None)
+    content.pop("definitions", None)  # where the file keeps what its entries share
     _check_keys(PrefectYamlModel, content, f"{path.name}, ")
     pools = {}
     for number, deployment in enumerate(deployments):

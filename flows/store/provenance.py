@@ -9,7 +9,7 @@ import platform
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 from flows.home import ROOT
@@ -43,12 +43,8 @@ def git_state() -> dict:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of Python and of RECORDED_PACKAGES, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    """The versions of Python and of RECORDED_PACKAGES."""
+    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES}
 
 
 def environment() -> dict:
