@@ -54,7 +54,9 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
         anyway: go on if something that matters differs from the record
     """
     planned = plan(read(run_id))
-    planned.announce(log_line, anyway)
+    for line in planned.lines():
+        log_line(line)
+    planned.refuse(anyway)
     original, run = flows.home.home(), planned.record.run_id
     with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
         folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)

@@ -92,10 +92,9 @@ def fit(sample: Sample, config: TokenizerConfig) -> bytes:
         try:
             return _fit(sample, config, wanted)
         except (RuntimeError, OSError) as error:
-            message = str(error)
-        needed = REQUIRED.search(message)
-        if not needed or config.vocab_size != "auto":
-            raise TokenizerError(_explain(message, wanted, sample))
+            needed = REQUIRED.search(str(error))
+            if not needed or config.vocab_size != "auto":
+                raise TokenizerError(_explain(str(error), wanted, sample)) from None
         wanted = 2 * int(needed[1])  # a script of many characters, such as Chinese: as many pieces again for words
 
 

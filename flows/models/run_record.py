@@ -5,7 +5,7 @@ that decide a stage's output, and the device.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -57,13 +57,16 @@ class Plan:
     tolerance: float
     """largest relative difference of the held-out loss from the recorded one: 0 unless only the machine may explain one"""
 
-    def announce(self, log: Callable[[str], None], anyway: bool) -> None:
-        """Log the differences. Raises UserError if one of them matters, unless the user accepts that."""
-        run, commit = self.record.run_id, self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-        log(f"run {run}: {'here differs (! matters)' if self.matters else 'nothing that matters differs here'}")
-        for line in [*(f"! {line}" for line in self.matters), *(f"  {line}" for line in self.notes)]:
-            log(line)
+    def lines(self) -> list[str]:
+        """The differences for a reader."""
+        head = "here differs (! matters)" if self.matters else "nothing that matters differs here"
+        marked = [f"! {line}" for line in self.matters] + [f"  {line}" for line in self.notes]
+        return [f"run {self.record.run_id}: {head}", *marked]
+
+    def refuse(self, anyway: bool) -> None:
+        """Raise UserError if something that matters differs, unless the user accepts that."""
         if self.matters and not anyway:
+            run, commit = self.record.run_id, self.record.tags.get("git.commit", "")[:12] or "(unknown)"
             what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
             raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
 
