@@ -57,12 +57,14 @@ def read(path: Path, name: str) -> pl.LazyFrame:
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """A topic, or a docstring under its dotted name, as `help()` would show it; without the paragraphs of earlier rows.
+    """A topic, or a docstring under its dotted name, as `help()` would show it; without paragraphs of other rows.
 
+    A paragraph stands under the first name alone, topics before the others, so the order of rows decides nothing.
     metadata: name, kind, left_out (how many paragraphs).
     """
-    words = pl.col("paragraph").str.replace_all(r"\s+", " ")
-    is_new = (pl.col("number") == pl.col("number").min().over(words)) | (words.str.len_chars() < LEAST_PARAGRAPH)
+    words = pl.col("paragraph").str.replace_all(r"\s+", " ").str.strip_chars()
+    first = pl.col("number").sort_by(pl.col("kind") != "topic", "kind", "name", "number").first().over(words)
+    is_new = (pl.col("number") == first) | (words.str.len_chars() < LEAST_PARAGRAPH)
     text = pl.col("kept").list.join("\n\n")
     titled = pl.concat_str("name", pl.lit("\n\n"), text)
     return (
