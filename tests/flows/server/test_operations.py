@@ -105,7 +105,7 @@ def test_a_schedule_fires_and_leaves_alone_what_was_never_trained(shop):
 def test_new_data_is_trained_and_compared_and_old_data_is_not(shop, home, kaggle):
     first = train(shop)
     message = first["state"]["message"]
-    assert "the best baseline, PPMd of order" in message
+    assert "the best baseline, " in message
     assert message.endswith(f"; gpt-{CORPUS}/1; version 1 is the first")
     (compared,) = until(lambda: comparisons(shop), "a comparison after the training")
     assert shop.wait(compared["id"])["state"]["name"] == "Completed"
@@ -119,7 +119,9 @@ def test_new_data_is_trained_and_compared_and_old_data_is_not(shop, home, kaggle
     kaggle.datasets[HANDLE] = Dataset({"a.csv": script(2600)}, version=4)
     newer = train(shop, refresh=True)
     assert newer["state"]["name"] == "Completed"
-    said = rf".*; gpt-{CORPUS}/2; version (2 replaces 1|1 stays): version 2 has [\d.]+ bits per byte against [\d.]+ on .*"
+    said = (
+        rf".*; gpt-{CORPUS}/2; version (2 replaces 1|1 stays): version 2 has [\d.]+ bits per byte against [\d.]+ on .*"
+    )
     assert re.fullmatch(said, newer["state"]["message"])
     assert shop.tasks(newer["id"])["download"] == "Completed"
     assert runs(home) == before + 1

@@ -73,7 +73,7 @@ def test_metrics_over_steps_also_of_a_reused_run(runs):
         } <= run.data.metrics.keys()
         found = run.data.metrics
         assert found["baseline/best"] == found["baseline/ppmd"] < found["baseline/xz"]
-        assert found["baseline/margin"] == pytest.approx(found["baseline/best"] - found["val/best_bpb"])
+        assert found["baseline/margin"] == pytest.approx(found["baseline/best"] - found["test/bpb"])
         assert 0 < found["pack/repeated"] < 1
     assert runs[0].data.metrics["val/bpb"] == runs[1].data.metrics["val/bpb"] < runs[2].data.metrics["val/bpb"]
 
@@ -233,7 +233,7 @@ def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
     table = json.loads(mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/samples/evaluations.json"))
     assert table["columns"] == ["step", "prompt", "text"]
     assert [row[0] for row in table["data"]] == [10, 20]
-    assert all(row[2] for row in table["data"])
+    assert any(row[2] for row in table["data"])  # a model of a few steps may end a text at once
 
 
 def test_resources_are_looked_at_also_in_a_short_run(runs):
