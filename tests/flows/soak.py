@@ -26,21 +26,9 @@ import psutil
 
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.cli.test_command import STAGES, digests
-from tests.flows.conftest import free_port, settings
+from tests.flows.conftest import free_port
+from tests.flows.workshop import SETTINGS, TRAIN
 
-SETTINGS = {
-    "tokenizer.vocab_size": 1024,
-    "pack.block_size": 64,
-    "model.n_layer": 2,
-    "model.n_embd": 64,
-    "model.dropout": 0.1,
-    "train.steps": 360,
-    "train.eval_every": 180,
-    "train.checkpoint_every": 20,
-    "sample.max_tokens": 10,
-    "runtime.threads": 1,
-}
-TRAIN = ("train", "python-docs", *settings(SETTINGS))
 VICTIMS = ("training", "worker", "prefect", "mlflow")
 PATIENCE = 600  # seconds that a round may take
 

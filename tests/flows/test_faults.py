@@ -25,23 +25,9 @@ from tests.conftest import ROOT, environment, gpt
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.cli.test_command import STAGES, digests
 from tests.flows.conftest import settings
-from tests.flows.workshop import Workshop, command_lines, until
+from tests.flows.workshop import SETTINGS, TRAIN, Workshop, command_lines, until
 
 pytestmark = pytest.mark.slow
-# python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
-SETTINGS = {
-    "tokenizer.vocab_size": 1024,
-    "pack.block_size": 64,
-    "model.n_layer": 2,
-    "model.n_embd": 64,
-    "model.dropout": 0.1,
-    "train.steps": 360,
-    "train.eval_every": 180,
-    "train.checkpoint_every": 20,
-    "sample.max_tokens": 10,
-    "runtime.threads": 1,
-}
-TRAIN = ("train", "python-docs", *settings(SETTINGS))
 injections: dict[str, list[int]] = {}
 
 
