@@ -8,6 +8,7 @@ function here is the identity or does nothing.
 import datetime
 import gc
 import os
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -33,9 +34,18 @@ def group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    except Exception:
+        dist.distributed_c10d._world.group_count = (
+            0  # else the next group has another number here than in its other processes
+        )
+        raise
     try:
         yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         gc.collect()  # DDP refers to itself
         dist.destroy_process_group()

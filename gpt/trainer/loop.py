@@ -15,6 +15,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,17 +68,17 @@ def train(
     with held_back() as interruption:
         if folder.is_finished():
             checkpoint.remove(folder.states)  # a kill may have come between the model and this
-        elif runtime.processes > 1 and parallel.launched() == 1:
-            resumed_from = launch(data, out, model, config, runtime, on_step, on_evaluation, interruption)
         else:
-            machine = prepare(runtime)
-            with parallel.group(machine.device):
-                if not parallel.is_main():
-                    on_step = on_evaluation = _ignore
-                # No name holds the run, so that nothing of it is left when the group ends.
-                resumed_from = _Run(
-                    dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
-                ).train(started)
+            starts = runtime.processes > 1 and parallel.launched() == 1
+            with launch(data, out, model, config, runtime) if starts else nullcontext():
+                machine = prepare(runtime)
+                with parallel.group(machine.device):
+                    if not parallel.is_main():
+                        on_step = on_evaluation = _ignore
+                    # No name holds the run, so that nothing of it is left when the group ends.
+                    resumed_from = _Run(
+                        dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
+                    ).train(started)
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
