@@ -95,14 +95,6 @@ class Split:
             tokens[here] = self.shards[number].tokens[places[here] - self._firsts[number] + 1]
         return tokens
 
-    def stream(self, first: int, last: int) -> np.ndarray:
-        """The tokens from place `first` to before `last`, in the dtype in which they are stored."""
-        parts = [
-            shard.tokens[1:][max(0, first - start) : max(0, last - start)]
-            for shard, start in zip(self.shards, self._firsts, strict=False)
-        ]
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
 
 class Dataset:
     """A packed dataset, memory-mapped and checked. Open with `Dataset.open(folder)`."""

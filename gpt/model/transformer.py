@@ -164,8 +164,7 @@ class GPT(nn.Module):
 
     def _check_memory(self, ids_BT: Tensor, memory_BSC: Tensor | None, memory_mask_BS: Tensor | None) -> None:
         if memory_BSC is None:
-            if memory_mask_BS is not None:
-                raise GPTError("a memory_mask was given without a memory")
+            assert memory_mask_BS is None, "a memory_mask without a memory"
             return
         B, C, shape = len(ids_BT), self.config.n_embd, tuple(memory_BSC.shape)
         if not self.config.cross_attention:

@@ -67,7 +67,7 @@ def train(
     resumed_from = None
     with held_back() as interruption:
         if folder.is_finished():
-            checkpoint.remove(folder.states)  # a kill may have come between the model and this
+            checkpoint.keep_only(folder.states, set())  # a kill may have come between the model and this
         else:
             starts = runtime.processes > 1 and parallel.launched() == 1
             with launch(data, out, model, config, runtime) if starts else nullcontext():
@@ -129,13 +129,13 @@ class _Run:
                     continue  # nothing that needs the loss's value, for which a GPU would have to wait
                 if self._went_back():
                     continue
-                with speed.paused():
-                    if logs:
-                        self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
-                    if evaluates:
-                        self._evaluate()  # which saves the state as well
-                    elif saves:
-                        self._save_state()
+                if logs:
+                    self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
+                if evaluates:
+                    self._evaluate()  # which saves the state as well
+                elif saves:
+                    self._save_state()
+                speed.restart()
             self.learner.close()
             stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
             if stopped:
