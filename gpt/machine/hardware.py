@@ -31,12 +31,9 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
         for line in own.read_text().splitlines():
             # Version 2: no controllers; version 1: a line for each hierarchy.
             _, controllers, place = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
             folder = root / controllers / place.lstrip("/")
-            for level in (folder, *folder.parents):
-                if root in (level, *level.parents):
-                    quota = min(quota, _quota(level))
+            levels = [level for level in (folder, *folder.parents) if level.is_relative_to(root)]
+            quota = min(quota, *map(_quota, levels))
     return quota
 
 

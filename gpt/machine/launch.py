@@ -1,9 +1,9 @@
 """The processes of a run on this machine, one a device: this one is the first, and starts the others.
 
-The others run `python -m gpt.trainer`, and all have torchrun's environment variables. Signals, callbacks and errors are those of
-this process, as in a run of one: a signal that reaches it is agreed on with the others (`gpt.trainer.loop`), and nothing but
-this process writes, so the others can be killed when it is done. torch's own elastic launcher would not do: after a signal it
-ends the other processes as soon as one has ended, though the first may still be saving the state.
+The others run `python -m gpt.trainer`; all have torchrun's environment variables. Signals, callbacks and errors are those of
+this process, as in a run of one. The others learn of a signal in the training (`gpt.trainer.loop`). Only this process writes,
+so they can be killed when it is done. torch's own elastic launcher would not do: after a signal it ends the other processes as
+soon as one has ended, though the first may still be saving the state.
 """
 
 import json

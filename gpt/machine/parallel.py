@@ -118,7 +118,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None, reduction: str) -> Tensor:
+    def forward(
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, *, reduction: str
+    ) -> Tensor:
         return self.model.loss(ids_BT, targets_BT, documents_BT, reduction)
 
 
@@ -161,7 +163,7 @@ class Scorer(nn.Module):
         rows = torch.arange(-(-B // world_size()), device=ids_BT.device) * world_size() + rank()
         mine = rows.clamp(max=B - 1)  # past the end the last row again; its losses are cut off below
         documents = None if documents_BT is None else documents_BT[mine]
-        losses = self.objective(ids_BT[mine], targets_BT[mine], documents, "none")
+        losses = self.objective(ids_BT[mine], targets_BT[mine], documents, reduction="none")
         gathered = [torch.empty_like(losses) for _ in range(world_size())]
         dist.all_gather(gathered, losses)
         return torch.stack([part.view(-1, T) for part in gathered], dim=1).view(-1, T)[:B].flatten()

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.ends_with_stdin:
         threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
-    silent = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, the first one prints
+    silent = not parallel.is_main()  # of many processes, the first one prints
     logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))

@@ -136,7 +136,6 @@ class _Run:
                 elif saves:
                     self._save_state()
                 speed.restart()
-            self.learner.close()
             stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
             if stopped:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
@@ -166,7 +165,6 @@ class _Run:
             else:
                 learner, scratch = self._new_learner(), self.folder.states / ".measured"
                 steps = steps_that_fit(learner, self.config, scratch, started, self._check_interruption)
-                learner.close()
                 log.info("%d steps fit into %g minutes", steps, self.config.minutes)
             self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
         self.folder.write_run(self.config.steps, self.skipped)
@@ -211,7 +209,6 @@ class _Run:
         states = self.folder.states
         checkpoint.keep_only(states, {saved for saved in checkpoint.steps_in(states) if saved <= first})
         parallel.barrier()
-        self.learner.close()
         del self.learner  # frees its device memory before another is built
         self._resume()
         text = "at step %d %s: back to step %d, and on without the steps from %d to there"

@@ -96,13 +96,9 @@ class Learner:
         """Within this context the model has the weights to evaluate and to keep: the average, if there is one."""
         return self.ema.in_place() if self.ema else contextlib.nullcontext()
 
-    def close(self) -> None:
-        """End the thread that prepares batches."""
-        self._feeder.close()
-
     def _summed_loss(self, batch: MicroBatch) -> Tensor:
         with autocast(self.machine.device, self.machine.dtype):
-            return self._call(*batch, "sum")
+            return self._call(*batch, reduction="sum")
 
     def _compile(self, batch: MicroBatch) -> None:
         """Compile the training step and try it on a batch; where that fails, the training stays uncompiled."""
