@@ -21,7 +21,7 @@ import numpy as np
 
 from gpt import GPTError
 from gpt.data.packing import PADDING, Layout, lay_out
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, read_sources, write_json
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, write_json
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
@@ -135,10 +135,6 @@ class Dataset:
     def tokenizer(self) -> Path:
         """Path of the SentencePiece model that made the tokens; it exists if the packer put it here."""
         return self.folder / "tokenizer.model"
-
-    def sources(self) -> list[str]:
-        """The files that the documents come from, by their number in the index."""
-        return read_sources(self.folder)
 
     def digest(self) -> str:
         """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""

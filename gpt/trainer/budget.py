@@ -52,10 +52,10 @@ def steps_that_fit(
     most = bisect_right(range(2**31), remaining, key=seconds) - 1
     steps = -int(parallel.all_max(-most, device))  # the fewest of all processes' counts
     if steps < 1:
-        needed = (prepared + first + seconds(1)) / (1 - SPARE) / 60
+        needed = prepared + first + seconds(1)
         raise GPTError(
-            f"minutes {config.minutes:g} are too short: one step, an evaluation and saving take {seconds(1):.1f} s here after "
-            f"{prepared:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
+            f"minutes {config.minutes:g} are too short: preparing, a step, an evaluation and saving take {needed:.1f} s here; "
+            f"set minutes to at least {math.ceil(needed / (1 - SPARE) / 60 * 100) / 100:g}"
         )
     return steps
 

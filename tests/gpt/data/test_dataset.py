@@ -162,7 +162,7 @@ def test_counts_dtypes_and_the_index(tmp_path):
     for number, (name, ids, n_bytes) in enumerate(some):
         row = index[number]
         assert (row["doc_id"].decode(), row["length"], row["bytes"], row["row"]) == (name, len(ids), n_bytes, number)
-        assert data.sources()[row["source"]] == f"file-{len(name) % 3}"
+        assert shards.read_sources(tmp_path)[row["source"]] == f"file-{len(name) % 3}"
         assert (data.splits["train"].tokens(row["offset"] + np.arange(len(ids))) == ids).all()
     assert data.splits["train"].shards[0].tokens.dtype == np.uint16
     pack(tmp_path / "wide", vocab_size=70_000)
