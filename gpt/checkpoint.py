@@ -126,32 +126,23 @@ def steps_in(root: Path) -> list[int]:
 
 
 def keep_only(root: Path, steps: set[int]) -> None:
-    """Delete every checkpoint under `root` but these, and what a killed run left half-written."""
+    """Delete every checkpoint under `root` but these, and what a killed run left half-written; without any, the root as well.
+
+    A kill on the way leaves nothing half-deleted that looks finished.
+    """
     if is_main():
         keep = {step_folder(root, step).name for step in steps}
         for path in [*Path(root).glob("step-*/"), *Path(root).glob(".step-*/")]:
             if path.name not in keep:
-                (path / "config.json").unlink(missing_ok=True)  # first: half-deleted, it is no checkpoint any more
+                (path / "config.json").unlink(missing_ok=True)  # first: without it, it is no checkpoint any more
                 shutil.rmtree(path)
+        if not steps and Path(root).is_dir():
+            shutil.rmtree(root)
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a small file; empty if there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a model folder, atomically."""
-    if is_main():
-        with atomic_folder(Path(target)) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
-
-
-def remove(root: Path) -> None:
-    """Delete a folder of checkpoints; a kill on the way leaves none that looks finished."""
-    if is_main() and Path(root).is_dir():
-        keep_only(root, set())
-        shutil.rmtree(root)
 
 
 def write_json(path: Path, value: Any) -> None:

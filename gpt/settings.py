@@ -60,13 +60,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def check(config: Any, **limits: tuple[float, float]) -> list[str]:
-    """Check each value against its annotation, and then against its limits (both included). Returns the problems.
+def check(config: Any) -> list[str]:
+    """Check each value against its annotation, such as `Annotated[int, (0, 9)]` (both included). Returns the problems.
 
-    limits: of fields whose annotation does not name them, as `Annotated[int, (0, 9)]` does. A whole number given for a float
-    becomes one.
+    A whole number given for a float becomes one.
     """
-    problems = []
+    problems, limits = list[str](), dict[str, tuple[float, float]]()
     for name, kind in get_type_hints(type(config), include_extras=True).items():
         value = getattr(config, name)
         if get_origin(kind) is Annotated:

@@ -129,7 +129,6 @@ def _characters(text: Path, look: bool) -> None:
             seconds = time.perf_counter() - start
             score = functools.partial(_summed, learner.model.eval(), learner.machine.device)
             found = full_pass(score, val_N, T)
-            learner.close()
             print(f"  seed {seed}: {found:.4f} nats per character in {seconds:.1f} s, compiling included")
 
 

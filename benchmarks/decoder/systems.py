@@ -154,7 +154,6 @@ def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
             learner.update(step)
         seconds = time.perf_counter() - start
         found = evaluate(learner.model, data, "val").bits_per_byte
-        learner.close()
     return {"seconds": seconds, "bits": found, "loss": found * math.log(2), "steps": config.steps}
 
 

@@ -9,6 +9,7 @@ from flows.home import shared_home
 from flows.models.lookup import mlflow_run, run_id, training_of
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
+from gpt.data.shards import read_sources
 from tokenizers.tokenizer import Tokenizer
 
 SHOWN_CHARS = 60  # of each piece, to recognise it by
@@ -30,7 +31,7 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     source = " ".join(str(raw[name]) for name in ("handle", "version", "url") if raw.get(name))
     dataset = Dataset.open(packed["path"])
     tokenizer = Tokenizer(dataset.tokenizer)
-    index, files = dataset.splits["train"].index, dataset.sources()
+    index, files = dataset.splits["train"].index, read_sources(dataset.folder)
     batch = dataset.batch(step - 1, settings["batch_size"], settings["seed"])
     rows = []
     for sequence, place, number in _pieces(batch):

@@ -15,7 +15,7 @@ import pyppmd
 
 from flows.stages.documents import read_texts
 from gpt.data.dataset import Dataset
-from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
+from gpt.evaluation.baselines import counted_bits_per_byte
 from gpt.evaluation.memorisation import repeated_share
 
 ORDERS = (4, 5, 6, 8, 12, 16)  # of PPMd: the most bytes before a byte that it is predicted from
@@ -33,11 +33,7 @@ def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
 
     documents: folder of the clean stage.
     """
-    bits = {
-        "uniform": 8.0,
-        "unigram": unigram_bits_per_byte(packed, split),
-        "bigram": bigram_bits_per_byte(packed, split),
-    }
+    bits = {"uniform": 8.0} | counted_bits_per_byte(packed, split)
     bits |= compressed_bits_per_byte(read_texts(documents, split))
     bits["ppmd"], order = ppmd_bits_per_byte(documents, split)
     held_out = list(read_texts(documents, split, HELD_OUT_BYTES))

@@ -13,6 +13,7 @@ of (seed, step, part): a training that stops and resumes anywhere, on any number
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from gpt import GPTError
 from gpt.data.packing import PADDING, Layout, lay_out
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, read_sources, write_json
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, write_json
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
@@ -95,14 +96,6 @@ class Split:
             tokens[here] = self.shards[number].tokens[places[here] - self._firsts[number] + 1]
         return tokens
 
-    def stream(self, first: int, last: int) -> np.ndarray:
-        """The tokens from place `first` to before `last`, in the dtype in which they are stored."""
-        parts = [
-            shard.tokens[1:][max(0, first - start) : max(0, last - start)]
-            for shard, start in zip(self.shards, self._firsts, strict=False)
-        ]
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
 
 class Dataset:
     """A packed dataset, memory-mapped and checked. Open with `Dataset.open(folder)`."""
@@ -111,7 +104,8 @@ class Dataset:
         self.folder, self.about, self.splits = folder, about, splits
         self.vocab_size, self.block_size, self.eos_id = about.vocab_size, about.block_size, about.eos_id
         self.tokenizer_fingerprint, self.document_mask = about.tokenizer_fingerprint, about.document_mask
-        self._layouts: dict[tuple[str, int, int], Layout] = {}
+        # Of the layouts: those in the splits' own order, and two epochs, as a batch may straddle epochs.
+        self.layout = lru_cache(len(splits) + 2)(self._lay_out)
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
@@ -142,10 +136,6 @@ class Dataset:
         """Path of the SentencePiece model that made the tokens; it exists if the packer put it here."""
         return self.folder / "tokenizer.model"
 
-    def sources(self) -> list[str]:
-        """The files that the documents come from, by their number in the index."""
-        return read_sources(self.folder)
-
     def digest(self) -> str:
         """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""
         sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
@@ -159,17 +149,12 @@ class Dataset:
             return -(-self.splits[split].n_tokens // self.block_size)
         return len(self.layout(split).order)
 
-    def layout(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
+    def _lay_out(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
         """The layout of a split's documents: in the split's own order or, with a seed (from 0), in that of an epoch."""
-        key = (split, seed, epoch)
-        if key not in self._layouts:
-            of_epoch = np.random.SeedSequence((seed, epoch)) if seed >= 0 else None
-            generator = np.random.Generator(np.random.PCG64(of_epoch)) if of_epoch else None
-            lengths = self.splits[split].index["length"].astype(np.int64) + 1
-            # Of the shuffled layouts only the previous epoch's is kept, as a batch may straddle epochs.
-            kept = {k: v for k, v in self._layouts.items() if k[1] < 0 or k == (split, seed, epoch - 1)}
-            self._layouts = kept | {key: lay_out(lengths, self.block_size, self.about.strategy, generator)}
-        return self._layouts[key]
+        of_epoch = np.random.SeedSequence((seed, epoch)) if seed >= 0 else None
+        generator = np.random.Generator(np.random.PCG64(of_epoch)) if of_epoch else None
+        lengths = self.splits[split].index["length"].astype(np.int64) + 1
+        return lay_out(lengths, self.block_size, self.about.strategy, generator)
 
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).

@@ -5,20 +5,15 @@ batches are drawn whatever was prepared.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gpt.data.dataset import IGNORE, Dataset
 
-
-class MicroBatch(NamedTuple):
-    """What a device processes at once: int64 of shape (B / parts, T), as in `gpt.data.dataset.Batch`."""
-
-    ids_BT: Tensor
-    targets_BT: Tensor
-    documents_BT: Tensor | None = None  # given only if positions attend to their own document only
+# What a device processes at once: ids_BT and targets_BT as in `gpt.data.dataset.Batch`, int64 of shape (B / parts, T), and
+# documents_BT if positions attend to their own document only.
+MicroBatch = list[Tensor]
 
 
 class Feeder:
@@ -33,7 +28,7 @@ class Feeder:
         self._numbers, self._parts = range(first, first + n), parts
         ahead = device.type == "cuda" if ahead is None else ahead
         self._thread = ThreadPoolExecutor(1, "feeder") if ahead else None
-        self._ahead: dict[int, Future[tuple[list[list[Tensor]], int]]] = {}
+        self._ahead: dict[int, Future[tuple[list[MicroBatch], int]]] = {}
 
     def take(self, step: int) -> tuple[list[MicroBatch], int]:
         """The micro-batches of a step, on the device, and how many targets they have together (without IGNORE)."""
@@ -44,15 +39,9 @@ class Feeder:
             self._ahead = {step + 1: self._thread.submit(self._prepare, step + 1)}
             batches, n_targets = future.result()
         # From pinned memory the copy runs beside the computation that is already queued.
-        moved = ([tensor.to(self._device, non_blocking=True) for tensor in batch] for batch in batches)
-        return [MicroBatch(*batch) for batch in moved], n_targets
+        return [[tensor.to(self._device, non_blocking=True) for tensor in batch] for batch in batches], n_targets
 
-    def close(self) -> None:
-        """End the thread."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _prepare(self, step: int) -> tuple[list[list[Tensor]], int]:
+    def _prepare(self, step: int) -> tuple[list[MicroBatch], int]:
         batches, n_targets, n_arrays = [], 0, 3 if self._dataset.document_mask else 2
         for number in self._numbers:
             arrays = self._dataset.batch(step, self._batch_size, self._seed, number, self._parts)

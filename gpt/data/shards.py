@@ -15,7 +15,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -74,8 +74,8 @@ class Documents(NamedTuple):
 class Description:
     """What a dataset is, apart from its documents. Raises GPTError that lists every problem."""
 
-    vocab_size: int  # V: ids are 0..V-1
-    block_size: int  # T: targets in a sequence
+    vocab_size: Annotated[int, (2, 2**31 - 1)]  # V: ids are 0..V-1
+    block_size: Annotated[int, (2, 2**20)]  # T: targets in a sequence
     eos_id: int  # the token that ends a document
     pad_id: int  # the input where there is no target; it may be eos_id
     tokenizer_fingerprint: str  # of the tokenizer that made the ids: equal means equal ids
@@ -83,10 +83,11 @@ class Description:
     document_mask: bool = False  # a position attends to its own document only
 
     def __post_init__(self) -> None:
-        problems = check(self, vocab_size=(2, 2**31 - 1), block_size=(2, 2**20))
+        problems = check(self)
         if not problems:
-            token = (0, self.vocab_size - 1)
-            problems = check(self, eos_id=token, pad_id=token)
+            tokens = {"eos_id": self.eos_id, "pad_id": self.pad_id}
+            bound = f"it must be from 0 to {self.vocab_size - 1}"
+            problems = [f"{name} is {id}; {bound}" for name, id in tokens.items() if not 0 <= id < self.vocab_size]
             if len(self.tokenizer_fingerprint.encode()) > 64:
                 problems.append("tokenizer_fingerprint is over 64 bytes")
         refuse("dataset", problems)
@@ -117,18 +118,14 @@ class Shard:
                 raw = file.read(HEADER.itemsize)
         except OSError as error:
             raise GPTError(f"{path} cannot be read ({error.strerror}): {PACK_AGAIN}") from None
-        if not raw.startswith(MAGIC):
-            raise GPTError(f"{path} is no token shard: another program wrote it, or it was changed on the way")
-        if len(raw) < HEADER.itemsize:
-            raise GPTError(f"{path} is cut: it has {size} bytes, less than its header")
+        if len(raw) < HEADER.itemsize or not raw.startswith(MAGIC):
+            raise GPTError(f"{path} is cut, or no token shard: another program wrote it, or it was changed on the way")
         header = np.frombuffer(raw, HEADER)[0]
         if header["version"] != VERSION:
             raise GPTError(f"{path} has version {header['version']}; this program reads version {VERSION}")
-        if header["tokenizer"].decode("utf-8", "replace") != about.tokenizer_fingerprint:
-            raise GPTError(f"{path} is of another tokenizer than its dataset: {PACK_AGAIN}")
-        found = (header["vocab_size"], header["eos_id"], header["token_bytes"])
-        if found != (about.vocab_size, about.eos_id, about.dtype.itemsize):
-            raise GPTError(f"{path} has another vocabulary than its dataset: {PACK_AGAIN}")
+        found = tuple(header[name] for name in ("tokenizer", "vocab_size", "eos_id", "token_bytes"))
+        if found != (about.tokenizer_fingerprint.encode(), about.vocab_size, about.eos_id, about.dtype.itemsize):
+            raise GPTError(f"{path} is of another tokenizer or vocabulary than its dataset: {PACK_AGAIN}")
         n_tokens, n_documents, n_bytes = (int(header[name]) for name in ("tokens", "documents", "bytes"))
         start = _index_place(n_tokens, about.dtype)
         end = start + n_documents * INDEX.itemsize
@@ -137,10 +134,9 @@ class Shard:
         tokens = np.memmap(path, about.dtype, "r", HEADER.itemsize, (n_tokens + 1,))
         index = np.memmap(path, INDEX, "r", start, (n_documents,))
         ends = np.cumsum(index["length"].astype(np.int64) + 1)
-        if (index["offset"] - index["offset"][:1] != ends - index["length"] - 1).any():
-            raise GPTError(f"{path}: documents do not follow one another: {PACK_AGAIN}")
-        if (ends[-1], index["bytes"].sum(dtype=np.int64)) != (n_tokens, n_bytes):
-            raise GPTError(f"{path}: its documents do not add up to what its header counts: {PACK_AGAIN}")
+        follow = (index["offset"] - index["offset"][:1] == ends - index["length"] - 1).all()
+        if not follow or (ends[-1], index["bytes"].sum(dtype=np.int64)) != (n_tokens, n_bytes):
+            raise GPTError(f"{path}: its documents do not follow one another, or do not add up: {PACK_AGAIN}")
         some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
         if (tokens[[0, *some]] != about.eos_id).any():
             raise GPTError(f"{path}: a document does not end in eos {about.eos_id}: {PACK_AGAIN}")

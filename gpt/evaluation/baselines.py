@@ -29,41 +29,30 @@ def bits_per_byte(nats: float, n_bytes: int) -> float:
     return nats / math.log(2) / n_bytes
 
 
-def unigram_bits_per_byte(dataset: Dataset, split: str = "val") -> float:
-    """Bits per byte of token frequencies counted in train, plus one."""
-    log_p_V = np.log(_unigram(dataset))
-    nats = -sum(log_p_V[targets].sum() for _, targets in _scored(dataset, split))
-    return bits_per_byte(float(nats), dataset.splits[split].n_bytes)
+def counted_bits_per_byte(dataset: Dataset, split: str = "val") -> dict[str, float]:
+    """Bits per byte of tokens ("unigram") and of pairs of tokens ("bigram") counted in the first BASELINE_TOKENS of train.
 
-
-def bigram_bits_per_byte(dataset: Dataset, split: str = "val") -> float:
-    """Bits per byte of pairs of tokens counted in train, backing off to `_unigram` (Witten and Bell 1991).
-
-    P(w | v) = (c(v, w) + t(v) P(w)) / (c(v) + t(v)), where t(v) is how many different tokens followed v.
+    unigram: the counts plus one. bigram: backs off to that (Witten and Bell 1991): P(w | v) = (c(v, w) + t(v) P(w)) / (c(v) +
+    t(v)), where t(v) is how many different tokens followed v.
     """
-    V, p_V = dataset.vocab_size, _unigram(dataset)
+    V, nats = dataset.vocab_size, {"unigram": 0.0, "bigram": 0.0}
     found = [previous * V + targets for previous, targets in _pairs(dataset, "train", BASELINE_TOKENS)]
     pairs, counts = np.unique(np.concatenate(found), return_counts=True)
+    counts_V = 1 + np.bincount(pairs % V, counts, minlength=V)
+    p_V = counts_V / counts_V.sum()
     seen_V = np.bincount(pairs // V, counts, minlength=V)
     kinds_V = np.bincount(pairs // V, minlength=V)
-    nats = 0.0
-    for previous, targets in _scored(dataset, split):
+    for previous, targets in _pairs(dataset, split):
+        scored = targets != dataset.eos_id
+        previous, targets = previous[scored], targets[scored]
         wanted = previous * V + targets
         at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
         count = np.where(pairs[at] == wanted, counts[at], 0)
         # A token that train never followed with anything has t = 0: then only the unigram is left.
         kinds = np.maximum(kinds_V[previous], 1)
-        nats -= np.log((count + kinds * p_V[targets]) / (seen_V[previous] + kinds)).sum()
-    return bits_per_byte(float(nats), dataset.splits[split].n_bytes)
-
-
-def _unigram(dataset: Dataset) -> np.ndarray:
-    """Add-one token probabilities, float64 (V,), of the first BASELINE_TOKENS of train."""
-    counts_V = np.ones(dataset.vocab_size, np.int64)
-    for _, targets in _pairs(dataset, "train", BASELINE_TOKENS):
-        counts_V += np.bincount(targets, minlength=dataset.vocab_size)
-    p_V: np.ndarray = counts_V / counts_V.sum()
-    return p_V
+        nats["unigram"] -= float(np.log(p_V)[targets].sum())
+        nats["bigram"] -= float(np.log((count + kinds * p_V[targets]) / (seen_V[previous] + kinds)).sum())
+    return {name: bits_per_byte(value, dataset.splits[split].n_bytes) for name, value in nats.items()}
 
 
 def _pairs(dataset: Dataset, split: str, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -71,13 +60,6 @@ def _pairs(dataset: Dataset, split: str, limit: int | None = None) -> Iterator[t
     part, before = dataset.splits[split], dataset.eos_id
     end = min(part.n_tokens, limit or part.n_tokens)
     for first in range(0, end, CHUNK):
-        targets = part.stream(first, min(first + CHUNK, end)).astype(np.int64)
+        targets = part.tokens(np.arange(first, min(first + CHUNK, end)))
         yield np.concatenate(([before], targets[:-1])), targets
         before = int(targets[-1])
-
-
-def _scored(dataset: Dataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The pairs whose second token is scored: all but the ends of documents."""
-    for previous, targets in _pairs(dataset, split):
-        kept = targets != dataset.eos_id
-        yield previous[kept], targets[kept]

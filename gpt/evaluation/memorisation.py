@@ -53,8 +53,8 @@ def overlaps(samples: Sequence[str], documents: Iterable[str], at_least: int = 5
 def repeated_share(texts: Sequence[str], documents: Iterable[str], width: int) -> float:
     """The share of the texts' UTF-8 bytes in stretches of `width` characters or more that stand within one document, too."""
     own = _Searched(texts)
-    found = (own.kinds_in(block, width) for block in map(_Windows, _blocks(documents, width)))
-    covered = _covered(own.places(reduce(np.logical_or, found), width), width)
+    found = (own.found(block, width) for block in map(_Windows, _blocks(documents, width)))
+    covered = _covered(reduce(np.logical_or, found), width)
     n_bytes = 1 + (own.symbols > 0x7F).astype(np.int64) + (own.symbols > 0x7FF) + (own.symbols > 0xFFFF)
     return int(n_bytes[covered].sum()) / max(1, int(n_bytes[own.symbols != TEXT_END].sum()))
 
@@ -83,11 +83,7 @@ class _Searched(_Windows):
 
     def found(self, block: _Windows, width: int) -> np.ndarray:
         """For each place, whether the window that begins there stands in the block."""
-        return self.places(self.kinds_in(block, width), width)
-
-    def kinds_in(self, block: _Windows, width: int) -> np.ndarray:
-        """For each different window, whether it stands in the block."""
-        hashes, first, _, is_likely, shift = self._kinds(width)
+        hashes, first, kind, is_likely, shift = self._kinds(width)
         theirs, is_there = block.hashes(width), np.zeros(len(hashes), bool)
         places = np.flatnonzero(is_likely[theirs >> shift])
         at = np.minimum(np.searchsorted(hashes, theirs[places]), len(hashes) - 1)
@@ -95,7 +91,9 @@ class _Searched(_Windows):
         if len(at):
             ours, rows = (sliding_window_view(row, width) for row in (self.symbols, block.symbols))
             is_there[at[(ours[first[at]] == rows[places]).all(1)]] = True
-        return is_there
+        found = np.zeros(self.size, bool)
+        found[: len(kind)] = is_there[kind]
+        return found
 
     def _different(self, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """The hashes, sorted; where each stands first, and which one each window has; those of their first bits that occur."""
@@ -104,12 +102,6 @@ class _Searched(_Windows):
         is_likely = np.zeros(1 << bits, bool)
         is_likely[hashes >> (64 - bits)] = True
         return hashes, first, kind, is_likely, 64 - bits
-
-    def places(self, kinds: np.ndarray, width: int) -> np.ndarray:
-        """Where these windows begin."""
-        found, kind = np.zeros(self.size, bool), self._kinds(width)[2]
-        found[: len(kind)] = kinds[kind]
-        return found
 
 
 def _covered(starts: np.ndarray, width: int) -> np.ndarray:

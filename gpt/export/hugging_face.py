@@ -165,11 +165,10 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
 
 def model_card(model: GPT, architecture: str, metadata: dict[str, Any]) -> str:
     """README.md: what the model is, how good it is, and how to use it."""
-    unknown, score = "not recorded", "not recorded"
-    if "test/bpb" in metadata:
-        score = f"{metadata['test/bpb']:.4f} bits per byte on held-out documents"
-    elif "val/bpb" in metadata:
-        score = f"{metadata['val/bpb']:.4f} bits per byte on the documents that its step was chosen by"
+    unknown = score = "not recorded"
+    for name, text in (("val/bpb", "the documents that its step was chosen by"), ("test/bpb", "held-out documents")):
+        if name in metadata:
+            score = f"{metadata[name]:.4f} bits per byte on {text}"
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
     return template.format(
         architecture=architecture,

@@ -1,1 +1,1 @@
-"""The machine: its hardware and devices, many processes, interruption by signals, and what fits its memory."""
+"""The machine: its hardware and devices, many processes, and interruption by signals."""

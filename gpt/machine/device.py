@@ -1,8 +1,10 @@
-"""The device to compute on: its dtype, threads and peak speed."""
+"""The device to compute on: its dtype, threads, peak speed, and what to do where its memory is too small."""
 
 import functools
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +52,27 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
+@contextmanager
+def explain_out_of_memory(rows: int, device: torch.device) -> Iterator[None]:
+    """Where the device runs out of memory in the block, raise a GPTError with the remedy instead. rows: sequences at once."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fewer = f"set runtime.micro_batch_size to {rows // 2} or less (the step's batch stays the same)"
+        smaller = "take a smaller model or block_size"
+        raise GPTError(
+            f"the memory of {device} does not hold the model and a batch of {rows}: {fewer if rows > 1 else smaller}, "
+            "or set runtime.activation_checkpointing"
+        ) from None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine itself, ran out of memory. On a CPU, torch raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def _device(runtime: Runtime) -> torch.device:
     name = runtime.device
     if name == "auto":
@@ -58,9 +81,13 @@ def _device(runtime: Runtime) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and parallel.launched() > 1:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # one for each process
-    n_available = available[device.type]
-    if (device.index or 0) >= n_available:
-        raise GPTError(f"device '{device}' is not here: {n_available} of that kind; use device auto or cpu")
+    n_available, last = available[device.type], device.index or 0
+    if device.type == "cuda":
+        last = max(last, int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
+    if last >= n_available:
+        raise GPTError(
+            f"device '{device}' is not here, or not for each process ({n_available} of that kind): use auto or cpu"
+        )
     return device
 
 

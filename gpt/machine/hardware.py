@@ -31,21 +31,16 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
         for line in own.read_text().splitlines():
             # Version 2: no controllers; version 1: a line for each hierarchy.
             _, controllers, place = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
             folder = root / controllers / place.lstrip("/")
-            for level in (folder, *folder.parents):
-                if root in (level, *level.parents):
-                    quota = min(quota, _quota(level))
+            levels = [level for level in (folder, *folder.parents) if level.is_relative_to(root)]
+            quota = min(quota, *map(_quota, levels))
     return quota
 
 
 def _quota(folder: Path) -> float:
     """Of one control group: `cpu.max` of version 2, `cpu.cfs_quota_us` and `cpu.cfs_period_us` of version 1."""
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = (folder / "cpu.max").read_text().split()
-        return int(limit) / int(period)
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return int(limit) / int(period) if int(limit) > 0 else math.inf
-    return math.inf
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            limit, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+            return limit / period if limit > 0 else math.inf
+    return math.inf  # also for the word "max"

@@ -8,6 +8,7 @@ function here is the identity or does nothing.
 import datetime
 import gc
 import os
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -33,9 +34,18 @@ def group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    except Exception:
+        dist.distributed_c10d._world.group_count = (
+            0  # else the next group has another number here than in its other processes
+        )
+        raise
     try:
         yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         gc.collect()  # DDP refers to itself
         dist.destroy_process_group()
@@ -108,7 +118,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None, reduction: str) -> Tensor:
+    def forward(
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, *, reduction: str
+    ) -> Tensor:
         return self.model.loss(ids_BT, targets_BT, documents_BT, reduction)
 
 
@@ -151,7 +163,7 @@ class Scorer(nn.Module):
         rows = torch.arange(-(-B // world_size()), device=ids_BT.device) * world_size() + rank()
         mine = rows.clamp(max=B - 1)  # past the end the last row again; its losses are cut off below
         documents = None if documents_BT is None else documents_BT[mine]
-        losses = self.objective(ids_BT[mine], targets_BT[mine], documents, "none")
+        losses = self.objective(ids_BT[mine], targets_BT[mine], documents, reduction="none")
         gathered = [torch.empty_like(losses) for _ in range(world_size())]
         dist.all_gather(gathered, losses)
         return torch.stack([part.view(-1, T) for part in gathered], dim=1).view(-1, T)[:B].flatten()

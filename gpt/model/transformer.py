@@ -268,29 +268,26 @@ def attend(
 
 
 class FeedForward(nn.Module):
-    """C -> 4C -> C with GELU or squared ReLU; swiglu: down(silu(gate(x)) * up(x)), 8C/3 wide (Shazeer 2020)."""
+    """C -> 4C -> C with GELU or squared ReLU (So 2021); swiglu: down(silu(gate(x)) * up(x)), 8C/3 wide (Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.is_gated = config.feed_forward == "swiglu"
-        if self.is_gated:
+        self.kind = config.feed_forward
+        if self.kind == "swiglu":
             self.gate = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
-        else:
-            self.activation = SquaredReLU() if config.feed_forward == "relu2" else nn.GELU(approximate="tanh")
         self.up = nn.Linear(config.n_embd, config.feed_forward_size, bias=config.bias)
         self.down = nn.Linear(config.feed_forward_size, config.n_embd, bias=config.bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         up_BTF = self.up(x_BTC)
-        y_BTC: Tensor = self.down(F.silu(self.gate(x_BTC)) * up_BTF if self.is_gated else self.activation(up_BTF))
+        if self.kind == "swiglu":
+            up_BTF = F.silu(self.gate(x_BTC)) * up_BTF
+        elif self.kind == "relu2":
+            up_BTF = F.relu(up_BTF).square()
+        else:
+            up_BTF = F.gelu(up_BTF, approximate="tanh")
+        y_BTC: Tensor = self.down(up_BTF)
         return y_BTC
-
-
-class SquaredReLU(nn.Module):
-    """max(x, 0)^2 (So 2021, "Primer")."""
-
-    def forward(self, x_BTF: Tensor) -> Tensor:
-        return F.relu(x_BTF).square()
 
 
 class RMSNorm(nn.RMSNorm):

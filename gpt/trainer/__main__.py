@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import tomllib
 from datetime import timedelta
 from functools import partial
@@ -25,7 +26,6 @@ from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine import parallel
-from gpt.machine.launch import Caller
 from gpt.settings import from_dict
 from gpt.trainer.loop import train
 
@@ -37,25 +37,20 @@ def main(arguments: list[str] | None = None) -> int:
     add("--data", metavar="DIR", help="folder of the packed dataset")
     add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
     add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
-    parser.add_argument("--caller", type=int, help=argparse.SUPPRESS)  # gpt.machine.launch: a pipe, instead of printing
+    parser.add_argument("--ends-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for gpt.machine.launch
     options = parser.parse_args(arguments)
-    caller = Caller(options.caller) if options.caller is not None else None
-    silent = parallel.launched() > 1 and int(os.environ["RANK"]) > 0  # of many processes, the first one prints
+    if options.ends_with_stdin:
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    silent = not parallel.is_main()  # of many processes, the first one prints
     logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
-    on_step = partial(caller.call, "step") if caller else _print_step
-    on_evaluation = partial(caller.call, "evaluation") if caller else _print_evaluation
     try:
         model, config, runtime = read_config(options.config, Dataset.open(options.data))
-        result = train(options.data, options.out, model, config, runtime, on_step, on_evaluation)
+        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation)
     except GPTError as error:
-        if caller:
-            caller.call("error", str(error))
-        elif not silent:
+        if not silent:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    if caller:
-        caller.call("end", result.resumed_from)
-    elif not silent:
+    if not silent:
         test = f", {result.test['bpb']:.4f} of test" if result.test else ""
         print(
             f"{result.model}: {result.bits_per_byte:.4f} bits per byte of val{test} at step {result.step} of {result.steps}"

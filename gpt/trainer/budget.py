@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.config import TrainConfig
 from gpt.machine import parallel
+from gpt.machine.interruption import Interrupted
 from gpt.trainer.update import Learner
 
 SHARE = 0.02  # of the time to spend on measuring updates, and as much on measuring evaluation
@@ -51,10 +52,10 @@ def steps_that_fit(
     most = bisect_right(range(2**31), remaining, key=seconds) - 1
     steps = -int(parallel.all_max(-most, device))  # the fewest of all processes' counts
     if steps < 1:
-        needed = (prepared + first + seconds(1)) / (1 - SPARE) / 60
+        needed = prepared + first + seconds(1)
         raise GPTError(
-            f"minutes {config.minutes:g} are too short: one step, an evaluation and saving take {seconds(1):.1f} s here after "
-            f"{prepared:.1f} s of preparation; set minutes to at least {math.ceil(needed * 100) / 100:g}"
+            f"minutes {config.minutes:g} are too short: preparing, a step, an evaluation and saving take {needed:.1f} s here; "
+            f"set minutes to at least {math.ceil(needed / (1 - SPARE) / 60 * 100) / 100:g}"
         )
     return steps
 
@@ -81,15 +82,11 @@ def _evaluation_seconds(learner: Learner, limit: float) -> float:
         nonlocal share
         share = done / total
         if parallel.all_max(time.perf_counter() - before, learner.machine.device) > limit:
-            raise _Enough
+            raise Interrupted
 
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Interrupted):
         learner.evaluate(on_batch)
     return (time.perf_counter() - before) / share
-
-
-class _Enough(Exception):
-    """Ends a measurement early."""
 
 
 def _clock(device: torch.device) -> float:
@@ -100,31 +97,26 @@ def _clock(device: torch.device) -> float:
 
 
 class Speed:
-    """Tokens per second since the last report, pauses left out, and the time until the end."""
+    """Tokens per second since the last `restart`, and the time until the end."""
 
     def __init__(self, flops_per_token: int, peak_flops: float, step: int):
         """peak_flops: of all devices together. step: updates done already."""
         self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
-        self._started = self._since = time.perf_counter()
-        self._first_step = step
-        self.tokens = 0  # trained on since the last report
+        self._started, self._first_step = time.perf_counter(), step
+        self.restart()
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the time of a block (an evaluation, a callback) out of the rate; it does count towards the time left."""
-        started = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - max(started, self._since)
+    def restart(self) -> None:
+        """Leave out of the rate what came before (an evaluation, a callback); it does count towards the time left."""
+        self.tokens, self._since = 0, time.perf_counter()  # trained on since then
 
     def metrics(self, step: int, steps: int) -> dict[str, float]:
-        """The speed since the last report.
+        """The speed since the last restart.
 
         train/tokens_per_second; train/mfu, the share of the devices' peak FLOP/s put to use; train/progress, the share of the
         steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
         """
         now = time.perf_counter()
         rate = self.tokens / max(now - self._since, 1e-9)
-        self.tokens, self._since = 0, now
         pace = (now - self._started) / max(1, step - self._first_step)
         return {
             "train/tokens_per_second": rate,

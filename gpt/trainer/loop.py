@@ -15,6 +15,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,18 +67,18 @@ def train(
     resumed_from = None
     with held_back() as interruption:
         if folder.is_finished():
-            checkpoint.remove(folder.states)  # a kill may have come between the model and this
-        elif runtime.processes > 1 and parallel.launched() == 1:
-            resumed_from = launch(data, out, model, config, runtime, on_step, on_evaluation, interruption)
+            checkpoint.keep_only(folder.states, set())  # a kill may have come between the model and this
         else:
-            machine = prepare(runtime)
-            with parallel.group(machine.device):
-                if not parallel.is_main():
-                    on_step = on_evaluation = _ignore
-                # No name holds the run, so that nothing of it is left when the group ends.
-                resumed_from = _Run(
-                    dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
-                ).train(started)
+            starts = runtime.processes > 1 and parallel.launched() == 1
+            with launch(data, out, model, config, runtime) if starts else nullcontext():
+                machine = prepare(runtime)
+                with parallel.group(machine.device):
+                    if not parallel.is_main():
+                        on_step = on_evaluation = _ignore
+                    # No name holds the run, so that nothing of it is left when the group ends.
+                    resumed_from = _Run(
+                        dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
+                    ).train(started)
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
@@ -128,14 +129,13 @@ class _Run:
                     continue  # nothing that needs the loss's value, for which a GPU would have to wait
                 if self._went_back():
                     continue
-                with speed.paused():
-                    if logs:
-                        self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
-                    if evaluates:
-                        self._evaluate()  # which saves the state as well
-                    elif saves:
-                        self._save_state()
-            self.learner.close()
+                if logs:
+                    self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
+                if evaluates:
+                    self._evaluate()  # which saves the state as well
+                elif saves:
+                    self._save_state()
+                speed.restart()
             stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
             if stopped:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
@@ -165,7 +165,6 @@ class _Run:
             else:
                 learner, scratch = self._new_learner(), self.folder.states / ".measured"
                 steps = steps_that_fit(learner, self.config, scratch, started, self._check_interruption)
-                learner.close()
                 log.info("%d steps fit into %g minutes", steps, self.config.minutes)
             self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
         self.folder.write_run(self.config.steps, self.skipped)
@@ -210,7 +209,6 @@ class _Run:
         states = self.folder.states
         checkpoint.keep_only(states, {saved for saved in checkpoint.steps_in(states) if saved <= first})
         parallel.barrier()
-        self.learner.close()
         del self.learner  # frees its device memory before another is built
         self._resume()
         text = "at step %d %s: back to step %d, and on without the steps from %d to there"

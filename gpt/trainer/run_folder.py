@@ -12,6 +12,7 @@ With many processes every one calls these methods; only the first writes or dele
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,9 @@ class RunFolder:
 
     def keep_checkpoints(self, evaluations: list[dict[str, float]]) -> None:
         """Keep the latest weights and the best, and those that were so at a saved state, which the run may go back to."""
-        if is_main():
-            folders = [checkpoint.step_folder(self.states, step) for step in checkpoint.steps_in(self.states)]
-            earlier = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
-            checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
+        saved = checkpoint.steps_in(self.states)
+        earlier = [[found for found in evaluations if found["step"] <= step] for step in saved]
+        checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
 
     def write_run(self, steps: int, skipped: list[int], advice: str = "") -> None:
         checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice, "skipped": skipped})
@@ -89,8 +89,10 @@ class RunFolder:
         """Make the best weights the result, and delete the states."""
         checkpoint.keep_only(self.checkpoints, self._kept(evaluations))
         chosen = checkpoint.step_folder(self.checkpoints, best(evaluations)["step"])
-        checkpoint.copy_folder(chosen, self.path / "model")
-        checkpoint.remove(self.states)
+        if is_main():
+            with checkpoint.atomic_folder(self.path / "model") as temporary:
+                shutil.copytree(chosen, temporary, dirs_exist_ok=True)
+        checkpoint.keep_only(self.states, set())
 
     def rewind_log(self, step: int, evaluated: int) -> None:
         """Before a run goes on after `step`, cut off what an interrupted run logged beyond it.
@@ -137,14 +139,12 @@ class RunFolder:
 
     def _check_task(self, folder: Path, found: Any) -> None:
         """Refuse a folder that another configuration or other data wrote: GPTError that names the differences."""
-        theirs, ours = (task.get("model", {}) | task.get("train", {}) for task in (found or {}, self.task))
-        changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
-        differing = [f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed]
-        if not differing and found != self.task:
-            differing = ["the data"]
-        if differing:
+        if found != self.task:
+            theirs, ours = (task.get("model", {}) | task.get("train", {}) for task in (found or {}, self.task))
+            changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
+            differing = ", ".join(f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed) or "the data"
             raise GPTError(
-                f"{folder} belongs to a run that differs in {', '.join(differing)}: use another out folder, or delete it"
+                f"{folder} belongs to a run that differs in {differing}: use another out folder, or delete it"
             )
 
 

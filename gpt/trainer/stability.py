@@ -22,9 +22,7 @@ DEVIATIONS = 6.0  # the median must be above the usual by so many standard devia
 JUMP = 0.2  # and by at least so many nats
 SKIPPED_BEFORE = 8  # a spike shows some updates after its cause, so as many batches before it are left out as well
 APART = 1000  # steps: if trouble comes back within so many, the data is not the cause
-OVERFITTED = (
-    1.05  # bits per byte on the best ones: 3 % were made good again before the learning rate fell (docs/log.md)
-)
+OVERFITTED = 1.05  # of the best bits per byte: 3 % were made good again before the learning rate fell (docs/log.md)
 FALLING = 0.9  # of the peak learning rate: from there on a model should improve at every evaluation
 LEAST_SHARE = 0.1  # of all steps, without a better evaluation, before a run stops early
 

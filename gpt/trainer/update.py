@@ -22,8 +22,7 @@ from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder, MicroBatch
 from gpt.evaluation.score import Evaluation, evaluate
 from gpt.machine import parallel
-from gpt.machine.device import Machine, autocast
-from gpt.machine.fit import explain_out_of_memory, is_out_of_memory, largest_that_fits
+from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_of_memory
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
@@ -43,7 +42,7 @@ class Learner:
         self._first_part = parallel.rank() * parts
         self._rows = config.batch_size // (world * parts)
         torch.manual_seed(config.seed)
-        with explain_out_of_memory(self._rows, machine, lambda: 0):
+        with explain_out_of_memory(1, machine.device):
             self.model = GPT(model).to(machine.device)
             use_cpu_kernels(self.model)
             self.model.recompute = runtime.activation_checkpointing
@@ -67,7 +66,7 @@ class Learner:
         device, world = self.machine.device, parallel.world_size()
         n_all = n_targets if world == 1 else parallel.all_sum(torch.tensor(n_targets, device=device))
         loss = torch.zeros((), device=device)
-        with explain_out_of_memory(self._rows, self.machine, self._largest_that_fits):
+        with explain_out_of_memory(self._rows, device):
             if self._compile_next:
                 self._compile(batches[0])
             for number, batch in enumerate(batches):
@@ -97,13 +96,9 @@ class Learner:
         """Within this context the model has the weights to evaluate and to keep: the average, if there is one."""
         return self.ema.in_place() if self.ema else contextlib.nullcontext()
 
-    def close(self) -> None:
-        """End the thread that prepares batches."""
-        self._feeder.close()
-
     def _summed_loss(self, batch: MicroBatch) -> Tensor:
         with autocast(self.machine.device, self.machine.dtype):
-            return self._call(*batch, "sum")
+            return self._call(*batch, reduction="sum")
 
     def _compile(self, batch: MicroBatch) -> None:
         """Compile the training step and try it on a batch; where that fails, the training stays uncompiled."""
@@ -118,12 +113,6 @@ class Learner:
             log.warning("torch.compile does not work here, so the training goes on without it (%s)", reason)
             self._call = self._module
         self.model.zero_grad(set_to_none=True)
-
-    def _largest_that_fits(self) -> int:
-        """The largest micro-batch that fits; with many processes half of what does not, as a trial would need them all."""
-        if parallel.world_size() > 1:
-            return self._rows // 2
-        return largest_that_fits(self.model, self.optimizers, self._rows, self.machine)
 
 
 def micro_steps(batch_size: int, world: int, at_once: int) -> int:

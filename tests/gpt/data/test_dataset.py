@@ -162,7 +162,7 @@ def test_counts_dtypes_and_the_index(tmp_path):
     for number, (name, ids, n_bytes) in enumerate(some):
         row = index[number]
         assert (row["doc_id"].decode(), row["length"], row["bytes"], row["row"]) == (name, len(ids), n_bytes, number)
-        assert data.sources()[row["source"]] == f"file-{len(name) % 3}"
+        assert shards.read_sources(tmp_path)[row["source"]] == f"file-{len(name) % 3}"
         assert (data.splits["train"].tokens(row["offset"] + np.arange(len(ids))) == ids).all()
     assert data.splits["train"].shards[0].tokens.dtype == np.uint16
     pack(tmp_path / "wide", vocab_size=70_000)
@@ -262,7 +262,7 @@ def test_a_shard_of_another_tokenizer_or_dataset_is_refused(packed, tmp_path):
     for changes, message in (
         ({"tokenizer_fingerprint": "other"}, r"train-00000\.shard is of another tokenizer"),
         ({"n_train": 61}, r"train should have .* its shards have"),
-        ({"vocab_size": 70_000}, r"train-00000\.shard has another vocabulary"),
+        ({"vocab_size": 70_000}, r"train-00000\.shard is of another tokenizer or vocabulary"),
     ):
         pack(tmp_path / "other", **changes)
         (packed / "train-00000.shard").write_bytes((tmp_path / "other" / "train-00000.shard").read_bytes())
@@ -275,8 +275,8 @@ def test_edited_content_is_noticed(packed):
     for changes, message in [
         ({"version": 3}, "version 3"),
         ({"format": "x"}, "not of the format"),
-        ({"vocab_size": 70_000}, "another vocabulary"),
-        ({"eos_id": 5}, "another vocabulary"),
+        ({"vocab_size": 70_000}, "another tokenizer or vocabulary"),
+        ({"eos_id": 5}, "another tokenizer or vocabulary"),
         ({"block_size": "16"}, "block_size is '16'"),
         ({"shards": {}}, "shards of train are missing"),
         ({"splits": {**description["splits"], "val": {"tokens": 1}}}, "val should have"),
@@ -288,7 +288,10 @@ def test_edited_content_is_noticed(packed):
     path = packed / "train-00000.shard"
     whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three")
     index = Shard.open(path, kind).index.copy()
-    for change, message in (("offset", "do not follow one another"), ("bytes", "do not add up")):
+    for change, message in (
+        ("offset", "do not follow one another, or do not add up"),
+        ("bytes", "do not follow one another, or do not add up"),
+    ):
         edited = index.copy()
         edited[change][3] += 1
         path.write_bytes(whole[: -index.nbytes] + edited.tobytes())

@@ -239,16 +239,11 @@ RELATION = '[relations.r]\ncategory = "c"\nphrasings = ["{subject} is {answer}."
             "No place",
         ),
         ('[[single]]\ncategory = "c"\nphrasings = ["Is {answer}."]\nanswer = "a"\nwrong = ["1", "2", "3", "a"]', "Is "),
-        ('[[single]]\ncategory = "c"\n', "KeyError.*phrasings"),
-        ("[relations.r]\n", "KeyError.*facts"),
-        ("[relations\n", "TOMLDecodeError"),
-        (None, "FileNotFoundError"),
     ],
 )
-def test_a_file_that_is_no_file_of_facts_is_refused_by_name(tmp_path, text, message):
-    if text is not None:
-        (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(GPTError, match=f"mine.toml is not a usable file of facts .*{message}"):
+def test_a_fact_that_cannot_be_asked_is_named(tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(AssertionError, match=message):
         load(tmp_path / "mine.toml")
 
 

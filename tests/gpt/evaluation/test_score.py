@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpt import GPTError
 from gpt.config import ModelConfig
 from gpt.data.dataset import Dataset, write
-from gpt.evaluation.baselines import bigram_bits_per_byte, bits_per_byte, unigram_bits_per_byte
+from gpt.evaluation.baselines import bits_per_byte, counted_bits_per_byte
 from gpt.evaluation.score import evaluate
 from gpt.model.transformer import GPT
 from tests.gpt.conftest import EOS, VOCAB, about, splits
@@ -118,7 +118,7 @@ def test_every_token_is_scored_once_whatever_the_batch(model, packed):
 def test_the_score_is_the_sum_over_tokens_in_their_windows(model, packed):
     """The same number by a plain loop over the stream."""
     data, T = Dataset.open(packed), model.config.block_size
-    stream = data.splits["val"].stream(0, data.splits["val"].n_tokens).tolist()
+    stream = data.splits["val"].tokens(np.arange(data.splits["val"].n_tokens)).tolist()
     model.eval()
     nats = 0.0
     for position, token in enumerate(stream):
@@ -174,7 +174,7 @@ def test_bits_per_byte_needs_bytes():
 def test_the_count_baselines_are_what_a_plain_loop_gives(packed, monkeypatch, chunk):
     monkeypatch.setattr("gpt.evaluation.baselines.CHUNK", chunk)
     data = Dataset.open(packed)
-    train, val = ([EOS, *part.stream(0, part.n_tokens).tolist()] for part in data.splits.values())
+    train, val = ([EOS, *part.tokens(np.arange(part.n_tokens)).tolist()] for part in data.splits.values())
     unigram = {w: (train[1:].count(w) + 1) / (len(train) - 1 + VOCAB) for w in range(VOCAB)}
     assert sum(unigram.values()) == pytest.approx(1)
     followers: dict[int, list[int]] = {v: [] for v in range(VOCAB)}
@@ -188,5 +188,7 @@ def test_the_count_baselines_are_what_a_plain_loop_gives(packed, monkeypatch, ch
     assert sum(bigram(3, w) for w in range(VOCAB)) == pytest.approx(1)
     scored = [(v, w) for v, w in itertools.pairwise(val) if w != EOS]
     n_bytes = data.splits["val"].n_bytes
-    assert unigram_bits_per_byte(data) == pytest.approx(-sum(math.log2(unigram[w]) for _, w in scored) / n_bytes)
-    assert bigram_bits_per_byte(data) == pytest.approx(-sum(math.log2(bigram(v, w)) for v, w in scored) / n_bytes)
+    assert counted_bits_per_byte(data) == {
+        "unigram": pytest.approx(-sum(math.log2(unigram[w]) for _, w in scored) / n_bytes),
+        "bigram": pytest.approx(-sum(math.log2(bigram(v, w)) for v, w in scored) / n_bytes),
+    }

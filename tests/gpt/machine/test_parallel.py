@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -223,3 +225,44 @@ def test_an_error_of_a_process_is_raised_in_the_caller(packed, tmp_path, shape, 
         for line in subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout.splitlines()
         if "gpt.trainer" in line and str(tmp_path) in line
     ]
+
+
+def others(tmp_path):
+    """The pids of the processes that a run in this folder has started."""
+    found = subprocess.run(["ps", "axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in found.splitlines() if "gpt.trainer" in line and str(tmp_path) in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before the group is there", "in the training"])
+def test_a_process_that_dies_is_named_and_nobody_waits_for_it(packed, tmp_path, shape, config, when):
+    def kill(step, _):
+        while step == 1 and not (pids := others(tmp_path)):
+            time.sleep(0.05)
+        if step == 1:
+            time.sleep(1 if on_step is None else 0)  # this process waits for the other to come
+            os.kill(pids[0], signal.SIGKILL)
+
+    on_step = kill if when == "in the training" else None
+    if on_step is None:
+        threading.Thread(target=kill, args=(1, {})).start()
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="process 1 of 2 ended with code -9"):
+        train(packed, tmp_path / "out", shape, config, two("ddp"), on_step)
+    assert time.monotonic() - started < 60
+    assert not others(tmp_path)
+    assert "WORLD_SIZE" not in os.environ
+
+
+@pytest.mark.slow
+def test_the_others_end_with_the_first_however_it_ends(packed, tmp_path, shape, config):
+    code = (
+        "import os, signal; from pathlib import Path; from gpt.config import *; from gpt.trainer.loop import train\n"
+        f"train(Path({str(packed)!r}), Path({str(tmp_path / 'out')!r}), {shape!r}, {config!r}, {two('fsdp')!r},\n"
+        "      lambda step, _: step == 5 and os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == -signal.SIGKILL
+    end = time.monotonic() + 20
+    while others(tmp_path) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not others(tmp_path)

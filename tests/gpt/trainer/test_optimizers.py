@@ -1,6 +1,7 @@
 """Schedules, averages and feeding: what the trainer is made of."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -49,9 +50,14 @@ def test_what_is_fed_is_the_dataset_whatever_was_prepared(packed, ahead):
     for step in (0, 1, last, 5, 0, 1):
         batches, n_targets = feeder.take(step)
         rows = np.concatenate([data.batch(step, 12, 3, part, 4).targets_BT for part in (2, 3)])
-        assert (torch.cat([batch.targets_BT for batch in batches]).numpy() == rows).all()
+        assert (torch.cat([targets_BT for _, targets_BT in batches]).numpy() == rows).all()
         assert n_targets == (rows >= 0).sum()
-    feeder.close()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("feeder")]
+    assert len(threads) == ahead
+    del feeder  # its thread ends with it
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_what_goes_wrong_in_the_feeding_thread_is_raised(packed):
@@ -60,4 +66,3 @@ def test_what_goes_wrong_in_the_feeding_thread_is_raised(packed):
     feeder = Feeder(data, 4, 1, torch.device("cpu"), ahead=True)
     with pytest.raises(GPTError, match="over vocab_size 3"):
         feeder.take(0)
-    feeder.close()

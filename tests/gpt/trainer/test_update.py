@@ -45,7 +45,7 @@ def test_without_a_compiler_it_trains_uncompiled_and_says_so_once(
     whole, packed, tmp_path, shape, schedule, monkeypatch, caplog
 ):
     def compiled(module, **_):
-        def call(*_):
+        def call(*_, **__):
             raise RuntimeError("Failed to find C compiler.\nlong story")
 
         return call

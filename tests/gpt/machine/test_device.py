@@ -1,4 +1,4 @@
-"""Where memory runs out, the error names the largest batch that fits."""
+"""Where memory runs out, the error names what to change."""
 
 import dataclasses
 import re
@@ -24,36 +24,36 @@ from tests.gpt.conftest import RUNTIME
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(
+def test_a_batch_that_does_not_fit_is_refused_with_the_remedy(
     packed, tmp_path, shape, schedule, monkeypatch, error, where
 ):
     """Whether a forward pass or the optimizer's step, which makes its state, runs out of memory."""
-    most, plain, tried = 3, GPT.loss, []
+    most, plain = 3, GPT.loss
 
     def loss(self, ids_BT, *arguments):
-        tried.append(len(ids_BT))
-        if len(ids_BT) > most and (where is GPT or len(tried) > 1):
+        if len(ids_BT) > most:
             raise error
         return plain(self, ids_BT, *arguments)
 
     def step(self):
         raise error
 
-    monkeypatch.setattr(GPT, "loss", loss)
-    if where is not GPT:
-        monkeypatch.setattr(where, "step", step)
-    config = dataclasses.replace(schedule, batch_size=16)
-    with pytest.raises(
-        GPTError, match=r"16 sequences does not fit cpu; at most 2 can fit: set runtime\.micro_batch_size"
-    ):
-        train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert tried == [16, 8, 4, 2]
-    most = 0
-    with pytest.raises(GPTError, match="not even one does: take a smaller model"):
-        train(packed, tmp_path / "small", shape, config, RUNTIME)
-    most = 2
+    config, rows = dataclasses.replace(schedule, batch_size=16), 16
+    monkeypatch.setattr(where, "loss" if where is GPT else "step", loss if where is GPT else step)
+    while rows > (most if where is GPT else 1):
+        remedy = (
+            rf"cpu does not hold the model and a batch of {rows}: set runtime\.micro_batch_size to {rows // 2} or less"
+        )
+        with pytest.raises(GPTError, match=remedy):
+            train(packed, tmp_path / "out", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=rows))
+        rows //= 2
     if where is GPT:
-        train(packed, tmp_path / "out", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
+        train(packed, tmp_path / "out", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=rows))
+    most = 0
+    with pytest.raises(
+        GPTError, match=r"a batch of 1: take a smaller model .* or set runtime\.activation_checkpointing"
+    ):
+        train(packed, tmp_path / "small", shape, config, dataclasses.replace(RUNTIME, micro_batch_size=1))
 
 
 def test_another_error_stays_what_it_is(packed, tmp_path, shape, schedule, monkeypatch):
@@ -83,10 +83,10 @@ train(data, out, model, config, Runtime(device="cpu", threads=1))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "n_embd", "message"),
-    [(8192, 16, r"at most \d+ can fit: set runtime\.micro_batch_size"), (4, 4096, "not even one does")],
+    [(8192, 16, r"8192: set runtime\.micro_batch_size to 4096"), (4, 4096, "1: take a smaller model")],
 )
 def test_a_cpu_without_enough_ram_is_an_error_too(packed, tmp_path, shape, schedule, batch_size, n_embd, message):
     config, model = dataclasses.replace(schedule, batch_size=batch_size), dataclasses.replace(shape, n_embd=n_embd)
     arguments = [sys.executable, "-c", LIMITED, packed, tmp_path / "out", repr(model), repr(config)]
     done = subprocess.run([str(one) for one in arguments], check=False, timeout=300, capture_output=True, text=True)
-    assert re.search(rf"GPTError: a batch of {batch_size} sequences does not fit cpu; {message}", done.stderr)
+    assert re.search(rf"GPTError: the memory of cpu does not hold the model and a batch of {message}", done.stderr)
