@@ -44,8 +44,12 @@ class Documents(DataFrameModel):
     word_chars: pl.Float32
     letter_words: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
     symbols: pl.Float32 = Field(ge=0)
+    bullets: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
+    ellipses: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
     stop_words: int = Field(ge=0)
     repeated_lines: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
+    repeated_paragraphs: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
+    top_ngrams: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
     repeated_ngrams: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
 
     class Config:
@@ -72,8 +76,12 @@ class Rejects(DataFrameModel):
     word_chars: pl.Float32 = Field(nullable=True)
     letter_words: pl.Float32 = Field(nullable=True)
     symbols: pl.Float32 = Field(nullable=True)
+    bullets: pl.Float32 = Field(nullable=True)
+    ellipses: pl.Float32 = Field(nullable=True)
     stop_words: int = Field(nullable=True)
     repeated_lines: pl.Float32 = Field(nullable=True)
+    repeated_paragraphs: pl.Float32 = Field(nullable=True)
+    top_ngrams: pl.Float32 = Field(nullable=True)
     repeated_ngrams: pl.Float32 = Field(nullable=True)
 
     class Config:

@@ -1,8 +1,9 @@
 r"""The measures of texts that the drop rules use, for many texts in one pass over their bytes.
 
-Notable: a word becomes a number (from its first and last eight bytes and its length), and so do lines and sequences of five
-words: they are compared without making strings, and sorting the numbers finds the repeats. Blocks are small enough to stay
-in the processor's cache, which halves the time: about 9 ns a byte on one core (docs/log.md).
+Notable: a word becomes a number (from its first and last eight bytes and its length), and so do lines and sequences of words:
+they are compared without making strings, and sorting the numbers finds the repeats. A sequence is looked at only where the
+shorter ones within it occur again. Blocks are small enough to stay in the processor's cache, which halves the time: about 9 ns
+a byte on one core (docs/log.md).
 
 An example: the block of the texts "Hi you" and "a\nb", with a line end after each and PAD spaces around.
 
@@ -21,19 +22,32 @@ import numpy as np
 import polars as pl
 
 NGRAM = 5
+TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
+# The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
+UNSPACED = np.array(
+    [0xE00, 0xF00, 0x1000, 0x10A0, 0x1780, 0x1800, 0x3041, 0x30FB, 0x30FC, 0x3100, 0x3400, 0x4DC0, 0x4E00, 0xA000]
+)
+BULLETS, ELLIPSES = ([int.from_bytes(sign.encode(), "little") for sign in signs] for signs in ("•‣▪◦–-*", ("...", "…")))
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 MEANINGS = {
     "n_chars": "characters",  # Unicode code points
     "n_bytes": "bytes of UTF-8",
-    "n_words": "words: runs without white space",  # of ASCII
+    "n_words": "words: runs without white space, or characters of a script without spaces",  # white space of ASCII
     "word_chars": "mean length of a word",  # in characters
     "letter_words": "share of words with a letter",  # as which every character beyond ASCII counts
-    "symbols": "number signs and ellipses a word",
-    "stop_words": "how many of the eight commonest English words occur",  # STOP_WORDS, in lower case
+    "symbols": "number signs, or ellipses, a word",  # whichever are more
+    "bullets": "share of lines that begin with a bullet",  # one of BULLETS
+    "ellipses": "share of lines that end in an ellipsis",
+    "stop_words": "how many of the eight commonest English words occur",  # STOP_WORDS
     "repeated_lines": "share of lines that repeat an earlier one",  # of the same text, by its words; blank ones aside
-    "repeated_ngrams": "share of five-word sequences that repeat an earlier one",
+    "repeated_paragraphs": "the same of paragraphs",
+    "top_ngrams": "share of characters in the most frequent sequence of 2, 3 or 4 words",
+    "repeated_ngrams": "share of characters in sequences of 5 to 10 words that repeat an earlier one",
 }
+# Of the last four, Gopher publishes a limit for lines and one for their characters, and one for each length of a sequence. A
+# measure is the largest of these shares, each plus what its limit is below the first one: one number says whether any is exceeded.
+CHARS_OF_LINES, TOP_STEP, REPEATED_STEP = 0.1, 0.02, 0.01
 COUNTS = ("n_chars", "n_bytes", "n_words", "stop_words")
 COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
 
@@ -48,23 +62,14 @@ def measure(texts: pl.Series) -> pl.DataFrame:
     counts = texts.to_frame("text").select(
         n_chars=text.str.len_chars().cast(pl.Int64),
         n_bytes=text.str.len_bytes().cast(pl.Int64),
-        signs=text.str.count_matches(r"#|\.\.\.|…"),
-        stop_words=pl.sum_horizontal(text.str.contains(f" {word} ", literal=True) for word in STOP_WORDS),
+        signs=pl.max_horizontal(text.str.count_matches("#", literal=True), text.str.count_matches(r"\.\.\.|…")),
+        stop_words=pl.sum_horizontal(text.str.contains(rf"(?i)\b{word}\b") for word in STOP_WORDS),
     )
-    columns = np.concatenate([_count(block) for block in blocks(texts)], axis=1)
-    n_words, word_bytes, letters, lines, repeated_lines, repeated_ngrams = columns
-    words = np.maximum(n_words, 1)
-    return counts.select(
-        "n_chars",
-        "n_bytes",
-        n_words=pl.Series(n_words),
-        word_chars=(pl.Series(word_bytes) - pl.col("n_bytes") + pl.col("n_chars")) / words,
-        letter_words=pl.Series(letters / words),
-        symbols=pl.col("signs") / words,
-        stop_words="stop_words",
-        repeated_lines=pl.Series(repeated_lines / np.maximum(lines, 1)),
-        repeated_ngrams=pl.Series(repeated_ngrams / np.maximum(n_words - NGRAM + 1, 1)),
-    ).cast(pl.Schema(COLUMNS))
+    by_block = [_count(block) for block in blocks(texts)]
+    of_words = {name: np.concatenate([block[name] for block in by_block]) for name in by_block[0]}
+    symbols = pl.col("signs") / pl.col("n_words").clip(1)
+    measured = pl.concat([counts, pl.DataFrame(of_words)], how="horizontal").with_columns(symbols=symbols)
+    return measured.select(*COLUMNS).cast(pl.Schema(COLUMNS))
 
 
 class Block(NamedTuple):
@@ -79,31 +84,47 @@ class Block(NamedTuple):
     """the number of each text's first word, and at the end the number of words"""
 
     def text_of_words(self) -> np.ndarray:
-        """uint64: for each word the number of its text."""
-        return np.repeat(np.arange(len(self.first) - 1, dtype=np.uint64), np.diff(self.first))
+        """For each word the number of its text."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
 
-def blocks(texts: pl.Series) -> Iterator[Block]:
-    """The texts, in order, in blocks of about BLOCK_BYTES."""
+def blocks(texts: pl.Series, table: bytes | None = None) -> Iterator[Block]:
+    """The texts, in order, in blocks of about BLOCK_BYTES. table: a byte for each byte."""
     sizes = texts.str.len_bytes().to_numpy().astype(np.int64)
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // BLOCK_BYTES)) + 1
     raw = texts.cast(pl.Binary)
     for a, b in pairwise([0, *cuts.tolist(), len(sizes)]):
-        data = np.frombuffer(b"\n".join([b" " * PAD, *raw[a:b], b" " * PAD]), np.uint8)
+        data = np.frombuffer(b"\n".join([b" " * PAD, *raw[a:b], b" " * PAD]).translate(table), np.uint8)
         blank = data <= 32
         edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
         starts, ends = np.ascontiguousarray(edges[::2]), np.ascontiguousarray(edges[1::2])
+        if (at := _unspaced(data)).size:
+            bounds = np.union1d(at, at + 3)
+            starts, ends = _insert(starts, bounds[~blank[bounds]]), _insert(ends, bounds[~blank[bounds - 1]])
         begins = PAD + 1 + np.concatenate([[0], np.cumsum(sizes[a:b] + 1)])
         yield Block(data, starts, ends, np.searchsorted(starts, begins))
 
 
-def words(data: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each word, and whether it has a letter (in its first or last eight bytes).
+def _unspaced(data: np.ndarray) -> np.ndarray:
+    """Where characters of scripts without spaces begin. Each has three bytes, of which the first is 0xE0 to 0xE9."""
+    lead = np.flatnonzero(data >= 0xE0)
+    lead = lead[data[lead] <= 0xE9]
+    one, two, three = (data[lead + i].astype(np.int64) for i in range(3))
+    code = (one & 0x0F) << 12 | (two & 0x3F) << 6 | three & 0x3F
+    return lead[np.searchsorted(UNSPACED, code, side="right") % 2 == 1]
 
-    data: the block's bytes, or their lower-case ones.
-    """
-    lengths = block.ends - block.starts
-    eights = np.ndarray(len(data) - 7, np.uint64, data, strides=(1,))  # the eight bytes from each place on
+
+def _insert(places: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Both, sorted, each once: quicker than sorting them together."""
+    at = np.searchsorted(places, more)
+    new = places[np.minimum(at, len(places) - 1)] != more
+    return np.insert(places, at[new], more[new])
+
+
+def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each word, and whether it has a letter (in its first or last eight bytes)."""
+    lengths, n = block.ends - block.starts, len(block.data)
+    eights = np.ndarray(n - 7, np.uint64, block.data, strides=(1,))  # the eight bytes from each place on
     bits_after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
     heads = eights[block.starts] << bits_after >> bits_after  # of a short word, without the bytes that follow it
     ids, has_letter = (heads * MIX[0]) ^ (lengths.astype(np.uint64) * MIX[1]), _letter(heads)
@@ -125,37 +146,126 @@ def ngrams(words: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return scramble(found[within]), text[:n][within]
 
 
-def sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The sum over the words of each text, 0 for a text without words. first: as in Block."""
-    has_words = np.diff(first) > 0  # reduceat would give other texts the value of the next one
-    found = np.zeros(len(first) - 1, values.dtype)
-    found[has_words] = np.add.reduceat(values, first[:-1][has_words])
-    return found
-
-
 def scramble(ids: np.ndarray) -> np.ndarray:
     """Spread every bit over the upper ones."""
     return (ids ^ (ids >> np.uint64(33))) * MIX[3]
 
 
-def _count(block: Block) -> np.ndarray:
-    """Words, their bytes, words with a letter, lines, repeated lines, repeated n-grams: (6, texts) int64."""
-    n = len(block.first) - 1
-    if not len(block.starts):
-        return np.zeros((6, n), np.int64)
-    text = block.text_of_words()
-    ids, has_letter = words(block.data, block)
-    breaks = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
-    line = breaks[:-1][np.diff(breaks) > 0]  # the first word of each line that has one
-    columns = (
-        np.diff(block.first),
-        sums(block.ends - block.starts, block.first),
-        sums(has_letter.astype(np.int64), block.first),
-        np.bincount(text[line].astype(np.int64), minlength=n),
-        _repeats(np.add.reduceat(scramble(ids), line), text[line], n),
-        _repeats(*ngrams(ids, text), n),
-    )
-    return np.stack(columns)
+def _count(block: Block) -> dict[str, np.ndarray]:
+    """The measures that are taken of words: for each text of the block, 0 where it has none."""
+    n, text, n_words = len(block.first) - 1, block.text_of_words(), np.maximum(np.diff(block.first), 1)
+    ids, has_letter = words(block)
+    within = np.flatnonzero((block.data & 0xC0) == 0x80)  # bytes that do not begin a character
+    chars = block.ends - block.starts
+    chars -= np.bincount(np.searchsorted(block.starts, within, side="right") - 1, minlength=len(chars))
+    before = _sums_before(chars)  # characters of all words before each
+    of_text = np.diff(before[block.first])
+
+    after = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
+    breaks = np.bincount(after, minlength=len(ids) + 1)[:-1]
+    line = np.flatnonzero(breaks)  # the first word of each
+    breaks[block.first[:-1][np.diff(block.first) > 0]] = 2  # a text begins a paragraph
+    last = np.append(line[1:], len(ids))[: len(line)] - 1
+    places = (block.starts[line], block.ends[last] - 3)
+    heads, tails = (block.data[at[:, None] + [0, 1, 2]] @ [1, 1 << 8, 1 << 16] for at in places)
+    n_lines = np.maximum(np.bincount(text[line], minlength=n), 1)
+    in_order = ids.copy()  # each word, with the one before it in its line
+    in_order[1:] += ids[:-1] * MIX[2]
+    in_order[line] = ids[line]
+
+    in_order = scramble(in_order)
+
+    top, repeated = _sequences(ids, block, text, before)
+    return {
+        "n_words": np.diff(block.first),
+        "word_chars": of_text / n_words,
+        "letter_words": np.diff(_sums_before(has_letter)[block.first]) / n_words,
+        "bullets": np.bincount(text[line], np.isin(heads, BULLETS) | np.isin(heads & 0xFF, BULLETS), n) / n_lines,
+        "ellipses": np.bincount(text[line], np.isin(tails, ELLIPSES), n) / n_lines,
+        "repeated_lines": _repeated(line, in_order, text, before, of_text),
+        "repeated_paragraphs": _repeated(np.flatnonzero(breaks > 1), in_order, text, before, of_text),
+        "top_ngrams": top,
+        "repeated_ngrams": repeated,
+    }
+
+
+def _repeated(
+    first: np.ndarray, numbers: np.ndarray, text: np.ndarray, before: np.ndarray, of_text: np.ndarray
+) -> np.ndarray:
+    """The share of lines that repeat an earlier one of their text (see CHARS_OF_LINES). first: their first words.
+
+    numbers: one for each word. text: of each word. before: characters before each word. of_text: characters of each text.
+    """
+    if not len(first):
+        return np.zeros(len(of_text))
+    of = text[first]
+    again = _pairs(np.add.reduceat(numbers, first) + of.astype(np.uint64) * MIX[1])[2]
+    share = np.bincount(of[again], minlength=len(of_text)) / np.maximum(np.bincount(of, minlength=len(of_text)), 1)
+    chars = np.bincount(of[again], np.diff(before[np.append(first, len(text))])[again], len(of_text))
+    return np.maximum(share, _raised(chars, of_text, CHARS_OF_LINES))
+
+
+def _sequences(ids: np.ndarray, block: Block, text: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The measures top_ngrams and repeated_ngrams. ids, text: of each word. before: characters before each word."""
+    of_text = np.diff(before[block.first])
+    n, top, repeated = len(of_text), np.zeros(len(of_text)), np.zeros(len(of_text))
+    grams = (ids[:-1] + text[:-1].astype(np.uint64) * MIX[1]) * MIX[2] + ids[1:]
+    across = np.flatnonzero(text[1:] != text[:-1])
+    grams[across] = across  # two words of two texts make a sequence that never occurs again, nor does a longer one
+    at = np.arange(len(grams))  # the first words of sequences that may occur twice
+    for size in range(TOP[0], REPEATED[-1] + 1):
+        pairs, places, again = _pairs(grams)
+        if not pairs.size:
+            break
+        places, again = at[places], at[again]
+        if size in TOP:
+            begins = np.flatnonzero(np.diff(pairs, prepend=-2) > 1)  # of the pairs of one sequence
+            first, times = places[begins], np.diff(begins, append=len(pairs)) + 1
+            most = np.zeros(n, np.int64)
+            np.maximum.at(most, text[first], times << 32 | before[first + size] - before[first])
+            top = np.maximum(top, _raised((most >> 32) * (most & 0xFFFFFFFF), of_text, TOP_STEP * (size - TOP[0])))
+        else:
+            covered = np.zeros(len(ids), bool)
+            for i in range(size):
+                covered[again + i] = True
+            covered = np.flatnonzero(covered)
+            chars = np.bincount(text[covered], before[covered + 1] - before[covered], n)
+            repeated = np.maximum(repeated, _raised(chars, of_text, REPEATED_STEP * (size - NGRAM)))
+        occurs = np.zeros(len(ids) + 1, bool)
+        occurs[places] = occurs[again] = True
+        if size == TOP[0]:
+            at = np.flatnonzero(occurs[:-1] & occurs[1:])
+            grams = grams[at] * MIX[2] + ids[at + size]
+        else:
+            kept = np.flatnonzero(occurs[at] & occurs[at + 1])
+            at = at[kept]
+            grams = grams[kept] * MIX[2] + ids[at + size]
+    return top, repeated
+
+
+def _raised(chars: np.ndarray, of_text: np.ndarray, step: float) -> np.ndarray:
+    """The share of each text's characters plus `step`, at most 1; 0 stays 0."""
+    share = chars / np.maximum(of_text, 1)
+    return np.where(share > 0, np.minimum(share + step, 1), 0)
+
+
+def _sums_before(values: np.ndarray) -> np.ndarray:
+    """The sum of the values before each, and of all."""
+    return np.concatenate([[0], np.cumsum(values)])
+
+
+def _pairs(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a number occurs, and where it occurs next, for each two such places; and a count that has no gap between the pairs
+    of one number. A place takes the lower bits of a key, as many as are needed, and what identifies a number the others."""
+    bits = np.uint64(max(1, len(numbers).bit_length()))
+    keys = scramble(numbers)
+    keys >>= bits
+    keys <<= bits
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    pairs = np.flatnonzero((keys[1:] ^ keys[:-1]) >> bits == 0)
+    mask = (np.uint64(1) << bits) - np.uint64(1)
+    return pairs, (keys[pairs] & mask).astype(np.int64), (keys[pairs + 1] & mask).astype(np.int64)
 
 
 def _letter(eight: np.ndarray) -> np.ndarray:
@@ -168,15 +278,3 @@ def _letter(eight: np.ndarray) -> np.ndarray:
     lower = (eight | each * np.uint64(0x20)) & each * np.uint64(0x7F)
     from_a, after_z = lower + each * np.uint64(0x80 - 0x61), lower + each * np.uint64(0x80 - 0x7B)
     return ((from_a & ~after_z | eight) & each * np.uint64(0x80)) != 0
-
-
-def _repeats(ids: np.ndarray, text: np.ndarray, n: int) -> np.ndarray:
-    """How many ids of each of n texts repeat an earlier one of it. text: of each id.
-
-    Sorted keys stand beside their repeats: the text takes the upper bits of a key, as many as n needs, and the id the rest.
-    """
-    rest = np.uint64(64 - max(1, int(n - 1).bit_length()))
-    keys = (ids >> (np.uint64(64) - rest)) | (text << rest)
-    keys.sort()
-    again = keys[1:][keys[1:] == keys[:-1]]
-    return np.bincount((again >> rest).astype(np.int64), minlength=n)

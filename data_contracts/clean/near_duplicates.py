@@ -1,18 +1,20 @@
 """Texts of nearly the same words, found by MinHash (rensa) and locality-sensitive hashing.
 
 The parameters are FineWeb's (Penedo et al. 2024, arXiv 2406.17557): sequences of five words, 14 buckets of 8 hashes. They find
-a pair that shares 80 % of its sequences with probability 0.92, and one that shares half of them with 0.05. Case is ignored, and
-so is what follows the first SIGNED_CHARS. A text is signed once, in its shard; the texts of the whole corpus that share a
-bucket are grouped afterwards, one bucket at a time.
+a pair that shares 80 % of its sequences with probability 0.92, and one that shares half of them with 0.05. As there, case,
+punctuation, accents and the digits of numbers do not count; what follows the first SIGNED_CHARS neither. Texts too short for
+such a sequence are alike only if they are the same. A text is signed once, in its shard; the texts of the whole corpus that
+share a bucket are grouped afterwards, one bucket at a time.
 """
 
+import string
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
 from rensa import RMinHash
 
-from data_contracts.clean.measures import MIX, NGRAM, Block, blocks, ngrams, scramble, sums, words
+from data_contracts.clean.measures import MIX, NGRAM, Block, blocks, ngrams, scramble, words
 
 BUCKETS, HASHES, SEED = 14, 8, 1
 # Copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time.
@@ -20,33 +22,45 @@ SIGNED_CHARS = 5_000
 BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
 
 
+PUNCTUATION = bytes(32 if chr(byte) in string.punctuation else byte for byte in range(256))
+MARKED = r"[\x{C0}-\x{52F}\x{1E00}-\x{1FFF}]"  # letters of Latin, Greek and Cyrillic, some with an accent, and accents
+BEYOND_ASCII = r"[\x{A1}-\x{BF}\x{2010}-\x{205E}\x{3001}-\x{303F}\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF20}]+"  # punctuation
+
+
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
-    hashes = []
-    for block in blocks(texts.str.slice(0, SIGNED_CHARS)):
+    hashes, n_words = [], []
+    for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), PUNCTUATION):
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(*_sequences(block), num_perm=BUCKETS * HASHES, seed=SEED)
         hashes.append(np.array(matrix.to_rows(), np.uint64).reshape(-1, BUCKETS, HASHES))
+        n_words.append(np.diff(block.first))
     by_bucket = np.concatenate(hashes)
     buckets = np.zeros(by_bucket.shape[:2], np.uint64)
     for i in range(HASHES):
         buckets = scramble(buckets * MIX[2] + by_bucket[:, :, i])
+    short = np.concatenate(n_words) < NGRAM
+    buckets[short] = texts.hash(SEED).to_numpy()[short, None]
     return pl.DataFrame(buckets, schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
 
 
-def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each sequence of NGRAM words, text after text, and where the sequences of each text begin (and the end).
+def fold(texts: pl.Series) -> pl.Series:
+    """Lower-case texts without accents and punctuation beyond ASCII, and with 0 for every number."""
+    lower = texts.str.to_lowercase().str.replace_all(r"[0-9]+(?:[.,][0-9]+)*", "0").str.replace_all(BEYOND_ASCII, " ")
+    marked = lower.str.contains(MARKED).arg_true()
+    plain = lower.gather(marked).str.normalize("NFD").str.replace_all(r"[\x{300}-\x{36F}]+", "")
+    return lower.scatter(marked, plain)
 
-    A text of fewer words has one sequence: all its words, in any order.
-    """
-    ids, _ = words(block.data | np.uint8(32), block)  # 32 is the bit that makes an ASCII letter a small one
-    n_words = np.diff(block.first)
-    short = n_words < NGRAM
-    n_sequences = np.where(short, 1, n_words - NGRAM + 1)
-    of_short = np.repeat(short, n_sequences)
-    sequences = np.empty(len(of_short), np.uint64)
-    sequences[of_short] = sums(scramble(ids), block.first)[short]
-    sequences[~of_short] = ngrams(ids, block.text_of_words())[0]
-    return sequences, np.concatenate([[0], np.cumsum(n_sequences)]).astype(np.uint64)
+
+def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each sequence of NGRAM words, text after text, and where the sequences of each text begin (and the end). A
+    text of fewer words has one, 0."""
+    n_sequences = np.diff(block.first) - NGRAM + 1
+    ends = np.cumsum(np.maximum(n_sequences, 1))
+    sequences = np.zeros(ends[-1] if len(ends) else 0, np.uint64)
+    sequences[np.repeat(n_sequences > 0, np.maximum(n_sequences, 1))] = ngrams(words(block)[0], block.text_of_words())[
+        0
+    ]
+    return sequences, np.concatenate([[0], ends]).astype(np.uint64)
 
 
 def groups(buckets: Callable[[], Iterable[pl.Series]], n: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import polars as pl
 
 from data_contracts import corpora
 from data_contracts.clean.change import text_rules
-from data_contracts.clean.judge import DROP_RULES, GOPHER, OTHER_REASONS, PUBLISHED
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED
 from data_contracts.clean.measures import COLUMNS, MEANINGS
 from data_contracts.facts import samples
 from data_contracts.rules import Rules
@@ -47,7 +47,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "published": published(texts, rules),
         "characters": samples.characters(drawn["text"]),
         "languages": samples.languages(drawn["text"]),
-        "words": samples.words(drawn["text"]),
+        "words": samples.words(drawn, rules),
         "kept": samples.kept(drawn, rules),
         "rejected": samples.rejected(sample, rejects, rules),
     }
@@ -112,7 +112,7 @@ def published(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
             "kept_today": found[f"{rule.name} kept"],
             "published": limits(rule.limits, PUBLISHED),
             "set": limits(rule.limits, rules) or "off",
-            "source": GOPHER,
+            "source": rule.source,
         }
         for rule in known
     ]

@@ -1,6 +1,6 @@
 """What a sample of texts shows: changes by the rules, characters, languages, words, and a few of the texts themselves.
 
-E-mail addresses and @names are masked in every text that is shown: they belong to people who did not agree to it.
+What leads to a person is veiled in every text that is shown: people did not agree to it.
 """
 
 import difflib
@@ -12,9 +12,9 @@ import polars as pl
 
 from data_contracts.clean.change import apply_rule
 from data_contracts.clean.judge import language
-from data_contracts.clean.personal import EMAIL, MENTION
+from data_contracts.clean.personal import veil
 from data_contracts.clean.shard import SAMPLE_CHARS
-from data_contracts.rules import Rules, TextRule
+from data_contracts.rules import MASKS, Rules, TextRule
 
 Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
 
@@ -41,7 +41,8 @@ def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], r
         new = apply_rule(text, rule)
         both = pl.DataFrame({"old": text, "new": new}).filter(pl.col("old") != pl.col("new"))
         size = pl.col("old").str.len_chars()  # a short text is the clearest example, but not one of two words
-        both = both.sort(size < 60, size, maintain_order=True).select(masked("old", rules), masked("new", rules))
+        both = both.sort(size < 60, size, maintain_order=True).head(1)
+        both = both.select(veil(pl.col(name), rules) for name in ("old", "new"))
         example = changes(*both.row(0), chars=120, around=True) if len(both) else []
         rows.append({"rule": rule.name, "texts": counts.get(rule.name, 0), "example": example, "why": rule.reason})
         text = new
@@ -104,9 +105,10 @@ def languages(texts: pl.Series) -> list[dict]:
     return [{"language": name, "texts": count, "share": count / len(some)} for name, count in counts]
 
 
-def words(texts: pl.Series) -> list[tuple[str, int]]:
-    """The 40 most frequent, without COMMON_WORDS, contractions and the masks of addresses."""
-    heads = texts.str.slice(0, COUNTED_CHARS).str.to_lowercase().str.replace_all("<(?:url|email|user)>", " ")
+def words(drawn: pl.DataFrame, rules: Rules) -> list[tuple[str, int]]:
+    """The 40 most frequent, without COMMON_WORDS, contractions, masks and what is veiled."""
+    shown = drawn.select(veil(pl.col("text").str.slice(0, COUNTED_CHARS), rules)).to_series()
+    heads = shown.str.to_lowercase().str.replace_all("|".join(MASKS.values()), " ")
     found = heads.str.extract_all(r"\p{L}[\p{L}'’]+").explode().drop_nulls()
     counts = found.filter(~found.is_in(COMMON_WORDS.split()) & ~found.str.contains("['’]")).value_counts().rows()
     return sorted(counts, key=lambda item: (-item[1], item[0]))[:40]
@@ -115,13 +117,13 @@ def words(texts: pl.Series) -> list[tuple[str, int]]:
 def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
     """A few texts and how cleaning changed them."""
     few = drawn.sample(min(SHOWN_KEPT, drawn.height), seed=0)
-    rows = few.select(PLACE, masked("before", rules), masked("text", rules)).iter_rows()
+    rows = few.select(PLACE, *(veil(pl.col(name), rules) for name in ("before", "text"))).iter_rows()
     return [{"place": place, "text": changes(old, new, chars=SHOWN_CHARS)} for place, old, new in rows]
 
 
 def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[dict]:
     """A few texts of each reason."""
-    columns = ("reason", PLACE, masked("text", rules))
+    columns = ("reason", PLACE, veil(pl.col("text"), rules))
     late = [rejects.filter(reason=name).select(columns).head(SHOWN_REJECTED).collect() for name in LATE_REASONS]
     early = sample.filter(pl.col("reason").is_not_null()).select(columns).sample(fraction=1, shuffle=True, seed=0)
     few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(SHOWN_REJECTED)
@@ -129,12 +131,6 @@ def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[
         {"reason": reason, "place": place, "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)}
         for reason, place, text in few.sort("reason", maintain_order=True).iter_rows()
     ]
-
-
-def masked(column: str, rules: Rules) -> pl.Expr:
-    """Without addresses. Without @names too, unless the rules keep mentions: then they may be Python's decorators."""
-    text = pl.col(column).str.replace_all(EMAIL, "•••@•••")
-    return text if rules.mentions == "keep" else text.str.replace_all(MENTION, "${1}@•••")
 
 
 def visible(text: str, line_end: str = "\n") -> str:
