@@ -12,8 +12,8 @@ SHOWN_PIECES = 30
 EXAMPLES, EXAMPLE_CHARS = 3, 160
 
 
-def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict[str, Any]:
-    """train, val: samples of the documents of each split, as drawn by `tokenizers.training.draw`.
+def facts(tokenizer: Tokenizer, train: list[str], val: list[str], shown: list[str]) -> dict[str, Any]:
+    """train, val: samples of the documents of each split, as drawn by `tokenizers.training.draw`. shown: texts for examples.
 
     Returns {"splits": a row a split, "frequent": [(piece, share of tokens)], "longest": [piece], "lengths": [(characters
     of a piece, number of such pieces, their share of tokens)], "examples": [pieces of a text]}. Bytes are raw UTF-8.
@@ -50,7 +50,7 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict[str, A
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / total)) for n in frequent],
         "longest": sorted(shown.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
         "lengths": [(length, n_pieces[length], float(n_tokens[length] / total)) for length in sorted(n_pieces)],
-        "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in val[:EXAMPLES]],
+        "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in shown[:EXAMPLES]],
     }
 
 

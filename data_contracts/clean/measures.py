@@ -45,8 +45,8 @@ MEANINGS = {
     "top_ngrams": "share of characters in the most frequent sequence of 2, 3 or 4 words",
     "repeated_ngrams": "share of characters in sequences of 5 to 10 words that repeat an earlier one",
 }
-# Of the last four, Gopher publishes a limit for lines and one for their characters, and one for each length of a sequence. A
-# measure is the largest of these shares, each plus what its limit is below the first one: one number says whether any is exceeded.
+# Of the last four, Gopher publishes a limit for lines, one for their characters, and one for each length of a sequence. Each is
+# the largest of these shares, each plus what its limit is below the first: one number says whether any limit is exceeded.
 CHARS_OF_LINES, TOP_STEP, REPEATED_STEP = 0.1, 0.02, 0.01
 COUNTS = ("n_chars", "n_bytes", "n_words", "stop_words")
 COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
@@ -135,15 +135,14 @@ def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
     return ids, has_letter
 
 
-def ngrams(words: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A number for every NGRAM words in a row of one text, and the number of that text. text: of each word."""
+def ngrams(words: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """A number for every NGRAM words in a row of one text. text: of each word."""
     n = max(0, len(words) - NGRAM + 1)
     found = words[:n].copy()
     for i in range(1, NGRAM):
         found *= MIX[2]
         found += words[i : i + n]
-    within = text[:n] == text[len(text) - n :]
-    return scramble(found[within]), text[:n][within]
+    return scramble(found[text[:n] == text[len(text) - n :]])
 
 
 def scramble(ids: np.ndarray) -> np.ndarray:

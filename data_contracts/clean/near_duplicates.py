@@ -1,4 +1,4 @@
-"""Texts of nearly the same words, found by MinHash (rensa) and locality-sensitive hashing.
+"""Texts of nearly the same words, found by MinHash and locality-sensitive hashing.
 
 The parameters are FineWeb's (Penedo et al. 2024, arXiv 2406.17557): sequences of five words, 14 buckets of 8 hashes. They find
 a pair that shares 80 % of its sequences with probability 0.92, and one that shares half of them with 0.05. As there, case,
@@ -12,35 +12,35 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
-from rensa import RMinHash
 
 from data_contracts.clean.measures import MIX, NGRAM, Block, blocks, ngrams, scramble, words
 
-BUCKETS, HASHES, SEED = 14, 8, 1
+BUCKETS, HASHES = 14, 8
+# A number of an odd factor is another one: the least of a text's numbers after each of these is a hash of its set of them.
+FACTORS = scramble(np.arange(1, BUCKETS * HASHES + 1, dtype=np.uint64) * MIX[0]) | np.uint64(1)
 # Copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time.
 SIGNED_CHARS = 5_000
 BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
-
-
-PUNCTUATION = bytes(32 if chr(byte) in string.punctuation else byte for byte in range(256))
+PUNCTUATION = bytes(32 if chr(byte) in string.punctuation else byte for byte in range(256))  # becomes a space
+BEYOND_ASCII = r"[\x{A1}-\x{BF}\x{2010}-\x{205E}\x{3001}-\x{303F}\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF20}]+"  # the same
 MARKED = r"[\x{C0}-\x{52F}\x{1E00}-\x{1FFF}]"  # letters of Latin, Greek and Cyrillic, some with an accent, and accents
-BEYOND_ASCII = r"[\x{A1}-\x{BF}\x{2010}-\x{205E}\x{3001}-\x{303F}\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF20}]+"  # punctuation
 
 
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
-    hashes, n_words = [], []
+    buckets, n_words = [], []
     for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), PUNCTUATION):
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(*_sequences(block), num_perm=BUCKETS * HASHES, seed=SEED)
-        hashes.append(np.array(matrix.to_rows(), np.uint64).reshape(-1, BUCKETS, HASHES))
+        numbers, starts = _sequences(block)
+        of_block = np.zeros((BUCKETS, len(starts)), np.uint64)
+        for i, factor in enumerate(FACTORS if len(starts) else ()):
+            bucket = of_block[i // HASHES]
+            bucket[:] = scramble(bucket * MIX[2] + np.minimum.reduceat(numbers * factor, starts))
+        buckets.append(of_block)
         n_words.append(np.diff(block.first))
-    by_bucket = np.concatenate(hashes)
-    buckets = np.zeros(by_bucket.shape[:2], np.uint64)
-    for i in range(HASHES):
-        buckets = scramble(buckets * MIX[2] + by_bucket[:, :, i])
+    found = np.concatenate(buckets, axis=1)
     short = np.concatenate(n_words) < NGRAM
-    buckets[short] = texts.hash(SEED).to_numpy()[short, None]
-    return pl.DataFrame(buckets, schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
+    found[:, short] = texts.hash().to_numpy()[short]
+    return pl.DataFrame(dict(zip(BUCKET_NAMES, found, strict=True)), schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
 
 
 def fold(texts: pl.Series) -> pl.Series:
@@ -52,15 +52,13 @@ def fold(texts: pl.Series) -> pl.Series:
 
 
 def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each sequence of NGRAM words, text after text, and where the sequences of each text begin (and the end). A
-    text of fewer words has one, 0."""
+    """A number for each sequence of NGRAM words, text after text, and where those of each text begin. A text of fewer words has
+    one, 0."""
     n_sequences = np.diff(block.first) - NGRAM + 1
-    ends = np.cumsum(np.maximum(n_sequences, 1))
-    sequences = np.zeros(ends[-1] if len(ends) else 0, np.uint64)
-    sequences[np.repeat(n_sequences > 0, np.maximum(n_sequences, 1))] = ngrams(words(block)[0], block.text_of_words())[
-        0
-    ]
-    return sequences, np.concatenate([[0], ends]).astype(np.uint64)
+    sizes = np.maximum(n_sequences, 1)
+    numbers = np.zeros(sizes.sum(), np.uint64)
+    numbers[np.repeat(n_sequences > 0, sizes)] = ngrams(words(block)[0], block.text_of_words())
+    return numbers, np.cumsum(sizes) - sizes
 
 
 def groups(buckets: Callable[[], Iterable[pl.Series]], n: int) -> np.ndarray:

@@ -5,9 +5,11 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 """
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 
@@ -17,6 +19,7 @@ from data_contracts.readers.rows import BROKEN, ROW, place, shown_columns
 
 # Characters. A longer field is the rest of a file after a quote that nobody closed; the csv module holds it at four bytes each.
 LONGEST_FIELD = 1 << 24
+LOOKED_AHEAD = 1000  # lines behind a bad quote, at most, in which the end of its field is looked for
 BATCH_ROWS = 2000  # 68 MB of tweets take 1.2 s; longer batches are slower, and hold more Python strings at a time
 
 # What the csv module reports, and what a person can do about it.
@@ -39,10 +42,11 @@ def csv_rows(
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process, and always the same
     try:
         with path.open(encoding=codec_of(encoding), newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            ahead: deque[str] = deque()
+            reader = csv.reader(_lines(file, ahead), delimiter=delimiter, strict=True)
             header = _header(reader, name, needed)
             schema = dict.fromkeys([*header, BROKEN], pl.String)
-            records = _records(reader, len(header))
+            records = _records(reader, len(header), file, ahead, delimiter)
             frames = [pl.DataFrame(schema=schema)]
             while batch := list(islice(records, BATCH_ROWS)):
                 columns = pl.DataFrame(list(zip(*batch, strict=True)), schema, orient="col")
@@ -68,16 +72,28 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     return [column or f"column {number}" for number, column in enumerate(header)]
 
 
-def _records(reader, width: int) -> Iterator[list[str | None]]:
+def _lines(file: TextIO, ahead: deque[str]) -> Iterator[str]:
+    """The lines of a file; those that were read ahead of them first."""
+    while line := ahead.popleft() if ahead else file.readline():
+        yield line
+
+
+def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str) -> Iterator[list[str | None]]:
     """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it."""
+    skipped = 0
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + skipped + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             yield [None] * width + [f"line {line}: {_explain(error)}"]
+            ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
+            rest = _rest_of_field(ahead, width, delimiter)
+            skipped += rest
+            for _ in range(rest):
+                ahead.popleft()
             continue
         record = ",".join(fields)
         if len(fields) == width and "\0" not in record:
@@ -86,6 +102,27 @@ def _records(reader, width: int) -> Iterator[list[str | None]]:
             short = record[:100].replace("\0", "\\0") + "..." * (len(record) > 100)
             wrong = "a NUL byte" if "\0" in record else f"{len(fields)} fields where the header has {width}"
             yield [None] * width + [f"line {line}: {wrong}: {short}"]
+
+
+def _rest_of_field(lines: Iterable[str], width: int, delimiter: str) -> int:
+    """How many of these lines, behind one with a bad quote, belong to its record: those to the one that closes a quote, unless
+    a good record with a quote of its own comes before it."""
+    for number, line in enumerate(lines, 1):
+        if '"' not in line:
+            continue
+        if len(_fields('"' + line, delimiter)) > 0:
+            return number
+        if len(_fields(line, delimiter)) == width:
+            return 0
+    return 0
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a line that is a whole record; none if it is not."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return []
 
 
 def _explain(error: csv.Error) -> str:

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts import corpora
-from flows.progress import Report
+from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
 from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
-from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
+from flows.stages.parameters import (
+    clean_parameters,
+    download_parameters,
+    reader_of,
+    sections,
+    tokenizer_parameters,
+    train_parameters,
+)
 from flows.store.artifacts import Artifact, read_manifest
 
 if TYPE_CHECKING:
@@ -89,9 +96,12 @@ def clean(job: Job) -> dict:
 
     raw, options = job.inputs["download"].folder / RAW, job.recipe.options
     with spread(job.recipe.workers) as fan_out:
-        return clean_corpus(
+        counts = clean_corpus(
             reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
+    if job.recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
+        log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
+    return counts
 
 
 def _raw_data_facts(job: Job) -> dict:
@@ -104,15 +114,18 @@ def _raw_data_facts(job: Job) -> dict:
 
 
 def tokenize(job: Job) -> dict:
+    from data_contracts.clean.personal import veiled
     from flows.pages.cards import write_tokenizer_card
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
-    documents, settings = job.inputs["clean"], job.recipe.tokenizer
+    documents, symbols = job.inputs["clean"], tuple(job.parameters["tokenizer"]["user_defined_symbols"])
+    settings = replace(job.recipe.tokenizer, user_defined_symbols=symbols)
     texts = read_texts(documents.folder, "train")
     counts, checked = training.train(texts, documents.counts["train_bytes"], job.folder, settings)
     held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
-    facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out)
+    shown = veiled(held_out[: report.EXAMPLES], job.recipe.clean)
+    facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out, shown)
     for row in facts["splits"]:
         counts[f"{row['split'].replace(' ', '_')}_bytes_per_token"] = round(row["bytes_per_token"], 4)
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)
@@ -215,7 +228,7 @@ STAGES = {
             resumable=True, reads_corpus=True,
         ),
         Stage(
-            "tokenize", tokenize, ("clean",), sections("tokenizer"),
+            "tokenize", tokenize, ("clean",), tokenizer_parameters,
             ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(

@@ -36,6 +36,14 @@ def clean_parameters(recipe: Recipe) -> dict:
     return sections("clean", "options")(recipe) | {"reader": recipe.reader}
 
 
+def tokenizer_parameters(recipe: Recipe) -> dict:
+    """With what `auto` stands for in user_defined_symbols: the masks that the rules write into texts."""
+    values = sections("tokenizer")(recipe)
+    if recipe.tokenizer.user_defined_symbols == "auto":
+        values["tokenizer"]["user_defined_symbols"] = list(recipe.clean.masks())
+    return values
+
+
 def train_parameters(recipe: Recipe) -> dict:
     values = sections("model", "train")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input
