@@ -39,16 +39,16 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str], shown: list[st
             }
         )
     of_text = [n for n in range(V) if not (is_byte_V[n] or processor.is_control(n) or processor.is_unknown(n))]
-    shown = {number: show(processor.id_to_piece(number)) for number in of_text}
-    n_pieces, n_tokens = Counter(map(len, shown.values())), Counter[int]()
-    for number, piece in shown.items():
+    known = {number: show(processor.id_to_piece(number)) for number in of_text}
+    n_pieces, n_tokens = Counter(map(len, known.values())), Counter[int]()
+    for number, piece in known.items():
         n_tokens[len(piece)] += int(counts_V[number])
     total = max(1, int(counts_V.sum()))
     frequent = sorted(range(V), key=lambda number: (-counts_V[number], number))[:SHOWN_PIECES]
     return {
         "splits": splits,
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / total)) for n in frequent],
-        "longest": sorted(shown.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
+        "longest": sorted(known.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
         "lengths": [(length, n_pieces[length], float(n_tokens[length] / total)) for length in sorted(n_pieces)],
         "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in shown[:EXAMPLES]],
     }

@@ -20,8 +20,8 @@ OTHER_REASONS = {
     "duplicate": "an exact copy of an earlier text: it would be learned twice, or stand in train and val",
     "near_duplicate": "nearly the words of an earlier text (MinHash)",
 }
-GOPHER_QUALITY = "Gopher: Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, quality filtering"
-GOPHER_REPETITION = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1, repetition"
+QUALITY = "Gopher: Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, quality filtering"
+REPETITION = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1, repetition"
 
 
 class DropRule(NamedTuple):
@@ -56,28 +56,18 @@ DROP_RULES = (
     DropRule("empty", "nothing but white space", {}),
     DropRule("too_short", "fewer than min_chars characters", {"min_chars": None}),
     DropRule("too_long", "more than max_chars characters", {"max_chars": None}),
-    DropRule("few_words", "fewer than min_words words", {"min_words": 50}, GOPHER_QUALITY),
-    DropRule("many_words", "more than max_words words", {"max_words": 100_000}, GOPHER_QUALITY),
-    DropRule(
-        "word_length",
-        "words shorter or longer, on average, than language has them",
-        {"min_word_chars": 3.0, "max_word_chars": 10.0},
-        GOPHER_QUALITY,
-    ),
-    DropRule("symbols", "number signs or ellipses: lists of tags, teasers", {"max_symbols": 0.1}, GOPHER_QUALITY),
-    DropRule("bullets", "nearly every line begins with a bullet: lists", {"max_bullets": 0.9}, GOPHER_QUALITY),
-    DropRule("ellipses", "lines that end in an ellipsis: teasers cut short", {"max_ellipses": 0.3}, GOPHER_QUALITY),
-    DropRule("letters", "too few words with a letter: tables, codes", {"min_letter_words": 0.8}, GOPHER_QUALITY),
-    DropRule("stop_words", "no running English text goes without them", {"min_stop_words": 2}, GOPHER_QUALITY),
-    DropRule("repeated_lines", "lines over and over: menus, logs", {"max_repeated_lines": 0.3}, GOPHER_REPETITION),
-    DropRule("repeated_paragraphs", "paragraphs over and over", {"max_repeated_paragraphs": 0.3}, GOPHER_REPETITION),
-    DropRule("top_ngrams", "one phrase makes up much of it: spam", {"max_top_ngrams": 0.2}, GOPHER_REPETITION),
-    DropRule(
-        "repeated_ngrams",
-        "the same words over and over: boilerplate, spam",
-        {"max_repeated_ngrams": 0.15},
-        GOPHER_REPETITION,
-    ),
+    DropRule("few_words", "fewer than min_words words", {"min_words": 50}, QUALITY),
+    DropRule("many_words", "more than max_words words", {"max_words": 100_000}, QUALITY),
+    DropRule("word_length", "words of an odd mean length", {"min_word_chars": 3.0, "max_word_chars": 10.0}, QUALITY),
+    DropRule("symbols", "number signs or ellipses: lists of tags, teasers", {"max_symbols": 0.1}, QUALITY),
+    DropRule("bullets", "nearly every line begins with a bullet: lists", {"max_bullets": 0.9}, QUALITY),
+    DropRule("ellipses", "lines that end in an ellipsis: teasers cut short", {"max_ellipses": 0.3}, QUALITY),
+    DropRule("letters", "too few words with a letter: tables, codes", {"min_letter_words": 0.8}, QUALITY),
+    DropRule("stop_words", "no running English text goes without them", {"min_stop_words": 2}, QUALITY),
+    DropRule("repeated_lines", "lines over and over: menus, logs", {"max_repeated_lines": 0.3}, REPETITION),
+    DropRule("repeated_paragraphs", "paragraphs over and over", {"max_repeated_paragraphs": 0.3}, REPETITION),
+    DropRule("top_ngrams", "one phrase makes up much of it: spam", {"max_top_ngrams": 0.2}, REPETITION),
+    DropRule("repeated_ngrams", "the same words over and over: boilerplate", {"max_repeated_ngrams": 0.15}, REPETITION),
     DropRule("language", "not one of the languages asked for", {"languages": None}),
 )
 # All that is published: a data card compares the corpus with it.

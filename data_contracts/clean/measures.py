@@ -24,9 +24,22 @@ import polars as pl
 NGRAM = 5
 TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
 # The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
-UNSPACED = np.array(
-    [0xE00, 0xF00, 0x1000, 0x10A0, 0x1780, 0x1800, 0x3041, 0x30FB, 0x30FC, 0x3100, 0x3400, 0x4DC0, 0x4E00, 0xA000]
-)
+UNSPACED = [
+    0xE00,
+    0xF00,
+    0x1000,
+    0x10A0,
+    0x1780,
+    0x1800,
+    0x3041,
+    0x30FB,
+    0x30FC,
+    0x3100,
+    0x3400,
+    0x4DC0,
+    0x4E00,
+    0xA000,
+]
 BULLETS, ELLIPSES = ([int.from_bytes(sign.encode(), "little") for sign in signs] for signs in ("•‣▪◦–-*", ("...", "…")))
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
@@ -89,7 +102,10 @@ class Block(NamedTuple):
 
 
 def blocks(texts: pl.Series, table: bytes | None = None) -> Iterator[Block]:
-    """The texts, in order, in blocks of about BLOCK_BYTES. table: a byte for each byte."""
+    """The texts, in order, in blocks of about BLOCK_BYTES. table: a byte for each byte.
+
+    A word is a run without white space, or a character of a script without spaces.
+    """
     sizes = texts.str.len_bytes().to_numpy().astype(np.int64)
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // BLOCK_BYTES)) + 1
     raw = texts.cast(pl.Binary)
@@ -152,66 +168,59 @@ def scramble(ids: np.ndarray) -> np.ndarray:
 
 def _count(block: Block) -> dict[str, np.ndarray]:
     """The measures that are taken of words: for each text of the block, 0 where it has none."""
-    n, text, n_words = len(block.first) - 1, block.text_of_words(), np.maximum(np.diff(block.first), 1)
+    n, text, n_words = len(block.first) - 1, block.text_of_words(), np.diff(block.first)
     ids, has_letter = words(block)
     within = np.flatnonzero((block.data & 0xC0) == 0x80)  # bytes that do not begin a character
-    chars = block.ends - block.starts
-    chars -= np.bincount(np.searchsorted(block.starts, within, side="right") - 1, minlength=len(chars))
-    before = _sums_before(chars)  # characters of all words before each
-    of_text = np.diff(before[block.first])
+    inner = np.bincount(np.searchsorted(block.starts, within, side="right") - 1, minlength=len(ids))
+    before = np.append(0, np.cumsum(block.ends - block.starts - inner))  # characters of the words before each
 
     after = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
     breaks = np.bincount(after, minlength=len(ids) + 1)[:-1]
-    line = np.flatnonzero(breaks)  # the first word of each
-    breaks[block.first[:-1][np.diff(block.first) > 0]] = 2  # a text begins a paragraph
+    breaks[block.first[:-1][n_words > 0]] = 2  # a text begins a paragraph
+    line, paragraph = np.flatnonzero(breaks), np.flatnonzero(breaks > 1)  # the first word of each
     last = np.append(line[1:], len(ids))[: len(line)] - 1
     places = (block.starts[line], block.ends[last] - 3)
     heads, tails = (block.data[at[:, None] + [0, 1, 2]] @ [1, 1 << 8, 1 << 16] for at in places)
-    n_lines = np.maximum(np.bincount(text[line], minlength=n), 1)
+    lines = np.maximum(np.bincount(text[line], minlength=n), 1)
     in_order = ids.copy()  # each word, with the one before it in its line
     in_order[1:] += ids[:-1] * MIX[2]
     in_order[line] = ids[line]
-
     in_order = scramble(in_order)
 
     top, repeated = _sequences(ids, block, text, before)
     return {
-        "n_words": np.diff(block.first),
-        "word_chars": of_text / n_words,
-        "letter_words": np.diff(_sums_before(has_letter)[block.first]) / n_words,
-        "bullets": np.bincount(text[line], np.isin(heads, BULLETS) | np.isin(heads & 0xFF, BULLETS), n) / n_lines,
-        "ellipses": np.bincount(text[line], np.isin(tails, ELLIPSES), n) / n_lines,
-        "repeated_lines": _repeated(line, in_order, text, before, of_text),
-        "repeated_paragraphs": _repeated(np.flatnonzero(breaks > 1), in_order, text, before, of_text),
+        "n_words": n_words,
+        "word_chars": np.diff(before[block.first]) / np.maximum(n_words, 1),
+        "letter_words": np.bincount(text, has_letter, n) / np.maximum(n_words, 1),
+        "bullets": np.bincount(text[line], np.isin(heads, BULLETS) | np.isin(heads & 0xFF, BULLETS), n) / lines,
+        "ellipses": np.bincount(text[line], np.isin(tails, ELLIPSES), n) / lines,
+        "repeated_lines": _repeated(line, in_order, text, before, n),
+        "repeated_paragraphs": _repeated(paragraph, in_order, text, before, n),
         "top_ngrams": top,
         "repeated_ngrams": repeated,
     }
 
 
-def _repeated(
-    first: np.ndarray, numbers: np.ndarray, text: np.ndarray, before: np.ndarray, of_text: np.ndarray
-) -> np.ndarray:
-    """The share of lines that repeat an earlier one of their text (see CHARS_OF_LINES). first: their first words.
+def _repeated(first: np.ndarray, numbers: np.ndarray, text: np.ndarray, before: np.ndarray, n: int) -> np.ndarray:
+    """Of n texts, the share of lines that repeat an earlier one (see CHARS_OF_LINES). first: the first word of each line.
 
-    numbers: one for each word. text: of each word. before: characters before each word. of_text: characters of each text.
+    numbers: one for each word. text: of each word. before: characters before each word.
     """
     if not len(first):
-        return np.zeros(len(of_text))
-    of = text[first]
+        return np.zeros(n)
+    of, chars = text[first], np.diff(before[np.append(first, len(text))])
     again = _pairs(np.add.reduceat(numbers, first) + of.astype(np.uint64) * MIX[1])[2]
-    share = np.bincount(of[again], minlength=len(of_text)) / np.maximum(np.bincount(of, minlength=len(of_text)), 1)
-    chars = np.bincount(of[again], np.diff(before[np.append(first, len(text))])[again], len(of_text))
-    return np.maximum(share, _raised(chars, of_text, CHARS_OF_LINES))
+    share = np.bincount(of[again], minlength=n) / np.maximum(np.bincount(of, minlength=n), 1)
+    of_chars = np.bincount(of[again], chars[again], n) / np.maximum(np.bincount(of, chars, n), 1)
+    return np.maximum(share, _raised(of_chars, CHARS_OF_LINES))
 
 
 def _sequences(ids: np.ndarray, block: Block, text: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The measures top_ngrams and repeated_ngrams. ids, text: of each word. before: characters before each word."""
-    of_text = np.diff(before[block.first])
-    n, top, repeated = len(of_text), np.zeros(len(of_text)), np.zeros(len(of_text))
-    grams = (ids[:-1] + text[:-1].astype(np.uint64) * MIX[1]) * MIX[2] + ids[1:]
-    across = np.flatnonzero(text[1:] != text[:-1])
-    grams[across] = across  # two words of two texts make a sequence that never occurs again, nor does a longer one
-    at = np.arange(len(grams))  # the first words of sequences that may occur twice
+    n, of_text = len(block.first) - 1, np.maximum(np.diff(before[block.first]), 1)
+    top, repeated, chars = np.zeros(n), np.zeros(n), np.diff(before)
+    at = np.flatnonzero(text[1:] == text[:-1])  # the first words of sequences that may occur twice in their text
+    grams = (ids[at] + text[at].astype(np.uint64) * MIX[1]) * MIX[2] + ids[at + 1]
     for size in range(TOP[0], REPEATED[-1] + 1):
         pairs, places, again = _pairs(grams)
         if not pairs.size:
@@ -219,38 +228,29 @@ def _sequences(ids: np.ndarray, block: Block, text: np.ndarray, before: np.ndarr
         places, again = at[places], at[again]
         if size in TOP:
             begins = np.flatnonzero(np.diff(pairs, prepend=-2) > 1)  # of the pairs of one sequence
-            first, times = places[begins], np.diff(begins, append=len(pairs)) + 1
+            one, times = places[begins], np.diff(begins, append=len(pairs)) + 1
             most = np.zeros(n, np.int64)
-            np.maximum.at(most, text[first], times << 32 | before[first + size] - before[first])
-            top = np.maximum(top, _raised((most >> 32) * (most & 0xFFFFFFFF), of_text, TOP_STEP * (size - TOP[0])))
+            np.maximum.at(most, text[one], times << 32 | before[one + size] - before[one])
+            share = (most >> 32) * (most & 0xFFFFFFFF) / of_text
+            top = np.maximum(top, _raised(share, TOP_STEP * (size - TOP[0])))
         else:
             covered = np.zeros(len(ids), bool)
-            for i in range(size):
-                covered[again + i] = True
+            covered[again[:, None] + np.arange(size)] = True
             covered = np.flatnonzero(covered)
-            chars = np.bincount(text[covered], before[covered + 1] - before[covered], n)
-            repeated = np.maximum(repeated, _raised(chars, of_text, REPEATED_STEP * (size - NGRAM)))
+            share = np.bincount(text[covered], chars[covered], n) / of_text
+            repeated = np.maximum(repeated, _raised(share, REPEATED_STEP * (size - NGRAM)))
+        # A longer one occurs twice only if both shorter ones in it do. None reaches into the next text, since no two words do.
         occurs = np.zeros(len(ids) + 1, bool)
         occurs[places] = occurs[again] = True
-        if size == TOP[0]:
-            at = np.flatnonzero(occurs[:-1] & occurs[1:])
-            grams = grams[at] * MIX[2] + ids[at + size]
-        else:
-            kept = np.flatnonzero(occurs[at] & occurs[at + 1])
-            at = at[kept]
-            grams = grams[kept] * MIX[2] + ids[at + size]
+        longer = np.flatnonzero(occurs[at] & occurs[at + 1])
+        at = at[longer]
+        grams = grams[longer] * MIX[2] + ids[at + size]
     return top, repeated
 
 
-def _raised(chars: np.ndarray, of_text: np.ndarray, step: float) -> np.ndarray:
-    """The share of each text's characters plus `step`, at most 1; 0 stays 0."""
-    share = chars / np.maximum(of_text, 1)
+def _raised(share: np.ndarray, step: float) -> np.ndarray:
+    """With a step added, at most 1; 0 stays 0."""
     return np.where(share > 0, np.minimum(share + step, 1), 0)
-
-
-def _sums_before(values: np.ndarray) -> np.ndarray:
-    """The sum of the values before each, and of all."""
-    return np.concatenate([[0], np.cumsum(values)])
 
 
 def _pairs(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

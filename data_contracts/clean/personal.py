@@ -4,9 +4,8 @@ The settings keep, mask or drop each kind. `veil` hides it where a text is only 
 """
 
 import re
-from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
-from typing import NamedTuple
 
 import polars as pl
 
@@ -40,57 +39,52 @@ PHONE = (
 IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]))")
 
 
-class Kind(NamedTuple):
-    """Something that leads to a person: what it looks like, where to look for it, and why it goes."""
-
-    setting: str
-    pattern: str | re.Pattern
-    before: str
-    """what the pattern finds and a mask leaves"""
-    only: str
-    reason: str
-
-    def replace(self, mask: str) -> Callable[[pl.Expr], pl.Expr]:
-        pattern = self.pattern
-        if isinstance(pattern, str):
-            return lambda text: text.str.replace_all(pattern, self.before + mask)
-        public = lambda found: mask if _is_public(found[0]) else found[0]  # noqa: E731
-        return lambda text: text.map_elements(lambda one: pattern.sub(public, one), return_dtype=pl.String)
-
-
 NOISE = "addresses are noise to a small model, and lead to people"
-KINDS = {
-    "urls": Kind("urls", URL, "", r"://|(?i:www\.)", NOISE),
-    "bare_urls": Kind("urls", BARE_URL, "${1}", DOMAINS, NOISE),
-    "emails": Kind("emails", EMAIL, "", "@|＠", "private data: an address belongs to somebody who was not asked"),
-    "mentions": Kind("mentions", MENTION, "${1}${2}", "@|＠|u/", "private data: a name that leads to an account"),
-    "ip_addresses": Kind(
-        "ip_addresses", IP, "", r"\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:", "private data: a public address of a machine"
+# By rule: its setting, what is looked for, what of that a mask leaves, where to look, and why.
+KINDS: dict[str, tuple[str, str | re.Pattern, str, str, str]] = {
+    "urls": ("urls", URL, "", r"://|(?i:www\.)", NOISE),
+    "bare_urls": ("urls", BARE_URL, "${1}", DOMAINS, NOISE),
+    "emails": ("emails", EMAIL, "", "@|＠", "private data: an address belongs to somebody who was not asked"),
+    "mentions": ("mentions", MENTION, "${1}${2}", "@|＠|u/", "private data: a name that leads to an account"),
+    "ip_addresses": (
+        "ip_addresses",
+        IP,
+        "",
+        r"\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",
+        "private data: somebody's machine",
     ),
-    "phones": Kind("phones", PHONE, "${1}", r"\+|[0-9]{3}[ .\-/]?[0-9]{3}", "private data: somebody's telephone rings"),
+    "phones": ("phones", PHONE, "${1}", r"\+|[0-9]{3}[ .\-/]?[0-9]{3}", "private data: somebody's telephone rings"),
 }
 
 
 def personal_rules(rules: Rules) -> list[TextRule]:
     """A rule for each kind, by the policy that the settings have for it."""
-    masks = {name: MASKS[kind.setting] * (getattr(rules, kind.setting) == "mask") for name, kind in KINDS.items()}
-    return [
-        TextRule(name, kind.reason, kind.replace(masks[name]), only=kind.only, setting=kind.setting)
-        for name, kind in KINDS.items()
-    ]
+    found = []
+    for name, (setting, pattern, before, only, reason) in KINDS.items():
+        by = before + MASKS[setting] * (getattr(rules, setting) == "mask")
+        found.append(TextRule(name, reason, partial(_replace, pattern=pattern, by=by), only=only, setting=setting))
+    return found
 
 
 def veil(text: pl.Expr, rules: Rules) -> pl.Expr:
     """Without what leads to a person, but for web addresses. @names stay if the rules keep them: they may be decorators."""
-    for kind in KINDS.values():
-        if kind.setting != "urls" and (kind.setting != "mentions" or rules.mentions != "keep"):
-            text = kind.replace({"emails": "•••@•••", "mentions": "@•••"}.get(kind.setting, "•••"))(text)
+    for setting, pattern, before, *_ in KINDS.values():
+        if setting != "urls" and (setting != "mentions" or rules.mentions != "keep"):
+            text = _replace(text, pattern, before + {"emails": "•••@•••", "mentions": "@•••"}.get(setting, "•••"))
     return text
 
 
 def veiled(texts: list[str], rules: Rules) -> list[str]:
     """`veil`, of plain strings."""
     return pl.DataFrame({"text": texts}, {"text": pl.String}).select(veil(pl.col("text"), rules))["text"].to_list()
+
+
+def _replace(text: pl.Expr, pattern: str | re.Pattern, by: str) -> pl.Expr:
+    if isinstance(pattern, str):
+        return text.str.replace_all(pattern, by)
+    return text.map_elements(
+        lambda one: pattern.sub(lambda found: by if _is_public(found[0]) else found[0], one), return_dtype=pl.String
+    )
 
 
 def _is_public(address: str) -> bool:

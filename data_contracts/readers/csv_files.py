@@ -7,6 +7,7 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -90,10 +91,9 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
         except csv.Error as error:
             yield [None] * width + [f"line {line}: {_explain(error)}"]
             ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
-            rest = _rest_of_field(ahead, width, delimiter)
-            skipped += rest
-            for _ in range(rest):
+            for _ in range(_rest_of_field(ahead, delimiter)):
                 ahead.popleft()
+                skipped += 1
             continue
         record = ",".join(fields)
         if len(fields) == width and "\0" not in record:
@@ -104,25 +104,15 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
             yield [None] * width + [f"line {line}: {wrong}: {short}"]
 
 
-def _rest_of_field(lines: Iterable[str], width: int, delimiter: str) -> int:
-    """How many of these lines, behind one with a bad quote, belong to its record: those to the one that closes a quote, unless
-    a good record with a quote of its own comes before it."""
+def _rest_of_field(lines: Iterable[str], delimiter: str) -> int:
+    """How many of these lines, behind a bad quote, belong to its record: those to the one that closes a quote, unless a good
+    record with a quote of its own comes first."""
     for number, line in enumerate(lines, 1):
-        if '"' not in line:
-            continue
-        if len(_fields('"' + line, delimiter)) > 0:
-            return number
-        if len(_fields(line, delimiter)) == width:
-            return 0
+        for count, whole in ((number, '"' + line), (0, line if '"' in line else '"')):
+            with suppress(csv.Error):
+                next(csv.reader([whole], delimiter=delimiter, strict=True))
+                return count
     return 0
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    """The fields of a line that is a whole record; none if it is not."""
-    try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        return []
 
 
 def _explain(error: csv.Error) -> str:

@@ -59,8 +59,8 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     except Exception as error:
         log_line(f"no samples of step {step}: {error}", logging.WARNING)
         return
-    shown = zip(prompts, veiled(written, recipe.clean), strict=True)
-    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in shown]
+    written = veiled(written, recipe.clean)
+    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
     tracker.table(rows, "samples/evaluations.json")
 
 
@@ -82,10 +82,10 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
     tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
-    texts = veiled([overlap.text for overlap in found], rules)
     rows = [
         {"sample": number, "longest_overlap": overlap.length, "text": text, "repeated": overlap.covered}
-        for number, (overlap, text) in enumerate(zip(found, texts, strict=True))
+        for number, overlap in enumerate(found)
+        for text in veiled([str(overlap.text)], rules)
     ]
     tracker.table(rows, "samples/overlaps.json")
     return longest

@@ -23,8 +23,8 @@ from flows.stages.parameters import (
     download_parameters,
     reader_of,
     sections,
-    tokenizer_parameters,
     train_parameters,
+    with_masks,
 )
 from flows.store.artifacts import Artifact, read_manifest
 
@@ -228,7 +228,7 @@ STAGES = {
             resumable=True, reads_corpus=True,
         ),
         Stage(
-            "tokenize", tokenize, ("clean",), tokenizer_parameters,
+            "tokenize", tokenize, ("clean",), with_masks,
             ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(

@@ -36,8 +36,8 @@ def clean_parameters(recipe: Recipe) -> dict:
     return sections("clean", "options")(recipe) | {"reader": recipe.reader}
 
 
-def tokenizer_parameters(recipe: Recipe) -> dict:
-    """With what `auto` stands for in user_defined_symbols: the masks that the rules write into texts."""
+def with_masks(recipe: Recipe) -> dict:
+    """The tokenizer's parameters. In user_defined_symbols, auto stands for the masks that the rules write into texts."""
     values = sections("tokenizer")(recipe)
     if recipe.tokenizer.user_defined_symbols == "auto":
         values["tokenizer"]["user_defined_symbols"] = list(recipe.clean.masks())
