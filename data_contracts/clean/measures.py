@@ -182,9 +182,8 @@ def _count(block: Block) -> dict[str, np.ndarray]:
     places = (block.starts[line], block.ends[last] - 3)
     heads, tails = (block.data[at[:, None] + [0, 1, 2]] @ [1, 1 << 8, 1 << 16] for at in places)
     lines = np.maximum(np.bincount(text[line], minlength=n), 1)
-    in_order = ids.copy()  # each word, with the one before it in its line
+    in_order = ids.copy()  # each word, with the one before it
     in_order[1:] += ids[:-1] * MIX[2]
-    in_order[line] = ids[line]
     in_order = scramble(in_order)
 
     top, repeated = _sequences(ids, block, text, before)
@@ -194,22 +193,25 @@ def _count(block: Block) -> dict[str, np.ndarray]:
         "letter_words": np.bincount(text, has_letter, n) / np.maximum(n_words, 1),
         "bullets": np.bincount(text[line], np.isin(heads, BULLETS) | np.isin(heads & 0xFF, BULLETS), n) / lines,
         "ellipses": np.bincount(text[line], np.isin(tails, ELLIPSES), n) / lines,
-        "repeated_lines": _repeated(line, in_order, text, before, n),
-        "repeated_paragraphs": _repeated(paragraph, in_order, text, before, n),
+        "repeated_lines": _repeated(line, ids, in_order, text, before, n),
+        "repeated_paragraphs": _repeated(paragraph, ids, in_order, text, before, n),
         "top_ngrams": top,
         "repeated_ngrams": repeated,
     }
 
 
-def _repeated(first: np.ndarray, numbers: np.ndarray, text: np.ndarray, before: np.ndarray, n: int) -> np.ndarray:
+def _repeated(
+    first: np.ndarray, ids: np.ndarray, in_order: np.ndarray, text: np.ndarray, before: np.ndarray, n: int
+) -> np.ndarray:
     """Of n texts, the share of lines that repeat an earlier one (see CHARS_OF_LINES). first: the first word of each line.
 
-    numbers: one for each word. text: of each word. before: characters before each word.
+    Of each word: its number, one for it and the one before it, its text, the characters before it.
     """
     if not len(first):
         return np.zeros(n)
     of, chars = text[first], np.diff(before[np.append(first, len(text))])
-    again = _pairs(np.add.reduceat(numbers, first) + of.astype(np.uint64) * MIX[1])[2]
+    lines = np.add.reduceat(in_order, first) - in_order[first] + ids[first]
+    again = _pairs(lines + of.astype(np.uint64) * MIX[1])[2]
     share = np.bincount(of[again], minlength=n) / np.maximum(np.bincount(of, minlength=n), 1)
     of_chars = np.bincount(of[again], chars[again], n) / np.maximum(np.bincount(of, chars, n), 1)
     return np.maximum(share, _raised(of_chars, CHARS_OF_LINES))

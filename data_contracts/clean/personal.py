@@ -11,11 +11,11 @@ import polars as pl
 
 from data_contracts.rules import MASKS, Rules, TextRule
 
-# No address goes on over one of these: scripts without spaces (https://t.co/abc。次の文), Hangul, typographic quotes.
-ENDS = (
-    r"\s<>\"“”„«»"
+# Scripts without spaces, and Hangul: no address, and no handle, goes on over one of these (https://t.co/abc。次の文).
+SCRIPTS = (
     "\u0e00-\u0e7f\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
 )
+ENDS = r"\s<>\"“”„«»" + SCRIPTS
 # Without the punctuation after it. A parenthesis that is closed again belongs to it: https://en.wikipedia.org/wiki/C_(x)
 REST = rf"(?:[^{ENDS}()]|\([^{ENDS}()]*\))*(?:[^{ENDS}'.,;:!?()\]]|\([^{ENDS}()]*\))"
 URL = rf"(?i:(?:https?|ftp)://|www\.){REST}"
@@ -27,9 +27,10 @@ DOMAINS = (
 BARE_URL = rf"(^|[^\w@./\-])(?:[A-Za-z0-9\-]+\.)*[A-Za-z0-9\-]+{DOMAINS}{REST}"
 EMAIL = r"[\w.%+\-]+[@＠][\w\-]+(?:\.[\w\-]+)*\.[^\W\d_][\w\-]+"
 # A handle has a letter. One that begins with digits has three, and is no hour: @10DowningStreet, but not @10am or @5k.
-HANDLE = r"(?:_*[^\W\d_][\w\-]+|\d[\d_]*(?:[^\W\d_aApP]|[aApP][^\W\d_mM])[^\W\d_][\w\-]*)"
+NAME = rf"[\w\-&&[^{SCRIPTS}]]"
+HANDLE = rf"(?:_*[^\W\d_]{NAME}+|\d[\d_]*(?:[^\W\d_aApP][^\W\d_]|[aApP][^\W\d_mM])[^\W\d_]{NAME}*)"
 # @name of Twitter, u/name of Reddit. Groups 1 and 2 are the character before it.
-MENTION = rf"(^|[^\w@＠])[@＠]{HANDLE}|(^|[^\w@/.])/?u/\w[\w\-]+"
+MENTION = rf"(^|[^A-Za-z0-9_@＠])[@＠]{HANDLE}|(^|[^\w@/.])/?u/\w[\w\-]+"
 # +91 98 1234-5678, (202) 456-1111, 1-800-273-8255, 0261-7161111. Not 2020-07-25: group 1 is the character before it.
 PHONE = (
     r"(^|[^\w.+\-/=&?$€£#@%])(?:\(?\+(?:[ .\-()]{0,2}[0-9]){8,15}"

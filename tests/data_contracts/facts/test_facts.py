@@ -101,13 +101,17 @@ class TestRealData:
         assert set(found) == {row["reason"] for row in card["funnel"] if row["texts"]}
         assert max(map(found.count, found)) <= 3
         assert all(len(row["text"]) <= 301 for row in card["rejected"])
-        assert not re.search(personal.EMAIL, json.dumps(card))
-        assert "@•••" in json.dumps(card, ensure_ascii=False)
+        shown = json.dumps(card, ensure_ascii=False)
+        assert personal.veiled([shown], MASKING) == [shown]
+        assert "@•••" in shown
 
 
 def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
     long = "the very same words stand here again and again in nearly the same order as before " * 3
-    texts = [f"text number {n} has words of its own: {n * n} and {n**3}" for n in range(50)]
+    texts = [
+        f"text number {n} has words of its own: {' '.join(chr(97 + n // 10) + chr(97 + n % 10) + w for w in 'abcdef')}"
+        for n in range(50)
+    ]
     raw = folder({"a.jsonl": jsonl(*texts, texts[0], long + "once", long + "twice")})
     card, _ = make(raw, tmp_path / "out", Rules(near_duplicates="drop"))
     assert {row["reason"] for row in card["rejected"]} == {"duplicate", "near_duplicate"}
@@ -127,7 +131,8 @@ def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, 
     )
     written = [pl.scan_parquet(tmp_path / "before" / kind / "*.parquet") for kind in ("documents", "rejects")]
     found = {row["rule"]: row for row in facts.published(facts.measured(*written), base)}[rule.name]
-    assert found["texts"] == after["rejected"][rule.name] > 0
+    assert found["texts"] == after["rejected"][rule.name]
+    assert found["texts"] > 0 or rule.name in ("many_words", "bullets")  # no text of this corpus
     assert found["kept_today"] == before["documents"] - after["documents"]
 
 
@@ -175,5 +180,5 @@ def test_the_text_rules_leave_the_texts_they_are_given():
     before = pl.Series("text", ["a\rb", "c", "d\u2581"])
     after, changed = apply_rules(before, text_rules((), Rules()))
     assert before.to_list() == ["a\rb", "c", "d\u2581"]
-    assert after.to_list() == ["a\nb", "c", "d_"]
-    assert changed["line_ends"] == changed["low_block"] == 1
+    assert after.to_list() == ["a\nb", "c", "d\u2581"]
+    assert changed["line_ends"] == 1
