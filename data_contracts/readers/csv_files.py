@@ -7,7 +7,6 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -105,13 +104,17 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
 
 
 def _rest_of_field(lines: Iterable[str], delimiter: str) -> int:
-    """How many of these lines, behind a bad quote, belong to its record: those to the one that closes a quote, unless a good
-    record with a quote of its own comes first."""
+    """How many of these lines, behind a bad quote, belong to its record: those to the one that closes the field.
+
+    None, if a line comes first that cannot stand in a field.
+    """
     for number, line in enumerate(lines, 1):
-        for count, whole in ((number, '"' + line), (0, line if '"' in line else '"')):
-            with suppress(csv.Error):
-                next(csv.reader([whole], delimiter=delimiter, strict=True))
-                return count
+        try:
+            next(csv.reader(['"' + line], delimiter=delimiter, strict=True))
+            return number
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                break
     return 0
 
 

@@ -84,15 +84,46 @@ def test_another_encoding_when_it_is_named(folder):
             "line 2: text after a closing quote: is a quote inside the field not doubled?",
             ["3"],
         ),
+        (
+            'id,text\n1,"He said "hi" and\n12 apples, many pears\n""so"" he said\nend"\n2,fine\n"3","x"\n',
+            "line 2: text after a closing quote: is a quote inside the field not doubled?",
+            ["fine", "x"],
+        ),
+        (
+            'id,text\n1,"5" screen"\n2,plain\n3,"two\nlines"\n',
+            "line 2: text after a closing quote: is a quote inside the field not doubled?",
+            ["plain", "two\nlines"],
+        ),
         ("text,b\n1\0,2\n3,4\n", "line 2: a NUL byte: 1\\0,2", ["3"]),
         ("text,b\n1," + "2," * 99 + "\n", "where the header has 2: 1," + "2," * 49 + "...", []),
     ],
-    ids=["cut short", "too long", "a quote not closed", "a quote not doubled", "NUL", "shown in short"],
+    ids=[
+        "cut short",
+        "too long",
+        "a quote not closed",
+        "a quote not doubled",
+        "a field of several lines",
+        "a line alone",
+        "NUL",
+        "shown in short",
+    ],
 )
 def test_a_bad_record_is_reported_and_the_others_are_read(folder, content, message, left):
     here = folder({"a.csv": content})
     assert malformed(here).endswith(message)
     assert [text for *_, text in rows(here)] == left
+
+
+def test_lines_are_counted_behind_a_broken_field(folder):
+    here = folder({"a.csv": 'id,text\n1,"a "b" c\nd\ne"\n2,x,y\n'})
+    assert malformed(here).endswith("line 5: 3 fields where the header has 2: 2,x,y")
+
+
+def test_jsonl_with_a_byte_order_mark(folder):
+    assert rows(folder({"a.jsonl": '\ufeff{"text": "a"}\n{"text": "b"}\n'})) == [
+        ("a.jsonl", 0, "a"),
+        ("a.jsonl", 1, "b"),
+    ]
 
 
 def test_records_keep_their_numbers_beside_bad_ones(folder):
@@ -136,6 +167,11 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.csv", b"", "a.csv is empty"),
         ("a.jsonl", '{"text": "a"}\n{"text": "cu', "a.jsonl line 2 is not JSON .* is the file cut"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "a.jsonl line 2 is a JSON list, not an object"),
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b", "n": NaN}\n', r"a.jsonl line 3 is not JSON \(NaN is no number"),
+        ("a.jsonl", '{"text": "a", "n": 1e999}\n', r"a.jsonl line 1 is not JSON \(1e999 is no number"),
+        ("a.jsonl", '{"text": "a"}\n\x0b\n', "a.jsonl line 2 is not JSON"),
+        ("a.jsonl", '{"text": "a"}\n{"text": ["x", "y"]}\n', "a.jsonl line 2: 'text' holds a list, not text"),
+        ("a.jsonl", '{"text": {"a": "b"}}\n', "a.jsonl line 1: 'text' holds a dict, not text"),
         ("a.jsonl", "[" * 100_000, "a.jsonl line 1 is not JSON .*recursion"),
         (
             "a.jsonl",

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import spelled
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.conftest import gpt_here, own_home, settings
 
-ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
+ROWS = [
+    {"id": str(n), "title": f"Title {n}", "text": f"An article about number {spelled(n)}. " * 20} for n in range(40)
+]
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def test_wrong_words_are_refused(run, arguments, words):
 
 def test_a_secret_in_an_address_stays_in_the_environment(run, home, prefect_server, monkeypatch):
     """Prefect keeps the parameters of a run: such an address is refused there, and a variable may stand for it."""
-    text = "".join(f"MIRANDA:\nO brave new world, number {n}.\n\n" for n in range(900)).encode()
+    text = "".join(f"MIRANDA:\nO brave new world, number {spelled(n)}.\n\n" for n in range(900)).encode()
     with Stub() as stub:
         stub.files["/input.txt"] = [Reply(body=text)]
         address = f"{stub.url}/input.txt?token=hush-hush-4711"
