@@ -59,7 +59,6 @@ TEXT_RULES = {
     "emails": _subs((regex, EMAIL, "<email>")),
     "odd_spaces": _subs((re, f"[{''.join(SPACES)}]", lambda found: SPACES[found[0]])),
     "spaces": _subs((re, r"  +", " "), (re, r" \n", "\n"), (re, r"\n\n\n+", "\n\n")),
-    "low_block": lambda text: text.replace("\u2581", "_"),
     "edges": lambda text: re.sub(r"\A(?:[^\S\n]*\n)+", "", text).rstrip(),
 }
 OTHER = re.compile(r" may (?:also )?refer to ?:|may stand for ?:")

@@ -38,12 +38,14 @@ def stages(output: str) -> list[list[str]]:
 
 
 def test_clean_explains_and_reuses(run, home, notes, prefect_server):
+    (notes / "note-97.txt").write_text("Write to somebody@example.org, and the miller answers before the rain comes.")
     (notes / "note-98.txt").write_text("short <b>")
     (notes / "note-99.txt").write_text((notes / "note-00.txt").read_text())
     asked = ("clean", "--from", str(notes), "--name", "explained", *settings({"clean.min_chars": 20}))
     first = run(*asked, "--explain")
     assert first.returncode == 0, first.stderr
-    assert "60 documents kept, 2 dropped" in first.stderr
+    assert "61 documents kept, 2 dropped" in first.stderr
+    assert "e-mail addresses in 1 texts are masked as <email>; clean.emails=keep keeps them" in first.stderr
     for expected in (
         "too_short",
         "min_chars=20",
@@ -62,6 +64,7 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
     assert stages(second.stderr) == [["download", "reused"], ["clean", "reused"]]
     facts = json.loads(second.stdout)
     card = Path(second.stderr.splitlines()[-1].removeprefix("data card: ")).parent
+    assert "masked as" not in second.stderr  # said once, when it is done
     assert facts == json.loads((card / "card.json").read_text())
     assert {row["reason"]: row["texts"] for row in facts["funnel"] if row["texts"]} == {"too_short": 1, "duplicate": 1}
     assert facts["source"]["kind"] == "local"
