@@ -24,17 +24,7 @@ from data_contracts.clean.measures import STOP_WORDS
 from data_contracts.clean.near_duplicates import SIGNED_CHARS
 from data_contracts.clean.personal import BARE_URL, EMAIL, URL
 from data_contracts.clean.shard import PARQUET
-from data_contracts.corpora.wiki import (
-    APPARATUS,
-    CATEGORIES,
-    COMPARISON,
-    FILE,
-    HEADING,
-    INNER_TABLE,
-    STARS,
-    TABLE,
-    THUMB,
-)
+from data_contracts.corpora import wiki
 from data_contracts.rules import Rules
 
 
@@ -57,15 +47,23 @@ TEXT_RULES = {
     "cp1252": _subs((re, "[\x80-\x9f]", lambda found: CP1252[found[0]])),
     "control_characters": _subs((re, r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]", "")),
     "ampersands": _subs((re, r"&([A-Za-z]\w*);", r"&\1")),
-    "headings": _subs((re, COMPARISON, "\\1\x1d\\2\x1d\\3"), (regex, HEADING, "\x1e\\2\\1\x1f"), (re, "\x1d", "")),
-    "categories": _subs((regex, CATEGORIES.replace(r"\z", r"\Z"), "")),
-    "apparatus": _subs((re, rf"\x1e==(?:{APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", "")),
-    "tables": _subs((re, TABLE.replace(r"\z", r"\Z"), r"\1"), (regex, INNER_TABLE, "")),
-    "files": _subs((regex, THUMB, ""), (regex, FILE, "")),
+    "headings": _subs(
+        (re, wiki.COMPARISON, "\\1\x1d\\2\x1d\\3"),
+        (re, wiki.NO_COMPARISON, r"\1\2"),
+        (regex, wiki.HEADING, "\x1e\\2\\1\x1f"),
+        (re, "\x1d", ""),
+    ),
+    "categories": _subs((regex, wiki.CATEGORIES.replace(r"\z", r"\Z").replace(r"(?-u:\b)", r"\b"), "")),
+    "apparatus": _subs((re, rf"\x1e==(?:{wiki.APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", "")),
+    "tables": _subs(
+        (re, wiki.TABLE, ""), (re, wiki.OPEN_TABLE.replace(r"\z", r"\Z"), r"\1"), (regex, wiki.INNER_TABLE, "")
+    ),
+    "files": _subs((regex, wiki.THUMB, ""), (regex, wiki.FILE, "")),
     "holes": _subs((regex, r" \(\s*(?:[,;]\s*)+", " ("), (regex, r" \(\s*\)", "")),
     "leftovers": _subs((re, r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", r"\1\2\3")),
     "bullets": _subs(
-        (re, STARS, "\\1\\3\\5\x1d\\2\\4\\6"),
+        (re, wiki.BOLD, "\\1\x1d\\2"),
+        (re, wiki.OPTIONS, "\\1\x1d\\2"),
         (re, r"\*?([ \x1f])\*(?:[ *]*\*)*", r"\1*"),
         (regex, r" \*\s*(\x1e|\Z)", r"\1"),
         (re, "\x1d", ""),

@@ -39,22 +39,22 @@ SUBSECTIONS = rf"(?:{START}==={WITHIN}*)*"
 
 # A title begins with anything but a small letter: `if a == b and c == d` has no heading.
 HEADING = r" ?={2,6} ?([^\p{Ll}\s=][^=\x1e]{0,150}?) ?(={2,6}) ?"
-# Nor has `if n == 0 or m == None:`. Behind a name, a comparison goes on after a number, a string or a constant.
+# Nor has `if n == 0 or m == None:`. A comparison goes on after a number, a string or a constant; it stands behind no full stop.
 COMPARISON = (
-    r"([\w)\]'\"] =)(=)(=? (?:[\-\d.'\"(]\S*?|None|True|False|[A-Z][A-Z_\d]*)"
+    r"( =)(=)(=? (?:[\-0-9.'\"(][^ ]*?|None|True|False|[A-Z][A-Z_0-9]*)"
     r"(?:[:;)\]},?]| (?:or|and|if|then|else|\?|&&|\|\|) ))"
 )
+NO_COMPARISON = r"([.!?:;|}*\x1f] =)\x1d(=)\x1d"
 # Names of categories have no full stop but that of an abbreviation. A sentence, as `See Category:Trees for more.`, is none.
-NAME = r"(?:[^\s\x1e]*[^\s\x1e.]|(?:[^\s\x1e]*[^\w\s\x1e])?\w{0,3}\.)"
-CATEGORIES = rf"\bCategory:{NAME}(?:\s+{NAME})*\s*\z"
+NAME = r"(?:[^ \n\x1e]*[^ \n\x1e.]|(?:[^ \n\x1e]*[^A-Za-z \n\x1e])?[A-Za-z]{0,3}\.)"
+CATEGORIES = rf"(?-u:\b)Category:{NAME}(?:[ \n]+{NAME})*[ \n]*\z"
+
+TABLE = rf" ?\{{\|{WITHIN}*?\|\}}"
 # Of a table that is never closed its short cells, and what of the last one stands before a heading or a line end.
 CELL = r"[^|\n\x1e]{0,80}"
-TABLE = rf" ?\{{\|{WITHIN}*?\|\}}|\{{\|(?:{CELL}\n?\|)*(?:{CELL}([\n\x1e]|\z))?"
+OPEN_TABLE = rf"\{{\|(?:{CELL}\n?\|)*(?:{CELL}([\n\x1e]|\z))?"
 INNER_TABLE = r"(?:\|" + OR_OPTION + r"{0,80})*\|\}"  # the rest of a table that held another
-# The stars of **bold**, f(*, **options) and 2 ** 8, in two parts.
-STARS = (
-    r"(\*)(\*[^\s*](?:[^*\x1e]{0,80}[^\s*])?\*\*)|([,(] \*)(\*\w)|([\s(=](?:\d+|[A-Za-z]) \*)(\* (?:\d+|[A-Za-z])\b)"
-)
+BOLD, OPTIONS = r"(\*)(\*[^ *](?:[^*\x1e]*[^ *\x1e])?\*\*)", r"([,(] \*)(\*[A-Za-z_])"  # **bold**, f(x, **options)
 FILE = r"(?:File|Image):" + OR_OPTION + r"{1,200}?\.(?i:jpe?g|png|svg|gif|ogg|ogv|webm|tiff?)\|?"
 SIZE, SIDE, ALT = r"\d+px", r"left|right|center|upright[=.\d]*", r"alt=" + OR_OPTION + r"{0,200}"
 THUMB = rf"\b(?:{SIZE}\|)?thumb\|(?:(?:{SIZE}|{SIDE}|{ALT})\|)*"
@@ -114,6 +114,7 @@ RULES = (
         "== Title == is markup; a line of its own is text",
         lambda text: (
             text.str.replace_all(COMPARISON, "$1\x1d$2\x1d$3")
+            .str.replace_all(NO_COMPARISON, "$1$2")
             .str.replace_all(HEADING, "\x1e$2$1\x1f")
             .str.replace_all("\x1d", "", literal=True)
         ),
@@ -132,7 +133,7 @@ RULES = (
     TextRule(
         "tables",  # Before {| | a || b |} after. -> Before after.
         "{| ... |} is a table's markup; its cells make no sentences",
-        lambda text: text.str.replace_all(TABLE, "$1").str.replace_all(INNER_TABLE, ""),
+        lambda text: text.str.replace_all(TABLE, "").str.replace_all(OPEN_TABLE, "$1").str.replace_all(INNER_TABLE, ""),
         only=r"\{\||\|\}",
     ),
     TextRule(
@@ -158,7 +159,8 @@ RULES = (
         "bullets",  # and * * five * * -> and * five; 2**8 stays
         "* * * are bullets whose text was a template",
         lambda text: (
-            text.str.replace_all(STARS, "$1$3$5\x1d$2$4$6")
+            text.str.replace_all(BOLD, "$1\x1d$2")
+            .str.replace_all(OPTIONS, "$1\x1d$2")
             .str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*")
             .str.replace_all(r" \*\s*(\x1e|\z)", "$1")
             .str.replace_all("\x1d", "", literal=True)
