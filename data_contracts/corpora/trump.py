@@ -38,6 +38,7 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8", 
     """
     if titles not in ("drop", "first"):
         raise DataError(f"options.titles {titles!r} is not one of drop, first")
-    keep = ("title", *_reddit.NUMBERS) if titles == "first" else _reddit.NUMBERS
+    kept = (*_reddit.IDS, *_reddit.NUMBERS)
+    keep = ("title", *kept) if titles == "first" else kept
     rows = tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
     return rows if "title" in rows.collect_schema() else rows.with_columns(title=pl.lit(None, pl.String))

@@ -17,7 +17,7 @@ from data_contracts import corpora
 from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
-from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
+from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import (
     clean_parameters,
     download_parameters,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tokenizers.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.model"
+HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
 
 
@@ -136,9 +137,9 @@ def tokenize(job: Job) -> dict:
 
 def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
+    from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.evaluation import packing_report
-    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -155,29 +156,30 @@ def pack(job: Job) -> dict:
         job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
     )
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
-    for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
+    for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    learned = {"unigram": unigram_bits_per_byte(packed), "bigram": bigram_bits_per_byte(packed)}
-    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "val"))
-    _write_json(job.folder / "baselines.json", baselines)
+    measured = measure_baselines(documents.folder, packed, HELD_OUT)
+    _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
-    held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
-    return counts | {
+    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
+    held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
+    packing = {
         "train_sequences": report["splits"][0]["sequences"],
         "utilisation": round(report["splits"][0]["utilisation"], 6),
-        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
-        "baselines": {name: round(value, 4) for name, value in baselines.items()},
+        **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
+    return counts | packing | measured
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
     """The documents of a split as tokens, from the `start`-th on."""
+    from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
-    done = start + (documents.counts["train_documents"] if split == "val" else 0)
+    before = SPLITS[: SPLITS.index(split)]
+    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
     for batch in read_documents(documents.folder, split, start):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
@@ -206,9 +208,10 @@ def train(job: Job) -> dict:
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
+        **{f"test_{name}": value for name, value in result.test.items()},
         "best_step": result.step,
         "steps": result.steps,
-        "stopped_early": result.stopped_early,
+        "advice": result.advice,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
         "machine": provenance.machine(recipe.runtime),
@@ -233,8 +236,8 @@ STAGES = {
         ),
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
-            ("flows/stages/documents.py", "gpt/evaluation/baselines.py", "gpt/evaluation/packing_report.py",
-             "tokenizers/tokenizer.py"),
+            ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
+             "gpt/evaluation/memorisation.py", "gpt/evaluation/packing_report.py", "tokenizers/tokenizer.py"),
             resumable=True,
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
