@@ -24,7 +24,7 @@ import polars as pl
 NGRAM = 5
 TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
 # The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
-UNSPACED = [
+UNSPACED = (
     0xE00,
     0xF00,
     0x1000,
@@ -39,7 +39,7 @@ UNSPACED = [
     0x4DC0,
     0x4E00,
     0xA000,
-]
+)
 BULLETS, ELLIPSES = ([int.from_bytes(sign.encode(), "little") for sign in signs] for signs in ("•‣▪◦–-*", ("...", "…")))
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
@@ -64,7 +64,7 @@ CHARS_OF_LINES, TOP_STEP, REPEATED_STEP = 0.1, 0.02, 0.01
 COUNTS = ("n_chars", "n_bytes", "n_words", "stop_words")
 COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 1 << 20
 PAD = 8
 MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF51AFD7ED558CCD], np.uint64)
 
@@ -110,45 +110,38 @@ def blocks(texts: pl.Series, table: bytes | None = None) -> Iterator[Block]:
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // BLOCK_BYTES)) + 1
     raw = texts.cast(pl.Binary)
     for a, b in pairwise([0, *cuts.tolist(), len(sizes)]):
-        data = np.frombuffer(b"\n".join([b" " * PAD, *raw[a:b], b" " * PAD]).translate(table), np.uint8)
+        joined = b"\n".join([b" " * PAD, *raw[a:b], b" " * PAD])
+        data = np.frombuffer(joined.translate(table) if table else joined, np.uint8)
         blank = data <= 32
-        edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
-        starts, ends = np.ascontiguousarray(edges[::2]), np.ascontiguousarray(edges[1::2])
-        if (at := _unspaced(data)).size:
-            bounds = np.union1d(at, at + 3)
-            starts, ends = _insert(starts, bounds[~blank[bounds]]), _insert(ends, bounds[~blank[bounds - 1]])
+        starts, ends = blank[:-1] > blank[1:], blank[:-1] < blank[1:]
+        bounds = _unspaced(data)[:, None] + [0, 3]
+        starts[bounds - 1] |= ~blank[bounds]
+        ends[bounds - 1] |= ~blank[bounds - 1]
+        starts, ends = np.flatnonzero(starts) + 1, np.flatnonzero(ends) + 1
         begins = PAD + 1 + np.concatenate([[0], np.cumsum(sizes[a:b] + 1)])
         yield Block(data, starts, ends, np.searchsorted(starts, begins))
 
 
 def _unspaced(data: np.ndarray) -> np.ndarray:
     """Where characters of scripts without spaces begin. Each has three bytes, of which the first is 0xE0 to 0xE9."""
-    lead = np.flatnonzero(data >= 0xE0)
-    lead = lead[data[lead] <= 0xE9]
+    lead = np.flatnonzero(data - 0xE0 <= 9)
     one, two, three = (data[lead + i].astype(np.int64) for i in range(3))
     code = (one & 0x0F) << 12 | (two & 0x3F) << 6 | three & 0x3F
     return lead[np.searchsorted(UNSPACED, code, side="right") % 2 == 1]
 
 
-def _insert(places: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """Both, sorted, each once: quicker than sorting them together."""
-    at = np.searchsorted(places, more)
-    new = places[np.minimum(at, len(places) - 1)] != more
-    return np.insert(places, at[new], more[new])
-
-
 def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each word, and whether it has a letter (in its first or last eight bytes)."""
+    """A number for each word, and the places of those without a letter (in their first and last eight bytes)."""
     lengths, n = block.ends - block.starts, len(block.data)
     eights = np.ndarray(n - 7, np.uint64, block.data, strides=(1,))  # the eight bytes from each place on
-    bits_after = (np.maximum(8 - lengths, 0) * 8).astype(np.uint64)
-    heads = eights[block.starts] << bits_after >> bits_after  # of a short word, without the bytes that follow it
-    ids, has_letter = (heads * MIX[0]) ^ (lengths.astype(np.uint64) * MIX[1]), _letter(heads)
+    tails = eights[block.ends - 8] >> np.maximum(64 - (lengths << 3), 0).view(np.uint64)  # a short word's are the whole
+    ids = (tails * MIX[0]) ^ (lengths.view(np.uint64) * MIX[1])
     long = np.flatnonzero(lengths > 8)
-    tails = eights[block.ends[long] - 8]
-    ids[long] ^= tails * MIX[2]
-    has_letter[long] |= _letter(tails)
-    return ids, has_letter
+    ids[long] ^= eights[block.starts[long]] * MIX[2]
+    first = block.data[block.starts]
+    bare = np.flatnonzero(((first | 32) - 97 > 25) & (first < 128))  # few
+    bare = bare[~_letter(tails[bare])]
+    return ids, bare[(lengths[bare] <= 8) | ~_letter(eights[block.starts[bare]])]
 
 
 def ngrams(words: np.ndarray, text: np.ndarray) -> np.ndarray:
@@ -169,65 +162,68 @@ def scramble(ids: np.ndarray) -> np.ndarray:
 def _count(block: Block) -> dict[str, np.ndarray]:
     """The measures that are taken of words: for each text of the block, 0 where it has none."""
     n, text, n_words = len(block.first) - 1, block.text_of_words(), np.diff(block.first)
-    ids, has_letter = words(block)
-    within = np.flatnonzero((block.data & 0xC0) == 0x80)  # bytes that do not begin a character
+    ids, bare = words(block)
+    ids += text.astype(np.uint64) * MIX[1]  # so that nothing is like something of another text
+    twos = np.zeros(len(ids), np.uint64)  # a number for each word with the next one
+    np.add(ids[:-1] * MIX[2], ids[1:], out=twos[:-1])
+    twos = scramble(twos)
+    within = np.flatnonzero(block.data.view(np.int8) < -64)  # bytes that do not begin a character
     inner = np.bincount(np.searchsorted(block.starts, within, side="right") - 1, minlength=len(ids))
-    before = np.append(0, np.cumsum(block.ends - block.starts - inner))  # characters of the words before each
+    before = np.zeros(len(ids) + 1, np.int64)  # characters of the words before each
+    np.cumsum(block.ends - block.starts - inner, out=before[1:])
 
-    after = np.searchsorted(block.starts, np.flatnonzero(block.data == 10))  # the word after each line end
-    breaks = np.bincount(after, minlength=len(ids) + 1)[:-1]
-    breaks[block.first[:-1][n_words > 0]] = 2  # a text begins a paragraph
-    line, paragraph = np.flatnonzero(breaks), np.flatnonzero(breaks > 1)  # the first word of each
-    last = np.append(line[1:], len(ids))[: len(line)] - 1
-    places = (block.starts[line], block.ends[last] - 3)
+    # The word after each line end. A text begins a paragraph, and so does a word behind two line ends.
+    line, breaks = np.unique(np.searchsorted(block.starts, np.flatnonzero(block.data == 10)), return_counts=True)
+    line = line[line < len(ids)]
+    breaks = breaks[: len(line)]
+    breaks[np.searchsorted(line, block.first[:-1][n_words > 0])] = 2
+    places = (block.starts[line], block.ends[np.append(line[1:], len(ids))[: len(line)] - 1] - 3)
     heads, tails = (block.data[at[:, None] + [0, 1, 2]] @ [1, 1 << 8, 1 << 16] for at in places)
     lines = np.maximum(np.bincount(text[line], minlength=n), 1)
-    in_order = ids.copy()  # each word, with the one before it
-    in_order[1:] += ids[:-1] * MIX[2]
-    in_order = scramble(in_order)
-
-    top, repeated = _sequences(ids, block, text, before)
+    chars = np.diff(before[block.first])
+    repeats = [_repeated(first, ids, twos, text, before, n) for first in (line, line[breaks > 1])]
+    top, repeated = _sequences(ids, twos, text, before, np.maximum(chars, 1))
     return {
         "n_words": n_words,
-        "word_chars": np.diff(before[block.first]) / np.maximum(n_words, 1),
-        "letter_words": np.bincount(text, has_letter, n) / np.maximum(n_words, 1),
+        "word_chars": chars / np.maximum(n_words, 1),
+        "letter_words": (n_words - np.bincount(text[bare], minlength=n)) / np.maximum(n_words, 1),
         "bullets": np.bincount(text[line], np.isin(heads, BULLETS) | np.isin(heads & 0xFF, BULLETS), n) / lines,
         "ellipses": np.bincount(text[line], np.isin(tails, ELLIPSES), n) / lines,
-        "repeated_lines": _repeated(line, ids, in_order, text, before, n),
-        "repeated_paragraphs": _repeated(paragraph, ids, in_order, text, before, n),
+        "repeated_lines": repeats[0],
+        "repeated_paragraphs": repeats[1],
         "top_ngrams": top,
         "repeated_ngrams": repeated,
     }
 
 
 def _repeated(
-    first: np.ndarray, ids: np.ndarray, in_order: np.ndarray, text: np.ndarray, before: np.ndarray, n: int
+    first: np.ndarray, ids: np.ndarray, twos: np.ndarray, text: np.ndarray, before: np.ndarray, n: int
 ) -> np.ndarray:
-    """Of n texts, the share of lines that repeat an earlier one (see CHARS_OF_LINES). first: the first word of each line.
-
-    Of each word: its number, one for it and the one before it, its text, the characters before it.
-    """
+    """Of n texts, the share of lines that repeat an earlier one (see CHARS_OF_LINES). first: the first word of each line."""
     if not len(first):
         return np.zeros(n)
-    of, chars = text[first], np.diff(before[np.append(first, len(text))])
-    lines = np.add.reduceat(in_order, first) - in_order[first] + ids[first]
-    again = _pairs(lines + of.astype(np.uint64) * MIX[1])[2]
+    of, ends = text[first], np.append(first[1:], len(ids))
+    chars = before[ends] - before[first]
+    numbers = scramble(np.add.reduceat(twos, first) - twos[ends - 1] + ids[first])
+    _, again = _pairs(numbers, np.arange(len(first)))[1:]
     share = np.bincount(of[again], minlength=n) / np.maximum(np.bincount(of, minlength=n), 1)
     of_chars = np.bincount(of[again], chars[again], n) / np.maximum(np.bincount(of, chars, n), 1)
     return np.maximum(share, _raised(of_chars, CHARS_OF_LINES))
 
 
-def _sequences(ids: np.ndarray, block: Block, text: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The measures top_ngrams and repeated_ngrams. ids, text: of each word. before: characters before each word."""
-    n, of_text = len(block.first) - 1, np.maximum(np.diff(before[block.first]), 1)
+def _sequences(
+    ids: np.ndarray, twos: np.ndarray, text: np.ndarray, before: np.ndarray, of_text: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The measures top_ngrams and repeated_ngrams. of_text: the characters of each text's words."""
+    n = len(of_text)
     top, repeated, chars = np.zeros(n), np.zeros(n), np.diff(before)
-    at = np.flatnonzero(text[1:] == text[:-1])  # the first words of sequences that may occur twice in their text
-    grams = (ids[at] + text[at].astype(np.uint64) * MIX[1]) * MIX[2] + ids[at + 1]
+    at = np.arange(len(ids) - 1)  # the first words of the sequences that may occur twice
+    grams = twos  # a number for each sequence, by its first word
+    numbers = grams[:-1]
     for size in range(TOP[0], REPEATED[-1] + 1):
-        pairs, places, again = _pairs(grams)
+        pairs, places, again = _pairs(numbers, at)
         if not pairs.size:
             break
-        places, again = at[places], at[again]
         if size in TOP:
             begins = np.flatnonzero(np.diff(pairs, prepend=-2) > 1)  # of the pairs of one sequence
             one, times = places[begins], np.diff(begins, append=len(pairs)) + 1
@@ -241,12 +237,12 @@ def _sequences(ids: np.ndarray, block: Block, text: np.ndarray, before: np.ndarr
             covered = np.flatnonzero(covered)
             share = np.bincount(text[covered], chars[covered], n) / of_text
             repeated = np.maximum(repeated, _raised(share, REPEATED_STEP * (size - NGRAM)))
-        # A longer one occurs twice only if both shorter ones in it do. None reaches into the next text, since no two words do.
+        # A longer one occurs twice only if both shorter ones in it do.
         occurs = np.zeros(len(ids) + 1, bool)
         occurs[places] = occurs[again] = True
-        longer = np.flatnonzero(occurs[at] & occurs[at + 1])
-        at = at[longer]
-        grams = grams[longer] * MIX[2] + ids[at + size]
+        at = np.flatnonzero(occurs[:-1] & occurs[1:])
+        grams[at] = grams[at] * MIX[2] + ids[at + size]
+        numbers = scramble(grams[at])
     return top, repeated
 
 
@@ -255,18 +251,17 @@ def _raised(share: np.ndarray, step: float) -> np.ndarray:
     return np.where(share > 0, np.minimum(share + step, 1), 0)
 
 
-def _pairs(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(numbers: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where a number occurs, and where it occurs next, for each two such places; and a count that has no gap between the pairs
-    of one number. A place takes the lower bits of a key, as many as are needed, and what identifies a number the others."""
-    bits = np.uint64(max(1, len(numbers).bit_length()))
-    keys = scramble(numbers)
-    keys >>= bits
-    keys <<= bits
-    keys |= np.arange(len(keys), dtype=np.uint64)
+    of one number. A place takes the lower bits of a key, as many as are needed, and what identifies a number the others.
+
+    numbers: scrambled ones; at: their places, in order."""
+    mask = np.uint64((1 << int(at[-1]).bit_length()) - 1) if len(at) else np.uint64(0)
+    keys = numbers & ~mask
+    keys |= at.view(np.uint64)
     keys.sort()
-    pairs = np.flatnonzero((keys[1:] ^ keys[:-1]) >> bits == 0)
-    mask = (np.uint64(1) << bits) - np.uint64(1)
-    return pairs, (keys[pairs] & mask).astype(np.int64), (keys[pairs + 1] & mask).astype(np.int64)
+    pairs = np.flatnonzero((keys[1:] ^ keys[:-1]) <= mask)
+    return pairs, (keys[pairs] & mask).view(np.int64), (keys[pairs + 1] & mask).view(np.int64)
 
 
 def _letter(eight: np.ndarray) -> np.ndarray:

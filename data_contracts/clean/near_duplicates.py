@@ -7,7 +7,7 @@ such a sequence are alike only if they are the same. A text is signed once, in i
 share a bucket are grouped afterwards, one bucket at a time.
 """
 
-import string
+import unicodedata
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -17,19 +17,30 @@ from data_contracts.clean.measures import MIX, NGRAM, Block, blocks, ngrams, scr
 
 BUCKETS, HASHES = 14, 8
 # A number of an odd factor is another one: the least of a text's numbers after each of these is a hash of its set of them.
-FACTORS = scramble(np.arange(1, BUCKETS * HASHES + 1, dtype=np.uint64) * MIX[0]) | np.uint64(1)
+FACTORS = (scramble(np.arange(1, BUCKETS * HASHES + 1, dtype=np.uint64) * MIX[0]) >> np.uint64(32)).astype(
+    np.uint32
+) | 1
 # Copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time.
 SIGNED_CHARS = 5_000
 BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]
-PUNCTUATION = bytes(32 if chr(byte) in string.punctuation else byte for byte in range(256))  # becomes a space
-BEYOND_ASCII = r"[\x{A1}-\x{BF}\x{2010}-\x{205E}\x{3001}-\x{303F}\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF20}]+"  # the same
-MARKED = r"[\x{C0}-\x{52F}\x{1E00}-\x{1FFF}]"  # letters of Latin, Greek and Cyrillic, some with an accent, and accents
+
+
+def _plain(char: str) -> str:
+    """A letter in lower case and without accents; a space for a digit and for punctuation."""
+    parts = [(part, unicodedata.category(part)[0]) for part in unicodedata.normalize("NFD", char.lower())]
+    return "".join(part if kind == "L" else " " for part, kind in parts if kind != "M")
+
+
+ASCII = bytes(ord(_plain(chr(byte))) if 32 < byte < 128 else byte for byte in range(256))
+# Latin, Greek and Cyrillic with their accents, and the punctuation of other scripts.
+RANGES = ((0xA1, 0x530), (0x1E00, 0x2000), (0x2010, 0x205F), (0x3001, 0x3040), (0xFF01, 0xFF21))
+WIDE = {char: plain for begin, end in RANGES for char in map(chr, range(begin, end)) if (plain := _plain(char)) != char}
 
 
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
     buckets, n_words = [], []
-    for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), PUNCTUATION):
+    for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), ASCII):
         numbers, starts = _sequences(block)
         of_block = np.zeros((BUCKETS, len(starts)), np.uint64)
         for i, factor in enumerate(FACTORS if len(starts) else ()):
@@ -44,11 +55,9 @@ def signatures(texts: pl.Series) -> pl.DataFrame:
 
 
 def fold(texts: pl.Series) -> pl.Series:
-    """Lower-case texts without accents and punctuation beyond ASCII, and with 0 for every number."""
-    lower = texts.str.to_lowercase().str.replace_all(r"[0-9]+(?:[.,][0-9]+)*", "0").str.replace_all(BEYOND_ASCII, " ")
-    marked = lower.str.contains(MARKED).arg_true()
-    plain = lower.gather(marked).str.normalize("NFD").str.replace_all(r"[\x{300}-\x{36F}]+", "")
-    return lower.scatter(marked, plain)
+    """The texts with what stands beyond ASCII made plain."""
+    wide = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
+    return texts.clone().scatter(wide, texts.gather(wide).str.replace_many(WIDE))
 
 
 def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -56,8 +65,8 @@ def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
     one, 0."""
     n_sequences = np.diff(block.first) - NGRAM + 1
     sizes = np.maximum(n_sequences, 1)
-    numbers = np.zeros(sizes.sum(), np.uint64)
-    numbers[np.repeat(n_sequences > 0, sizes)] = ngrams(words(block)[0], block.text_of_words())
+    numbers = np.zeros(sizes.sum(), np.uint32)
+    numbers[np.repeat(n_sequences > 0, sizes)] = ngrams(words(block)[0], block.text_of_words()) >> np.uint64(32)
     return numbers, np.cumsum(sizes) - sizes
 
 
