@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from data_contracts.clean.measures import COLUMNS, measure
+from data_contracts.clean.measures import measure
+from data_contracts.contracts import COLUMNS
 from data_contracts.rules import Rules
 
 OTHER_REASONS = {
@@ -32,7 +33,7 @@ class DropRule(NamedTuple):
     name: str
     reason: str
     limits: dict[str, Any]
-    """the settings that bound a measure, min_... or max_... of measures.COLUMNS, or the languages allowed; without any, a text
+    """the settings that bound a measure, min_... or max_... of contracts.COLUMNS, or the languages allowed; without any, a text
     must have a word. What was not measured is never out of bounds. With each stands its published threshold"""
     source: str = ""
     """where that is published"""

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from data_contracts.contracts import COLUMNS
+
 NGRAM = 5
 TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
 # The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
@@ -43,27 +45,9 @@ UNSPACED = (
 BULLETS, ELLIPSES = ([int.from_bytes(sign.encode(), "little") for sign in signs] for signs in ("•‣▪◦–-*", ("...", "…")))
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
-MEANINGS = {
-    "n_chars": "characters",  # Unicode code points
-    "n_bytes": "bytes of UTF-8",
-    "n_words": "words: runs without white space, or characters of a script without spaces",  # white space of ASCII
-    "word_chars": "mean length of a word",  # in characters
-    "letter_words": "share of words with a letter",  # as which every character beyond ASCII counts
-    "symbols": "number signs, or ellipses, a word",  # whichever are more
-    "bullets": "share of lines that begin with a bullet",  # one of BULLETS
-    "ellipses": "share of lines that end in an ellipsis",
-    "stop_words": "how many of the eight commonest English words occur",  # STOP_WORDS
-    "repeated_lines": "share of lines that repeat an earlier one",  # of the same text, by its words; blank ones aside
-    "repeated_paragraphs": "the same of paragraphs",
-    "top_ngrams": "share of characters in the most frequent sequence of 2, 3 or 4 words",
-    "repeated_ngrams": "share of characters in sequences of 5 to 10 words that repeat an earlier one",
-}
-# Of the last four, Gopher publishes a limit for lines, one for their characters, and one for each length of a sequence. Each is
+# Of repeats, Gopher publishes a limit for lines, one for their characters and one for each length of a sequence. A measure is
 # the largest of these shares, each plus what its limit is below the first: one number says whether any limit is exceeded.
 CHARS_OF_LINES, TOP_STEP, REPEATED_STEP = 0.1, 0.02, 0.01
-COUNTS = ("n_chars", "n_bytes", "n_words", "stop_words")
-COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
-
 BLOCK_BYTES = 1 << 20
 PAD = 8
 MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xFF51AFD7ED558CCD], np.uint64)
@@ -113,11 +97,11 @@ def blocks(texts: pl.Series, table: bytes | None = None) -> Iterator[Block]:
         joined = b"\n".join([b" " * PAD, *raw[a:b], b" " * PAD])
         data = np.frombuffer(joined.translate(table) if table else joined, np.uint8)
         blank = data <= 32
-        starts, ends = blank[:-1] > blank[1:], blank[:-1] < blank[1:]
+        begin, end = blank[:-1] > blank[1:], blank[:-1] < blank[1:]
         bounds = _unspaced(data)[:, None] + [0, 3]
-        starts[bounds - 1] |= ~blank[bounds]
-        ends[bounds - 1] |= ~blank[bounds - 1]
-        starts, ends = np.flatnonzero(starts) + 1, np.flatnonzero(ends) + 1
+        begin[bounds - 1] |= ~blank[bounds]
+        end[bounds - 1] |= ~blank[bounds - 1]
+        starts, ends = np.flatnonzero(begin) + 1, np.flatnonzero(end) + 1
         begins = PAD + 1 + np.concatenate([[0], np.cumsum(sizes[a:b] + 1)])
         yield Block(data, starts, ends, np.searchsorted(starts, begins))
 

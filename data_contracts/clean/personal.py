@@ -47,13 +47,7 @@ KINDS: dict[str, tuple[str, str | re.Pattern, str, str, str]] = {
     "bare_urls": ("urls", BARE_URL, "${1}", DOMAINS, NOISE),
     "emails": ("emails", EMAIL, "", "@|＠", "private data: an address belongs to somebody who was not asked"),
     "mentions": ("mentions", MENTION, "${1}${2}", "@|＠|u/", "private data: a name that leads to an account"),
-    "ip_addresses": (
-        "ip_addresses",
-        IP,
-        "",
-        r"\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",
-        "private data: somebody's machine",
-    ),
+    "ip_addresses": ("ip_addresses", IP, "", r"\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:", "private data: a machine"),
     "phones": ("phones", PHONE, "${1}", r"\+|[0-9]{3}[ .\-/]?[0-9]{3}", "private data: somebody's telephone rings"),
 }
 

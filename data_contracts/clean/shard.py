@@ -82,7 +82,7 @@ def finish_shard(shard: Shard) -> None:
     settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
     rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")
     for kind, contract, rows in (("rejects", Rejects, rejected), ("documents", Documents, settled.filter(IS_KEPT))):
-        frame = check(rows.select(list(contract.to_schema().columns)), contract)
+        frame = check(rows.select(list(contract.columns)), contract)
         shard.final(kind).parent.mkdir(exist_ok=True)
         partial = shard.path(f"{kind}-partial")
         write_parquet(frame, partial)

@@ -13,7 +13,7 @@ import polars as pl
 from data_contracts import corpora
 from data_contracts.clean.change import text_rules
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED
-from data_contracts.clean.measures import COLUMNS, MEANINGS
+from data_contracts.contracts import COLUMNS, MEANINGS
 from data_contracts.facts import samples
 from data_contracts.rules import Rules
 
