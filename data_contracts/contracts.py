@@ -49,8 +49,8 @@ COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS
 
 
 def _measures(nullable: bool = False) -> dict[str, Column]:
-    within = {name: Check.ge(0) if name in (*COUNTS, *RATES) else Check.in_range(0, 1) for name in COLUMNS}
-    return {name: Column(kind, within[name], nullable=nullable) for name, kind in COLUMNS.items()}
+    checks = {name: Check.in_range(0, 1) for name in COLUMNS if name not in (*COUNTS, *RATES) and not nullable}
+    return {name: Column(kind, checks.get(name), nullable=nullable) for name, kind in COLUMNS.items()}
 
 
 def lengths_are_those_of_the_text(data: PolarsData) -> pl.LazyFrame:

@@ -111,14 +111,20 @@ RULES = (
         setting="entities",  # which leaves no entity that has a name
     ),
     TextRule(
-        "headings",  # Lead. == Uses == Oak. -> Lead. START==Uses END Oak.; if n == 0 or m == 1: stays
-        "== Title == is markup; a line of its own is text",
+        "code",  # if n == 0 or m == 1: -> if n =MARK=MARK 0 or m == 1:
+        "comparisons are no headings, and **bold** and **options are no bullets: a mark keeps them apart",
         lambda text: (
             text.str.replace_all(COMPARISON, "$1\x1d$2\x1d$3")
             .str.replace_all(NO_COMPARISON, "$1$2")
-            .str.replace_all(HEADING, "\x1e$2$1\x1f")
-            .str.replace_all("\x1d", "", literal=True)
+            .str.replace_all(BOLD, "$1\x1d$2")
+            .str.replace_all(OPTIONS, "$1\x1d$2")
         ),
+        only=f"{COMPARISON}|{BOLD}|{OPTIONS}",
+    ),
+    TextRule(
+        "headings",  # Lead. == Uses == Oak. -> Lead. START==Uses END Oak.
+        "== Title == is markup; a line of its own is text",
+        lambda text: text.str.replace_all(HEADING, "\x1e$2$1\x1f"),
     ),
     TextRule(
         "categories",  # Text. Category:Trees Category:Wood -> Text.
@@ -159,12 +165,8 @@ RULES = (
     TextRule(
         "bullets",  # and * * five * * -> and * five; 2**8 stays
         "* * * are bullets whose text was a template",
-        lambda text: (
-            text.str.replace_all(BOLD, "$1\x1d$2")
-            .str.replace_all(OPTIONS, "$1\x1d$2")
-            .str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*")
-            .str.replace_all(r" \*\s*(\x1e|\z)", "$1")
-            .str.replace_all("\x1d", "", literal=True)
+        lambda text: text.str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*").str.replace_all(
+            r" \*\s*(\x1e|\z)", "$1"
         ),
         only=rf"[ \x1f]\*[ *]*(?:\*|{NEXT})",
     ),
@@ -178,5 +180,11 @@ RULES = (
         "heading_lines",  # Text. START==Two END b -> Text.\n\nTwo\nb
         "a heading stands on a line of its own, a blank line before it",
         lambda text: text.str.replace_all(rf" *{START}=+([^\x1f]*){END} *", "\n\n$1\n"),
+    ),
+    TextRule(
+        "code_marks",  # if n =MARK=MARK 0 -> if n == 0
+        "the marks of code have done their work",
+        lambda text: text.str.replace_all("\x1d", "", literal=True),
+        only="\x1d",
     ),
 )
