@@ -130,10 +130,6 @@ class Rules:
         if problems:
             raise DataError("rules: " + "; ".join(problems))
 
-    def masks(self) -> tuple[str, ...]:
-        """The masks that texts may hold."""
-        return tuple(mask for setting, mask in MASKS.items() if getattr(self, setting) == "mask")
-
 
 class TextRule(NamedTuple):
     """A change to the characters of a text. It never drops a text."""

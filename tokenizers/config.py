@@ -23,8 +23,8 @@ class TokenizerConfig:
     """Number of pieces, including 256 bytes and the special ones. auto: by the size of the text, at most what it supports."""
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost."""
-    user_defined_symbols: tuple[str, ...] | Literal["auto"] = "auto"
-    """Strings that are always one piece each, wherever they stand in the text. auto: the masks that cleaning writes (<url>)."""
+    user_defined_symbols: tuple[str, ...] = ()
+    """Strings that are always one piece each, wherever they stand in the text. A recipe without them has those of its masks."""
     sample_bytes: int = 32_000_000
     """Training reads about this many bytes of the training documents, drawn evenly."""
     seed: int = 0
@@ -39,7 +39,7 @@ class TokenizerConfig:
             problems.append(f"character_coverage {self.character_coverage} is not within 0.9 and 1")
         if self.sample_bytes < 1000:
             problems.append(f"sample_bytes {self.sample_bytes} is below 1000")
-        symbols = self.symbols
+        symbols = self.user_defined_symbols
         if len(set(symbols)) < len(symbols):
             problems.append(f"user_defined_symbols {', '.join(symbols)} holds one twice")
         for symbol in symbols:
@@ -48,8 +48,3 @@ class TokenizerConfig:
                 problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """user_defined_symbols; none where nobody has said yet what auto stands for."""
-        return () if isinstance(self.user_defined_symbols, str) else self.user_defined_symbols

@@ -125,7 +125,7 @@ def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:
         remove_extra_whitespaces=False,
         add_dummy_prefix=False,
         allow_whitespace_only_pieces=True,
-        user_defined_symbols=["\n", *config.symbols],
+        user_defined_symbols=["\n", *config.user_defined_symbols],
         unk_id=0,
         eos_id=1,
         eos_piece=END_OF_DOCUMENT,

@@ -45,9 +45,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
         "measures": quantiles(texts, rules),
         "published": published(texts, rules),
-        "characters": samples.characters(drawn["text"]),
         "languages": samples.languages(drawn["text"]),
-        "words": samples.words(drawn, rules),
         "kept": samples.kept(drawn, rules),
         "rejected": samples.rejected(sample, rejects, rules),
     }

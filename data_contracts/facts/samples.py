@@ -1,12 +1,10 @@
-"""What a sample of texts shows: changes by the rules, characters, languages, words, and a few of the texts themselves.
+"""What a sample of texts shows: changes by the rules, languages, and a few of the texts themselves.
 
 What leads to a person is veiled in every text that is shown: people did not agree to it.
 """
 
 import difflib
 import re
-import unicodedata
-from collections import Counter
 
 import polars as pl
 
@@ -14,22 +12,13 @@ from data_contracts.clean.change import apply_rule
 from data_contracts.clean.judge import language
 from data_contracts.clean.personal import veil
 from data_contracts.clean.shard import SAMPLE_CHARS
-from data_contracts.rules import MASKS, Rules, TextRule
+from data_contracts.rules import Rules, TextRule
 
 Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
 
 SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
-COUNTED_CHARS = 1000  # of each text, for frequencies
 PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
 LATE_REASONS = ("leak", "duplicate", "near_duplicate")  # known only when all shards are cleaned
-
-# The commonest English words, without those of one letter: they say nothing about a corpus.
-COMMON_WORDS = (
-    "about after all also an and any are as at be because been being but by can could did do does even for from get "
-    "had has have he her him his how if in into is it its just like many me more most much my no not now of on one "
-    "only or other our out over she should so some still such than that the their them then there these they this to "
-    "up us very was we were what when where which who why will with would you your"
-)
 
 
 def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], rules: Rules) -> list[dict]:
@@ -68,50 +57,10 @@ def changes(old: str, new: str, *, chars: int, around: bool = False) -> Parts:
     return [*parts, ("same", "…")] if remaining <= 0 else parts
 
 
-def characters(texts: pl.Series) -> dict:
-    """`frequent`: (character, group, share) of the commonest; `groups`: the share of each, and its commonest characters."""
-    counts = Counter("".join(texts.str.slice(0, COUNTED_CHARS)))
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    total = max(1, counts.total())
-    groups: Counter[str] = Counter()
-    members: dict[str, list[str]] = {}
-    for char, count in ordered:
-        kind = character_group(char)
-        groups[kind] += count
-        members.setdefault(kind, []).append(char)
-    frequent = [(char, character_group(char), count / total) for char, count in ordered[:50]]
-    rows = []
-    for kind, count in groups.most_common():
-        rows.append({"group": kind, "share": count / total, "most_frequent": " ".join(members[kind][:12]).strip()})
-    return {"frequent": frequent, "groups": rows}
-
-
-def character_group(char: str) -> str:
-    """White space, letters, digits, ...; letters beyond ASCII by their script."""
-    kind = unicodedata.category(char)[0]
-    if char.isspace():
-        return "white space"
-    if char.isascii():
-        return {"L": "letters", "N": "digits"}.get(kind, "punctuation")
-    if kind == "L":  # GREEK SMALL LETTER ALPHA, CJK UNIFIED IDEOGRAPH-4E00
-        return f"{re.split('[ -]', unicodedata.name(char, 'other'))[0].title()} letters beyond ASCII"
-    beyond = {"M": "combining marks", "N": "numbers beyond ASCII", "P": "punctuation beyond ASCII", "S": "symbols"}
-    return beyond.get(kind, "other")
-
-
 def languages(texts: pl.Series) -> list[dict]:
     some = texts.gather_every(max(1, -(-len(texts) // 500)))
     counts = sorted(language(some).value_counts().rows(), key=lambda item: (-item[1], item[0]))
     return [{"language": name, "texts": count, "share": count / len(some)} for name, count in counts]
-
-
-def words(drawn: pl.DataFrame, rules: Rules) -> list[tuple[str, int]]:
-    """The 40 most frequent, without COMMON_WORDS, contractions, masks and what is veiled."""
-    shown = drawn.select(veil(pl.col("text").str.slice(0, COUNTED_CHARS), rules)).to_series()
-    heads = shown.str.to_lowercase().str.replace_all("|".join(MASKS.values()), " ")
-    found = heads.str.extract_all(r"\p{L}[\p{L}'’]+").explode().drop_nulls()
-    counts = found.filter(~found.is_in(COMMON_WORDS.split()) & ~found.str.contains("['’]")).value_counts().rows()
-    return sorted(counts, key=lambda item: (-item[1], item[0]))[:40]
 
 
 def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:

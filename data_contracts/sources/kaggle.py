@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,13 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
     with disk_errors(what), Dataset(handle) as dataset:
         listed = dataset.listing()
         wanted = {name: listed[name] for name in choose(listed)}
-        finished = _finished(folder, wanted)
+        finished = {}
+        parts = {https.part_of(folder / name) for name in wanted}
+        for name, path in files.below(folder).items():
+            if name in wanted and wanted[name] in (0, path.stat().st_size):
+                finished[name] = path.stat().st_size
+            elif path not in parts:
+                path.unlink()
         missing = {name: size for name, size in wanted.items() if name not in finished}
         # A file that Kaggle sends zipped is on the disk twice while it is unpacked.
         needed = sum(missing.values()) + max(missing.values(), default=0)
@@ -58,22 +64,6 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
             dataset.fetch(name, size, target, received)
             finished[name] = target.stat().st_size
         received(0)
-
-
-def _finished(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
-    """The finished files with their bytes. Everything else is deleted, except partly downloaded files."""
-    finished = {}
-    parts = {https.part_of(folder / name) for name in wanted}
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir():
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
-        elif name in wanted and wanted[name] in (0, path.stat().st_size):
-            finished[name] = path.stat().st_size
-        elif path not in parts:
-            path.unlink()
-    return finished
 
 
 class Dataset(AbstractContextManager):

@@ -18,14 +18,7 @@ from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
 from flows.stages.documents import read_documents, read_texts
-from flows.stages.parameters import (
-    clean_parameters,
-    download_parameters,
-    reader_of,
-    sections,
-    train_parameters,
-    with_masks,
-)
+from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, read_manifest
 
 if TYPE_CHECKING:
@@ -120,8 +113,7 @@ def tokenize(job: Job) -> dict:
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
-    documents, symbols = job.inputs["clean"], tuple(job.parameters["tokenizer"]["user_defined_symbols"])
-    settings = replace(job.recipe.tokenizer, user_defined_symbols=symbols)
+    documents, settings = job.inputs["clean"], job.recipe.tokenizer
     texts = read_texts(documents.folder, "train")
     counts, checked = training.train(texts, documents.counts["train_bytes"], job.folder, settings)
     held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
@@ -231,7 +223,7 @@ STAGES = {
             resumable=True, reads_corpus=True,
         ),
         Stage(
-            "tokenize", tokenize, ("clean",), with_masks,
+            "tokenize", tokenize, ("clean",), sections("tokenizer"),
             ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(

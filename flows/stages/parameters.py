@@ -36,14 +36,6 @@ def clean_parameters(recipe: Recipe) -> dict:
     return sections("clean", "options")(recipe) | {"reader": recipe.reader}
 
 
-def with_masks(recipe: Recipe) -> dict:
-    """The tokenizer's parameters. In user_defined_symbols, auto stands for the masks that the rules write into texts."""
-    values = sections("tokenizer")(recipe)
-    if recipe.tokenizer.user_defined_symbols == "auto":
-        values["tokenizer"]["user_defined_symbols"] = list(recipe.clean.masks())
-    return values
-
-
 def train_parameters(recipe: Recipe) -> dict:
     values = sections("model", "train")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input

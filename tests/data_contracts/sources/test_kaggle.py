@@ -402,12 +402,7 @@ def test_finished_files_stay_and_all_else_goes(kaggle_has, target):
         (target / name).parent.mkdir(exist_ok=True)
         (target / name).write_bytes(content)
     fetch(PINNED, "rick-and-morty", target)
-    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*")) == [
-        "a.csv",
-        "b",
-        "b/c.csv",
-        "d.csv",
-    ]
+    assert names(target) == ["a.csv", "b/c.csv", "d.csv"]
     assert (target / "b" / "c.csv").read_bytes() == SHORT
     assert LINK not in stub.requests
     assert len(stub.asked()) == 5
