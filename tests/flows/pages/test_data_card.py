@@ -19,7 +19,7 @@ from flows.pages.cards import write_data_card
 from tests.conftest import ROOT, spelled
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
-FIGURES = ("funnel", "lengths", "characters")
+FIGURES = ("funnel", "lengths")
 
 
 @pytest.fixture

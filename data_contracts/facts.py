@@ -1,9 +1,12 @@
 """The facts of a data card: what a cleaned corpus is, what became of its texts, what it looks like.
 
 Plain values, as card.json holds them. Texts are read in a sample of a few thousand, numbers from columns, so the facts of a
-large corpus cost little more than those of a small one. Equal documents give equal facts.
+large corpus cost little more than those of a small one. Equal documents give equal facts. What leads to a person is veiled in
+every text that is shown: people did not agree to it.
 """
 
+import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +14,20 @@ from pathlib import Path
 import polars as pl
 
 from data_contracts import corpora
-from data_contracts.clean.change import text_rules
-from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED
+from data_contracts.clean.change import apply_rule, text_rules
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED, language
+from data_contracts.clean.personal import veil
+from data_contracts.clean.shard import SAMPLE_CHARS
 from data_contracts.contracts import COLUMNS, MEANINGS
-from data_contracts.facts import samples
-from data_contracts.rules import Rules
+from data_contracts.rules import Rules, TextRule
 
 BINS_PER_TEN = 8  # bins of length for a factor of ten
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
+Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
+
+SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
+PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
+LATE_REASONS = ("leak", "duplicate", "near_duplicate")  # known only when all shards are cleaned
 
 
 def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, about: dict) -> dict:
@@ -41,13 +50,13 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
         "funnel": _funnel(counts, getattr(module, "REASONS", {}), rules),
-        "changed": samples.changed(drawn["before"], active, counts["changed"], rules),
+        "changed": changed(drawn["before"], active, counts["changed"], rules),
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
         "measures": quantiles(texts, rules),
         "published": published(texts, rules),
-        "languages": samples.languages(drawn["text"]),
-        "kept": samples.kept(drawn, rules),
-        "rejected": samples.rejected(sample, rejects, rules),
+        "languages": languages(drawn["text"]),
+        "kept": kept(drawn, rules),
+        "rejected": rejected(sample, rejects, rules),
     }
 
 
@@ -55,7 +64,7 @@ def _funnel(counts: dict, own: dict[str, str], rules: Rules) -> list[dict]:
     """One row per reason to reject, in the order in which texts are rejected."""
     bounds = {rule.name: limits(rule.limits, rules) for rule in DROP_RULES}
     reasons = {"malformed": OTHER_REASONS["malformed"]} | own | {rule.name: rule.reason for rule in DROP_RULES}
-    reasons |= {name: OTHER_REASONS[name] for name in samples.LATE_REASONS}
+    reasons |= {name: OTHER_REASONS[name] for name in LATE_REASONS}
     total = max(1, counts["documents"] + counts["rejects"])
     return [
         {"reason": name, "texts": texts, "share": texts / total, "limit": bounds.get(name, ""), "why": why}
@@ -123,3 +132,72 @@ def limits(names: Iterable[str], rules: Rules) -> str:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], rules: Rules) -> list[dict]:
+    """One row per text rule that changed something: why, how many texts, and an example from a short text of the sample."""
+    whole = before.filter(before.str.len_chars() < SAMPLE_CHARS)
+    text = whole.gather_every(max(1, len(whole) // 1000)).rename("text")
+    rows = []
+    for rule in active:
+        new = apply_rule(text, rule)
+        both = pl.DataFrame({"old": text, "new": new}).filter(pl.col("old") != pl.col("new"))
+        size = pl.col("old").str.len_chars()  # a short text is the clearest example, but not one of two words
+        both = both.sort(size < 60, size, maintain_order=True).head(1)
+        both = both.select(veil(pl.col(name), rules) for name in ("old", "new"))
+        example = changes(*both.row(0), chars=120, around=True) if len(both) else []
+        rows.append({"rule": rule.name, "texts": counts.get(rule.name, 0), "example": example, "why": rule.reason})
+        text = new
+    return [row for row in rows if row["texts"]]
+
+
+def changes(old: str, new: str, *, chars: int, around: bool = False) -> Parts:
+    """The difference of two texts, word by word, about `chars` characters of it.
+
+    around: begin shortly before the first difference, instead of at the beginning.
+    """
+    first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, first - chars // 4) if around else 0
+    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text[start : start + 4 * chars]) for text in (old, new))
+    parts: Parts = [("same", "…")] if start else []
+    remaining = chars
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        pieces = [("same", before[a:b])] if kind == "equal" else [("gone", before[a:b]), ("new", after[c:d])]
+        for name, piece in pieces:
+            if text := "".join(piece)[: max(remaining, 0)]:
+                parts.append((name, visible(text, "\n" if name == "same" else "⏎")))
+                remaining -= len(text)
+    return [*parts, ("same", "…")] if remaining <= 0 else parts
+
+
+def languages(texts: pl.Series) -> list[dict]:
+    some = texts.gather_every(max(1, -(-len(texts) // 500)))
+    counts = sorted(language(some).value_counts().rows(), key=lambda item: (-item[1], item[0]))
+    return [{"language": name, "texts": count, "share": count / len(some)} for name, count in counts]
+
+
+def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
+    """A few texts and how cleaning changed them."""
+    few = drawn.sample(min(SHOWN_KEPT, drawn.height), seed=0)
+    rows = few.select(PLACE, *(veil(pl.col(name), rules) for name in ("before", "text"))).iter_rows()
+    return [{"place": place, "text": changes(old, new, chars=SHOWN_CHARS)} for place, old, new in rows]
+
+
+def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[dict]:
+    """A few texts of each reason."""
+    columns = ("reason", PLACE, veil(pl.col("text"), rules))
+    late = [rejects.filter(reason=name).select(columns).head(SHOWN_REJECTED).collect() for name in LATE_REASONS]
+    early = sample.filter(pl.col("reason").is_not_null()).select(columns).sample(fraction=1, shuffle=True, seed=0)
+    few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(SHOWN_REJECTED)
+    return [
+        {"reason": reason, "place": place, "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)}
+        for reason, place, text in few.sort("reason", maintain_order=True).iter_rows()
+    ]
+
+
+def visible(text: str, line_end: str = "\n") -> str:
+    """Invisible characters as signs: often they are all that changed. No control sequence reaches a terminal."""
+    return "".join(
+        line_end if char == "\n" else char if char.isprintable() or char in "\t\u200d" else f"⟨U+{ord(char):04X}⟩"
+        for char in text
+    )
