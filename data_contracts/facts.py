@@ -27,19 +27,18 @@ Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was
 
 SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
 PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
-LATE_REASONS = ("leak", "duplicate", "near_duplicate")  # known only when all shards are cleaned
 
 
 def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, about: dict) -> dict:
     """All facts of a cleaned corpus.
 
-    folder: holds the documents and rejects. sample: before, text, source_file, source_row, reason; where reason is null, a
-    text drawn at random before and after the text rules, else a rejected one. counts: what report.json says. about: corpus,
-    and where known title, licence and source (the identity of the raw data); no path of this machine, nothing secret.
+    folder: holds the documents and rejects. sample: before, text, source_file, source_row: texts drawn at random, before and
+    after the text rules. counts: what report.json says. about: corpus, and where known title, licence and source (the identity
+    of the raw data); no path of this machine, nothing secret.
     """
     documents, rejects = (pl.scan_parquet(folder / kind / "*.parquet") for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])
-    drawn = sample.filter(pl.col("reason").is_null())
+    funnel = _funnel(counts, getattr(module, "REASONS", {}), rules)
     texts = measured(documents, rejects)
     active = text_rules(getattr(module, "RULES", ()), rules)
     return {
@@ -49,14 +48,14 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "source": about.get("source", {}),
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
-        "funnel": _funnel(counts, getattr(module, "REASONS", {}), rules),
-        "changed": changed(drawn["before"], active, counts["changed"], rules),
+        "funnel": funnel,
+        "changed": changed(sample["before"], active, counts["changed"], rules),
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
         "measures": quantiles(texts, rules),
         "published": published(texts, rules),
-        "languages": languages(drawn["text"]),
-        "kept": kept(drawn, rules),
-        "rejected": rejected(sample, rejects, rules),
+        "languages": languages(sample["text"]),
+        "kept": kept(sample, rules),
+        "rejected": rejected(rejects, [row["reason"] for row in funnel if row["texts"]], rules),
     }
 
 
@@ -64,7 +63,7 @@ def _funnel(counts: dict, own: dict[str, str], rules: Rules) -> list[dict]:
     """One row per reason to reject, in the order in which texts are rejected."""
     bounds = {rule.name: limits(rule.limits, rules) for rule in DROP_RULES}
     reasons = {"malformed": OTHER_REASONS["malformed"]} | own | {rule.name: rule.reason for rule in DROP_RULES}
-    reasons |= {name: OTHER_REASONS[name] for name in LATE_REASONS}
+    reasons |= {name: why for name, why in OTHER_REASONS.items() if name not in reasons}
     total = max(1, counts["documents"] + counts["rejects"])
     return [
         {"reason": name, "texts": texts, "share": texts / total, "limit": bounds.get(name, ""), "why": why}
@@ -183,16 +182,15 @@ def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
     return [{"place": place, "text": changes(old, new, chars=SHOWN_CHARS)} for place, old, new in rows]
 
 
-def rejected(sample: pl.DataFrame, rejects: pl.LazyFrame, rules: Rules) -> list[dict]:
+def rejected(rejects: pl.LazyFrame, reasons: list[str], rules: Rules) -> list[dict]:
     """A few texts of each reason."""
-    columns = ("reason", PLACE, veil(pl.col("text"), rules))
-    late = [rejects.filter(reason=name).select(columns).head(SHOWN_REJECTED).collect() for name in LATE_REASONS]
-    early = sample.filter(pl.col("reason").is_not_null()).select(columns).sample(fraction=1, shuffle=True, seed=0)
-    few = pl.concat([early, *late]).group_by("reason", maintain_order=True).head(SHOWN_REJECTED)
-    return [
-        {"reason": reason, "place": place, "text": visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)}
-        for reason, place, text in few.sort("reason", maintain_order=True).iter_rows()
-    ]
+    columns, rows = (PLACE, pl.col("text").str.slice(0, SAMPLE_CHARS)), []
+    for reason in reasons:
+        few = rejects.filter(reason=reason).select(columns).head(SHOWN_REJECTED).collect()
+        for place, text in few.select("place", veil(pl.col("text"), rules)).iter_rows():
+            shown = visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)
+            rows.append({"reason": reason, "place": place, "text": shown})
+    return rows
 
 
 def visible(text: str, line_end: str = "\n") -> str:

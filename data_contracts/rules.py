@@ -120,13 +120,10 @@ class Rules:
         least = max(100, self.min_chars)
         if self.split_chars and self.split_chars < least:
             problems.append(f"split_chars {self.split_chars} is less than {least} (0 means never cut)")
-        for name in ("val_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
-        if self.val_fraction + self.test_fraction >= 1:
-            problems.append(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train"
-            )
+        fractions = self.val_fraction, self.test_fraction
+        if min(fractions) <= 0 or sum(fractions) >= 1:
+            names = "val_fraction {} and test_fraction {}".format(*fractions)
+            problems.append(f"{names} are not both above 0, and below 1 together")
         if problems:
             raise DataError("rules: " + "; ".join(problems))
 

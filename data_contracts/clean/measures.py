@@ -122,10 +122,9 @@ def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
     ids = (tails * MIX[0]) ^ (lengths.view(np.uint64) * MIX[1])
     long = np.flatnonzero(lengths > 8)
     ids[long] ^= eights[block.starts[long]] * MIX[2]
-    first = block.data[block.starts]
-    bare = np.flatnonzero(((first | 32) - 97 > 25) & (first < 128))  # few
-    bare = bare[~_letter(tails[bare])]
-    return ids, bare[(lengths[bare] <= 8) | ~_letter(eights[block.starts[bare]])]
+    bare = np.flatnonzero(~_letters(block.data[block.starts]))  # few
+    bare = bare[~_has_letter(tails[bare])]
+    return ids, bare[(lengths[bare] <= 8) | ~_has_letter(eights[block.starts[bare]])]
 
 
 def ngrams(words: np.ndarray, text: np.ndarray) -> np.ndarray:
@@ -248,13 +247,11 @@ def _pairs(numbers: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return pairs, (keys[pairs] & mask).view(np.int64), (keys[pairs + 1] & mask).view(np.int64)
 
 
-def _letter(eight: np.ndarray) -> np.ndarray:
-    """Whether any of the eight bytes of each number is an ASCII letter or beyond ASCII.
+def _letters(data: np.ndarray) -> np.ndarray:
+    """Which bytes are ASCII letters, or beyond ASCII."""
+    return ((data | 32) - 97 < 26) | (data >= 128)
 
-    All eight at once: adding 0x80 - 0x61 to a byte below 0x80 sets its top bit if it is "a" or more, adding 0x80 - 0x7B if
-    it is more than "z".
-    """
-    each = np.uint64(0x0101010101010101)
-    lower = (eight | each * np.uint64(0x20)) & each * np.uint64(0x7F)
-    from_a, after_z = lower + each * np.uint64(0x80 - 0x61), lower + each * np.uint64(0x80 - 0x7B)
-    return ((from_a & ~after_z | eight) & each * np.uint64(0x80)) != 0
+
+def _has_letter(eights: np.ndarray) -> np.ndarray:
+    """The same of any of the eight bytes of each number."""
+    return _letters(eights.view(np.uint8)).view(np.uint64) != 0

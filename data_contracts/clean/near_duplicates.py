@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import polars as pl
 
-from data_contracts.clean.measures import MIX, NGRAM, Block, blocks, ngrams, scramble, words
+from data_contracts.clean.measures import MIX, NGRAM, blocks, ngrams, scramble, words
 
 BUCKETS, HASHES = 14, 8
 # A number of an odd factor is another one: the least of a text's numbers after each of these is a hash of its set of them.
@@ -39,18 +39,22 @@ WIDE = {char: plain for begin, end in RANGES for char in map(chr, range(begin, e
 
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
-    buckets, n_words = [], []
+    buckets, short = [], []
     for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), ASCII):
-        numbers, starts = _sequences(block)
+        # A number for each sequence, text after text. A text of fewer words has one, 0.
+        n_sequences = np.diff(block.first) - NGRAM + 1
+        sizes = np.maximum(n_sequences, 1)
+        numbers, starts = np.zeros(sizes.sum(), np.uint32), np.cumsum(sizes) - sizes
+        numbers[np.repeat(n_sequences > 0, sizes)] = ngrams(words(block)[0], block.text_of_words()) >> np.uint64(32)
         of_block = np.zeros((BUCKETS, len(starts)), np.uint64)
         for i, factor in enumerate(FACTORS if len(starts) else ()):
             bucket = of_block[i // HASHES]
             bucket[:] = scramble(bucket * MIX[2] + np.minimum.reduceat(numbers * factor, starts))
         buckets.append(of_block)
-        n_words.append(np.diff(block.first))
+        short.append(n_sequences < 1)
     found = np.concatenate(buckets, axis=1)
-    short = np.concatenate(n_words) < NGRAM
-    found[:, short] = texts.hash().to_numpy()[short]
+    alone = np.concatenate(short)
+    found[:, alone] = texts.hash().to_numpy()[alone]
     return pl.DataFrame(dict(zip(BUCKET_NAMES, found, strict=True)), schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
 
 
@@ -58,16 +62,6 @@ def fold(texts: pl.Series) -> pl.Series:
     """The texts with what stands beyond ASCII made plain."""
     wide = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
     return texts.clone().scatter(wide, texts.gather(wide).str.replace_many(WIDE))
-
-
-def _sequences(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each sequence of NGRAM words, text after text, and where those of each text begin. A text of fewer words has
-    one, 0."""
-    n_sequences = np.diff(block.first) - NGRAM + 1
-    sizes = np.maximum(n_sequences, 1)
-    numbers = np.zeros(sizes.sum(), np.uint32)
-    numbers[np.repeat(n_sequences > 0, sizes)] = ngrams(words(block)[0], block.text_of_words()) >> np.uint64(32)
-    return numbers, np.cumsum(sizes) - sizes
 
 
 def groups(buckets: Callable[[], Iterable[pl.Series]], n: int) -> np.ndarray:

@@ -22,13 +22,6 @@ LONGEST_FIELD = 1 << 24
 LOOKED_AHEAD = 1000  # lines behind a bad quote, at most, in which the end of its field is looked for
 BATCH_ROWS = 2000  # 68 MB of tweets take 1.2 s; longer batches are slower, and hold more Python strings at a time
 
-# What the csv module reports, and what a person can do about it.
-CSV_ERRORS = {
-    "unexpected end of data": "a quote that is not closed: is the file cut?",
-    "expected after": "text after a closing quote: is a quote inside the field not doubled?",
-    "field larger than": f"a field of more than {LONGEST_FIELD:,} characters: is a quote not closed?",
-}
-
 
 def csv_rows(
     path: Path, name: str, needed: Iterable[str] = (), encoding: str = "", delimiter: str = ","
@@ -60,7 +53,7 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     try:
         header = [column.strip() for column in next(filter(None, reader), [])]
     except csv.Error as error:
-        raise DataError(f"{name} line 1 is no CSV header: {_explain(error)}") from None
+        raise DataError(f"{name} line 1 is no CSV header: {error}") from None
     if not any(header):
         raise DataError(f"{name} has an empty header: its first line must name the columns")
     if "\0" in "".join(header):
@@ -88,7 +81,7 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
         except StopIteration:
             return
         except csv.Error as error:
-            yield [None] * width + [f"line {line}: {_explain(error)}"]
+            yield [None] * width + [f"line {line}: {error}"]
             ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
             for _ in range(_rest_of_field(ahead, delimiter)):
                 ahead.popleft()
@@ -116,7 +109,3 @@ def _rest_of_field(lines: Iterable[str], delimiter: str) -> int:
             if "unexpected end" not in str(error):
                 break
     return 0
-
-
-def _explain(error: csv.Error) -> str:
-    return next((mend for reported, mend in CSV_ERRORS.items() if reported in str(error)), str(error))

@@ -17,7 +17,7 @@ import requests
 from requests import exceptions
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import disk, files
+from data_contracts.sources import files
 
 ATTEMPTS = 4  # that bring nothing new
 PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
@@ -48,7 +48,7 @@ class Failure(Exception):
         return Unreachable(message) if self.is_temporary else DataError(message)
 
 
-def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> None:
+def download(url: str, sha256: str, target: Path, progress: files.Progress) -> None:
     """Write the file at `url` to `target`.
 
     Raises DataError: refused (4xx), no room on the disk, bytes with another sha256; Unreachable when no attempt helped.
@@ -56,7 +56,7 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
     part = part_of(target)
 
     def attempt() -> None:
-        answer = receive(part, lambda headers: get(url, headers), lambda *size: disk.report(progress, 0, 1, *size))
+        answer = receive(part, lambda headers: get(url, headers), lambda *size: files.report(progress, 0, 1, *size))
         found = files.digest(part)
         if found == sha256:
             return
@@ -70,11 +70,11 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
         again = f", {ATTEMPTS} times\ncheck the network or proxy; {TRY_LATER}"
         return f"cannot download {public(url)}: {failure}" + (again if failure.is_temporary else "\ncheck the address")
 
-    with disk.disk_errors(target.name):
+    with files.disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
         retry(attempt, message, part)
         size = part.replace(target).stat().st_size
-    disk.report(progress, 1, 1, size, size)
+    files.report(progress, 1, 1, size, size)
 
 
 def reach(url: str) -> None:
@@ -143,7 +143,7 @@ def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> reque
             raise _refusal(response)
         done = start if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
-        disk.require_space(part.parent, length, part.stem)
+        files.require_space(part.parent, length, part.stem)
         with part.open("r+b" if resumed else "wb") as file:
             file.seek(done)
             for block in response.iter_content(BLOCK_BYTES):

@@ -26,7 +26,7 @@ from kagglesdk.datasets.types import dataset_api_service as api
 
 from data_contracts import DataError
 from data_contracts.sources import files, https
-from data_contracts.sources.disk import Progress, bytes_below, disk_errors, report, require_space
+from data_contracts.sources.files import Progress, bytes_below, disk_errors, report, require_space
 from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Failure
 
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"

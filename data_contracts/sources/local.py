@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 
 from data_contracts import DataError
 from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, report, require_space
+from data_contracts.sources.files import Progress, report, require_space
 
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldom to a fiftieth
 BLOCK_BYTES = 1 << 20

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
 from data_contracts.sources import files, local
-from data_contracts.sources.disk import Progress, disk_errors
+from data_contracts.sources.files import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 

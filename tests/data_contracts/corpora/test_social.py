@@ -293,7 +293,7 @@ def test_a_file_that_is_no_tweets(folder):
 
 def test_a_tweet_cut_in_the_middle(folder):
     rows, malformed = read(covid_tweets, folder({"t.csv": TWEET + 'x,y,d,"a, b",\r\nx,"and th'}))
-    assert (rows.height, malformed) == (1, ["line 3: a quote that is not closed: is the file cut?"])
+    assert (rows.height, malformed) == (1, ["line 3: unexpected end of data"])
 
 
 def test_the_real_tweets(shared_data):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import disk, https
+from data_contracts.sources import files, https
 from data_contracts.sources.source import Source, fetch, reach, resolve
 from flows.recipe import load_recipe
 from flows.stages.definitions import STAGES, Job
@@ -440,7 +440,7 @@ def test_a_killed_download_goes_on_where_it_was(kaggle_has, target, how):
 def test_what_does_not_fit_is_refused_before_it_is_fetched(kaggle_has, monkeypatch, target):
     stub = kaggle_has({"a.csv": SCRIPT, "b.csv": SCRIPT})
     free = 3 * len(SCRIPT) - 1  # two files, and one again while it is unpacked
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
     with pytest.raises(DataError, match=r"rick-and-morty needs 1.0 MB, .*target has 1.0 MB free\n.*source.max_files"):
         fetch(PINNED, "rick-and-morty", target)
     assert stub.asked() == [LIST]

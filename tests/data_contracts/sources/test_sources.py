@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import disk, https, local
+from data_contracts.sources import files, https, local
 from data_contracts.sources.source import Source, fetch, reach, resolve
 from tests.data_contracts.stub_server import Reply
 
@@ -136,7 +136,7 @@ def test_a_part_of_a_folder_is_its_first_files(folder, target, n, part, expected
 
 def test_a_disk_that_is_too_small_is_reported_before_anything_is_copied(folder, target, monkeypatch):
     source = Source("local", path=str(folder({"a.txt": "one", "b.txt": "two"})))
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
     with pytest.raises(DataError, match=r"mine needs 6 bytes, .*/target has 5 bytes free\n.*max_files.* GPT_HOME "):
         fetch(source, "mine", target)
     assert names(target) == []
@@ -262,7 +262,7 @@ def test_https_gives_a_silent_server_up(stub, target, monkeypatch, reply, messag
 
 def test_https_needs_room(stub, target, monkeypatch):
     stub.files["/input.txt"] = [Reply(body=TEXT)]
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
     with pytest.raises(DataError, match=r"input.txt needs 850.0 kB, .* has 5 bytes free"):
         fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
     assert names(target) == []
