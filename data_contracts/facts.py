@@ -14,12 +14,12 @@ from pathlib import Path
 import polars as pl
 
 from data_contracts import corpora
-from data_contracts.clean.change import apply_rule, text_rules
+from data_contracts.clean.change import text_rules
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED, language
 from data_contracts.clean.personal import veil
 from data_contracts.clean.shard import SAMPLE_CHARS
 from data_contracts.contracts import COLUMNS, MEANINGS
-from data_contracts.rules import Rules, TextRule
+from data_contracts.rules import Rules
 
 BINS_PER_TEN = 8  # bins of length for a factor of ten
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -40,7 +40,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     module = corpora.find(about["corpus"])
     funnel = _funnel(counts, getattr(module, "REASONS", {}), rules)
     texts = measured(documents, rejects)
-    active = text_rules(getattr(module, "RULES", ()), rules)
+    reasons = {rule.name: rule.reason for rule in text_rules(getattr(module, "RULES", ()), rules)}
     return {
         "corpus": about["corpus"],
         "title": about.get("title") or module.TITLE,
@@ -49,7 +49,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
         "funnel": funnel,
-        "changed": changed(sample["before"], active, counts["changed"], rules),
+        "changed": [{"rule": name, "texts": n, "why": reasons[name]} for name, n in counts["changed"].items() if n],
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
         "measures": quantiles(texts, rules),
         "published": published(texts, rules),
@@ -133,32 +133,10 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def changed(before: pl.Series, active: list[TextRule], counts: dict[str, int], rules: Rules) -> list[dict]:
-    """One row per text rule that changed something: why, how many texts, and an example from a short text of the sample."""
-    whole = before.filter(before.str.len_chars() < SAMPLE_CHARS)
-    text = whole.gather_every(max(1, len(whole) // 1000)).rename("text")
-    rows = []
-    for rule in active:
-        new = apply_rule(text, rule)
-        both = pl.DataFrame({"old": text, "new": new}).filter(pl.col("old") != pl.col("new"))
-        size = pl.col("old").str.len_chars()  # a short text is the clearest example, but not one of two words
-        both = both.sort(size < 60, size, maintain_order=True).head(1)
-        both = both.select(veil(pl.col(name), rules) for name in ("old", "new"))
-        example = changes(*both.row(0), chars=120, around=True) if len(both) else []
-        rows.append({"rule": rule.name, "texts": counts.get(rule.name, 0), "example": example, "why": rule.reason})
-        text = new
-    return [row for row in rows if row["texts"]]
-
-
-def changes(old: str, new: str, *, chars: int, around: bool = False) -> Parts:
-    """The difference of two texts, word by word, about `chars` characters of it.
-
-    around: begin shortly before the first difference, instead of at the beginning.
-    """
-    first = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    start = max(0, first - chars // 4) if around else 0
-    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text[start : start + 4 * chars]) for text in (old, new))
-    parts: Parts = [("same", "…")] if start else []
+def changes(old: str, new: str, chars: int) -> Parts:
+    """The difference of two texts, word by word, in about `chars` characters of their beginnings."""
+    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text[: 4 * chars]) for text in (old, new))
+    parts: Parts = []
     remaining = chars
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         pieces = [("same", before[a:b])] if kind == "equal" else [("gone", before[a:b]), ("new", after[c:d])]

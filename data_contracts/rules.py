@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Normalize = Literal["none", "NFC"]
 Policy = Literal["keep", "mask", "drop"]
 Near = Literal["keep", "together", "drop"]
-NOT_NEGATIVE = ("min_words", "max_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars")
 BETWEEN_0_AND_1 = (
     *("min_letter_words", "max_bullets", "max_ellipses", "max_malformed"),
     *("max_repeated_lines", "max_repeated_paragraphs", "max_top_ngrams", "max_repeated_ngrams"),
@@ -113,7 +112,7 @@ class Rules:
                 problems.append(f"{name} {value!r} is not one of {', '.join(known)}")
             elif name in BETWEEN_0_AND_1 and not 0 <= value <= 1:
                 problems.append(f"{name} {value} is not between 0 and 1")
-            elif name in NOT_NEGATIVE and value < 0:
+            elif name.startswith(("min_", "max_")) and value < 0:
                 problems.append(f"{name} {value} is below 0")
         if unknown := [code for code in self.languages if len(code) != 2 or not code.islower()]:
             problems.append(f"languages {', '.join(map(repr, unknown))}: give ISO 639-1 codes such as 'en'")

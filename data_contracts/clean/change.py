@@ -118,14 +118,9 @@ def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, di
         elif rule.only:
             rows = texts.str.contains(rule.only).arg_true()
         before = texts if rows is None else texts.gather(rows)
-        after = apply_rule(before, rule)
+        after = before.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(before) else before
         changed[rule.name] = int((after != before).sum())
         if changed[rule.name]:
             # `scatter` writes into its Series: the clone keeps the caller's as it was.
             texts = after if rows is None else texts.clone().scatter(rows, after)
     return texts, changed
-
-
-def apply_rule(texts: pl.Series, rule: TextRule) -> pl.Series:
-    """The texts after one rule, tried on all of them."""
-    return texts.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(texts) else texts

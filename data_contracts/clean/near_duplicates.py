@@ -34,13 +34,15 @@ def _plain(char: str) -> str:
 ASCII = bytes(ord(_plain(chr(byte))) if 32 < byte < 128 else byte for byte in range(256))
 # Latin, Greek and Cyrillic with their accents, and the punctuation of other scripts.
 RANGES = ((0xA1, 0x530), (0x1E00, 0x2000), (0x2010, 0x205F), (0x3001, 0x3040), (0xFF01, 0xFF21))
-WIDE = {char: plain for begin, end in RANGES for char in map(chr, range(begin, end)) if (plain := _plain(char)) != char}
+WIDE = {char: _plain(char) for begin, end in RANGES for char in map(chr, range(begin, end)) if _plain(char) != char}
 
 
 def signatures(texts: pl.Series) -> pl.DataFrame:
     """One number per bucket for each text (BUCKET_NAMES, UInt64). Texts with the same number in a bucket are probably alike."""
     buckets, short = [], []
-    for block in blocks(fold(texts.str.slice(0, SIGNED_CHARS)), ASCII):
+    plain = texts.str.slice(0, SIGNED_CHARS)
+    wide = (plain.str.len_bytes() != plain.str.len_chars()).arg_true()
+    for block in blocks(plain.scatter(wide, plain.gather(wide).str.replace_many(WIDE)), ASCII):
         # A number for each sequence, text after text. A text of fewer words has one, 0.
         n_sequences = np.diff(block.first) - NGRAM + 1
         sizes = np.maximum(n_sequences, 1)
@@ -56,12 +58,6 @@ def signatures(texts: pl.Series) -> pl.DataFrame:
     alone = np.concatenate(short)
     found[:, alone] = texts.hash().to_numpy()[alone]
     return pl.DataFrame(dict(zip(BUCKET_NAMES, found, strict=True)), schema=dict.fromkeys(BUCKET_NAMES, pl.UInt64))
-
-
-def fold(texts: pl.Series) -> pl.Series:
-    """The texts with what stands beyond ASCII made plain."""
-    wide = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
-    return texts.clone().scatter(wide, texts.gather(wide).str.replace_many(WIDE))
 
 
 def groups(buckets: Callable[[], Iterable[pl.Series]], n: int) -> np.ndarray:

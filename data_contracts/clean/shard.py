@@ -24,7 +24,7 @@ from data_contracts.rules import Rules
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
 IS_KEPT = pl.col("reason").is_null()
 # Fixed, so that the bytes of a file depend on its rows alone.
-PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "row_group_size": 50_000}
+PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": 50_000}
 
 
 @dataclass(frozen=True)

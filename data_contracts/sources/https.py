@@ -44,9 +44,6 @@ class Failure(Exception):
     def is_temporary(self) -> bool:
         return self.kind in ("network", "page") or self.status == 429 or self.status >= 500
 
-    def as_error(self, message: str) -> DataError:
-        return Unreachable(message) if self.is_temporary else DataError(message)
-
 
 def download(url: str, sha256: str, target: Path, progress: files.Progress) -> None:
     """Write the file at `url` to `target`.
@@ -75,16 +72,6 @@ def download(url: str, sha256: str, target: Path, progress: files.Progress) -> N
         retry(attempt, message, part)
         size = part.replace(target).stat().st_size
     files.report(progress, 1, 1, size, size)
-
-
-def reach(url: str) -> None:
-    """Raise DataError if a server has no such file, Unreachable if it does not answer. Asked once; no file is read."""
-    try:
-        with network_failures(), get(url) as response:
-            if response.status_code != 200:
-                raise _refusal(response)
-    except Failure as failure:
-        raise failure.as_error(f"cannot reach {public(url)}: {failure}") from None
 
 
 def public(url: str) -> str:
@@ -119,7 +106,7 @@ def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part
             failures += size <= most
             most = max(most, size)
             if failures == ATTEMPTS or not (failure.is_temporary or failure.kind == "damaged"):
-                raise failure.as_error(message(failure)) from None
+                raise (Unreachable if failure.is_temporary else DataError)(message(failure)) from None
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 

@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
     again. Raises DataError (two lines) if Kaggle refuses or lacks a file, or sends it damaged, empty or as a web page, and
     Unreachable if it does not answer. No message shows a token or a signed address.
     """
-    with disk_errors(what), Dataset(handle) as dataset:
+    dataset = Dataset(handle)
+    with disk_errors(what):
         listed = dataset.listing()
         wanted = {name: listed[name] for name in choose(listed)}
         finished = {}
@@ -66,7 +66,7 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
         received(0)
 
 
-class Dataset(AbstractContextManager):
+class Dataset:
     """`owner/dataset` or `owner/dataset/versions/N` on Kaggle. Methods retry what may pass, and raise DataError."""
 
     def __init__(self, handle: str) -> None:
@@ -81,9 +81,6 @@ class Dataset(AbstractContextManager):
         # kagglesdk sets no time-out, and would follow a redirect to a data file and read it into memory if it is JSON.
         self._session.send = partial(self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False)
         self._api = client.datasets.dataset_api_client
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
 
     def version(self) -> int:
         """The number of the current version."""

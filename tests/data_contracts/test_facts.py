@@ -73,16 +73,12 @@ class TestRealData:
         assert card["languages"][0]["share"] > 0.8
         assert sum(row["texts"] for row in card["languages"]) <= 500
 
-    def test_every_text_rule_that_changed_something_shows_how(self, reddit):
+    def test_every_text_rule_that_changed_something_says_why(self, reddit):
         card, _ = reddit
         assert {row["rule"]: row["texts"] for row in card["changed"]} == {
             rule: n for rule, n in card["figures"]["changed"].items() if n
         }
-        examples = {row["rule"]: row["example"] for row in card["changed"]}
-        assert ["new", "<url>"] in examples["urls"]
-        assert any(kind == "gone" and "[" in text for kind, text in examples["links"])
-        # A text rule of one text in a thousand may have its only text cut in the sample.
-        assert sum(bool(example) for example in examples.values()) >= len(examples) - 1
+        assert all(row["why"] for row in card["changed"])
 
     def test_samples_are_few_short_and_veiled(self, reddit):
         card, _ = reddit

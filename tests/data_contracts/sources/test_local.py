@@ -116,9 +116,8 @@ def twice() -> bytes:
         (lambda: packed({"/etc/evil.txt": b"x"}), "'/etc/evil.txt' points out"),
         (lambda: packed({"b/..\\..\\evil.txt": b"x"}), "points out"),
         (lambda: packed({"C:\\evil.txt": b"x"}), "points out"),
-        (encrypted, "a.txt in mine.zip is encrypted"),
+        (encrypted, "a.txt in mine.zip cannot be unpacked here .*is encrypted"),
         (twice, "a.txt is 2 times in mine.zip"),
-        (lambda: packed({"a.txt": bytes(101_000_000)}), "a.txt in mine.zip would grow from .* as a zip bomb does"),
         (
             lambda: packed({"a.txt": TEXT})[:-40],
             r"mine.zip is not a zip archive, or is damaged \(.*\): download it again",
@@ -144,7 +143,6 @@ def twice() -> bytes:
         "drive",
         "encrypted",
         "twice",
-        "bomb",
         "cut",
         "foreign",
         "empty",

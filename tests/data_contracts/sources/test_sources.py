@@ -12,7 +12,7 @@ import pytest
 
 from data_contracts import DataError, Unreachable
 from data_contracts.sources import files, https, local
-from data_contracts.sources.source import Source, fetch, reach, resolve
+from data_contracts.sources.source import Source, fetch, resolve
 from tests.data_contracts.stub_server import Reply
 
 TEXT = b"Once upon a time\n" * 50_000
@@ -298,20 +298,3 @@ def test_no_network(stub, target):
 def test_progress_is_optional(folder, target):
     fetch(Source("local", path=str(folder({"a.txt": "x"}))), "mine", target)
     assert names(target) == ["a.txt"]
-
-
-def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
-    stub.files["/here.txt"] = [Reply(body=TEXT)]
-    reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
-    with pytest.raises(DataError, match=r"gone.txt: the server answered 404"):
-        reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
-    stub.files["/busy.txt"] = [Reply(503)]
-    with pytest.raises(Unreachable, match="503"):
-        reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
-    with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9/x: "):
-        reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
-    there = Source("local", path=str(folder({"a.txt": "x"})))
-    reach(there, "x")
-    shutil.rmtree(there.path)
-    with pytest.raises(DataError, match="does not exist"):
-        reach(there, "x")
