@@ -52,8 +52,6 @@ TEXT_RULES = {
     "code": _subs(
         (re, wiki.COMPARISON, "\\1\x1d\\2\x1d\\3"),
         (re, wiki.NO_COMPARISON, r"\1\2"),
-        (re, wiki.BOLD, "\\1\x1d\\2"),
-        (re, wiki.OPTIONS, "\\1\x1d\\2"),
     ),
     "headings": _subs((regex, wiki.HEADING, "\x1e\\2\\1\x1f")),
     "categories": _subs((regex, wiki.CATEGORIES.replace(r"\z", r"\Z").replace(r"(?-u:\b)", r"\b"), "")),
@@ -64,7 +62,12 @@ TEXT_RULES = {
     "files": _subs((regex, wiki.THUMB, ""), (regex, wiki.FILE, "")),
     "holes": _subs((regex, r" \(\s*(?:[,;]\s*)+", " ("), (regex, r" \(\s*\)", "")),
     "leftovers": _subs((re, r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", r"\1\2\3")),
-    "bullets": _subs((re, r"\*?([ \x1f])\*(?:[ *]*\*)*", r"\1*"), (regex, r" \*\s*(\x1e|\Z)", r"\1")),
+    "bullets": _subs(
+        (re, wiki.BOLD, "\\1\x1d\\2"),
+        (re, wiki.OPTIONS, "\\1\x1d\\2"),
+        (re, r"\*?([ \x1f])\*(?:[ *]*\*)*", r"\1*"),
+        (regex, r" \*\s*(\x1e|\Z)", r"\1"),
+    ),
     "empty_sections": _subs(*((regex, EMPTY.format(*at), r"\1") for at in (("4,6", 4), ("3", 3), ("2", 2)))),
     "heading_lines": _subs((re, r" *\x1e=+([^\x1f]*)\x1f *", "\n\n\\1\n")),
     "code_marks": _subs((re, "\x1d", "")),

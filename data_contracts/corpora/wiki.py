@@ -112,14 +112,9 @@ RULES = (
     ),
     TextRule(
         "code",  # if n == 0 or m == 1: -> if n =MARK=MARK 0 or m == 1:
-        "comparisons are no headings, and **bold** and **options are no bullets: a mark keeps them apart",
-        lambda text: (
-            text.str.replace_all(COMPARISON, "$1\x1d$2\x1d$3")
-            .str.replace_all(NO_COMPARISON, "$1$2")
-            .str.replace_all(BOLD, "$1\x1d$2")
-            .str.replace_all(OPTIONS, "$1\x1d$2")
-        ),
-        only=f"{COMPARISON}|{BOLD}|{OPTIONS}",
+        "comparisons are no headings: a mark keeps their signs apart",
+        lambda text: text.str.replace_all(COMPARISON, "$1\x1d$2\x1d$3").str.replace_all(NO_COMPARISON, "$1$2"),
+        only=COMPARISON,
     ),
     TextRule(
         "headings",  # Lead. == Uses == Oak. -> Lead. START==Uses END Oak.
@@ -165,8 +160,11 @@ RULES = (
     TextRule(
         "bullets",  # and * * five * * -> and * five; 2**8 stays
         "* * * are bullets whose text was a template",
-        lambda text: text.str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*").str.replace_all(
-            r" \*\s*(\x1e|\z)", "$1"
+        lambda text: (
+            text.str.replace_all(BOLD, "$1\x1d$2")
+            .str.replace_all(OPTIONS, "$1\x1d$2")
+            .str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*")
+            .str.replace_all(r" \*\s*(\x1e|\z)", "$1")
         ),
         only=rf"[ \x1f]\*[ *]*(?:\*|{NEXT})",
     ),
@@ -183,7 +181,7 @@ RULES = (
     ),
     TextRule(
         "code_marks",  # if n =MARK=MARK 0 -> if n == 0
-        "the marks of code have done their work",
+        "these marks, and those of bullets, have done their work",
         lambda text: text.str.replace_all("\x1d", "", literal=True),
         only="\x1d",
     ),

@@ -1,6 +1,7 @@
 """The facts of a data card: they are the data's, and nobody's address is among them."""
 
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -89,7 +90,14 @@ class TestRealData:
         assert all(len(row["text"]) <= 301 for row in card["rejected"])
         shown = json.dumps(card, ensure_ascii=False)
         assert personal.veiled([shown], MASKING) == [shown]
-        assert "@•••" in shown
+
+
+def test_what_leads_to_a_person_is_veiled_before_and_after_the_rules():
+    old, new = "ask .@somebody or a@b.org, 202-456-1111, 8.8.8.8", "ask .<user> or <email>, 202-456-1111, 8.8.8.8"
+    sample = pl.DataFrame({"before": [old], "text": [new], "source_file": ["a"], "source_row": [0]})
+    shown = json.dumps(facts.kept(sample, MASKING), ensure_ascii=False)
+    assert "@•••" in shown
+    assert not re.search("somebody|b.org|456|8.8", shown)
 
 
 def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
