@@ -2,7 +2,7 @@
 
 The parameters are FineWeb's (Penedo et al. 2024, arXiv 2406.17557): sequences of five words, 14 buckets of 8 hashes. They find
 a pair that shares 80 % of its sequences with probability 0.92, and one that shares half of them with 0.05. As there, case,
-punctuation, accents and the digits of numbers do not count; what follows the first SIGNED_CHARS neither. Texts too short for
+punctuation, accents and numbers do not count; what follows the first SIGNED_CHARS neither. Texts too short for
 such a sequence are alike only if they are the same. A text is signed once, in its shard; the texts of the whole corpus that
 share a bucket are grouped afterwards, one bucket at a time.
 """

@@ -23,9 +23,6 @@ SETTINGS = {  # which workers inherit
     "POLARS_MAX_THREADS": "1",  # there is a worker a core
     # polars' allocator keeps freed memory for the next rule, for 3 s instead of none to speak of: 8 % of the time of a shard.
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:3000,muzzy_decay_ms:0",
-    # Likewise numpy's, in glibc: 20 % of the time of measuring.
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "DASK_LOGGING__DISTRIBUTED": "warning",
 }
 Map = Callable[[Callable, list], Iterable]
