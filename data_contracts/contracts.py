@@ -9,7 +9,7 @@ from typing import TypeVar
 import polars as pl
 from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaErrors
-from pandera.polars import DataFrameModel, Field, PolarsData, dataframe_check
+from pandera.polars import Check, Column, DataFrameModel, DataFrameSchema, Field, PolarsData
 
 from data_contracts import DataError
 
@@ -29,71 +29,71 @@ class RawRows(DataFrameModel):
     source_row: int = Field(ge=0)
 
 
-class Documents(DataFrameModel):
-    """Clean documents, as every later stage reads them: the text, where it comes from, its measures.
-
-    place: of the text in the raw data (see clean.split.identify), the same under all rules.
-    """
-
-    doc_id: str = Field(unique=True, str_matches=r"^[0-9a-f]{32}$")
-    text: str = Field(str_length={"min_value": 1})
-    split: str = Field(isin=SPLITS)
-    place: str = Field(str_matches=r"^[0-9a-f]{32}$")
-    source_file: str
-    source_row: int = Field(ge=0)
-    metadata: str
-    n_chars: int = Field(ge=1)
-    n_bytes: int = Field(ge=1)
-    n_words: int = Field(ge=1)
-    word_chars: pl.Float32
-    letter_words: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
-    symbols: pl.Float32 = Field(ge=0)
-    stop_words: int = Field(ge=0)
-    repeated_lines: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
-    repeated_ngrams: pl.Float32 = Field(in_range={"min_value": 0, "max_value": 1})
-
-    class Config:
-        strict = True
-
-    @dataframe_check
-    @classmethod
-    def lengths_are_those_of_the_text(cls, data: PolarsData) -> pl.LazyFrame:
-        text = pl.col("text").str
-        return data.lazyframe.select((pl.col("n_bytes") == text.len_bytes()) & (pl.col("n_chars") == text.len_chars()))
+MEANINGS = {
+    "n_chars": "characters",  # Unicode code points
+    "n_bytes": "bytes of UTF-8",
+    "n_words": "words: runs without white space, or characters of a script without spaces",  # white space of ASCII
+    "word_chars": "mean length of a word",  # in characters
+    "letter_words": "share of words with a letter",  # as which every character beyond ASCII counts
+    "symbols": "number signs, or ellipses, a word",  # whichever are more
+    "bullets": "share of lines that begin with a bullet",  # one of BULLETS
+    "ellipses": "share of lines that end in an ellipsis",
+    "stop_words": "how many of the eight commonest English words occur",  # STOP_WORDS
+    "repeated_lines": "share of lines that repeat an earlier one",  # of the same text, by its words; blank ones aside
+    "repeated_paragraphs": "the same of paragraphs",
+    "top_ngrams": "share of characters in the most frequent sequence of 2, 3 or 4 words",
+    "repeated_ngrams": "share of characters in sequences of 5 to 10 words that repeat an earlier one",
+}
+COUNTS, RATES = ("n_chars", "n_bytes", "n_words", "stop_words"), ("word_chars", "symbols")  # the others are shares
+COLUMNS = {name: pl.Int64 if name in COUNTS else pl.Float32 for name in MEANINGS}
 
 
-class Rejects(DataFrameModel):
-    """Rejected texts and the reason for each, kept for a look. Measures are null where a text was rejected before measuring."""
-
-    text: str
-    source_file: str
-    source_row: int = Field(ge=0)
-    metadata: str
-    reason: str = Field(str_matches=r"^[a-z_]+$")
-    n_chars: int = Field(nullable=True)
-    n_bytes: int = Field(nullable=True)
-    n_words: int = Field(nullable=True)
-    word_chars: pl.Float32 = Field(nullable=True)
-    letter_words: pl.Float32 = Field(nullable=True)
-    symbols: pl.Float32 = Field(nullable=True)
-    stop_words: int = Field(nullable=True)
-    repeated_lines: pl.Float32 = Field(nullable=True)
-    repeated_ngrams: pl.Float32 = Field(nullable=True)
-
-    class Config:
-        strict = True
+def _measures(nullable: bool = False) -> dict[str, Column]:
+    checks = {name: Check.in_range(0, 1) for name in COLUMNS if name not in (*COUNTS, *RATES) and not nullable}
+    return {name: Column(kind, checks.get(name), nullable=nullable) for name, kind in COLUMNS.items()}
 
 
-def check(frame: Frame, schema: type[DataFrameModel], what: str = "") -> Frame:
+def lengths_are_those_of_the_text(data: PolarsData) -> pl.LazyFrame:
+    text = pl.col("text").str
+    return data.lazyframe.select((pl.col("n_bytes") == text.len_bytes()) & (pl.col("n_chars") == text.len_chars()))
+
+
+ID = Check.str_matches(r"^[0-9a-f]{32}$")
+PLACE = {"source_file": Column(str), "source_row": Column(int, Check.ge(0)), "metadata": Column(str)}
+# Clean documents, as every later stage reads them: the text, where it comes from, its measures. place: of the text in the raw
+# data (see clean.split.identify), the same under all rules.
+Documents = DataFrameSchema(
+    {
+        "doc_id": Column(str, ID, unique=True),
+        "text": Column(str, Check.str_length(min_value=1)),
+        "split": Column(str, Check.isin(SPLITS)),
+        "place": Column(str, ID),
+    }
+    | PLACE
+    | _measures(),
+    checks=Check(lengths_are_those_of_the_text),
+    strict=True,
+    name="Documents",
+)
+# Rejected texts and the reason for each, kept for a look. Measures are null where a text was rejected before measuring.
+Rejects = DataFrameSchema(
+    {"text": Column(str)} | PLACE | {"reason": Column(str, Check.str_matches(r"^[a-z_]+$"))} | _measures(nullable=True),
+    strict=True,
+    name="Rejects",
+)
+
+
+def check(frame: Frame, contract: type[DataFrameModel] | DataFrameSchema, what: str = "") -> Frame:
     """Return the frame if it keeps the contract, its data included.
 
-    what: the frame's name in messages; by default the schema's. Raises DataError with every broken rule, how many rows break
+    what: the frame's name in messages; by default the contract's. Raises DataError with every broken rule, how many rows break
     it, and SHOWN_ROWS of those rows, with their file and row if the frame has these columns. The error's `rows` has up to
     CARRIED_ROWS: file, row, column, value, check.
     """
-    what = what or schema.__name__
+    schema = contract if isinstance(contract, DataFrameSchema) else contract.to_schema()
+    what = what or str(schema.name)
     found = frame.collect_schema().names()
-    if missing := [name for name in schema.to_schema().columns if name not in found]:
+    if missing := [name for name in schema.columns if name not in found]:
         raise DataError(f"{what}: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, found))}")
     with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
         try:

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 Normalize = Literal["none", "NFC"]
 Policy = Literal["keep", "mask", "drop"]
 Near = Literal["keep", "together", "drop"]
-NOT_NEGATIVE = ("min_words", "min_stop_words", "max_chars", "max_symbols", "min_word_chars")
-BETWEEN_0_AND_1 = ("min_letter_words", "max_repeated_lines", "max_repeated_ngrams", "max_malformed")
+BETWEEN_0_AND_1 = (
+    *("min_letter_words", "max_bullets", "max_ellipses", "max_malformed"),
+    *("max_repeated_lines", "max_repeated_paragraphs", "max_top_ngrams", "max_repeated_ngrams"),
+)
+# What stands for what a setting masks.
+MASKS = {"urls": "<url>", "emails": "<email>", "mentions": "<user>", "ip_addresses": "<ip>", "phones": "<phone>"}
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,15 @@ class Rules:
     normalize: Normalize = "none"
     """NFC gives every accented letter one spelling; none leaves texts as they are."""
     urls: Policy = "keep"
-    """Web addresses: kept, masked as <url>, or dropped."""
+    """Web addresses, with https:// or without (bit.ly/x): kept, masked as <url>, or dropped."""
     emails: Policy = "keep"
     """E-mail addresses: kept, masked as <email>, or dropped."""
     mentions: Policy = "keep"
-    """@names, and u/names of Reddit: kept, masked as <user>, or dropped."""
+    """@names, and u/names of Reddit: kept, masked as <user>, or dropped. @10am and @4.20 are none."""
+    ip_addresses: Policy = "keep"
+    """Public addresses of machines: kept, masked as <ip>, or dropped. Off where version numbers have four parts."""
+    phones: Policy = "keep"
+    """Phone numbers: kept, masked as <phone>, or dropped. Off for prose, whose catalogue numbers look the same."""
     spaces: bool = False
     """One plain space for every run of spaces of any kind, no space at line ends, one blank line at most. Off where
     indentation has a meaning."""
@@ -41,22 +49,35 @@ class Rules:
     max_chars: int = 0
     """Longer texts are rejected as `too_long`; 0 means no limit."""
     min_words: int = 0
-    """Texts with fewer words (runs without white space) are rejected as `few_words`. Gopher: 50."""
+    """Texts with fewer words are rejected as `few_words`. Words are runs without white space; in Chinese, Japanese, Thai and
+    other scripts without spaces each character is one. Gopher: 50."""
+    max_words: int = 0
+    """Texts with more words: `many_words`; 0 means no limit. Gopher: 100,000."""
     min_word_chars: float = 0.0
     """Shorter mean length of words: `word_length`. Gopher: 3."""
     max_word_chars: float = 0.0
     """Longer mean length of words: `word_length`; 0 means no limit. Gopher: 10."""
     max_symbols: float = 0.0
-    """More number signs and ellipses per word: `symbols`; 0 means no limit. Gopher: 0.1."""
+    """More number signs, or more ellipses, per word: `symbols`; 0 means no limit. Gopher: 0.1."""
+    max_bullets: float = 0.0
+    """Larger share of lines that begin with a bullet: `bullets`; 0 means no limit. Gopher: 0.9."""
+    max_ellipses: float = 0.0
+    """Larger share of lines that end in an ellipsis: `ellipses`; 0 means no limit. Gopher: 0.3."""
     min_letter_words: float = 0.0
     """Smaller share of words with a letter: `letters`. Gopher: 0.8."""
     min_stop_words: int = 0
     """Fewer of the eight commonest English words: `stop_words`. Gopher: 2."""
     max_repeated_lines: float = 0.0
-    """Larger share of lines that repeat an earlier one: `repeated_lines`; 0 means no limit. Gopher: 0.3."""
+    """Larger share of lines that repeat an earlier one, or of their characters plus 0.1: `repeated_lines`; 0 means no limit.
+    Gopher: 0.3."""
+    max_repeated_paragraphs: float = 0.0
+    """The same of paragraphs: `repeated_paragraphs`. Gopher: 0.3."""
+    max_top_ngrams: float = 0.0
+    """Larger share of characters in the most frequent sequence of 2 words, or of 3 plus 0.02, or of 4 plus 0.04: `top_ngrams`;
+    0 means no limit. Gopher: 0.2."""
     max_repeated_ngrams: float = 0.0
-    """Larger share of five-word sequences that repeat an earlier one: `repeated_ngrams`; 0 means no limit. Gopher: 0.15
-    of the characters."""
+    """Larger share of characters in repeated sequences of 5 words, or of 6 plus 0.01, ... or of 10 plus 0.05:
+    `repeated_ngrams`; 0 means no limit. Gopher: 0.15."""
     languages: tuple[str, ...] = ()
     """Keep only these languages (ISO 639-1, such as "en"), as py3langid detects them in the beginning of a text. None: all."""
     deduplicate: bool = True
@@ -80,7 +101,8 @@ class Rules:
         problems = []
         if self.min_chars < 1:
             problems.append(f"min_chars {self.min_chars} is less than 1")
-        for low, high in (("min_chars", "max_chars"), ("min_word_chars", "max_word_chars")):
+        for name in ("chars", "words", "word_chars"):
+            low, high = f"min_{name}", f"max_{name}"
             least, most = getattr(self, low), getattr(self, high)
             if most and most < least:
                 problems.append(f"{high} {most} is less than {low} {least} (0 means no limit)")
@@ -90,20 +112,17 @@ class Rules:
                 problems.append(f"{name} {value!r} is not one of {', '.join(known)}")
             elif name in BETWEEN_0_AND_1 and not 0 <= value <= 1:
                 problems.append(f"{name} {value} is not between 0 and 1")
-            elif name in NOT_NEGATIVE and value < 0:
+            elif name.startswith(("min_", "max_")) and value < 0:
                 problems.append(f"{name} {value} is below 0")
         if unknown := [code for code in self.languages if len(code) != 2 or not code.islower()]:
             problems.append(f"languages {', '.join(map(repr, unknown))}: give ISO 639-1 codes such as 'en'")
         least = max(100, self.min_chars)
         if self.split_chars and self.split_chars < least:
             problems.append(f"split_chars {self.split_chars} is less than {least} (0 means never cut)")
-        for name in ("val_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
-        if self.val_fraction + self.test_fraction >= 1:
-            problems.append(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train"
-            )
+        fractions = self.val_fraction, self.test_fraction
+        if min(fractions) <= 0 or sum(fractions) >= 1:
+            names = "val_fraction {} and test_fraction {}".format(*fractions)
+            problems.append(f"{names} are not both above 0, and below 1 together")
         if problems:
             raise DataError("rules: " + "; ".join(problems))
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts import corpora
-from data_contracts.rules import Rules
+from data_contracts.rules import MASKS, Rules
 from data_contracts.sources.source import Source
 from flows import UserError
 from flows.home import ROOT
@@ -162,6 +162,8 @@ def load_recipe(
     for name, value in (("steps", steps), ("minutes", minutes)):
         if value is not None:
             values.setdefault("train", {})[name] = value
+    masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
+    values["tokenizer"].setdefault("user_defined_symbols", masks)  # one piece each
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:

@@ -62,3 +62,8 @@ def gpt(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess
     """The command line, as a user calls it."""
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(home, **more), capture_output=True, text=True, timeout=600)
+
+
+def spelled(number: int) -> str:
+    """A word for a number. Texts that differ only in their numbers are near copies."""
+    return "".join("abcdefghij"[int(digit)] for digit in str(number))

@@ -24,7 +24,7 @@ class TokenizerConfig:
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece of their own; the rest are spelled in bytes, so nothing is lost."""
     user_defined_symbols: tuple[str, ...] = ()
-    """Strings that are always one piece each, wherever they stand in the text."""
+    """Strings that are always one piece each, wherever they stand in the text. A recipe without them has those of its masks."""
     sample_bytes: int = 32_000_000
     """Training reads about this many bytes of the training documents, drawn evenly."""
     seed: int = 0

@@ -12,8 +12,8 @@ SHOWN_PIECES = 30
 EXAMPLES, EXAMPLE_CHARS = 3, 160
 
 
-def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict[str, Any]:
-    """train, val: samples of the documents of each split, as drawn by `tokenizers.training.draw`.
+def facts(tokenizer: Tokenizer, train: list[str], val: list[str], shown: list[str]) -> dict[str, Any]:
+    """train, val: samples of the documents of each split, as drawn by `tokenizers.training.draw`. shown: texts for examples.
 
     Returns {"splits": a row a split, "frequent": [(piece, share of tokens)], "longest": [piece], "lengths": [(characters
     of a piece, number of such pieces, their share of tokens)], "examples": [pieces of a text]}. Bytes are raw UTF-8.
@@ -32,18 +32,18 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict[str, A
         row |= {"bytes_per_token": n_bytes / n_tokens, "byte_fallback": int(fallback) / n_tokens}
         splits.append(row | {"tokens_per_document": float(median), "pieces_used": int((of_split_V > 0).sum())})
     of_text = [n for n in range(V) if not (is_byte_V[n] or processor.is_control(n) or processor.is_unknown(n))]
-    shown = {number: show(processor.id_to_piece(number)) for number in of_text}
-    n_pieces, used = Counter(map(len, shown.values())), Counter[int]()
-    for number, piece in shown.items():
+    known = {number: show(processor.id_to_piece(number)) for number in of_text}
+    n_pieces, used = Counter(map(len, known.values())), Counter[int]()
+    for number, piece in known.items():
         used[len(piece)] += int(counts_V[number])
     total = max(1, int(counts_V.sum()))
     frequent = sorted(range(V), key=lambda number: (-counts_V[number], number))[:SHOWN_PIECES]
     return {
         "splits": splits,
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / total)) for n in frequent],
-        "longest": sorted(shown.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
+        "longest": sorted(known.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
         "lengths": [(length, n_pieces[length], float(used[length] / total)) for length in sorted(n_pieces)],
-        "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in val[:EXAMPLES]],
+        "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in shown[:EXAMPLES]],
     }
 
 

@@ -1,13 +1,15 @@
-"""The rules of the recipe `wiki` in plain Python, a text at a time: the same texts, ids and reasons as ours.
+"""The rules of the recipe `wiki` in plain Python, a text at a time: the same texts and ids as ours.
+
+Of Gopher's limits on repetition only those of lines and of sequences of words are measured.
 
 Of `re` and `regex` each pattern takes the faster one, which makes the whole nearly twice as fast as `re` alone. `clean_file`
 cleans one file, in any process; `write` takes the files in order and finds the copies.
 """
 
 import hashlib
-import html
 import json
 import re
+import string
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -17,14 +19,14 @@ import polars as pl
 import regex
 from rensa import RMinHash
 
-from data_contracts.clean.change import SPACES
+from data_contracts.clean.change import CP1252, SPACES, unescape
 from data_contracts.clean.measures import STOP_WORDS
 from data_contracts.clean.near_duplicates import SIGNED_CHARS
-from data_contracts.clean.personal import EMAIL, URL
+from data_contracts.clean.personal import BARE_URL, EMAIL, URL
 from data_contracts.clean.shard import PARQUET
 from data_contracts.clean.split import FAMILY
 from data_contracts.contracts import SPLITS
-from data_contracts.corpora.wiki import APPARATUS, FILE, INNER_TABLE, TABLE, THUMB
+from data_contracts.corpora import wiki
 from data_contracts.rules import Rules
 
 
@@ -42,30 +44,45 @@ def _subs(*changes: tuple) -> Callable[[str], str]:
 EMPTY = r"(?:\x1e={{{0}}}[^=\x1f]+\x1f[\s*:;#|]*)+(\x1e={{2,{1}}}[^=]|\Z)"
 # By the names of ours, so that each can be timed beside it.
 TEXT_RULES = {
-    "entities": html.unescape,
-    "line_ends": lambda text: text.replace("\r\n", "\n").replace("\r", "\n"),
+    "entities": unescape,
+    "line_ends": _subs((re, "\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n")),
+    "cp1252": _subs((re, "[\x80-\x9f]", lambda found: CP1252[found[0]])),
     "control_characters": _subs((re, r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]", "")),
     "ampersands": _subs((re, r"&([A-Za-z]\w*);", r"&\1")),
-    "headings": _subs((regex, r" ?={2,6} ?([^\p{Ll}\s=][^=\x1e]{0,150}?) ?(={2,6}) ?", "\x1e\\2\\1\x1f")),
-    "categories": _subs((regex, r"\bCategory:\S[^\x1e]*\Z", "")),
-    "apparatus": _subs((re, rf"\x1e==(?:{APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", "")),
-    "tables": _subs((re, TABLE, ""), (regex, INNER_TABLE, "")),
-    "files": _subs((regex, THUMB, ""), (regex, FILE, "")),
-    "holes": _subs((regex, r"\(\s*(?:[,;]\s*)+", "("), (regex, r" ?\(\s*\)", "")),
+    "code": _subs(
+        (re, wiki.COMPARISON, "\\1\x1d\\2\x1d\\3"),
+        (re, wiki.NO_COMPARISON, r"\1\2"),
+    ),
+    "headings": _subs((regex, wiki.HEADING, "\x1e\\2\\1\x1f")),
+    "categories": _subs((regex, wiki.CATEGORIES.replace(r"\z", r"\Z").replace(r"(?-u:\b)", r"\b"), "")),
+    "apparatus": _subs((re, rf"\x1e==(?:{wiki.APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", "")),
+    "tables": _subs(
+        (re, wiki.TABLE, ""), (re, wiki.OPEN_TABLE.replace(r"\z", r"\Z"), r"\1"), (regex, wiki.INNER_TABLE, "")
+    ),
+    "files": _subs((regex, wiki.THUMB, ""), (regex, wiki.FILE, "")),
+    "holes": _subs((regex, r" \(\s*(?:[,;]\s*)+", " ("), (regex, r" \(\s*\)", "")),
     "leftovers": _subs((re, r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", r"\1\2\3")),
-    "bullets": _subs((re, r"\*(?:[ *]*\*)+", "*"), (regex, r" \*\s*(\x1e|\Z)", r"\1")),
+    "bullets": _subs(
+        (re, wiki.BOLD, "\\1\x1d\\2"),
+        (re, wiki.OPTIONS, "\\1\x1d\\2"),
+        (re, r"\*?([ \x1f])\*(?:[ *]*\*)*", r"\1*"),
+        (regex, r" \*\s*(\x1e|\Z)", r"\1"),
+    ),
     "empty_sections": _subs(*((regex, EMPTY.format(*at), r"\1") for at in (("4,6", 4), ("3", 3), ("2", 2)))),
     "heading_lines": _subs((re, r" *\x1e=+([^\x1f]*)\x1f *", "\n\n\\1\n")),
+    "code_marks": _subs((re, "\x1d", "")),
     "normalize": lambda text: unicodedata.normalize("NFC", text),
     "urls": _subs((re, URL, "")),
+    "bare_urls": _subs((re, BARE_URL, r"\1")),
     "emails": _subs((regex, EMAIL, "<email>")),
     "odd_spaces": _subs((re, f"[{''.join(SPACES)}]", lambda found: SPACES[found[0]])),
     "spaces": _subs((re, r"  +", " "), (re, r" \n", "\n"), (re, r"\n\n\n+", "\n\n")),
-    "low_block": lambda text: text.replace("\u2581", "_"),
     "edges": lambda text: re.sub(r"\A(?:[^\S\n]*\n)+", "", text).rstrip(),
 }
+MARK = re.compile("[\u0300-\u036f]+")
+TO_SPACES = str.maketrans(dict.fromkeys(string.punctuation + string.digits, " "))
 OTHER = re.compile(r" may (?:also )?refer to ?:|may stand for ?:")
-SYMBOL, LETTER = re.compile(r"#|\.\.\.|…"), re.compile(r"[A-Za-z\u0080-\U0010ffff]")
+ELLIPSIS, LETTER = re.compile(r"\.\.\.|…"), re.compile(r"[A-Za-z\u0080-\U0010ffff]")
 
 
 def document(article: dict, name: str, place: int, rules: Rules) -> dict:
@@ -94,8 +111,6 @@ def document(article: dict, name: str, place: int, rules: Rules) -> dict:
 
 def measure(text: str) -> dict:
     words = text.split()
-    lines = Counter(" ".join(line.split()) for line in text.split("\n") if line.strip())
-    grams = Counter(zip(words, words[1:], words[2:], words[3:], words[4:], strict=False))
     n_words = max(1, len(words))
     return {
         "n_chars": len(text),
@@ -103,11 +118,50 @@ def measure(text: str) -> dict:
         "n_words": len(words),
         "word_chars": sum(map(len, words)) / n_words,
         "letter_words": sum(1 for word in words if LETTER.search(word)) / n_words,
-        "symbols": len(SYMBOL.findall(text)) / n_words,
-        "stop_words": sum(f" {word} " in text for word in STOP_WORDS),
-        "repeated_lines": 1 - len(lines) / max(1, lines.total()),
-        "repeated_ngrams": 1 - len(grams) / max(1, grams.total()),
+        "symbols": max(text.count("#"), len(ELLIPSIS.findall(text))) / n_words,
+        "stop_words": sum(bool(re.search(rf"\b{word}\b", text, re.IGNORECASE)) for word in STOP_WORDS),
+        "repeated_lines": repeated_lines(text),
+        "top_ngrams": top_sequence(words),
+        "repeated_ngrams": repeated_sequences(words),
     }
+
+
+def repeated_lines(text: str) -> float:
+    """The share of lines that repeat an earlier one, or of their characters plus 0.1."""
+    counts = Counter("".join(line.split()) for line in text.split("\n"))
+    del counts[""]
+    again = counts.total() - len(counts)
+    chars = sum(len(line) * n for line, n in counts.items())
+    of_chars = sum(len(line) * (n - 1) for line, n in counts.items()) / max(1, chars)
+    return min(1, max(again / counts.total(), of_chars + 0.1)) if again else 0.0
+
+
+def top_sequence(words: list[str]) -> float:
+    """The share of characters in the most frequent sequence of 2 words, of 3 plus 0.02, of 4 plus 0.04."""
+    most, chars = 0.0, sum(map(len, words))
+    for size in (2, 3, 4):
+        counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
+        times = max(counts.values(), default=0)
+        if times < 2:
+            break
+        longest = max(sum(map(len, gram)) for gram, n in counts.items() if n == times)
+        most = max(most, min(1, times * longest / chars + 0.02 * (size - 2)))
+    return most
+
+
+def repeated_sequences(words: list[str]) -> float:
+    """The share of characters in repeated sequences of 5 words, of 6 plus 0.01, ... of 10 plus 0.05."""
+    most, chars = 0.0, sum(map(len, words))
+    for size in range(5, 11):
+        seen, covered = set(), set()
+        for at, gram in enumerate(zip(*(words[start:] for start in range(size)), strict=False)):
+            if gram in seen:
+                covered.update(range(at, at + size))
+            seen.add(gram)
+        if not covered:  # nor is there a longer one
+            break
+        most = max(most, min(1, sum(len(words[at]) for at in covered) / chars + 0.01 * (size - 5)))
+    return most
 
 
 def reason(found: dict, rules: Rules) -> str | None:
@@ -121,14 +175,16 @@ def reason(found: dict, rules: Rules) -> str | None:
         "letters": found["letter_words"] < rules.min_letter_words,
         "stop_words": found["stop_words"] < rules.min_stop_words,
         "repeated_lines": found["repeated_lines"] > rules.max_repeated_lines,
+        "top_ngrams": found["top_ngrams"] > rules.max_top_ngrams > 0,
         "repeated_ngrams": found["repeated_ngrams"] > rules.max_repeated_ngrams,
     }
     return next((name for name, holds in tests.items() if holds), None)
 
 
 def minhash(text: str) -> list[tuple]:
-    """14 buckets of 8 hashes of the five-word sequences of the first SIGNED_CHARS characters, case aside."""
-    words = text[:SIGNED_CHARS].lower().split()
+    """14 buckets of 8 hashes of the five-word sequences of the first SIGNED_CHARS characters, folded as ours."""
+    plain = unicodedata.normalize("NFD", text[:SIGNED_CHARS].lower())
+    words = MARK.sub("", plain).translate(TO_SPACES).split()
     sketch = RMinHash(num_perm=112, seed=1)
     sketch.update([" ".join(words[i : i + 5]) for i in range(max(1, len(words) - 4))])
     digest = sketch.digest()

@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks.cleaning import plain
 from benchmarks.cleaning.systems import RULES
-from data_contracts.clean import judge, near_duplicates, split
+from data_contracts.clean import judge, split
 from data_contracts.clean import shard as shards
 
 # function: what comes before it since the last clock, what it does itself
@@ -31,7 +31,7 @@ CLEAN = {
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
     (judge, "measure"): ("samples, cut", "measure"),
     (shards, "identify"): ("drop rules", "ids, split"),
-    (near_duplicates, "signatures"): ("ids, split", "MinHash"),
+    (split, "signatures"): ("ids, split", "MinHash"),
     (shards, "write_parquet"): ("set aside", "keys, samples"),
 }
 FINISH = {

@@ -37,7 +37,7 @@ from data_contracts.clean.shard import Shard, clean_shard, finish_shard, malform
 from data_contracts.clean.split import require_all_sides, settle
 from data_contracts.rules import Rules
 from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, bytes_below, require_space
+from data_contracts.sources.files import Progress, bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
 DISK_NEEDED = 1.4  # times the raw bytes, while it works: texts uncompressed, and then as zstd

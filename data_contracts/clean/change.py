@@ -17,6 +17,9 @@ from data_contracts.rules import Rules, TextRule
 # Characters that look like a space, or like nothing. Not the joiners U+200C and U+200D, of which emoji and words are made.
 SPACES = dict.fromkeys(["\t", "\u00a0", "\u1680", *map(chr, range(0x2000, 0x200B)), "\u202f", "\u205f", "\u3000"], " ")
 SPACES |= dict.fromkeys(["\u00ad", "\u200b", "\u200e", "\u200f", "\u2060"], "")
+# The C1 control characters are what cp1252's own become if they are read as latin-1: \x92 is an apostrophe.
+CP1252 = {chr(number): bytes([number]).decode("cp1252", "ignore") for number in range(0x80, 0xA0)}
+LINE_END = r"\r\n?|[\x{0B}\x{0C}\x{85}\x{2028}\x{2029}]"
 CONTROL = r"[\x{00}-\x{08}\x{0B}-\x{1F}\x{7F}-\x{9F}\x{FEFF}]"
 # Every character that NFC may change, combine with the one before it or reorder, in ranges a little too wide. A test compares
 # them with unicodedata.
@@ -29,19 +32,32 @@ NOT_COMPOSED = (
 ENTITY = f"&(?:#|{'|'.join(sorted(html5))})"
 
 
+def unescape(text: str) -> str:
+    """Without entities, also those that were escaped once or twice more: &amp;#x200B;"""
+    for _ in range(3):
+        text = html.unescape(text)
+    return text
+
+
 FIRST_RULES = (
     TextRule(
         "entities",
         "&amp; is how a web page writes &",
-        lambda text: text.map_elements(html.unescape, return_dtype=pl.String),
+        lambda text: text.map_elements(unescape, return_dtype=pl.String),
         rare=ENTITY,
         setting="entities",
     ),
     TextRule(
         "line_ends",
-        "a line ends in \\n whatever system wrote it: three spellings of one thing would be learned three times",
-        lambda text: text.str.replace_all(r"\r\n?", "\n"),
-        rare=r"\r",
+        "a line, and a page, ends in \\n whatever system wrote it: seven spellings of one thing would be learned seven times",
+        lambda text: text.str.replace_all(LINE_END, "\n"),
+        rare=LINE_END,
+    ),
+    TextRule(
+        "cp1252",
+        "Windows's quotes and dashes, read in another encoding, become control characters",
+        lambda text: text.str.replace_many(CP1252),
+        rare=r"[\x{80}-\x{9F}]",
     ),
     TextRule(
         "control_characters",
@@ -78,12 +94,6 @@ LAST_RULES = (
         setting="spaces",
     ),
     TextRule(
-        "low_block",
-        "U+2581 is SentencePiece's own mark for a space and would come back as one: it becomes the low line it looks like",
-        lambda text: text.str.replace_all("\u2581", "_", literal=True),
-        rare="\u2581",
-    ),
-    TextRule(
         "edges",
         "blank lines before a text and white space after it say nothing; indentation of its first line does",
         lambda text: text.str.replace(r"\A(?:[^\S\n]*\n)+", "").str.strip_chars_end(),
@@ -108,14 +118,9 @@ def apply_rules(texts: pl.Series, active: list[TextRule]) -> tuple[pl.Series, di
         elif rule.only:
             rows = texts.str.contains(rule.only).arg_true()
         before = texts if rows is None else texts.gather(rows)
-        after = apply_rule(before, rule)
+        after = before.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(before) else before
         changed[rule.name] = int((after != before).sum())
         if changed[rule.name]:
             # `scatter` writes into its Series: the clone keeps the caller's as it was.
             texts = after if rows is None else texts.clone().scatter(rows, after)
     return texts, changed
-
-
-def apply_rule(texts: pl.Series, rule: TextRule) -> pl.Series:
-    """The texts after one rule, tried on all of them."""
-    return texts.to_frame("text").select(rule.change(pl.col("text"))).to_series() if len(texts) else texts

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from data_contracts.clean.measures import measure
+from data_contracts.contracts import COLUMNS
 from data_contracts.rules import Rules
 
 OTHER_REASONS = {
@@ -22,7 +23,8 @@ OTHER_REASONS = {
     "duplicate": "an exact copy of another text: it would be learned twice",
     "near_duplicate": "nearly the words of another text (MinHash)",
 }
-GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
+QUALITY = "Gopher: Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, quality filtering"
+REPETITION = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1, repetition"
 
 
 class DropRule(NamedTuple):
@@ -30,50 +32,46 @@ class DropRule(NamedTuple):
 
     name: str
     reason: str
-    measure: str
-    """a column of measures.COLUMNS, or `language`; null (not measured) is never out of bounds"""
     limits: dict[str, Any]
-    """the settings that bound the measure: min_..., max_..., or a list of allowed values. Without any, it must not be 0.
-    With each stands the threshold that GOPHER publishes"""
+    """the settings that bound a measure, min_... or max_... of contracts.COLUMNS, or the languages allowed; without any, a text
+    must have a word. What was not measured is never out of bounds. With each stands its published threshold"""
+    source: str = ""
+    """where that is published"""
 
     def on(self, rules: Rules) -> bool:
         return not self.limits or any(getattr(rules, limit) for limit in self.limits)
 
     def rejects(self, rules: Rules) -> pl.Expr:
         """Whether a text is rejected; only for a rule that is on."""
-        measure = pl.col(self.measure)
-        broken = [_exceeds(measure, limit, value) for limit in self.limits if (value := getattr(rules, limit))]
-        return pl.any_horizontal(broken or measure == 0)
+        broken = [_exceeds(limit, value) for limit in self.limits if (value := getattr(rules, limit))]
+        return pl.any_horizontal(broken or pl.col("n_words") == 0)
 
 
-def _exceeds(measure: pl.Expr, limit: str, value: float | tuple[str, ...]) -> pl.Expr:
+def _exceeds(limit: str, value: float | tuple[str, ...]) -> pl.Expr:
     if isinstance(value, tuple):
-        return ~measure.is_in(list(value))
-    return measure < value if limit.startswith("min_") else measure > value
+        return ~pl.col("language").is_in(list(value))
+    side, _, name = limit.partition("_")
+    measure = pl.col(f"n_{name}" if f"n_{name}" in COLUMNS else name)
+    return measure < value if side == "min" else measure > value
 
 
 DROP_RULES = (
-    DropRule("empty", "nothing but white space", "n_words", {}),
-    DropRule("too_short", "fewer than min_chars characters", "n_chars", {"min_chars": None}),
-    DropRule("too_long", "more than max_chars characters", "n_chars", {"max_chars": None}),
-    DropRule("few_words", "fewer than min_words words", "n_words", {"min_words": 50}),
-    DropRule(
-        "word_length",
-        "words shorter or longer, on average, than language has them",
-        "word_chars",
-        {"min_word_chars": 3.0, "max_word_chars": 10.0},
-    ),
-    DropRule("symbols", "number signs and ellipses: lists of tags, teasers cut short", "symbols", {"max_symbols": 0.1}),
-    DropRule("letters", "too few words with a letter: tables, codes", "letter_words", {"min_letter_words": 0.8}),
-    DropRule("stop_words", "no running English text goes without them", "stop_words", {"min_stop_words": 2}),
-    DropRule("repeated_lines", "lines over and over: menus, logs", "repeated_lines", {"max_repeated_lines": 0.3}),
-    DropRule(
-        "repeated_ngrams",
-        "the same words over and over: boilerplate, spam",
-        "repeated_ngrams",
-        {"max_repeated_ngrams": 0.15},
-    ),
-    DropRule("language", "not one of the languages asked for", "language", {"languages": None}),
+    DropRule("empty", "nothing but white space", {}),
+    DropRule("too_short", "fewer than min_chars characters", {"min_chars": None}),
+    DropRule("too_long", "more than max_chars characters", {"max_chars": None}),
+    DropRule("few_words", "fewer than min_words words", {"min_words": 50}, QUALITY),
+    DropRule("many_words", "more than max_words words", {"max_words": 100_000}, QUALITY),
+    DropRule("word_length", "words of an odd mean length", {"min_word_chars": 3.0, "max_word_chars": 10.0}, QUALITY),
+    DropRule("symbols", "number signs or ellipses: lists of tags, teasers", {"max_symbols": 0.1}, QUALITY),
+    DropRule("bullets", "nearly every line begins with a bullet: lists", {"max_bullets": 0.9}, QUALITY),
+    DropRule("ellipses", "lines that end in an ellipsis: teasers cut short", {"max_ellipses": 0.3}, QUALITY),
+    DropRule("letters", "too few words with a letter: tables, codes", {"min_letter_words": 0.8}, QUALITY),
+    DropRule("stop_words", "no running English text goes without them", {"min_stop_words": 2}, QUALITY),
+    DropRule("repeated_lines", "lines over and over: menus, logs", {"max_repeated_lines": 0.3}, REPETITION),
+    DropRule("repeated_paragraphs", "paragraphs over and over", {"max_repeated_paragraphs": 0.3}, REPETITION),
+    DropRule("top_ngrams", "one phrase makes up much of it: spam", {"max_top_ngrams": 0.2}, REPETITION),
+    DropRule("repeated_ngrams", "the same words over and over: boilerplate", {"max_repeated_ngrams": 0.15}, REPETITION),
+    DropRule("language", "not one of the languages asked for", {"languages": None}),
 )
 # All that is published: a data card compares the corpus with it.
 PUBLISHED = Rules(**{limit: value for rule in DROP_RULES for limit, value in rule.limits.items() if value})

@@ -22,10 +22,9 @@ from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
-SAMPLED_REJECTS = 3  # of each reason
 IS_KEPT = pl.col("reason").is_null()
 # Fixed, so that the bytes of a file depend on its rows alone.
-PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "row_group_size": 50_000}
+PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": 50_000}
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,6 @@ def clean_shard(shard: Shard) -> dict:
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
-    few = rejected.group_by("reason", maintain_order=True).head(SAMPLED_REJECTS)
-    sample = pl.concat([sample, few.select("text", "source_file", "source_row", "reason")], how="diagonal")
     write_parquet(sample.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS)), shard.path("sample"))
     counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged), "kept": kept.height}
     counts["rejected"] = dict(sorted(rejected.group_by("reason").len().iter_rows()))
@@ -82,7 +79,7 @@ def finish_shard(shard: Shard) -> None:
     settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
     rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")
     for kind, contract, rows in (("rejects", Rejects, rejected), ("documents", Documents, settled.filter(IS_KEPT))):
-        frame = check(rows.select(list(contract.to_schema().columns)), contract)
+        frame = check(rows.select(list(contract.columns)), contract)
         shard.final(kind).parent.mkdir(exist_ok=True)
         partial = shard.path(f"{kind}-partial")
         write_parquet(frame, partial)

@@ -5,9 +5,11 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 """
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 
@@ -17,14 +19,8 @@ from data_contracts.readers.rows import BROKEN, ROW, place, shown_columns
 
 # Characters. A longer field is the rest of a file after a quote that nobody closed; the csv module holds it at four bytes each.
 LONGEST_FIELD = 1 << 24
+LOOKED_AHEAD = 1000  # lines behind a bad quote, at most, in which the end of its field is looked for
 BATCH_ROWS = 2000  # 68 MB of tweets take 1.2 s; longer batches are slower, and hold more Python strings at a time
-
-# What the csv module reports, and what a person can do about it.
-CSV_ERRORS = {
-    "unexpected end of data": "a quote that is not closed: is the file cut?",
-    "expected after": "text after a closing quote: is a quote inside the field not doubled?",
-    "field larger than": f"a field of more than {LONGEST_FIELD:,} characters: is a quote not closed?",
-}
 
 
 def csv_rows(
@@ -39,10 +35,11 @@ def csv_rows(
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process, and always the same
     try:
         with path.open(encoding=codec_of(encoding), newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            ahead: deque[str] = deque()
+            reader = csv.reader(_lines(file, ahead), delimiter=delimiter, strict=True)
             header = _header(reader, name, needed)
             schema = dict.fromkeys([*header, BROKEN], pl.String)
-            records = _records(reader, len(header))
+            records = _records(reader, len(header), file, ahead, delimiter)
             frames = [pl.DataFrame(schema=schema)]
             while batch := list(islice(records, BATCH_ROWS)):
                 columns = pl.DataFrame(list(zip(*batch, strict=True)), schema, orient="col")
@@ -56,7 +53,7 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     try:
         header = [column.strip() for column in next(filter(None, reader), [])]
     except csv.Error as error:
-        raise DataError(f"{name} line 1 is no CSV header: {_explain(error)}") from None
+        raise DataError(f"{name} line 1 is no CSV header: {error}") from None
     if not any(header):
         raise DataError(f"{name} has an empty header: its first line must name the columns")
     if "\0" in "".join(header):
@@ -68,16 +65,27 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     return [column or f"column {number}" for number, column in enumerate(header)]
 
 
-def _records(reader, width: int) -> Iterator[list[str | None]]:
+def _lines(file: TextIO, ahead: deque[str]) -> Iterator[str]:
+    """The lines of a file; those that were read ahead of them first."""
+    while line := ahead.popleft() if ahead else file.readline():
+        yield line
+
+
+def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str) -> Iterator[list[str | None]]:
     """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it."""
+    skipped = 0
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + skipped + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield [None] * width + [f"line {line}: {_explain(error)}"]
+            yield [None] * width + [f"line {line}: {error}"]
+            ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
+            for _ in range(_rest_of_field(ahead, delimiter)):
+                ahead.popleft()
+                skipped += 1
             continue
         record = ",".join(fields)
         if len(fields) == width and "\0" not in record:
@@ -88,5 +96,16 @@ def _records(reader, width: int) -> Iterator[list[str | None]]:
             yield [None] * width + [f"line {line}: {wrong}: {short}"]
 
 
-def _explain(error: csv.Error) -> str:
-    return next((mend for reported, mend in CSV_ERRORS.items() if reported in str(error)), str(error))
+def _rest_of_field(lines: Iterable[str], delimiter: str) -> int:
+    """How many of these lines, behind a bad quote, belong to its record: those to the one that closes the field.
+
+    None, if a line comes first that cannot stand in a field.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            next(csv.reader(['"' + line], delimiter=delimiter, strict=True))
+            return number
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                break
+    return 0

@@ -14,20 +14,26 @@ from data_contracts.readers.rows import ROW, place
 def jsonl_rows(path: Path, name: str, columns: Iterable[str] | dict) -> pl.LazyFrame:
     """Objects of a JSON Lines file: only `columns`, as strings (or of the types given), null where an object lacks one.
 
-    Blank lines are skipped. Raises DataError naming the line that is not a JSON object in UTF-8.
+    Blank lines and a BOM are skipped. Raises DataError naming the line that is not a JSON object in UTF-8, or that holds a list
+    or an object instead of a string.
     """
+    schema, rows = _schema(columns), []
     try:
-        _check_jsonl(path, name)
-    except UnicodeDecodeError:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip(" \t\r\n"):
+                    rows.append(_values(_decode(line, f"{name} line {number}"), schema, f"{name} line {number}"))
+        frame = pl.DataFrame(rows, schema, orient="row", strict=False)
+    except UnicodeError:
         raise not_text(path, name) from None
-    return pl.scan_ndjson(path, schema=_schema(columns), row_index_name=ROW).pipe(place, name)
+    return frame.with_row_index(ROW).pipe(place, name).lazy()
 
 
 def json_array(path: Path, name: str, columns: Iterable[str] | dict, inside: str = "") -> pl.DataFrame:
     """Objects of a file that is one JSON array: only `columns`, as strings (or of the types given), null where one is missing.
 
-    Numbers and truth values become strings too. inside: in a file that is an object, the key of the array. Only a file that
-    polars refuses is read again, so that DataError can say where the damage is.
+    Numbers and truth values become strings too. inside: in a file that is an object, the key of the array. polars reads it in a
+    third of the time; what it refuses is read again, so that DataError can say where the damage is.
     """
     schema = _schema(columns)
     with path.open("rb") as file:
@@ -37,7 +43,13 @@ def json_array(path: Path, name: str, columns: Iterable[str] | dict, inside: str
     try:
         rows = pl.read_json(path, schema={inside: pl.List(pl.Struct(schema))} if wrapped else schema)
     except pl.exceptions.PolarsError as error:
-        raise _damage(path, name, schema, inside if wrapped else "", error) from None
+        found = _decode(text(path, name), name)
+        found = found.get(inside) if isinstance(found, dict) else found
+        if not isinstance(found, list):
+            raise DataError(f"{name} holds no array [...] of records: is it another file?") from None
+        for number, record in enumerate(found):
+            _values(record, schema, f"{name}: record {number}")
+        raise DataError(f"{name} cannot be read as JSON: {str(error).splitlines()[0]}") from None
     if wrapped:
         rows = rows.explode(inside).drop_nulls(inside).unnest(inside)
     if rows.is_empty():
@@ -49,34 +61,26 @@ def _schema(columns: Iterable[str] | dict) -> dict:
     return columns if isinstance(columns, dict) else dict.fromkeys(columns, pl.String)
 
 
-def _check_jsonl(path: Path, name: str) -> None:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{name} line {number} is not JSON ({error}): is the file cut?") from None
-            if not isinstance(value, dict):
-                kind = type(value).__name__
-                raise DataError(f"{name} line {number} is a JSON {kind}, not an object {{...}} of named values")
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
-def _damage(path: Path, name: str, schema: dict, inside: str, error: Exception) -> DataError:
-    """What is wrong with a JSON array that polars refused, as the standard library finds it."""
-    content = text(path, name)
+# Numbers stay as they are written.
+DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=str, parse_int=str)
+
+
+def _decode(content: str, where: str) -> object:
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        return DataError(f"{name} is not JSON ({problem}): is the file cut?")
-    records = found[inside] if inside else found
-    if not isinstance(records, list):
-        return DataError(f"{name} holds no array [...] of records: is it another file?")
-    for number, record in enumerate(records):
-        if not isinstance(record, dict):
-            return DataError(f"{name}: record {number} is no object {{...}}")
-        for column, value in record.items():
-            if schema.get(column) == pl.String and isinstance(value, dict | list):
-                return DataError(f"{name}: record {number} {column!r} holds a {type(value).__name__}, not text")
-    return DataError(f"{name} cannot be read as JSON: {str(error).splitlines()[0]}")
+        return DECODER.decode(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON ({error}): is the file cut?") from None
+
+
+def _values(record: object, schema: dict, where: str) -> list:
+    """The values of an object's columns. Raises DataError for one of another kind than it should be."""
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is not an object {{...}} of named values")
+    for column, kind in schema.items():
+        if kind == pl.String and isinstance(record.get(column), dict | list):
+            raise DataError(f"{where}: {column!r} holds a {type(record[column]).__name__}, not text")
+    return [record.get(column) for column in schema]

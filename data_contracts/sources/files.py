@@ -1,16 +1,23 @@
-"""Which files of a folder are read, and whether their first bytes fit their names.
+"""Which files of a folder are read, and whether their first bytes fit their names; room for them on the disk, and progress.
 
 Files from every kind of source go through `readable` and `inspect`, so that a login page saved as `posts.csv` or a
 spreadsheet renamed to `.csv` is refused by name before anything tries to parse it.
 """
 
-from collections.abc import Callable, Iterable
+import errno
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 
+from rich.filesize import decimal
+
 from data_contracts import DataError
 
+Progress = Callable[[float, str], None]
+"""progress(share done from 0 to 1, "12/605 files, 470.0 MB of 23.7 GB")"""
 Choose = Callable[[Iterable[str]], list[str]]
 """choose(names of all files that a source has) -> those that are wanted"""
 
@@ -93,3 +100,37 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """The digest of a file in hex digits, read in blocks."""
     with path.open("rb") as file:
         return file_digest(file, algorithm).hexdigest()
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        mend = "take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
+        raise DataError(f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\nmake room, {mend}")
+
+
+def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
+    """Call `progress`. done, total: bytes; a total of 0 is one that is not known."""
+    if total:
+        done = min(done, total)
+        progress(done / total, f"{files}/{n_files} files, {decimal(done)} of {decimal(total)}")
+    else:
+        progress(files / n_files, f"{files}/{n_files} files, {decimal(done)}")
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise DataError for an OSError: a file that may not be read and a full disk are for the user to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            mend = "make room, or set GPT_HOME to a folder on a larger one"
+            raise DataError(f"{what} does not fit on the disk: {error.strerror}\n{mend}") from None
+        raise DataError(f"{error.filename or what}: {error.strerror or type(error).__name__}") from None
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder, 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -17,7 +17,7 @@ import requests
 from requests import exceptions
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import disk, files
+from data_contracts.sources import files
 
 ATTEMPTS = 4  # that bring nothing new
 PAUSE_SECONDS = 1.0  # before the second attempt; doubles each time
@@ -44,11 +44,8 @@ class Failure(Exception):
     def is_temporary(self) -> bool:
         return self.kind in ("network", "page") or self.status == 429 or self.status >= 500
 
-    def as_error(self, message: str) -> DataError:
-        return Unreachable(message) if self.is_temporary else DataError(message)
 
-
-def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> None:
+def download(url: str, sha256: str, target: Path, progress: files.Progress) -> None:
     """Write the file at `url` to `target`.
 
     Raises DataError: refused (4xx), no room on the disk, bytes with another sha256; Unreachable when no attempt helped.
@@ -56,7 +53,7 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
     part = part_of(target)
 
     def attempt() -> None:
-        answer = receive(part, lambda headers: get(url, headers), lambda *size: disk.report(progress, 0, 1, *size))
+        answer = receive(part, lambda headers: get(url, headers), lambda *size: files.report(progress, 0, 1, *size))
         found = files.digest(part)
         if found == sha256:
             return
@@ -70,21 +67,11 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
         again = f", {ATTEMPTS} times\ncheck the network or proxy; {TRY_LATER}"
         return f"cannot download {public(url)}: {failure}" + (again if failure.is_temporary else "\ncheck the address")
 
-    with disk.disk_errors(target.name):
+    with files.disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
         retry(attempt, message, part)
         size = part.replace(target).stat().st_size
-    disk.report(progress, 1, 1, size, size)
-
-
-def reach(url: str) -> None:
-    """Raise DataError if a server has no such file, Unreachable if it does not answer. Asked once; no file is read."""
-    try:
-        with network_failures(), get(url) as response:
-            if response.status_code != 200:
-                raise _refusal(response)
-    except Failure as failure:
-        raise failure.as_error(f"cannot reach {public(url)}: {failure}") from None
+    files.report(progress, 1, 1, size, size)
 
 
 def public(url: str) -> str:
@@ -119,7 +106,7 @@ def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part
             failures += size <= most
             most = max(most, size)
             if failures == ATTEMPTS or not (failure.is_temporary or failure.kind == "damaged"):
-                raise failure.as_error(message(failure)) from None
+                raise (Unreachable if failure.is_temporary else DataError)(message(failure)) from None
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
@@ -143,7 +130,7 @@ def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> reque
             raise _refusal(response)
         done = start if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
-        disk.require_space(part.parent, length, part.stem)
+        files.require_space(part.parent, length, part.stem)
         with part.open("r+b" if resumed else "wb") as file:
             file.seek(done)
             for block in response.iter_content(BLOCK_BYTES):

@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from kagglesdk.datasets.types import dataset_api_service as api
 
 from data_contracts import DataError
 from data_contracts.sources import files, https
-from data_contracts.sources.disk import Progress, bytes_below, disk_errors, report, require_space
+from data_contracts.sources.files import Progress, bytes_below, disk_errors, report, require_space
 from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Failure
 
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"
@@ -39,10 +38,17 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
     again. Raises DataError (two lines) if Kaggle refuses or lacks a file, or sends it damaged, empty or as a web page, and
     Unreachable if it does not answer. No message shows a token or a signed address.
     """
-    with disk_errors(what), Dataset(handle) as dataset:
+    dataset = Dataset(handle)
+    with disk_errors(what):
         listed = dataset.listing()
         wanted = {name: listed[name] for name in choose(listed)}
-        finished = _finished(folder, wanted)
+        finished = {}
+        parts = {https.part_of(folder / name) for name in wanted}
+        for name, path in files.below(folder).items():
+            if name in wanted and wanted[name] in (0, path.stat().st_size):
+                finished[name] = path.stat().st_size
+            elif path not in parts:
+                path.unlink()
         missing = {name: size for name, size in wanted.items() if name not in finished}
         # A file that Kaggle sends zipped is on the disk twice while it is unpacked.
         needed = sum(missing.values()) + max(missing.values(), default=0)
@@ -60,23 +66,7 @@ def download(handle: str, choose: files.Choose, folder: Path, progress: Progress
         received(0)
 
 
-def _finished(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
-    """The finished files with their bytes. Everything else is deleted, except partly downloaded files."""
-    finished = {}
-    parts = {https.part_of(folder / name) for name in wanted}
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir():
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
-        elif name in wanted and wanted[name] in (0, path.stat().st_size):
-            finished[name] = path.stat().st_size
-        elif path not in parts:
-            path.unlink()
-    return finished
-
-
-class Dataset(AbstractContextManager):
+class Dataset:
     """`owner/dataset` or `owner/dataset/versions/N` on Kaggle. Methods retry what may pass, and raise DataError."""
 
     def __init__(self, handle: str) -> None:
@@ -91,9 +81,6 @@ class Dataset(AbstractContextManager):
         # kagglesdk sets no time-out, and would follow a redirect to a data file and read it into memory if it is JSON.
         self._session.send = partial(self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False)
         self._api = client.datasets.dataset_api_client
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
 
     def version(self) -> int:
         """The number of the current version."""

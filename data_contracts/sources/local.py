@@ -1,8 +1,8 @@
 """Files on this machine: one file, a folder, or zip archives that somebody downloaded by hand.
 
 The names and sizes in an archive are not trusted. It is refused as a whole if an entry points out of it, and before anything is
-written if a wanted entry is encrypted, occurs twice or looks like a zip bomb. zipfile itself never gives more of an entry than
-its declared size, and checks its CRC.
+written if a wanted entry occurs twice or has no room. zipfile itself never gives more of an entry than its declared size, and
+checks its CRC.
 """
 
 import errno
@@ -16,9 +16,8 @@ from pathlib import Path, PureWindowsPath
 
 from data_contracts import DataError
 from data_contracts.sources import files
-from data_contracts.sources.disk import Progress, report, require_space
+from data_contracts.sources.files import Progress, report, require_space
 
-BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldom to a fiftieth
 BLOCK_BYTES = 1 << 20
 
 Entry = tuple[str, zipfile.ZipFile, zipfile.ZipInfo]  # how an archive is called, the archive, a file in it
@@ -52,7 +51,12 @@ def unpack(archives: dict[str, Path], choose: files.Choose, folder: Path, progre
             for info in archive.infolist():
                 if not info.filename.endswith(("/", "\\")):
                     there.setdefault(_name(info, label), []).append((label, archive, info))
-        wanted = {name: _the_one(name, there[name]) for name in choose(there)}
+        wanted = {}
+        for name in choose(there):
+            wanted[name], *others = there[name]
+            if others:
+                labels = " and ".join(sorted({label for label, _, _ in there[name]}))
+                raise DataError(f"{name} is {1 + len(others)} times in {labels}: unpack the one that is meant")
         total = sum(info.file_size for _, _, info in wanted.values())
         require_space(folder, total, what)
         done = 0
@@ -77,26 +81,12 @@ def _name(info: zipfile.ZipInfo, label: str) -> str:
     return place.as_posix()
 
 
-def _the_one(name: str, entries: list[Entry]) -> Entry:
-    """The only entry of that name. Raises DataError if there are several, or if it cannot be trusted."""
-    label, _, info = entries[0]
-    if len(entries) > 1:
-        labels = " and ".join(sorted({label for label, _, _ in entries}))
-        raise DataError(f"{name} is {len(entries)} times in {labels}: unpack the one that is meant")
-    if info.flag_bits & 1:
-        raise DataError(f"{name} in {label} is encrypted: unpack it with its password and name that folder")
-    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
-        growth = f"would grow from {info.compress_size} to {info.file_size} bytes, as a zip bomb does"
-        raise DataError(f"{name} in {label} {growth}: if you trust it, unpack it yourself and name that folder")
-    return entries[0]
-
-
 @contextmanager
 def _broken(label: str) -> Iterator[None]:
     """Raise DataError for what zipfile and its decompressors raise."""
     try:
         yield
-    except NotImplementedError as error:
+    except RuntimeError as error:  # it is encrypted, or by a method that zipfile does not have
         raise DataError(f"{label} cannot be unpacked here ({error}): unpack it yourself and name that folder") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
         damage = (None, errno.EINVAL)  # bad bzip2; an offset before the start

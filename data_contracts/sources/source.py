@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
 from data_contracts.sources import files, local
-from data_contracts.sources.disk import Progress, disk_errors
+from data_contracts.sources.files import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
@@ -117,8 +117,7 @@ def resolve(source: Source, corpus: str) -> dict:
     else:
         from data_contracts.sources import kaggle
 
-        with kaggle.Dataset(handle) as dataset:
-            version = dataset.version()
+        version = kaggle.Dataset(handle).version()
     wanted = sorted(source.files or corpora.find(corpus).FILES)
     return {"handle": handle, "version": version, "files": wanted} | part
 
@@ -128,24 +127,6 @@ def pinned(source: Source, identity: dict) -> Source:
     if source.kind != "kaggle":
         return source
     return replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
-
-
-def reach(source: Source, corpus: str) -> None:
-    """Raise DataError if the bytes that a source means are not available, Unreachable if that cannot be found out now.
-
-    Nothing is downloaded. A Kaggle handle must have a version (see `pinned`).
-    """
-    if source.kind == "https":
-        from data_contracts.sources import https
-
-        https.reach(source.address)
-    elif source.kind == "local":
-        _local_files(source, corpus)
-    elif source.kind == "kaggle":
-        from data_contracts.sources import kaggle
-
-        with kaggle.Dataset(source.handle) as dataset:
-            _choose(source, corpus, dataset.listing())
 
 
 def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> None:

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_contracts.clean.personal import veiled
+from data_contracts.rules import Rules
 from flows.pages.figures import attention
 from flows.progress import log_line
 from flows.recipe import Recipe
@@ -56,6 +58,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     except Exception as error:
         log_line(f"no samples of step {step}: {error}", logging.WARNING)
         return
+    written = veiled(written, recipe.clean)
     rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
     tracker.table(rows, "samples/evaluations.json")
 
@@ -68,7 +71,7 @@ def continuations(recipe: Recipe, model: GPT, tokenizer: SentencePieceProcessor)
     return [text for (text,) in texts(model, tokenizer, recipe.sample.prompts, **how)]
 
 
-def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path) -> int:
+def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path, rules: Rules) -> int:
     """Log, and return, the longest overlap of the samples with the training documents, in characters.
 
     samples: what the model wrote, without the prompts. documents: folder of the clean stage.
@@ -79,8 +82,9 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     share = covered / max(1, sum(map(len, samples)))
     tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
     rows = [
-        {"sample": number, "longest_overlap": overlap.length, "text": overlap.text, "repeated": overlap.covered}
+        {"sample": number, "longest_overlap": overlap.length, "text": text, "repeated": overlap.covered}
         for number, overlap in enumerate(found)
+        for text in veiled([str(overlap.text)], rules)
     ]
     tracker.table(rows, "samples/overlaps.json")
     return longest

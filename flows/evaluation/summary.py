@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from rich.markup import escape
 
+from data_contracts.clean.personal import veiled
 from flows import progress
 from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
 from flows.evaluation.comparison import challenge
@@ -84,10 +85,12 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
         step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
         written = continuations(recipe, gpt, tokenizer)
-        texts += [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        whole = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        texts += veiled(whole, recipe.clean)
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out_if_it_fails("the search for repeated text"):
-            assessed["longest_overlap"] = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
+            documents = tracker.stages["clean"].folder
+            assessed["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
         with left_out_if_it_fails("the map of attention"):
             log_attention_map(tracker, gpt, tokenizer, texts[0])
         with left_out_if_it_fails("the test of facts"):

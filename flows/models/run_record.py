@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 
 from data_contracts import DataError
-from data_contracts.sources.source import Source, pinned, reach, resolve
+from data_contracts.sources.source import Source, pinned, resolve
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
@@ -162,7 +162,6 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     manifest, available = record.manifests["download"], True
     source = pinned(recipe.source, manifest["parameters"])
     try:
-        reach(source, reader_of(recipe))
         lines = differences(manifest["parameters"], resolve(source, reader_of(recipe)))
     except DataError as error:
         lines, available = [str(error).splitlines()[0]], False

@@ -17,7 +17,6 @@ def write_data_card(folder: Path, facts: dict) -> None:
     drawings = {
         "funnel": figures.draw(folder / "funnel", figures.funnel, steps, facts["figures"]["documents"]),
         "lengths": figures.draw(folder / "lengths", figures.lengths, *lengths),
-        "characters": figures.draw(folder / "characters", figures.characters, facts["characters"]["frequent"]),
     }
     about = Table(("about", ""), [("licence", facts["licence"]), *_source(facts["source"])])
     publish(folder, "data_card.jinja", facts, title=f"Data card: {facts['corpus']}", about=about, drawings=drawings)

@@ -9,13 +9,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from flows.pages.render import plain
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
-GROUPS = {"letters": BLUE, "white space": "#9aa5b1", "digits": "#3a9679", "punctuation": "#7b5ea7"}  # others: ORANGE
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "data card",
     "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
@@ -93,29 +91,6 @@ def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: 
         axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(frameon=False)
     return figure
-
-
-def characters(frequent: list[tuple[str, str, float]]) -> Figure:
-    """frequent: (character, group, share of all characters), the most frequent first."""
-    figure, axes = canvas(2.4, left=0.6, bottom=0.35)
-    places = range(len(frequent))
-    colors = [GROUPS.get(group, ORANGE) for _, group, _ in frequent]
-    axes.bar(places, [100 * share for *_, share in frequent], color=colors)
-    axes.set_xticks(places, [character_label(char) for char, *_ in frequent])
-    axes.set(ylabel="% of characters", xlim=(-0.7, len(frequent) - 0.3))
-    axes.tick_params(axis="x", length=0)
-    for group, color in [*GROUPS.items(), ("beyond ASCII", ORANGE)]:
-        axes.bar(0, 0, color=color, label=group)
-    axes.legend(frameon=False, ncols=len(GROUPS) + 1)
-    return figure
-
-
-def character_label(char: str) -> str:
-    """The character itself where it can be seen and the font has it, else a sign or its number."""
-    if char in (signs := {" ": "␣", "\n": "⏎", "\t": "⇥"}):
-        return signs[char]
-    drawable = char.isprintable() and get_font(findfont("DejaVu Sans")).get_char_index(ord(char))
-    return char if drawable else f"{ord(char):X}"
 
 
 def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:

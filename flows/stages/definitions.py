@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts import corpora
-from flows.progress import Report
+from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
 from flows.stages.documents import read_documents, read_texts
@@ -90,9 +90,12 @@ def clean(job: Job) -> dict:
 
     raw, options = job.inputs["download"].folder / RAW, job.recipe.options
     with spread(job.recipe.workers) as fan_out:
-        return clean_corpus(
+        counts = clean_corpus(
             reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
+    if job.recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
+        log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
+    return counts
 
 
 def _raw_data_facts(job: Job) -> dict:
@@ -105,6 +108,7 @@ def _raw_data_facts(job: Job) -> dict:
 
 
 def tokenize(job: Job) -> dict:
+    from data_contracts.clean.personal import veiled
     from flows.pages.cards import write_tokenizer_card
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
@@ -113,7 +117,8 @@ def tokenize(job: Job) -> dict:
     texts = read_texts(documents.folder, "train")
     counts, checked = training.train(texts, documents.counts["train_bytes"], job.folder, settings)
     held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
-    facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out)
+    shown = veiled(held_out[: report.EXAMPLES], job.recipe.clean)
+    facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out, shown)
     for row in facts["splits"]:
         counts[f"{row['split'].replace(' ', '_')}_bytes_per_token"] = round(row["bytes_per_token"], 4)
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)

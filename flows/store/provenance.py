@@ -17,11 +17,11 @@ from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
 
 # Whose versions a manifest has.
-RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect",
+RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "py3langid", "prefect",
                      "mlflow", "kagglehub")  # fmt: skip
 # Whose versions may change a stage's output.
 DECIDING_PACKAGES = {
-    "clean": ("python", "polars", "rensa", "py3langid"),
+    "clean": ("python", "polars", "numpy", "py3langid"),
     "tokenize": ("sentencepiece", "numpy"),
     "pack": ("sentencepiece", "numpy"),
     "train": ("torch", "numpy", "safetensors"),

@@ -7,8 +7,8 @@ import pytest
 
 from data_contracts import DataError, corpora
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
-from data_contracts.clean.measures import COLUMNS, measure
-from data_contracts.contracts import Documents, RawRows, Rejects, check
+from data_contracts.clean.measures import measure
+from data_contracts.contracts import COLUMNS, Documents, RawRows, Rejects, check
 
 GOOD = {
     "doc_id": ["0" * 32, "1" * 32],

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from flows.store.locks import lock
-from tests.conftest import environment
+from tests.conftest import environment, spelled
 
 # A test that needs Prefect takes `prefect_server`. A temporary server of this process would take seconds to start, and log
 # its end after pytest has closed its output.
@@ -166,7 +166,9 @@ def notes(tmp_path) -> Path:
     text = "the river bends and the old bridge waits for rain while the miller counts his sacks of barley"
     words = text.split()
     for i in range(60):
-        lines = [" ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {i}." for j in range(1, 12)]
+        lines = [
+            " ".join(words[(i * 7 + j * k) % len(words)] for k in range(1, 9)) + f" {spelled(i)}." for j in range(1, 12)
+        ]
         (folder / f"note-{i:02}.txt").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flows.tracking.connection import RUNS_PAGE
-from tests.conftest import ROOT, environment, gpt
+from tests.conftest import ROOT, environment, gpt, spelled
 from tests.flows.conftest import TINY, free_port, stop, wait_for
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -41,7 +41,7 @@ def addresses(tmp_path_factory, prefect_server, empty_mlflow) -> Iterator[tuple[
         words = f"the river {corpus} bends and an old bridge waits for rain while the miller counts his barley".split()
         for i in range(60):
             lines = [
-                " ".join(words[(i * 7 + j * k + number) % len(words)] for k in range(1, 9)) + f" {i}."
+                " ".join(words[(i * 7 + j * k + number) % len(words)] for k in range(1, 9)) + f" {spelled(i)}."
                 for j in range(12)
             ]
             (texts / f"{i:02}.txt").write_text("\n".join(lines) + "\n")

@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from flows.recipe import load_recipe, parse_override, recorded_recipe
 from gpt.machine.hardware import usable_cores
+from tests.conftest import spelled
 from tests.flows.cli.test_command import STAGES, assert_refused
 from tests.flows.conftest import TINY, gpt_here, own_home
 
@@ -25,7 +26,9 @@ def trained(tmp_path_factory, prefect_server, empty_mlflow):
     home, notes = folder / "home", folder / "notes"
     notes.mkdir()
     for part in range(3):
-        lines = [f"line {i} of part {part}: the mill, the river, the bridge and the rain\n" for i in range(300)]
+        lines = [
+            f"line {spelled(i)} of part {part}: the mill, the river, the bridge and the rain\n" for i in range(300)
+        ]
         (notes / f"part-{part}.txt").write_text("".join(lines))
     with own_home(home, prefect_server, empty_mlflow):
         from flows import train

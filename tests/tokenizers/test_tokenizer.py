@@ -97,6 +97,33 @@ def test_symbols_of_the_user_are_one_piece_each(tmp_path):
             TokenizerConfig(user_defined_symbols=symbols)
 
 
+MASKS = ("<url>", "<email>", "<user>", "<ip>", "<phone>")
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_masks_are_one_piece_each_and_lose_nothing(tmp_path, model_type):
+    tokenizer, _ = fit(tmp_path / "masks", model_type=model_type, vocab_size="auto", user_defined_symbols=MASKS)
+    for mask in MASKS:
+        assert len(tokenizer.encode([mask])[0]) == 1
+    if model_type != "word":
+        pieces = [
+            tokenizer.processor.id_to_piece(int(number)) for number in tokenizer.encode(["<user>/<user>:see<url>."])[0]
+        ]
+        assert pieces.count("<user>") == 2
+        assert "<url>" in pieces
+    awkward = [
+        "<user",
+        "<<user>>",
+        "user>",
+        "< user>",
+        " <user> <user>",
+        "<USER>",
+        "\u2581<url>\u2581",
+        "<url>\n<url>é<url",
+    ]
+    tokenizer.check([*awkward, "".join(awkward), *ROUND_TRIP_TEXTS])
+
+
 @pytest.mark.parametrize("model_type", ["bpe", "char"])
 def test_a_long_document_is_what_the_library_makes_of_it_whole(tmp_path, model_type, monkeypatch):
     long = "\n".join(TEXTS) + " " * 9000 + "".join(TEXTS).replace("\n", " ")

@@ -164,7 +164,10 @@ def test_the_real_scripts_in_parts(shared_data, tmp_path):
 
 
 def test_a_book_can_be_split_when_it_is_cut(folder, tmp_path):
-    book = "".join(f"Line {number} of a long book.\n" for number in range(2000))
+    book = "".join(
+        f"Line {'abcdefghij'[number % 10]}{number:b} of a long book.\n".translate({48: "o", 49: "i"})
+        for number in range(2000)
+    )
     figures = clean_corpus("mine", folder({"book.txt": book}), tmp_path, Rules(split_chars=500))
     assert (figures["rows"], figures["texts"]) == (1, 1)
     assert figures["documents"] == figures["pieces"] > 100

@@ -33,10 +33,17 @@ class TestDropRules:
             ("symbols", "# a b", "# a b c", {"max_symbols": 0.25}),
             ("symbols", "so... it", "so.. it", {"max_symbols": 0.4}),
             ("symbols", "so… it", "so it", {"max_symbols": 0.4}),
+            ("symbols", "# # a b c d e f g h", "# ... a b c d e f g h", {"max_symbols": 0.1}),  # each by itself
+            ("many_words", "one two three", "one two", {"max_words": 2}),
+            ("bullets", "- a\n• b", "- a\nb", {"max_bullets": 0.9}),
+            ("ellipses", "a...\nb…\nc", "a...\nb\nc\nd", {"max_ellipses": 0.3}),
             ("letters", "a 1 2", "a 1", {"min_letter_words": 0.5}),
-            ("stop_words", "it is the end", "it is the end of all", {"min_stop_words": 2}),
-            ("repeated_lines", "a\na\nb", "a\nb\n\n\nb\nc", {"max_repeated_lines": 0.25}),
-            ("repeated_ngrams", "a b c d e " * 2, "a b c d e " * 2 + "f g", {"max_repeated_ngrams": 0.125}),
+            ("stop_words", "it is the end", "(The end) of.", {"min_stop_words": 2}),
+            ("repeated_lines", "a\na\nb", "a\nb\n\n\nbb\na\nc\nd\nee", {"max_repeated_lines": 0.3}),
+            ("repeated_lines", "aaaa\nb\nc\nd\naaaa", "a\nb\nc\ndddddd\na", {"max_repeated_lines": 0.3}),  # characters
+            ("repeated_paragraphs", "a\nb\n\nc\n\na\nb", "a\nb\n\nc\n\nb\na", {"max_repeated_paragraphs": 0.3}),
+            ("top_ngrams", "a b c a b d e", "a b c d a e b", {"max_top_ngrams": 0.2}),
+            ("repeated_ngrams", "a b c d e " * 2, "a b c d e " * 2 + "f g", {"max_repeated_ngrams": 0.45}),
             ("language", "Der Fluss biegt sich, und die alte Brücke wartet auf den Regen.",
              "The river bends, and the old bridge waits for the rain.", {"languages": ("en",)}),
         ],
@@ -75,6 +82,9 @@ class TestDropRules:
         assert judged["n_words"].to_list() == [2, 0]
 
     def test_published_thresholds_are_sourced(self):
+        for rule in DROP_RULES:
+            assert ("arXiv 2112.11446" in rule.source) == any(rule.limits.values())
+            assert ("table A1" in rule.source) == (rule.name.startswith(("repeated", "top")))
         known = [rule.name for rule in DROP_RULES if any(rule.limits.values())]
         assert [rule.name for rule in DROP_RULES if rule.on(PUBLISHED) and not rule.on(Rules())] == known
 

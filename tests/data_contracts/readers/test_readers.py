@@ -78,21 +78,57 @@ def test_another_encoding_when_it_is_named(folder):
     [
         ("text,b\n1,2\n3\n4,5\n", "line 3: 1 fields where the header has 2: 3", ["1", "4"]),
         ("text,b\n1,2,3\n4,5\n", "line 2: 3 fields where the header has 2: 1,2,3", ["4"]),
-        ('text,b\n1,2\n\n3,"cut\nhere', "line 4: a quote that is not closed: is the file cut?", ["1"]),
+        ('text,b\n1,2\n\n3,"cut\nhere', "line 4: unexpected end of data", ["1"]),
         (
             'text,b\n"1"x,2\n3,4\n',
-            "line 2: text after a closing quote: is a quote inside the field not doubled?",
+            "line 2: ',' expected after '\"'",
             ["3"],
+        ),
+        (
+            'id,text\n1,"He said "hi" and\n12 apples, many pears\n""so"" he said\nend"\n2,fine\n"3","x"\n',
+            "line 2: ',' expected after '\"'",
+            ["fine", "x"],
+        ),
+        (
+            'id,text\n1,"5" screen"\n2,plain\n3,"two\nlines"\n',
+            "line 2: ',' expected after '\"'",
+            ["plain", "two\nlines"],
         ),
         ("text,b\n1\0,2\n3,4\n", "line 2: a NUL byte: 1\\0,2", ["3"]),
         ("text,b\n1," + "2," * 99 + "\n", "where the header has 2: 1," + "2," * 49 + "...", []),
     ],
-    ids=["cut short", "too long", "a quote not closed", "a quote not doubled", "NUL", "shown in short"],
+    ids=[
+        "cut short",
+        "too long",
+        "a quote not closed",
+        "a quote not doubled",
+        "a field of several lines",
+        "a line alone",
+        "NUL",
+        "shown in short",
+    ],
 )
 def test_a_bad_record_is_reported_and_the_others_are_read(folder, content, message, left):
     here = folder({"a.csv": content})
     assert malformed(here).endswith(message)
     assert [text for *_, text in rows(here)] == left
+
+
+def test_lines_are_counted_behind_a_broken_field(folder):
+    here = folder({"a.csv": 'id,text\n1,"a "b" c\nd\ne"\n2,x,y\n'})
+    assert malformed(here).endswith("line 5: 3 fields where the header has 2: 2,x,y")
+
+
+def test_jsonl_with_a_byte_order_mark(folder):
+    assert rows(folder({"a.jsonl": '\ufeff{"text": "a"}\n{"text": "b"}\n'})) == [
+        ("a.jsonl", 0, "a"),
+        ("a.jsonl", 1, "b"),
+    ]
+
+
+def test_jsonl_numbers_stay_as_they_are_written(folder):
+    here = folder({"a.jsonl": '{"text": 1.50}\n{"text": 1e999}\n{"text": true}\n{"text": "b"}\n'})
+    assert [text for *_, text in rows(here)] == ["1.50", "1e999", "true", "b"]
 
 
 def test_records_keep_their_numbers_beside_bad_ones(folder):
@@ -128,14 +164,19 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.csv", "0,1\n5,a line\n", "it has '0', '1': these look like data, is the first line a header"),
         ("a.csv", "\n\n", "a.csv has an empty header: its first line must name the columns"),
         ("a.csv", ",,\n1,2,3\n", "a.csv has an empty header"),
-        ("a.csv", '"text\nx\n', "a.csv line 1 is no CSV header: a quote that is not closed"),
+        ("a.csv", '"text\nx\n', "a.csv line 1 is no CSV header: unexpected end of data"),
         ("a.csv", "\0" * 2000, "a.csv has NUL bytes in its first line: it is no text, or damaged"),
         ("a.csv", b"PK\x03\x04xl/", "a.csv is a zip archive or an Excel file, not UTF-8 csv: convert it"),
         ("a.csv", b"PAR1xxxx", "a.csv is a parquet file, not UTF-8 csv"),
         ("a.csv", b"\n <!DOCTYPE html><html>", "a.csv is an HTML page"),
         ("a.csv", b"", "a.csv is empty"),
         ("a.jsonl", '{"text": "a"}\n{"text": "cu', "a.jsonl line 2 is not JSON .* is the file cut"),
-        ("a.jsonl", '{"text": "a"}\n["b"]\n', "a.jsonl line 2 is a JSON list, not an object"),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', "a.jsonl line 2 is not an object"),
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b", "n": NaN}\n', r"a.jsonl line 3 is not JSON \(NaN is no number"),
+        ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl is not UTF-8"),
+        ("a.jsonl", '{"text": "a"}\n\x0b\n', "a.jsonl line 2 is not JSON"),
+        ("a.jsonl", '{"text": "a"}\n{"text": ["x", "y"]}\n', "a.jsonl line 2: 'text' holds a list, not text"),
+        ("a.jsonl", '{"text": {"a": "b"}}\n', "a.jsonl line 1: 'text' holds a dict, not text"),
         ("a.jsonl", "[" * 100_000, "a.jsonl line 1 is not JSON .*recursion"),
         (
             "a.jsonl",
@@ -202,8 +243,8 @@ def test_an_array_inside_an_object_and_a_key_that_is_missing(folder):
         (f"[{ARTICLE},\n{ARTICLE[:20]}", r"a.json is not JSON .*line 2 column 21 \(char 67\)\): is the file cut"),
         (f"[{ARTICLE}, {ARTICLE[:20]}, {ARTICLE}]", r"a.json is not JSON .*line 1 column 68 \(char 67\)"),
         ("3", r"a.json holds no array \[...\] of records"),
-        (f"[{ARTICLE}, 3]", r"a.json: record 1 is no object \{...\}"),
-        ('[{"id": "1", "text": ["a"]}]', "a.json: record 0 'text' holds a list, not text"),
+        (f"[{ARTICLE}, 3]", r"a.json: record 1 is not an object \{...\}"),
+        ('[{"id": "1", "text": ["a"]}]', "a.json: record 0: 'text' holds a list, not text"),
         (f"[{ARTICLE}\0, {ARTICLE}]", r"a.json is not JSON .*line 1 column 46 \(char 45\)"),
         ("\0" * 5000, r"a.json is not JSON .*line 1 column 1 \(char 0\)"),
         (
@@ -269,7 +310,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, report)
     ("name", "begin", "middle", "end", "message"),
     [
         ("a.txt", "", "word ", "", "[50000000]"),
-        ("a.csv", "id,text\n1,", "word ", "\n2,b\n", "line 2: a field of more than 16,777,216 characters"),
+        ("a.csv", "id,text\n1,", "word ", "\n2,b\n", "line 2: field larger than field limit (16777216)"),
         ("a.csv", "id,text\n1,", ",,,,,", "\n2,b\n", "fields where the header has 2: 1,,,"),
         ("a.csv", "", "word ", "", "a.csv line 1 is no CSV header"),
         ("a.jsonl", '{"text": "', "word ", '"}\n', "[50000000]"),

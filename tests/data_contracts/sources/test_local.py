@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError
-from data_contracts.sources import disk
+from data_contracts.sources import files
 from data_contracts.sources.source import Source, fetch, resolve
 
 TEXT = b"text\n" + b"Once upon a time\n" * 5000
@@ -116,9 +116,8 @@ def twice() -> bytes:
         (lambda: packed({"/etc/evil.txt": b"x"}), "'/etc/evil.txt' points out"),
         (lambda: packed({"b/..\\..\\evil.txt": b"x"}), "points out"),
         (lambda: packed({"C:\\evil.txt": b"x"}), "points out"),
-        (encrypted, "a.txt in mine.zip is encrypted"),
+        (encrypted, "a.txt in mine.zip cannot be unpacked here .*is encrypted"),
         (twice, "a.txt is 2 times in mine.zip"),
-        (lambda: packed({"a.txt": bytes(101_000_000)}), "a.txt in mine.zip would grow from .* as a zip bomb does"),
         (
             lambda: packed({"a.txt": TEXT})[:-40],
             r"mine.zip is not a zip archive, or is damaged \(.*\): download it again",
@@ -144,7 +143,6 @@ def twice() -> bytes:
         "drive",
         "encrypted",
         "twice",
-        "bomb",
         "cut",
         "foreign",
         "empty",
@@ -167,7 +165,7 @@ def test_more_than_the_disk_holds(folder, target, monkeypatch):
     """As declared, which is what zipfile keeps to, however often the same bytes are pointed at."""
     here = folder({"mine.zip": packed({"a.txt": TEXT, "b.txt": TEXT})})
     free = 2 * len(TEXT) - 1
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
     with pytest.raises(DataError, match=r"mine needs 170.0 kB, .* has 170.0 kB free"):
         fetch(Source("local", path=str(here)), "mine", target)
     assert names(target) == []

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from data_contracts import DataError, Unreachable
-from data_contracts.sources import disk, https, local
-from data_contracts.sources.source import Source, fetch, reach, resolve
+from data_contracts.sources import files, https, local
+from data_contracts.sources.source import Source, fetch, resolve
 from tests.data_contracts.stub_server import Reply
 
 TEXT = b"Once upon a time\n" * 50_000
@@ -136,7 +136,7 @@ def test_a_part_of_a_folder_is_its_first_files(folder, target, n, part, expected
 
 def test_a_disk_that_is_too_small_is_reported_before_anything_is_copied(folder, target, monkeypatch):
     source = Source("local", path=str(folder({"a.txt": "one", "b.txt": "two"})))
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
     with pytest.raises(DataError, match=r"mine needs 6 bytes, .*/target has 5 bytes free\n.*max_files.* GPT_HOME "):
         fetch(source, "mine", target)
     assert names(target) == []
@@ -262,7 +262,7 @@ def test_https_gives_a_silent_server_up(stub, target, monkeypatch, reply, messag
 
 def test_https_needs_room(stub, target, monkeypatch):
     stub.files["/input.txt"] = [Reply(body=TEXT)]
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(5, 0, 5))
     with pytest.raises(DataError, match=r"input.txt needs 850.0 kB, .* has 5 bytes free"):
         fetch(Source("https", url=f"{stub.url}/input.txt", sha256=SHA), "shakespeare", target)
     assert names(target) == []
@@ -298,20 +298,3 @@ def test_no_network(stub, target):
 def test_progress_is_optional(folder, target):
     fetch(Source("local", path=str(folder({"a.txt": "x"}))), "mine", target)
     assert names(target) == ["a.txt"]
-
-
-def test_whether_data_are_to_be_had_is_known_without_a_download(stub, folder):
-    stub.files["/here.txt"] = [Reply(body=TEXT)]
-    reach(Source("https", url=stub.url + "/here.txt", sha256=SHA), "x")
-    with pytest.raises(DataError, match=r"gone.txt: the server answered 404"):
-        reach(Source("https", url=stub.url + "/gone.txt", sha256=SHA), "x")
-    stub.files["/busy.txt"] = [Reply(503)]
-    with pytest.raises(Unreachable, match="503"):
-        reach(Source("https", url=stub.url + "/busy.txt", sha256=SHA), "x")
-    with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9/x: "):
-        reach(Source("https", url="http://user:secret@127.0.0.1:9/x?token=1", sha256=SHA), "x")
-    there = Source("local", path=str(folder({"a.txt": "x"})))
-    reach(there, "x")
-    shutil.rmtree(there.path)
-    with pytest.raises(DataError, match="does not exist"):
-        reach(there, "x")

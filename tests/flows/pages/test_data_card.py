@@ -16,10 +16,10 @@ from data_contracts import facts
 from data_contracts.clean import clean_corpus, personal
 from data_contracts.rules import Rules
 from flows.pages.cards import write_data_card
-from tests.conftest import ROOT
+from tests.conftest import ROOT, spelled
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
-FIGURES = ("funnel", "lengths", "characters")
+FIGURES = ("funnel", "lengths")
 
 
 @pytest.fixture
@@ -62,11 +62,10 @@ def test_the_pages_show_the_numbers_and_the_figures(shared_data, tmp_path):
     assert "few_words" in (folder / "funnel.svg").read_text()
     for name in ("card.json", "card.md", "card.html"):
         assert not re.search(personal.EMAIL, (folder / name).read_text())
-    assert "@•••" in (folder / "card.md").read_text()
 
 
 def test_equal_data_gives_equal_bytes(raw, tmp_path):
-    texts = [f"Text {n} of ä few, with words & signs\n" for n in range(300)]
+    texts = [f"Text {spelled(n)} of ä few, with words & signs\n" for n in range(300)]
     source = raw({"a.jsonl": [*texts, "", "short", "short"]})
     code = (
         "import sys; from pathlib import Path; from data_contracts.rules import Rules; "
@@ -103,7 +102,7 @@ HOSTILE = (
 
 
 def test_a_hostile_text_stays_text(raw, tmp_path):
-    texts = [f"{HOSTILE} {n}  \n\n\n\n" for n in range(60)]
+    texts = [f"{HOSTILE} {spelled(n)}  \n\n\n\n" for n in range(60)]
     short = ["<s>", "$|", "\x1b[31m"]  # the last is seen before any rule has changed it
     source = raw({"<i>|a.jsonl": [*texts, *short, "<b>" * 200]}, "raw <b>")
     rules = Rules(min_chars=10, spaces=True, near_duplicates="keep")

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import spelled
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.conftest import gpt_here, own_home, settings
 
-ROWS = [{"id": str(n), "title": f"Title {n}", "text": f"An article about number {n}. " * 20} for n in range(40)]
+ROWS = [
+    {"id": str(n), "title": f"Title {n}", "text": f"An article about number {spelled(n)}. " * 20} for n in range(40)
+]
 
 
 @pytest.fixture
@@ -35,12 +38,14 @@ def stages(output: str) -> list[list[str]]:
 
 
 def test_clean_explains_and_reuses(run, home, notes, prefect_server):
+    (notes / "note-97.txt").write_text("Write to somebody@example.org, and the miller answers before the rain comes.")
     (notes / "note-98.txt").write_text("short <b>")
     (notes / "note-99.txt").write_text((notes / "note-01.txt").read_text())
     asked = ("clean", "--from", str(notes), "--name", "explained", *settings({"clean.min_chars": 20}))
     first = run(*asked, "--explain")
     assert first.returncode == 0, first.stderr
-    assert "60 documents kept, 2 dropped" in first.stderr
+    assert "61 documents kept, 2 dropped" in first.stderr
+    assert "e-mail addresses in 1 texts are masked as <email>; clean.emails=keep keeps them" in first.stderr
     for expected in (
         "too_short",
         "min_chars=20",
@@ -59,6 +64,7 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
     assert stages(second.stderr) == [["download", "reused"], ["clean", "reused"]]
     facts = json.loads(second.stdout)
     card = Path(second.stderr.splitlines()[-1].removeprefix("data card: ")).parent
+    assert "masked as" not in second.stderr  # said once, when it is done
     assert facts == json.loads((card / "card.json").read_text())
     assert {row["reason"]: row["texts"] for row in facts["funnel"] if row["texts"]} == {"too_short": 1, "duplicate": 1}
     assert facts["source"]["kind"] == "local"
@@ -108,7 +114,7 @@ def test_wrong_words_are_refused(run, arguments, words):
 
 def test_a_secret_in_an_address_stays_in_the_environment(run, home, prefect_server, monkeypatch):
     """Prefect keeps the parameters of a run: such an address is refused there, and a variable may stand for it."""
-    text = "".join(f"MIRANDA:\nO brave new world, number {n}.\n\n" for n in range(900)).encode()
+    text = "".join(f"MIRANDA:\nO brave new world, number {spelled(n)}.\n\n" for n in range(900)).encode()
     with Stub() as stub:
         stub.files["/input.txt"] = [Reply(body=text)]
         address = f"{stub.url}/input.txt?token=hush-hush-4711"

@@ -25,3 +25,14 @@ def test_a_setting_changes_the_key_of_the_stage_that_it_belongs_to():
 def test_hardware_logs_and_wishes_for_the_summary_change_none():
     assert changed(runtime__threads=1, runtime__log_every=3, sample__seed=4, train__checkpoint_every=7) == set()
     assert changed(runtime__dtype="bfloat16") == {"train"}  # asked for by name it changes the numbers
+
+
+def test_masks_are_pieces_of_the_tokenizer_where_the_rules_write_them():
+    def symbols(corpus: str, **overrides) -> list[str]:
+        recipe = load_recipe(corpus, overrides={name.replace("__", "."): value for name, value in overrides.items()})
+        return STAGES["tokenize"].parameters(recipe)["tokenizer"]["user_defined_symbols"]
+
+    assert symbols("wsb") == ["<url>", "<email>", "<user>", "<ip>", "<phone>"]
+    assert symbols("covid-tweets", clean__phones="keep") == ["<email>", "<user>", "<ip>"]  # its addresses are dropped
+    assert symbols("shakespeare") == []
+    assert symbols("wsb", tokenizer__user_defined_symbols=["==>"]) == ["==>"]

@@ -15,7 +15,7 @@ import mlflow
 import polars as pl
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, environment, spelled
 from tests.flows.conftest import TINY, free_port, gpt_here, own_home, settings, stop, wait_for
 
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory, prefect_server, empty_mlflow) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("tracked")
     home, notes = folder / "home", folder / "notes.txt"
     notes.write_text(
-        "\n".join(f"line {i} of the notes: the mill, the river, the bridge and the rain" for i in range(900))
+        "\n".join(f"line {spelled(i)} of the notes: the mill, the river, the bridge and the rain" for i in range(900))
     )
     command = ("train", "--from", str(notes), "--name", "mine", *TINY, "--set", "clean.split_chars=1000")
     worse = settings({"train.lr": 1e-9, "train.matrix_lr": 1e-9, "train.keep_checkpoints": 1})

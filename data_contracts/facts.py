@@ -1,9 +1,12 @@
 """The facts of a data card: what a cleaned corpus is, what became of its texts, what it looks like.
 
 Plain values, as card.json holds them. Texts are read in a sample of a few thousand, numbers from columns, so the facts of a
-large corpus cost little more than those of a small one. Equal documents give equal facts.
+large corpus cost little more than those of a small one. Equal documents give equal facts. What leads to a person is veiled in
+every text that is shown: people did not agree to it.
 """
 
+import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,27 +15,32 @@ import polars as pl
 
 from data_contracts import corpora
 from data_contracts.clean.change import text_rules
-from data_contracts.clean.judge import DROP_RULES, GOPHER, OTHER_REASONS, PUBLISHED
-from data_contracts.clean.measures import COLUMNS, MEANINGS
-from data_contracts.facts import samples
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED, language
+from data_contracts.clean.personal import veil
+from data_contracts.clean.shard import SAMPLE_CHARS
+from data_contracts.contracts import COLUMNS, MEANINGS
 from data_contracts.rules import Rules
 
 BINS_PER_TEN = 8  # bins of length for a factor of ten
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
+Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
+
+SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
+PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
 
 
 def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, about: dict) -> dict:
     """All facts of a cleaned corpus.
 
-    folder: holds the documents and rejects. sample: before, text, source_file, source_row, reason; where reason is null, a
-    text drawn at random before and after the text rules, else a rejected one. counts: what report.json says. about: corpus,
-    and where known title, licence and source (the identity of the raw data); no path of this machine, nothing secret.
+    folder: holds the documents and rejects. sample: before, text, source_file, source_row: texts drawn at random, before and
+    after the text rules. counts: what report.json says. about: corpus, and where known title, licence and source (the identity
+    of the raw data); no path of this machine, nothing secret.
     """
     documents, rejects = (pl.scan_parquet(folder / kind / "*.parquet") for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])
-    drawn = sample.filter(pl.col("reason").is_null())
+    funnel = _funnel(counts, getattr(module, "REASONS", {}), rules)
     texts = measured(documents, rejects)
-    active = text_rules(getattr(module, "RULES", ()), rules)
+    reasons = {rule.name: rule.reason for rule in text_rules(getattr(module, "RULES", ()), rules)}
     return {
         "corpus": about["corpus"],
         "title": about.get("title") or module.TITLE,
@@ -40,16 +48,14 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "source": about.get("source", {}),
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
-        "funnel": _funnel(counts, getattr(module, "REASONS", {}), rules),
-        "changed": samples.changed(drawn["before"], active, counts["changed"], rules),
+        "funnel": funnel,
+        "changed": [{"rule": name, "texts": n, "why": reasons[name]} for name, n in counts["changed"].items() if n],
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
         "measures": quantiles(texts, rules),
         "published": published(texts, rules),
-        "characters": samples.characters(drawn["text"]),
-        "languages": samples.languages(drawn["text"]),
-        "words": samples.words(drawn["text"]),
-        "kept": samples.kept(drawn, rules),
-        "rejected": samples.rejected(sample, rejects, rules),
+        "languages": languages(sample["text"]),
+        "kept": kept(sample, rules),
+        "rejected": rejected(rejects, [row["reason"] for row in funnel if row["texts"]], rules),
     }
 
 
@@ -57,7 +63,7 @@ def _funnel(counts: dict, own: dict[str, str], rules: Rules) -> list[dict]:
     """One row per reason to reject, in the order in which texts are rejected."""
     bounds = {rule.name: limits(rule.limits, rules) for rule in DROP_RULES}
     reasons = {"malformed": OTHER_REASONS["malformed"]} | own | {rule.name: rule.reason for rule in DROP_RULES}
-    reasons |= {name: OTHER_REASONS[name] for name in samples.LATE_REASONS}
+    reasons |= {name: why for name, why in OTHER_REASONS.items() if name not in reasons}
     total = max(1, counts["documents"] + counts["rejects"])
     return [
         {"reason": name, "texts": texts, "share": texts / total, "limit": bounds.get(name, ""), "why": why}
@@ -112,7 +118,7 @@ def published(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
             "kept_today": found[f"{rule.name} kept"],
             "published": limits(rule.limits, PUBLISHED),
             "set": limits(rule.limits, rules) or "off",
-            "source": GOPHER,
+            "source": rule.source,
         }
         for rule in known
     ]
@@ -125,3 +131,49 @@ def limits(names: Iterable[str], rules: Rules) -> str:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def changes(old: str, new: str, chars: int) -> Parts:
+    """The difference of two texts, word by word, in about `chars` characters of their beginnings."""
+    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text[: 4 * chars]) for text in (old, new))
+    parts: Parts = []
+    remaining = chars
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        pieces = [("same", before[a:b])] if kind == "equal" else [("gone", before[a:b]), ("new", after[c:d])]
+        for name, piece in pieces:
+            if text := "".join(piece)[: max(remaining, 0)]:
+                parts.append((name, visible(text, "\n" if name == "same" else "⏎")))
+                remaining -= len(text)
+    return [*parts, ("same", "…")] if remaining <= 0 else parts
+
+
+def languages(texts: pl.Series) -> list[dict]:
+    some = texts.gather_every(max(1, -(-len(texts) // 500)))
+    counts = sorted(language(some).value_counts().rows(), key=lambda item: (-item[1], item[0]))
+    return [{"language": name, "texts": count, "share": count / len(some)} for name, count in counts]
+
+
+def kept(drawn: pl.DataFrame, rules: Rules) -> list[dict]:
+    """A few texts and how cleaning changed them."""
+    few = drawn.sample(min(SHOWN_KEPT, drawn.height), seed=0)
+    rows = few.select(PLACE, *(veil(pl.col(name), rules) for name in ("before", "text"))).iter_rows()
+    return [{"place": place, "text": changes(old, new, chars=SHOWN_CHARS)} for place, old, new in rows]
+
+
+def rejected(rejects: pl.LazyFrame, reasons: list[str], rules: Rules) -> list[dict]:
+    """A few texts of each reason."""
+    columns, rows = (PLACE, pl.col("text").str.slice(0, SAMPLE_CHARS)), []
+    for reason in reasons:
+        few = rejects.filter(reason=reason).select(columns).head(SHOWN_REJECTED).collect()
+        for place, text in few.select("place", veil(pl.col("text"), rules)).iter_rows():
+            shown = visible(text[:SHOWN_CHARS]) + "…" * (len(text) > SHOWN_CHARS)
+            rows.append({"reason": reason, "place": place, "text": shown})
+    return rows
+
+
+def visible(text: str, line_end: str = "\n") -> str:
+    """Invisible characters as signs: often they are all that changed. No control sequence reaches a terminal."""
+    return "".join(
+        line_end if char == "\n" else char if char.isprintable() or char in "\t\u200d" else f"⟨U+{ord(char):04X}⟩"
+        for char in text
+    )

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from data_contracts import facts
-from data_contracts.clean import clean_corpus, measures, personal
+from data_contracts.clean import clean_corpus, personal
 from data_contracts.clean.change import apply_rules, text_rules
 from data_contracts.clean.judge import DROP_RULES, PUBLISHED
-from data_contracts.facts import samples
+from data_contracts.contracts import COLUMNS, MEANINGS
 from data_contracts.rules import Rules
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
@@ -68,31 +68,18 @@ class TestRealData:
         )
         assert within == frames(folder)[0]["n_chars"].is_between(10, 99).sum()
 
-    def test_characters_words_and_languages(self, reddit):
-        card, folder = reddit
-        documents, _ = frames(folder)
-        # The corpus is small enough for the sample to be all of it, but for copies.
-        text = "".join(documents["text"].str.slice(0, samples.COUNTED_CHARS))
-        shares = {char: share for char, _, share in card["characters"]["frequent"]}
-        assert shares["e"] == pytest.approx(text.count("e") / len(text), rel=0.02)
-        assert sum(row["share"] for row in card["characters"]["groups"]) == pytest.approx(1)
-        words = dict(card["words"])
-        assert words["vaccine"] == pytest.approx(len(re.findall(r"\bvaccine\b(?!['’])", text.lower())), rel=0.05)
-        assert not {"the", "url", "user", "don't"} & words.keys()
+    def test_languages(self, reddit):
+        card, _ = reddit
         assert card["languages"][0]["language"] == "en"
         assert card["languages"][0]["share"] > 0.8
         assert sum(row["texts"] for row in card["languages"]) <= 500
 
-    def test_every_text_rule_that_changed_something_shows_how(self, reddit):
+    def test_every_text_rule_that_changed_something_says_why(self, reddit):
         card, _ = reddit
         assert {row["rule"]: row["texts"] for row in card["changed"]} == {
             rule: n for rule, n in card["figures"]["changed"].items() if n
         }
-        examples = {row["rule"]: row["example"] for row in card["changed"]}
-        assert ["new", "<url>"] in examples["urls"]
-        assert any(kind == "gone" and "[" in text for kind, text in examples["links"])
-        # A text rule of one text in a thousand may have its only text cut in the sample.
-        assert sum(bool(example) for example in examples.values()) >= len(examples) - 1
+        assert all(row["why"] for row in card["changed"])
 
     def test_samples_are_few_short_and_veiled(self, reddit):
         card, _ = reddit
@@ -101,13 +88,24 @@ class TestRealData:
         assert set(found) == {row["reason"] for row in card["funnel"] if row["texts"]}
         assert max(map(found.count, found)) <= 3
         assert all(len(row["text"]) <= 301 for row in card["rejected"])
-        assert not re.search(personal.EMAIL, json.dumps(card))
-        assert "@•••" in json.dumps(card, ensure_ascii=False)
+        shown = json.dumps(card, ensure_ascii=False)
+        assert personal.veiled([shown], MASKING) == [shown]
+
+
+def test_what_leads_to_a_person_is_veiled_before_and_after_the_rules():
+    old, new = "ask .@somebody or a@b.org, 202-456-1111, 8.8.8.8", "ask .<user> or <email>, 202-456-1111, 8.8.8.8"
+    sample = pl.DataFrame({"before": [old], "text": [new], "source_file": ["a"], "source_row": [0]})
+    shown = json.dumps(facts.kept(sample, MASKING), ensure_ascii=False)
+    assert "@•••" in shown
+    assert not re.search("somebody|b.org|456|8.8", shown)
 
 
 def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
     long = "the very same words stand here again and again in nearly the same order as before " * 3
-    texts = [f"text number {n} has words of its own: {n * n} and {n**3}" for n in range(50)]
+    texts = [
+        f"text number {n} has words of its own: {' '.join(chr(97 + n // 10) + chr(97 + n % 10) + w for w in 'abcdef')}"
+        for n in range(50)
+    ]
     raw = folder({"a.jsonl": jsonl(*texts, texts[0], long + "once", long + "twice")})
     card, _ = make(raw, tmp_path / "out", Rules(near_duplicates="drop"))
     assert {row["reason"] for row in card["rejected"]} == {"duplicate", "near_duplicate"}
@@ -127,7 +125,8 @@ def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, 
     )
     written = [pl.scan_parquet(tmp_path / "before" / kind / "*.parquet") for kind in ("documents", "rejects")]
     found = {row["rule"]: row for row in facts.published(facts.measured(*written), base)}[rule.name]
-    assert found["texts"] == after["rejected"][rule.name] > 0
+    assert found["texts"] == after["rejected"][rule.name]
+    assert found["texts"] > 0 or rule.name in ("many_words", "bullets")  # no text of this corpus
     assert found["kept_today"] == before["documents"] - after["documents"]
 
 
@@ -140,7 +139,7 @@ def test_quantiles_stand_beside_the_limits_that_are_set(folder, tmp_path):
 
 
 def test_every_measure_has_a_meaning_and_every_drop_rule_its_limits():
-    assert list(measures.MEANINGS) == list(measures.COLUMNS)
+    assert list(MEANINGS) == list(COLUMNS)
     known = {field.name for field in fields(Rules)}
     for rule in DROP_RULES:
         assert set(rule.limits) <= known
@@ -150,30 +149,9 @@ def test_every_measure_has_a_meaning_and_every_drop_rule_its_limits():
             assert rule.limits
 
 
-@pytest.mark.parametrize(
-    ("char", "group"),
-    [
-        ("a", "letters"),
-        ("7", "digits"),
-        ("\n", "white space"),
-        ("\u00a0", "white space"),
-        ("#", "punctuation"),
-        ("é", "Latin letters beyond ASCII"),
-        ("Ж", "Cyrillic letters beyond ASCII"),
-        ("漢", "Cjk letters beyond ASCII"),
-        ("’", "punctuation beyond ASCII"),
-        ("😀", "symbols"),
-        ("\u0301", "combining marks"),
-        ("\ue000", "other"),
-    ],
-)
-def test_groups_of_characters(char, group):
-    assert samples.character_group(char) == group
-
-
 def test_the_text_rules_leave_the_texts_they_are_given():
     before = pl.Series("text", ["a\rb", "c", "d\u2581"])
     after, changed = apply_rules(before, text_rules((), Rules()))
     assert before.to_list() == ["a\rb", "c", "d\u2581"]
-    assert after.to_list() == ["a\nb", "c", "d_"]
-    assert changed["line_ends"] == changed["low_block"] == 1
+    assert after.to_list() == ["a\nb", "c", "d\u2581"]
+    assert changed["line_ends"] == 1
