@@ -25,8 +25,8 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     """All facts of a cleaned corpus.
 
     folder: holds the documents and rejects. sample: before, text, source_file, source_row, reason; where reason is null, a
-    text drawn at random before and after the text rules, else a rejected one. counts: what report.json says. about: corpus,
-    and where known title, licence and source (the identity of the raw data); no path of this machine, nothing secret.
+    text drawn at random before and after the text rules, else a rejected one. counts: what report.json says, and nulls. about:
+    corpus, and where known title, licence and source (the identity of the raw data); no path of this machine, nothing secret.
     """
     documents, rejects = (pl.scan_parquet(folder / kind / "*.parquet") for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from flows import UserError
-from flows.cli.artifact_commands import artifacts, prune, verify
+from flows.cli.artifact_commands import artifacts, diff, prune, verify
 from flows.cli.model_commands import compare, explain, export, generate, pin, reproduce, runs
 from flows.cli.server_commands import down, notify, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
@@ -18,7 +18,7 @@ app = typer.Typer(
 for group in (
     (train, clean, corpora, why),
     (generate, explain, compare, runs, reproduce, pin, export),
-    (artifacts, verify, prune),
+    (artifacts, diff, verify, prune),
     (up, down, status, notify, ui),
 ):
     for command in group:

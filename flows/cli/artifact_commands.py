@@ -1,5 +1,6 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
+import json
 import shutil
 import sys
 from typing import Annotated
@@ -23,6 +24,32 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
         shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
         rows.append(row | {"bytes": size} if as_json else {name: row[name] for name in keep[:3]} | shown)
     table(rows, as_json)
+
+
+def diff(
+    corpus: Annotated[str, typer.Argument(help="a corpus that was cleaned here (gpt artifacts lists its versions)")],
+    older: Annotated[
+        str, typer.Option("--from", help="a clean artifact: the beginning of its key [the one before]")
+    ] = "",
+    newer: Annotated[str, typer.Option("--to", help="the same [the one that was used last]")] = "",
+    as_json: Json = False,
+):
+    """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
+    from flows.evaluation import diff
+    from flows.pages.render import plain
+    from flows.store.artifacts import Store
+
+    store = Store(shared_home())
+    facts = diff.diff(store, *diff.versions(store, corpus, older, newer))
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    print(*(f"{facts[end]['key']} ({facts[end]['created'][:16]})" for end in ("from", "to")), sep=" -> ")
+    print(*facts["because"], sep="\n")
+    for name, title in diff.TABLES.items():
+        if facts[name]:
+            print(f"\n{title}")
+            table([{column: plain(cell) for column, cell in row.items()} for row in facts[name]])
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):

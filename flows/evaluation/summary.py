@@ -50,6 +50,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         **assessed,
         "model": model,
         "champion": champion,
+        "changes": tracker.changes,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {

@@ -1,0 +1,165 @@
+"""What changed between two versions of a corpus, as `gpt diff` and the page of the next training tell it."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from flows.store.artifacts import Store
+from tests.flows.conftest import TINY, gpt_here, own_home, settings
+from tests.flows.stages.test_clean import artifacts
+
+WORDS = "the river bends and old bridges wait for rain while a miller counts his sacks of barley".split()
+DRAW = random.Random(0)
+EVERY = [" ".join(DRAW.choices(WORDS, k=12)) + f" {number}." for number in range(167)]
+TEXTS, OTHERS, NEW = EVERY[:160], EVERY[160:163], EVERY[163:]
+
+
+def write(folder: Path, name: str, rows: list[dict]) -> None:
+    folder.mkdir(exist_ok=True)
+    with (folder / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_first(folder: Path) -> None:
+    write(folder, "a.csv", [{"text": text, "lang": "en", "note": "x"} for text in TEXTS])
+    write(folder, "b.csv", [{"text": text, "lang": "en", "note": "x"} for text in OTHERS])
+
+
+def write_second(folder: Path) -> None:
+    """One text is changed, one emptied, b.csv gone, four new; every other `lang` is empty, `note` gone, `score` came."""
+    texts = [*TEXTS, *NEW]
+    texts[5], texts[7] = texts[5] + " Write to miller@mill.org", ""
+    rows = [{"text": text, "lang": "en" * (n % 2), "score": n} for n, text in enumerate(texts)]
+    write(folder, "a.csv", rows)
+    (folder / "b.csv").unlink()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, prefect_server, empty_mlflow):
+    """In which a corpus was trained, cleaned by another rule, and trained again when its raw data had changed."""
+    folder = tmp_path_factory.mktemp("changed")
+    train = ("train", "--from", str(folder / "raw"), "--name", "mine", *TINY)
+    with own_home(folder / "home", prefect_server, empty_mlflow):
+        write_first(folder / "raw")
+        assert gpt_here(*train).returncode == 0
+        other_rule = ("clean", *train[1:5], *settings({"clean.min_chars": 60}))
+        assert gpt_here(*other_rule).returncode == 0
+        write_second(folder / "raw")
+        again = gpt_here(*train)
+        assert again.returncode == 0, again.stderr
+        assert (
+            "the raw data have changed since the last training: 4 added, 4 gone, 1 changed, 158 the same"
+            in again.stderr
+        )
+        assert "raw data have changed" not in gpt_here(*train).stderr  # than the last training has them
+        yield folder / "home"
+
+
+@pytest.fixture(scope="module")
+def keys(home) -> list[str]:
+    """Of the three versions, as they were made."""
+    made = sorted(Store(home).manifests("mine", "clean"), key=lambda manifest: manifest["created"])
+    return [manifest["key"] for manifest in made]
+
+
+def diff(*asked: str) -> dict:
+    result = gpt_here("diff", "mine", *asked, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_documents_reasons_and_columns_before_and_after(keys):
+    facts = diff("--from", keys[0][:6], "--to", keys[2][:6])
+    assert (facts["from"]["key"], facts["to"]["key"]) == (keys[0], keys[2])
+    found = {row["documents"]: (row["number"], row["note"]) for row in facts["documents"]}
+    assert found["added"] == (4, "")
+    assert found["gone"] == (4, "3 not in the raw data, 1 empty")
+    assert found["changed"] == (1, "")
+    assert found["the same"] == (158, "0 at another place")
+    assert found["on another side of the split"][0] == 0
+    assert {row["reason"]: (row["before"], row["after"]) for row in facts["rejects"]} == {"empty": (0, 1)}
+    columns = {row["column"]: (row["before"], row["after"]) for row in facts["columns"]}
+    assert columns == {"lang": (0, 0.5), "note": (0, "–"), "score": ("–", 0), "text": (0, pytest.approx(1 / 164))}
+    assert any("files.b.csv" in line for line in facts["because"])
+
+
+def test_an_example_of_each_kind_is_shown_with_addresses_masked(keys):
+    shown = {row["documents"]: row for row in diff("--from", keys[0], "--to", keys[2])["examples"]}
+    assert shown.keys() == {"added", "gone", "changed"}
+    assert shown["changed"]["where"] == "a.csv row 5"
+    new = "".join(text for kind, text in shown["changed"]["text"] if kind == "new")
+    assert "Write to •••@•••" in new
+    assert "miller@mill.org" not in json.dumps(shown)
+
+
+def test_the_newest_is_compared_with_the_one_before(keys):
+    facts = diff()
+    assert (facts["from"]["key"], facts["to"]["key"]) == (keys[1], keys[2])
+    assert "clean.min_chars 60 -> 1" in facts["because"]
+    assert (diff("--from", keys[0])["to"]["key"], diff("--to", keys[1])["from"]["key"]) == (keys[2], keys[0])
+    words = gpt_here("diff", "mine").stdout
+    assert all(word in words for word in (keys[1], "clean.min_chars 60 -> 1", "too_short", "lang", "50.0%"))
+
+
+def test_documents_that_moved_to_other_rows_are_the_same(keys, home, tmp_path):
+    rows = [{"text": text, "lang": "en", "note": "x"} for text in TEXTS]
+    for name, some in (("first", rows), ("second", rows[2:])):
+        write(tmp_path / "moved", "a.csv", some)
+        assert gpt_here("clean", "--from", str(tmp_path / "moved"), "--name", "moved").returncode == 0, name
+    facts = json.loads(gpt_here("diff", "moved", "--json").stdout)
+    found = {row["documents"]: (row["number"], row["note"]) for row in facts["documents"]}
+    assert found["gone"] == (2, "2 not in the raw data")
+    assert found["the same"] == (158, "158 at another place")
+    assert found["added"][0] == found["changed"][0] == 0
+
+
+def test_the_page_of_a_training_on_new_data_tells_it(home, prefect_server):
+    experiment = mlflow.get_experiment_by_name("gpt").experiment_id
+    runs = mlflow.search_runs([experiment], order_by=["attributes.start_time ASC"], output_format="list")
+    files = [
+        [f.path for f in mlflow.artifacts.list_artifacts(run_id=r.info.run_id, artifact_path="changes")] for r in runs
+    ]
+    assert [len(found) for found in files] == [0, 3, 0]  # of the first training, on new data, and on the same
+    page = mlflow.artifacts.load_text(f"runs:/{runs[1].info.run_id}/changes/card.md")
+    assert "| gone | 4 | 3 not in the raw data, 1 empty |" in page
+    assert "| lang | 0.0% | 50.0% |" in page
+    assert "4 added, 4 gone, 1 changed" in runs[1].data.tags["mlflow.note.content"]
+    assert "changed since" not in runs[2].data.tags["mlflow.note.content"]
+    (shown,) = artifacts(prefect_server, "changes-mine")
+    assert "| lang | 0.0% | 50.0% |" in shown["data"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("mine", "--from", "ffffff"), "'ffffff' is not here (unknown, or pruned)"),
+        (("mine", "--to", "ffffff"), "'ffffff' is not here (unknown, or pruned)"),
+        (("nothing",), "no two versions of the cleaned 'nothing' to compare; here are: none"),
+        (("alone",), "no two versions of the cleaned 'alone' to compare; here are: "),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_line(home, tmp_path, asked, words):
+    write_first(tmp_path / "alone")
+    assert gpt_here("clean", "--from", str(tmp_path / "alone"), "--name", "alone").returncode == 0
+    refused = gpt_here("diff", *asked)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_damaged_version_and_the_same_version_twice_are_refused(home, keys):
+    twice = gpt_here("diff", "mine", "--from", keys[2], "--to", keys[2])
+    assert (twice.returncode, len(twice.stderr.strip().splitlines())) == (2, 1)
+    documents = home / "artifacts" / "mine" / "clean" / keys[1] / "documents" / "00000.parquet"
+    whole = documents.read_bytes()
+    documents.write_bytes(whole[:-7])
+    refused = gpt_here("diff", "mine", "--from", keys[1], "--to", keys[2])
+    documents.write_bytes(whole)
+    assert refused.returncode == 2
+    assert "is damaged: documents/00000.parquet has" in refused.stderr
