@@ -62,8 +62,8 @@ class Rules:
     deduplicate: bool = True
     """Reject every exact copy of another text as `duplicate`."""
     near_duplicates: Near = "together"
-    """Texts of nearly the same words (MinHash): keep them wherever they fall, keep those on one side of the split, or drop all but
-    one, as `near_duplicate`."""
+    """Texts of nearly the same words (MinHash): keep them wherever they fall, keep those on one side of the split, or drop all
+    but one, as `near_duplicate`."""
     split_chars: int = 0
     """Cut longer texts at line ends into parts of about this many characters, each a document of its own; 0 means never."""
     max_malformed: float = 0.0
@@ -102,7 +102,7 @@ class Rules:
                 problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
         if self.val_fraction + self.test_fraction >= 1:
             problems.append(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no text to train on"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train"
             )
         if problems:
             raise DataError("rules: " + "; ".join(problems))

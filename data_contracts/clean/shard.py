@@ -102,7 +102,7 @@ def read_files(module: ModuleType, found: Mapping[str, str | Path], options: dic
 
 
 def make_texts(module: ModuleType, rows: pl.DataFrame) -> pl.DataFrame:
-    """The corpus's texts of readable rows, with the columns that it may leave out: n_rows, source_id and reason (null: kept)."""
+    """The corpus's texts of readable rows, with the columns that it may leave out: n_rows, source_id, reason (null: kept)."""
     texts = module.documents(rows.lazy())
     place = pl.format("{}:{}", "source_file", "source_row")
     defaults = {"n_rows": pl.lit(1, pl.Int64), "reason": pl.lit(None, pl.String), "source_id": place}

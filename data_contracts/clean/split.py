@@ -44,7 +44,7 @@ def short_sha256(texts: pl.Series) -> pl.Series:
 
 
 def draw(source_ids: pl.Series, rules: Rules) -> pl.Series:
-    """The side of each source: a draw from [0, 1) that depends on the seed and its id alone; low ones are val, high ones test."""
+    """The side of each source: a draw from [0, 1) that depends on the seed and its id alone; the low are val, the high test."""
     hashes = short_sha256(pl.Series([f"{rules.seed}:{source_id}" for source_id in source_ids], dtype=pl.String))
     drawn = hashes.str.slice(0, 8).str.to_integer(base=16) / 2**32
     side = pl.when(drawn < rules.val_fraction).then(VAL).when(drawn >= 1 - rules.test_fraction).then(TEST)

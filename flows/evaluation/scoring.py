@@ -114,8 +114,8 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     """The ids of these documents that the model was trained on: when it was trained, they were not held out.
 
     They are found by the place that they come from, whatever the rules made of them then, and by their text. A part of a source
-    that was divided otherwise then, or not at all, counts if any part of it was trained on. Empty for the very text that was held
-    out then, for another corpus, and where the documents that the model was trained on are gone.
+    that was divided otherwise then, or not at all, counts if any part of it was trained on. Empty for the very text that was
+    held out then, for another corpus, and where the documents that the model was trained on are gone.
     """
     held_out = text.documents
     if not model.clean or model.corpus != text.corpus or model.clean["digest"] == text.digest:
