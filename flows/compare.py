@@ -41,8 +41,7 @@ from flows.server import dead_runs
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
-from flows.tracking.connection import answering, experiment_id, runs_url
-from flows.tracking.run import ended, origin_tags
+from flows.tracking.run import untrained_run
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -61,16 +60,14 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store, experiment, tags = Store(shared_home()), experiment_id(), {"kind": "compare"} | origin_tags()
-    with answering():
-        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), progress.log_line):
+    store = Store(shared_home())
+    with untrained_run("compare") as about, in_use(shared_home(), progress.log_line):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with turn(1), progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
         result["notes"] = notes + result["notes"]
-        result |= {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
+        result |= about
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
             try:

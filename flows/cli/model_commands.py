@@ -9,6 +9,7 @@ import typer
 
 from flows import UserError
 from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
+from flows.cli.train_commands import Corpus, From, Set, Steps, asked_recipe
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
@@ -87,6 +88,38 @@ def compare(
         print(json.dumps(result, indent=1))
     else:
         _show(result)
+
+
+def ablate(
+    corpus: Corpus,
+    rules: Annotated[str, typer.Option(help="such as mentions,min_words=5 [all that the recipe uses]")] = "",
+    steps: Steps = None,
+    minutes: Annotated[float, typer.Option(help="of training for each model, instead of steps", min=0)] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(help="of weights and order of data, instead of the recipe's", min=0)
+    ] = None,
+    size: Annotated[str, typer.Option(help="of the models, as of gpt train")] = "nano",
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    as_json: Json = False,
+):
+    """Say which rules of cleaning help, hurt or do not matter, by a small model with and without each."""
+    from flows.recipe import load_recipe
+
+    asked = asked_recipe(corpus, settings, source, "") | {"size": size, "steps": steps, "minutes": minutes or None}
+    load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
+    names = [name.strip() for name in rules.split(",") if name.strip()]
+    result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked, rules=names, seed=seed)
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    from flows.evaluation.ablation import in_words
+
+    table([in_words(row) for row in result["rules"]])
+    print("difference: bits per byte without the rule, less those with it; above 0 the rule helps\n")
+    for note in result["notes"]:
+        print(f"note: {note}")
+    print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")
 
 
 def pin(

@@ -31,7 +31,11 @@ def train(
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    asked = asked_recipe(corpus, settings, source, name) | {
+        "size": size or None,
+        "steps": steps,
+        "minutes": minutes or None,
+    }
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
     _run("train", asked, force)
@@ -47,7 +51,7 @@ def clean(
     as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
 ):
     """Download and clean a corpus, and make its data card; nothing is trained."""
-    artifact = _run("prepare", _asked(corpus, settings, source, name), "clean" if force else "", until="clean")
+    artifact = _run("prepare", asked_recipe(corpus, settings, source, name), "clean" if force else "", until="clean")
     card = artifact.folder / "card"
     facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
     if as_json:
@@ -72,7 +76,11 @@ def why(
     from flows.stages import stale
     from flows.store.artifacts import Store
 
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    asked = asked_recipe(corpus, settings, source, name) | {
+        "size": size or None,
+        "steps": steps,
+        "minutes": minutes or None,
+    }
     found = stale.why(Store(shared_home()), load_recipe(**asked))
     table(
         [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found],
@@ -100,7 +108,7 @@ def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
-def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
+def asked_recipe(corpus: str, settings: list[str], source: str, name: str) -> dict:
     """The options that name a recipe, as `load_recipe` and the flow take them."""
     from flows.recipe import parse_override
 

@@ -135,6 +135,25 @@ def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
     return figure
 
 
+def intervals(rows: list[dict], noise: float) -> Figure:
+    """A point and its interval for each rule of an ablation. noise: differences that another seed makes, too."""
+    figure, axes = canvas(0.7 + 0.3 * len(rows), left=1.6, bottom=0.5)
+    colors = {"helps": BLUE, "hurts": ORANGE}
+    axes.axvspan(-noise, noise, color=PALE, label="another seed")
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for place, row in enumerate(rows):
+        color, ends = colors.get(row["verdict"], GREY), [row["difference_low"], row["difference_high"]]
+        axes.plot(row["difference"], place, "o", color=color)
+        if None not in ends:
+            axes.plot(ends, [place, place], color=color)
+    axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['verdict']}" for row in rows])
+    axes.set(
+        ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte without the rule, less those with it: above 0 it helps"
+    )
+    axes.legend(frameon=False)
+    return figure
+
+
 def attention(maps_LTT: np.ndarray, tokens: list[str]) -> Figure:
     """One panel per layer, four at most: a row is a token that attends, a column the token that it attends to."""
     layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})
