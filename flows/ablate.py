@@ -1,15 +1,15 @@
-"""The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it, or
-with it where the recipe does not use it.
+"""The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it.
 
     prefect deployment run ablate/rules -p corpus=wsb
     gpt ablate wsb                                  # the same flow, here and now
 
-What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is trained on texts
-that no rule touched. All are scored on one set of texts: those held out for test, as the source has them but for the rules that
-cannot be turned off, and without copies of what any model trains on. On all of these a model pays for what its rules hide from
-it, such as addresses; the page shows that, too. A verdict is on those of them that no rule of any model changes or drops: does
-the rule, by what it does to other texts, help to model these? It holds if the 95 % interval over documents leaves out 0, and if
-the difference is larger than that to a second model of the recipe with another seed.
+What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer. All are scored on one set
+of texts: those held out for test, cleaned by none of the rules that are compared (but by those that all models have in common),
+and without copies of what any model trains on. The tokenizer is trained on texts of that kind, too. On all of these texts a
+model pays for what its rules hide from it, such as addresses; the page shows that. The verdict is on those of them that no
+compared rule changes or drops: does a rule, by what it does to other texts, help to model these? It holds if the paired 95 %
+interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with another
+seed.
 
 Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of these models for a model of the corpus.
 """
@@ -39,9 +39,10 @@ from data_contracts.rules import Rules
 from flows import UserError, progress
 from flows.evaluation import ablation, scoring
 from flows.evaluation.ablation import RECIPE, SEED
+from flows.evaluation.diff import documents
 from flows.home import shared_home
 from flows.pages.figures import draw, intervals
-from flows.pages.render import card_markdown, columns, publish
+from flows.pages.render import card_markdown, publish
 from flows.recipe import Recipe, Size, load_recipe, settle_size
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
@@ -53,7 +54,7 @@ from flows.tracking.run import tracked_run, untrained_run
 from flows.train import Corpus, Minutes, Overrides, Steps, clean, download, fit_decoder, fit_tokenizer, pack
 
 STEPS = 300
-Job = tuple[Recipe, Artifact]  # and its clean documents
+Jobs = dict[str, tuple[Recipe, Artifact]]  # of each model, by its name: the recipe and the documents
 
 
 @flow(name="ablate", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -79,13 +80,13 @@ def ablate(
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
     """
-    asked: dict[str, Any] = {"size": size, "steps": steps or (None if minutes else STEPS), "minutes": minutes}
-    common = overrides if seed is None else overrides | {"train.seed": seed}
-    recipe = load_recipe(corpus, source=source, overrides=common, **asked)
+    asked: dict[str, Any] = {"size": size, "minutes": minutes, "steps": steps or (None if minutes else STEPS)}
+    overrides = overrides if seed is None else overrides | {"train.seed": seed}
+    recipe = load_recipe(corpus, source=source, overrides=overrides, **asked)
     others = ablation.other_values(recipe.clean, rules)
-    variants = {
-        name: load_recipe(corpus, source=source, overrides=common | {f"clean.{name}": value}, **asked).clean
-        for name, value in others.items()
+    recipes = {
+        rule: load_recipe(corpus, source=source, overrides=overrides | {f"clean.{rule}": value}, **asked)
+        for rule, value in others.items()
     }
     store = Store(shared_home(), progress.log_line)
     if not store.manifests(corpus, "download"):
@@ -96,21 +97,33 @@ def ablate(
         recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(
             update={"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
         )
-        jobs, notes = _jobs(recipe, raw, base, variants)
-        plain = _artifact(clean(raw, _changed(recipe, clean=replace(recipe.clean, **ablation.OFF))))
-        text = scoring.held_out(plain)
-        text = replace(
-            text, documents=ablation.without_copies(text.documents, {made.folder for _, made in jobs.values()})
+        again = replace(recipe.train, seed=recipe.train.seed + 1)
+        jobs: Jobs = {RECIPE: (recipe, base), SEED: (recipe.model_copy(update={"train": again}), base)}
+        changed, notes = _add_rules(jobs, raw, {rule: other.clean for rule, other in recipes.items()})
+        common = recipe.model_copy(
+            update={"clean": replace(recipe.clean, **{rule: ablation.OFF[rule] for rule in changed})}
         )
-        settings = [variant.clean for variant, _ in jobs.values()]
-        fair = ablation.untouched(reader_of(recipe), text.documents["text"], settings)
+        unruled = _artifact(clean(raw, common))
+        text = scoring.held_out(unruled)
+        fresh = ablation.without_copies(text.documents, {made.folder for _, made in jobs.values()})
+        variants = [job.clean for job, _ in jobs.values()]
+        fair = ablation.untouched(reader_of(recipe), fresh["text"], common.clean, variants)
         if not fair.any():
             raise UserError(f"the rules touch all held-out texts of {corpus}; compare fewer at a time, with --rules")
-        models = _train(raw, _artifact(fit_tokenizer(plain, recipe)), jobs)
-        nats = _score(store, recipe, models, text)
-        result = {"corpus": corpus, "steps": models[RECIPE].counts["steps"], "notes": notes, "texts": len(fair)}
-        result |= {"fair_texts": int(fair.sum())} | about
-        result |= ablation.compare(recipe.clean, others, nats, text.documents["n_bytes"].to_numpy(), fair)
+        text, tokenizer = replace(text, documents=fresh), _artifact(fit_tokenizer(unruled, common))
+        nats, steps = _train(store, jobs, raw, tokenizer, text)
+        used = {rule: getattr(recipe.clean, rule) != ablation.OFF[rule] for rule in changed}
+        result = ablation.compare(nats, used, text.documents["n_bytes"].to_numpy(), fair)
+        for row in result["rules"]:
+            rule = row["rule"]
+            row |= {"recipe": getattr(recipe.clean, rule), "instead": others[rule], "documents": changed[rule]}
+        result |= {
+            "corpus": corpus,
+            "steps": steps,
+            "texts": len(fair),
+            "fair_texts": int(fair.sum()),
+            "notes": notes,
+        } | about
         _publish(result)
         return result
 
@@ -119,80 +132,61 @@ def _artifact(made: Artifact | State) -> Artifact:
     return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
-def _changed(recipe: Recipe, **sections: object) -> Recipe:
-    return recipe.model_copy(update=sections)
-
-
-def _jobs(
-    recipe: Recipe, raw: Artifact, base: Artifact, variants: dict[str, Rules]
-) -> tuple[dict[str, Job], list[str]]:
-    """What to train: the recipe, the same with another seed, each rule; and notes on the rules that are left out."""
-    other_seed = replace(recipe.train, seed=recipe.train.seed + 1)
-    jobs, notes = {RECIPE: (recipe, base), SEED: (_changed(recipe, train=other_seed), base)}, []
-    for name, rules in variants.items():
-        variant = _changed(recipe, clean=rules)
+def _add_rules(jobs: Jobs, raw: Artifact, variants: dict[str, Rules]) -> tuple[dict[str, int], list[str]]:
+    """Add a job for each rule. Returns how many documents each changes, adds or takes away, and why others are left out."""
+    (recipe, base), changed, notes = jobs[RECIPE], {}, []
+    for rule, rules in variants.items():
+        variant = recipe.model_copy(update={"clean": rules})
         try:
-            documents = _artifact(clean(raw, variant))
+            made = _artifact(clean(raw, variant))
+            kinds = documents(*(read_manifest(one.folder) or {} for one in (base, made)))
+            number = sum(kind["number"] for kind in kinds if kind["documents"].startswith(("added", "gone", "changed")))
         except DataError as error:
-            notes.append(f"{name} is left out: {str(error).splitlines()[0]}")
+            notes.append(f"{rule} is left out: {str(error).splitlines()[0]}")
             continue
-        if _texts(documents) == _texts(base):
-            notes.append(f"{name} is left out: it changes no document")
+        if number:
+            jobs[rule], changed[rule] = (variant, made), number
         else:
-            jobs[name] = variant, documents
+            notes.append(f"{rule} is left out: it changes no document")
+    if not changed:
+        raise UserError("; ".join(notes) or "the recipe uses no rule; name some, with values, by --rules")
     for note in notes:
         progress.log_line(note)
-    if len(jobs) == 2:
-        raise UserError("; ".join(notes) or f"the recipe of {recipe.corpus} uses no rule; name some with --rules")
-    return jobs, notes
+    return changed, notes
 
 
-def _texts(documents: Artifact) -> list[str]:
-    """What identifies the documents, without the counts of their report."""
-    files = (read_manifest(documents.folder) or {})["files"]
-    return [files[name]["sha256"] for name in sorted(files) if name.startswith("documents/")]
-
-
-def _train(raw: Artifact, tokenizer: Artifact, jobs: dict[str, Job]) -> dict[str, Artifact]:
-    """A model for each job, each in a run below the one that is active."""
-    models: dict[str, Artifact] = {}
-    for name, (recipe, documents) in jobs.items():
-        progress.log_line(f"model {len(models) + 1} of {len(jobs)}: {name}")
-        if models and recipe.train.minutes:
-            steps = models[RECIPE].counts["steps"]
-            warmup = min(recipe.train.warmup_steps, steps)
-            recipe = _changed(recipe, train=replace(recipe.train, minutes=0.0, steps=steps, warmup_steps=warmup))
-        with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
-            tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
-            for artifact in (raw, documents, tokenizer):
-                tracker.stage(artifact)
-            sequences = _artifact(pack(documents, tokenizer, recipe))
-            models[name] = _artifact(fit_decoder(sequences, tokenizer, recipe))
-    return models
-
-
-def _score(store: Store, recipe: Recipe, models: dict[str, Artifact], text: scoring.HeldOut) -> dict[str, np.ndarray]:
-    """Nats of each model on each document."""
+def _train(
+    store: Store, jobs: Jobs, raw: Artifact, tokenizer: Artifact, text: scoring.HeldOut
+) -> tuple[dict[str, np.ndarray], int]:
+    """Train each job's model in a run below the one that is active. Returns its nats on each document, and the steps of all."""
     from gpt.machine import device
 
-    nats: dict[str, np.ndarray] = {}
-    with turn(1), progress.progress_bar("score") as report:
-        machine = device.prepare(recipe.runtime)
-        for name, model in models.items():
-            report(len(nats) / len(models), name)
-            loaded = scoring.load(scoring.find(store, model.path), machine)
+    nats, steps = dict[str, np.ndarray](), 0
+    for name, (recipe, made) in jobs.items():
+        progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
+        if steps and recipe.train.minutes:
+            warmup = min(recipe.train.warmup_steps, steps)
+            fixed = replace(recipe.train, minutes=0.0, steps=steps, warmup_steps=warmup)
+            recipe = recipe.model_copy(update={"train": fixed})
+        with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
+            tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
+            for artifact in (raw, made, tokenizer):
+                tracker.stage(artifact)
+            sequences = _artifact(pack(made, tokenizer, recipe))
+            decoder = _artifact(fit_decoder(sequences, tokenizer, recipe))
+        steps = steps or decoder.counts["steps"]
+        with turn(1):
+            loaded = scoring.load(scoring.find(store, decoder.path), device.prepare(recipe.runtime))
             nats[name] = scoring.score(loaded, text).document_nats
-    return nats
+    return nats, steps
 
 
 def _publish(result: dict) -> None:
-    """The table and the figure, on the pages of the run in MLflow and in Prefect."""
+    """Show the table and the figure on the pages of the run in MLflow and in Prefect."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         drawing = draw(folder / "rules", intervals, result["rules"], result["noise"])
-        table = columns([ablation.in_words(row) for row in result["rules"]], *ablation.in_words(result["rules"][0]))
-        title = f"Rules of cleaning: {result['corpus']}"
-        publish(folder, "ablation.jinja", result, title=title, rows=table, drawing=drawing)
+        publish(folder, "ablation.jinja", result, title=f"Rules of {result['corpus']}", drawing=drawing)
         with suppress(MlflowException, OSError):  # the result is returned all the same
             mlflow.log_metrics({f"difference/{row['rule']}": row["difference"] for row in result["rules"]})
             mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))

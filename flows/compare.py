@@ -33,7 +33,7 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import comparison_note, write_comparison
+from flows.pages.comparison_page import comparison_text, write_comparison
 from flows.pages.comparison_text import short_names
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
@@ -42,6 +42,8 @@ from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
 from flows.tracking.run import untrained_run
+
+NOTE_CHARS = 5000  # of the page, at the top of the run in MLflow
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -153,7 +155,7 @@ def _log(result: dict, folder: Path) -> None:
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
     mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
     mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
-    mlflow.set_tag("mlflow.note.content", comparison_note(result))
+    mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
     mlflow.log_artifacts(str(folder), "comparison")
     answers: dict[str, dict] = {}
     for answer in result["answers"]:

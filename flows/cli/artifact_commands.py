@@ -1,6 +1,5 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
-import json
 import shutil
 import sys
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, table
+from flows.cli.terminal import Json, show, table
 from flows.home import set_defaults, shared_home
 
 
@@ -28,28 +27,18 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
 
 def diff(
     corpus: Annotated[str, typer.Argument(help="a corpus that was cleaned here (gpt artifacts lists its versions)")],
-    older: Annotated[
-        str, typer.Option("--from", help="a clean artifact: the beginning of its key [the one before]")
-    ] = "",
+    older: Annotated[str, typer.Option("--from", help="key of a clean artifact, or its beginning [before --to]")] = "",
     newer: Annotated[str, typer.Option("--to", help="the same [the one that was used last]")] = "",
     as_json: Json = False,
 ):
     """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
-    from flows.evaluation import diff
-    from flows.pages.render import plain
+    from flows.evaluation.diff import diff, versions
+    from flows.pages.render import render_text
     from flows.store.artifacts import Store
 
     store = Store(shared_home())
-    facts = diff.diff(store, *diff.versions(store, corpus, older, newer))
-    if as_json:
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
-        return
-    print(*(f"{facts[end]['key']} ({facts[end]['created'][:16]})" for end in ("from", "to")), sep=" -> ")
-    print(*facts["because"], sep="\n")
-    for name, title in diff.TABLES.items():
-        if facts[name]:
-            print(f"\n{title}")
-            table([{column: plain(cell) for column, cell in row.items()} for row in facts[name]])
+    facts = diff(store, *versions(store, corpus, older, newer))
+    show(facts, as_json, lambda: render_text("changes.jinja", facts=facts, title=f"What changed: {corpus}"))
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
-from flows.cli.train_commands import Corpus, From, Set, Steps, asked_recipe
+from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, show, table
+from flows.cli.train_commands import Corpus, From, Set, Steps, options
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
-SHOWN_CHARS = 150  # of what a model wrote
 MODEL = "corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder"
 Model = Annotated[str, typer.Argument(help=MODEL)]
 
@@ -84,10 +83,9 @@ def compare(
     asked |= {"max_bytes": max_bytes} if max_bytes else {}
     says = f"compare {', '.join(models) if models else 'all champions'}: starting"
     result = call_flow("compare", "compare", says, goes_on=False, **asked)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        _show(result)
+    from flows.pages.comparison_page import comparison_text
+
+    show(result, as_json, lambda: comparison_text(result))
 
 
 def ablate(
@@ -106,20 +104,13 @@ def ablate(
     """Say which rules of cleaning help, hurt or do not matter, by a small model with and without each."""
     from flows.recipe import load_recipe
 
-    asked = asked_recipe(corpus, settings, source, "") | {"size": size, "steps": steps, "minutes": minutes or None}
+    asked = options(corpus, settings, source, size=size, steps=steps, minutes=minutes)
     load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
     names = [name.strip() for name in rules.split(",") if name.strip()]
     result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked, rules=names, seed=seed)
-    if as_json:
-        print(json.dumps(result, indent=1))
-        return
-    from flows.evaluation.ablation import in_words
+    from flows.pages.render import render_text
 
-    table([in_words(row) for row in result["rules"]])
-    print("difference: bits per byte without the rule, less those with it; above 0 the rule helps\n")
-    for note in result["notes"]:
-        print(f"note: {note}")
-    print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")
+    show(result, as_json, lambda: render_text("ablation.jinja", facts=result, title=f"Rules of {corpus}"))
 
 
 def pin(
@@ -189,28 +180,3 @@ def export(
 
     export_hf(lookup.find(model), Path(to))
     print(f"exported to {to}: its README.md says how to use it")
-
-
-def _show(result: dict) -> None:
-    from flows.pages import comparison_text as words
-
-    columns = {column["corpus"]: column for column in result["corpora"]}
-    rows = []
-    for model, cells in words.model_rows(result):
-        texts = [f"{cell['bits_per_byte']:.3f} {words.difference(cell)}\n{words.interval(cell)}" for cell in cells]
-        rows.append({"bits per byte": model} | dict(zip(columns, texts, strict=True)))
-    for name in words.BASELINES:
-        rows.append({"bits per byte": name} | {corpus: f"{c['baselines'][name]:.3f}" for corpus, c in columns.items()})
-    rows.append({"bits per byte": "documents"} | {corpus: f"{c['documents']:,}" for corpus, c in columns.items()})
-    rows.append({"bits per byte": "bytes"} | {corpus: f"{c['bytes']:,}" for corpus, c in columns.items()})
-    table(rows)
-    print("beside it the difference to the corpus's own model, ≈ where it may be noise; below it the 95 % interval\n")
-    table([{k.replace("_", " "): v for k, v in row.items()} for row in words.costs(result)])
-    print()
-    for answer in result["answers"]:
-        answer["text"] = " ⏎ ".join(line.strip() for line in answer["text"].splitlines() if line.strip())[:SHOWN_CHARS]
-    table([{name: answer[name] for name in ("prompt", "model", "text")} for answer in result["answers"]])
-    print()
-    for note in result["notes"]:
-        print(f"note: {note}")
-    print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")

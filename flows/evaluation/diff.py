@@ -2,7 +2,7 @@
 
 A version is an artifact of the clean stage. A document whose text both versions have is the same, also where it has moved to
 another row. Of the others, those that both have at one place (the source's id, or file and row, and the part of a long text)
-are changed; the rest were added, or are gone. Every text shown is masked as in a data card.
+are changed; the rest were added, or are gone. Documents are named by file and row: no text of a person is shown.
 """
 
 import json
@@ -13,11 +13,9 @@ from tempfile import TemporaryDirectory
 import polars as pl
 from prefect.artifacts import create_markdown_artifact
 
-from data_contracts.facts.samples import SHOWN_CHARS, changes, masked
-from data_contracts.rules import Rules
 from flows import UserError
 from flows.home import shared_home
-from flows.pages.render import card_markdown, columns, publish
+from flows.pages.render import card_markdown, publish
 from flows.progress import log_line
 from flows.store.artifacts import Store, differences, read_manifest, to_artifact
 from flows.tracking.run import Tracker
@@ -25,13 +23,6 @@ from flows.tracking.run import Tracker
 DRIFT = (
     0.01  # of the rows: a column's share of nulls has drifted if it moved so far, or to or from none or all of the rows
 )
-SHOWN = 3  # documents of each kind
-TABLES = {
-    "documents": "Documents",
-    "rejects": "Rejects by reason",
-    "columns": "Share of empty values in the columns of the raw files that came, went or drifted",
-    "examples": "Some of these documents",
-}
 WHERE = pl.format("{} row {}", "source_file", "source_row").alias("where")
 
 
@@ -67,10 +58,38 @@ def diff(store: Store, old: dict, new: dict) -> dict:
         "from": {name: old[name] for name in ("key", "created", "counts")},
         "to": {name: new[name] for name in ("key", "created", "counts")},
         "because": differences(*raw) + differences(old["parameters"], new["parameters"]),
+        "documents": documents(old, new),
         "rejects": [row for row in reasons if row["before"] or row["after"]],
         "columns": None if None in nulls else [row for row in _rows("column", *nulls) if _drifted(**row)],
-        **_documents(old, new),
     }
+
+
+def documents(old: dict, new: dict) -> list[dict]:
+    """How many documents of each kind there are, and the first few of them. What is gone is told by why the new version rejects
+    it."""
+    before, after = (_read(manifest) for manifest in (old, new))
+    place = "place" if "place" in before.columns and "place" in after.columns else "where"
+    same = before.join(after, on=["text", "copy"])
+    before, after = (
+        before.join(same, on="row", how="anti"),
+        after.join(same, left_on="row", right_on="row_right", how="anti"),
+    )
+    changed = before.join(after, on=[place, "part"], nulls_equal=True)
+    added = after.join(changed, left_on="row", right_on="row_right", how="anti")
+    rejects = pl.read_parquet(
+        Path(new["path"]) / "rejects" / "*.parquet", columns=["source_file", "source_row", "reason"]
+    )
+    why = rejects.select(WHERE, "reason").unique("where")
+    gone = before.join(changed, on="row", how="anti").join(why, on="where", how="left", maintain_order="left")
+    reasons = gone.with_columns(pl.col("reason").fill_null("not in the raw data")).partition_by("reason", as_dict=True)
+    both = pl.concat([frame.select("where", "split", "split_right") for frame in (same, changed)])
+    kinds = {"added": added} | {f"gone: {reason}": frame for (reason,), frame in reasons.items()}
+    kinds |= {"changed": changed, "the same": same, "moved": same.filter(pl.col("where") != pl.col("where_right"))}
+    kinds["on another side of the split"] = both.filter(pl.col("split") != pl.col("split_right"))
+    return [
+        {"documents": kind, "number": frame.height, "such_as": ", ".join(frame["where"].head(3))}
+        for kind, frame in kinds.items()
+    ]
 
 
 def log_changes(tracker: Tracker) -> None:
@@ -83,15 +102,13 @@ def log_changes(tracker: Tracker) -> None:
     if not old or not new or old["inputs"] == new["inputs"]:
         return
     facts = diff(store, old, new)
-    tracker.changes = facts["says"]
-    log_line(f"the raw data have changed since the last training: {facts['says']}")
+    tracker.changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
+    log_line(f"the raw data have changed since the last training: {tracker.changes}")
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        tables = {title: columns(facts[name], *facts[name][0]) for name, title in TABLES.items() if facts[name]}
-        publish(folder, "changes.jinja", facts, title=f"What changed: {corpus}", tables=tables)
-        tracker.files(sorted(folder.iterdir()), "changes")
+        publish(Path(temporary), "changes.jinja", facts, title=f"What changed: {corpus}")
+        tracker.files(sorted(Path(temporary).iterdir()), "changes")
         with suppress(Exception):  # a missing page is no reason to stop
-            create_markdown_artifact(card_markdown(folder), key=f"changes-{corpus}", description=facts["says"])
+            create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")
 
 
 def _rows(head: str, before: dict, after: dict) -> list[dict]:
@@ -105,56 +122,10 @@ def _drifted(before: float | str, after: float | str, **_: str) -> bool:
     return before != after and (abs(before - after) >= DRIFT or not {before, after}.isdisjoint((0, 1)))
 
 
-def _documents(old: dict, new: dict) -> dict:
-    """`documents`: how many of each kind; `examples`: some of them; `says`: the first in a line."""
-    before, after = (_read(manifest) for manifest in (old, new))
-    place = "place" if "place" in before.columns and "place" in after.columns else "where"
-    same = before.join(after, on=["text", "copy"])
-    rest = before.join(after, on=["text", "copy"], how="anti"), after.join(before, on=["text", "copy"], how="anti")
-    changed = rest[0].join(rest[1], on=[place, "part"], nulls_equal=True)
-    gone = rest[0].join(changed, on="row", how="anti")
-    added = rest[1].join(changed, left_on="row", right_on="row_right", how="anti")
-    rejects = _scan(new, "rejects").select(WHERE, "reason").unique("where")
-    why = gone.lazy().join(rejects, on="where", how="left").select(pl.col("reason").fill_null("not in the raw data"))
-    counts = why.collect().to_series().value_counts(sort=True).iter_rows()
-    both = pl.concat([frame.select("split", "split_right") for frame in (same, changed)])
-    notes = {
-        "gone": ", ".join(f"{number:,} {reason}" for reason, number in counts),
-        "the same": f"{(same['where'] != same['where_right']).sum():,} at another place",
-        "on another side of the split": "of those that changed or are the same",
-    }
-    numbers = {"added": len(added), "gone": len(gone), "changed": len(changed), "the same": len(same)}
-    numbers["on another side of the split"] = int((both["split"] != both["split_right"]).sum())
-    rows = {"added": (_texts(new, added["row"]),) * 2, "gone": (_texts(old, gone["row"]),) * 2}
-    rows["changed"] = _texts(old, changed["row"]), _texts(new, changed["row_right"])
-    examples = []
-    for kind, texts in rows.items():
-        for (where, text), (_, other) in zip(*texts, strict=True):
-            parts = changes(text, other, chars=SHOWN_CHARS, around=kind == "changed")
-            examples.append({"documents": kind, "where": where, "text": parts})
-    return {
-        "says": ", ".join(f"{number:,} {kind}" for kind, number in numbers.items()),
-        "documents": [{"documents": k, "number": number, "note": notes.get(k, "")} for k, number in numbers.items()],
-        "examples": examples,
-    }
-
-
-def _scan(manifest: dict, kind: str) -> pl.LazyFrame:
-    return pl.scan_parquet(Path(manifest["path"]) / kind / "*.parquet", row_index_name="row")
-
-
 def _read(manifest: dict) -> pl.DataFrame:
     """Of each document its row, a hash of its text, which copy of that text it is, and where it comes from."""
-    documents = _scan(manifest, "documents")
-    place = [name for name in ("place",) if name in documents.collect_schema()]
+    read = pl.scan_parquet(Path(manifest["path"]) / "documents" / "*.parquet", row_index_name="row")
+    place = [name for name in ("place",) if name in read.collect_schema()]
     part = pl.col("metadata").str.json_path_match("$.part").alias("part")
-    read = documents.select("row", pl.col("text").hash(), "split", *place, WHERE, part).collect()
-    return read.with_columns(copy=pl.int_range(pl.len()).over("text"))
-
-
-def _texts(manifest: dict, rows: pl.Series) -> list[tuple[str, str]]:
-    """(where, masked text) of the first of these documents."""
-    first = rows.head(SHOWN)
-    found = _scan(manifest, "documents").filter(pl.col("row").is_in(first.implode())).collect()
-    ordered = first.to_frame("row").join(found, on="row", how="left", maintain_order="left")
-    return ordered.select(WHERE, masked("text", Rules(mentions="mask"))).rows()
+    found = read.select("row", pl.col("text").hash(), "split", *place, WHERE, part).collect()
+    return found.with_columns(copy=pl.int_range(pl.len()).over("text"))

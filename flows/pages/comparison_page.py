@@ -20,7 +20,6 @@ from flows.pages.figures import Drawing, draw
 from flows.pages.render import Table, columns, publish, render_text
 
 TEMPLATE = "comparison.jinja"
-NOTE_CHARS = 5000  # that MLflow shows at the top of a run
 # From 40 % fewer bits than the corpus's own model to twice as many.
 SHADES = {-0.4: "#1f7a5c", -0.16: "#8ccbb0", 0: "white", 0.24: "#cfe1f2", 0.5: "#7fb0dc", 0.74: "#2f6fb0", 1: "#16355c"}
 SCALE = Normalize(min(SHADES), max(SHADES))
@@ -37,9 +36,9 @@ def write_comparison(folder: Path, result: dict) -> None:
     publish(folder, TEMPLATE, result, **_values(result, draw(folder / "matrix", heat_map, result)))
 
 
-def comparison_note(result: dict) -> str:
-    """The beginning of the page, without the figure, for the top of the run in MLflow."""
-    return render_text(TEMPLATE, facts=result, **_values(result, None))[:NOTE_CHARS]
+def comparison_text(result: dict) -> str:
+    """The page in Markdown, without the figure."""
+    return render_text(TEMPLATE, facts=result, **_values(result, None))
 
 
 def _values(result: dict, drawing: Drawing | None) -> dict:

@@ -221,10 +221,10 @@ def test_one_held_out_document_has_no_interval(home):
     result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.pages.comparison_page import comparison_note, heat_map
+    from flows.pages.comparison_page import comparison_text, heat_map
 
     assert heat_map(result)
-    assert "no interval" in comparison_note(result)
+    assert "no interval" in comparison_text(result)
 
 
 def test_what_cannot_be_compared_is_refused_or_noted(home, tmp_path, monkeypatch):
@@ -291,9 +291,10 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
 
 
 def test_the_terminal_shows_it(result, capsys):
-    from flows.cli.model_commands import _show
+    from flows.cli.terminal import show
+    from flows.pages.comparison_page import comparison_text
 
-    _show(result)
+    show(result, False, lambda: comparison_text(result))
     shown = capsys.readouterr().out
     for words in ("gpt-mill/1", "own", "uniform", "8.000", "tokens/s", "the river", result["mlflow_run"]):
         assert words in shown

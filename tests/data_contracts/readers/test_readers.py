@@ -97,7 +97,7 @@ def test_a_bad_record_is_reported_and_the_others_are_read(folder, content, messa
 
 def test_records_keep_their_numbers_beside_bad_ones(folder):
     frame = own.read(folder({"a.csv": "text,b\n1,2\n3\n4,5\n"}) / "a.csv", "a.csv").collect()
-    assert frame.drop("malformed").rows() == [("1", "a.csv", 0), (None, "a.csv", 1), ("4", "a.csv", 2)]
+    assert frame.drop("b", "malformed").rows() == [("1", "a.csv", 0), (None, "a.csv", 1), ("4", "a.csv", 2)]
 
 
 def test_batches_are_one_table(folder, monkeypatch):
