@@ -9,6 +9,7 @@ fractions is held out, as an unfinished octave is all of train.
 """
 
 import hashlib
+import json
 import re
 from functools import partial
 from io import StringIO
@@ -20,10 +21,8 @@ from data_contracts.contracts import SPLITS
 from data_contracts.rules import Rules
 
 ENOUGH = 20  # sources of a corpus: each is drawn as a whole. Of fewer, zones decide
-SMALLEST, FIRST = (
-    10,
-    13,
-)  # a text of 2**10 characters has zones; the first octave ends at 2**13, or at what a shorter text has
+SMALLEST = 10  # a text of 2**10 characters has zones
+FIRST = 13  # the first octave ends at 2**13 characters, or at what a shorter text has
 WITHIN = 500  # characters in which a line end, or else a space, is looked for
 
 
@@ -35,31 +34,21 @@ def zones(texts: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     whole = {"zone": pl.lit(None, pl.UInt8), "section": pl.lit("0" * 16)}
     if not rules.split_chars or texts["source_id"].n_unique() >= ENOUGH:
         return texts.with_columns(**whole)
-    held_out = rules.val_fraction + rules.test_fraction
-    rows = [texts.clear().with_columns(**whole)]
-    for row, text in enumerate(texts["text"]):
-        first = min(FIRST, len(text).bit_length() - 1)
+    shares, rows = (1, rules.val_fraction + rules.test_fraction, rules.test_fraction), []
+    for row in texts.with_columns(**whole).iter_rows(named=True):
+        text, octave = row["text"], len(row["text"]).bit_length()
+        first = min(FIRST, octave - 1)
         if first < SMALLEST:
-            rows.append(texts[row].with_columns(**whole))
+            rows.append(row)
             continue
-        starts, begin, end = list[int](), 0, 1 << first
-        while begin < len(text):
-            shares = 1, held_out, rules.test_fraction
-            starts += [end - round(share * (end - begin)) for share in shares]
-            begin, end = end, 2 * end
-        layout = hashlib.sha256(f"{first}:{rules.val_fraction}:{rules.test_fraction}".encode()).hexdigest()[:8]
-        cuts = [*(_break(text, start) for start in starts), len(text)]
-        found = [
-            {"text": text[here:there], "at": here, "zone": number % len(SPLITS), "section": f"{layout}{number:08x}"}
-            for number, (here, there) in enumerate(pairwise(cuts))
-            if here < there
-        ]
-        columns = pl.DataFrame(found, schema_overrides={"zone": pl.UInt8})
-        metadata = _extended(pl.lit(texts["metadata"][row]), '"at":{}', "at")
-        rows.append(
-            texts[row].drop("text", "metadata").join(columns.select(pl.exclude("at"), metadata=metadata), how="cross")
-        )
-    return pl.concat([frame.select(rows[0].columns) for frame in rows])
+        octaves = pairwise([0, *(1 << end for end in range(first, octave + 1))])
+        starts = [_break(text, end - round(share * (end - begin))) for begin, end in octaves for share in shares]
+        layout = hashlib.sha256(f"{first}:{shares}".encode()).hexdigest()[:8]
+        for number, (here, there) in enumerate(pairwise([*starts, len(text)])):
+            about = json.dumps(json.loads(row["metadata"]) | {"at": here}, ensure_ascii=False, separators=(",", ":"))
+            zone = {"zone": number % len(SPLITS), "section": f"{layout}{number:08x}"}
+            rows += [row | zone | {"text": text[here:there], "metadata": about}] if here < there else []
+    return pl.DataFrame(rows, texts.clear().with_columns(**whole).schema)
 
 
 def cut(texts: pl.LazyFrame, limit: int) -> pl.LazyFrame:
@@ -70,7 +59,9 @@ def cut(texts: pl.LazyFrame, limit: int) -> pl.LazyFrame:
     if not limit:
         return texts
     parts = pl.col("text").map_elements(partial(_parts, limit=limit), return_dtype=pl.List(pl.String))
-    numbered = _extended(pl.col("metadata"), '"part":{},"parts":{}', "part", "parts")
+    opened = pl.col("metadata").str.strip_suffix("}")
+    comma = pl.when(opened == "{").then(pl.lit("")).otherwise(pl.lit(","))
+    numbered = pl.format('{}{}"part":{},"parts":{}}}', opened, comma, "part", "parts")
     return (
         texts.with_columns(text=parts)
         .with_columns(parts=pl.col("text").list.len())
@@ -79,13 +70,6 @@ def cut(texts: pl.LazyFrame, limit: int) -> pl.LazyFrame:
         .with_columns(metadata=pl.when(pl.col("parts") > 1).then(numbered).otherwise("metadata"))
         .drop("part", "parts")
     )
-
-
-def _extended(metadata: pl.Expr, members: str, *values: str) -> pl.Expr:
-    """A JSON object with more members."""
-    opened = metadata.str.strip_suffix("}")
-    comma = pl.when(opened == "{").then(pl.lit("")).otherwise(pl.lit(","))
-    return pl.format("{}{}" + members + "}}", opened, comma, *values)
 
 
 def _break(text: str, start: int) -> int:

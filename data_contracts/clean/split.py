@@ -4,9 +4,8 @@ A side is drawn from the place that a text comes from: the id that its source ga
 no rule, on no other text and on no order of files. All parts of a source are drawn together. Of fewer than ENOUGH sources, the
 parts of each are divided by where they stand in it (cut.zones), as a draw would hold out one book or none.
 
-Then `settle` sees what all shards have. No text moves to another side because it has a copy, or nearly one, there: one of the
-two is rejected, as `leak`. Those of test stay, else those of val. Of a family of more than FAMILY copies that train has a part
-in, those of train stay: a boilerplate would else cost it thousands of texts for the sake of a few that are held out.
+Then `settle` sees what all shards have. Of copies, and near copies, on several sides those of test stay, else those of val; the
+others are rejected, as `leak`. Of more than FAMILY that are alike, those of train stay: a boilerplate would cost it thousands.
 """
 
 import hashlib

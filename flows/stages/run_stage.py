@@ -29,6 +29,7 @@ SUMMARIES = {
     "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
     "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
 }
+SPLIT_ANEW = "documents of before there was a test split are divided anew, once, and all after them is made again"
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
@@ -39,7 +40,7 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    stage, tracker = STAGES[name], current_tracker.get()
+    stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
     parameters = stage.parameters(recipe)
 
     def log_step(step: int, metrics: dict[str, float]) -> None:
@@ -54,6 +55,9 @@ def run_stage(
                     log_samples(tracker, step, folder, recipe)
 
     def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
+        older = store.manifests(recipe.corpus, name)
+        if name == "clean" and older and "test_documents" not in older[-1]["counts"]:
+            log_line(SPLIT_ANEW)
         job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)
@@ -62,7 +66,6 @@ def run_stage(
         with progress_bar(name) as report:
             digests = {name: artifact.digest for name, artifact in inputs.items()}
             key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
-            store = Store(shared_home(), log_line)
             artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     except DataError as error:
         if error.rows:

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     if caller:
         caller.call("end", result.resumed_from)
     elif not silent:
-        test = f", {result.test_bits_per_byte:.4f} of test" if result.test_bits_per_byte is not None else ""
+        test = f", {result.test['bpb']:.4f} of test" if result.test else ""
         print(
             f"{result.model}: {result.bits_per_byte:.4f} bits per byte of val{test} at step {result.step} of {result.steps}"
             f"{' (stopped early)' if result.stopped_early else ''}, "

@@ -31,8 +31,7 @@ class Result:
     step: int  # updates after which they were best
     loss: float  # their nats per target of val
     bits_per_byte: float  # their bits per byte of val
-    test_loss: float | None  # the same of test, by which nothing was chosen; None if the data have no test
-    test_bits_per_byte: float | None
+    test: dict[str, float]  # their loss and bpb on test, by which nothing was chosen; empty if the data have no test
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb
     steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
     stopped_early: bool  # whether `patience` ended it
@@ -125,8 +124,7 @@ class RunFolder:
         chosen, steps = best(evaluations), evaluations[-1]["step"]
         test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
-            model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"],
-            test_loss=test.get("loss"), test_bits_per_byte=test.get("bpb"),
+            model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
             evaluations=evaluations, steps=steps, stopped_early=run["stopped_early"], skipped=run["skipped"],
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=(steps - len(run["skipped"])) * self._tokens_per_step,

@@ -155,7 +155,7 @@ def test_a_run_goes_through_the_password(guarded, home, folder):
     )
     (last,) = shown["last"]
     assert (last["corpus"], last["run"]) == ("python-docs", "Completed")
-    assert last["val_bpb"] > 0
+    assert last["test_bpb"] > 0
     refused = gpt(home, "status")
     assert refused.returncode == 2
     assert "PREFECT_API_AUTH_STRING" in refused.stderr

@@ -78,7 +78,7 @@ def test_datasets_are_inputs_by_digest(runs):
         inputs = {}
         for item in run.inputs.dataset_inputs:
             inputs[{tag.key: tag.value for tag in item.tags}["mlflow.data.context"]] = item.dataset
-        assert set(inputs) == {"raw", "clean", "tokens/train", "tokens/val"}
+        assert set(inputs) == {"raw", "clean", "tokens/train", "tokens/val", "tokens/test"}
         assert run.data.tags["clean.digest"].startswith(inputs["clean"].digest)
     found = mlflow.search_runs(
         [runs[0].info.experiment_id], f"dataset.digest = '{inputs['clean'].digest}'", output_format="list"
@@ -216,7 +216,8 @@ def test_ui_serves_the_runs_on_loopback_only(trained):
 def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
     for run in runs[:3]:
         note = run.data.tags["mlflow.note.content"]
-        assert f"{run.data.metrics['val/best_bpb']:.3f}" in note
+        assert run.data.metrics["test/bpb"] != run.data.metrics["val/best_bpb"]
+        assert f"{run.data.metrics['test/bpb']:.3f}" in note
         assert run.data.metrics["assessing_seconds"] > 0
         assert "| gzip |" in note
         assert "22,016 parameters; 2,560 tokens" in note
@@ -257,7 +258,8 @@ def test_a_version_has_a_card(runs):
     card = mlflow.MlflowClient().get_model_version("gpt-mine", "1").description
     for words in (
         "licence: not stated",
-        "62 kept",
+        f"{runs[0].data.metrics['clean/documents']:.0f} kept",
+        f"| **this model** | {runs[0].data.metrics['test/bpb']:.3f} |",
         "| gzip |",
         "22,016 parameters",
         runs[0].data.tags["clean.digest"][:32],

@@ -15,13 +15,14 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
+from gpt.data import dataset
 from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine.device import prepare
 from gpt.model.transformer import GPT
 from gpt.trainer.loop import train
 from gpt.trainer.update import Learner
-from tests.gpt.conftest import RUNTIME, files, pack, poisoned
+from tests.gpt.conftest import RUNTIME, about, documents, files, pack, poisoned, splits
 
 
 def lines(out: Path) -> list[dict]:
@@ -368,3 +369,19 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_pa
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
     with pytest.raises(GPTError, match="cuda:99"):
         train(packed, tmp_path / "out", shape, schedule, Runtime(device="cuda:99"))
+
+
+def test_the_result_is_scored_on_test_which_chose_nothing(tmp_path, shape, schedule):
+    some = {"train": documents(1, 60), "val": documents(2, 12), "test": documents(3, 12)}
+    dataset.write(tmp_path / "data", splits(**some), about())
+    result = train(tmp_path / "data", tmp_path / "out", shape, schedule, RUNTIME)
+    score = evaluate(load_model(result.model)[0], Dataset.open(tmp_path / "data"), "test", batch_size=4)
+    assert result.test == {"loss": pytest.approx(score.loss), "bpb": pytest.approx(score.bits_per_byte)}
+    assert result.test["bpb"] != result.bits_per_byte
+    test = result.model / "test.json"
+    before = test.read_bytes()
+    test.unlink()  # as if a kill had come before it
+    assert train(tmp_path / "data", tmp_path / "out", shape, schedule, RUNTIME).test == result.test
+    assert test.read_bytes() == before
+    pack(tmp_path / "without")
+    assert train(tmp_path / "without", tmp_path / "other", shape, schedule, RUNTIME).test == {}
