@@ -9,7 +9,7 @@ and without copies of what any model trains on. The tokenizer is trained on text
 model pays for what its rules hide from it, such as addresses; the page shows that. The verdict is on those of them that no
 compared rule changes or drops: does a rule, by what it does to other texts, help to model these? It holds if the paired 95 %
 interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with another
-seed.
+seed. It is one of these steps and of this size.
 
 Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of these models for a model of the corpus.
 """

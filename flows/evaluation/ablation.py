@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from flows.recipe import parse_override
 from flows.stages.documents import read_documents
 
 RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
+SMALL = 0.01  # of the recipe's bits per byte: a smaller difference does not matter
 # The value with which each rule does nothing. Settings that decide how texts are cut and held out are no rules.
 OFF = {
     name: get_args(kind)[0] if get_origin(kind) is Literal else kind()
@@ -67,23 +68,23 @@ def compare(nats: dict[str, np.ndarray], used: dict[str, bool], n_bytes: np.ndar
 
     nats: of each model on each document. used: of each rule with a model, whether the recipe uses it. fair: the documents that
     a verdict is on. difference: bits per byte without a rule (or with its other value) less those with it, on fair. on_all: the
-    same on all documents.
+    same on all documents. verdict: helps or hurts, if the interval leaves out 0 and the difference is beyond the noise; does
+    not matter, if the interval ends within the noise, or SMALL; else not known.
     """
 
-    def bits(name: str, nats: np.ndarray, where: np.ndarray) -> dict:
+    def bits(name: str, nats: np.ndarray, where: np.ndarray) -> dict[str, Any]:
         return interval_row(name, nats[where], n_bytes[where])
 
-    noise, rows = abs(bits("noise", nats[SEED] - nats[RECIPE], fair)["noise"]), []
+    found = bits("bits_per_byte", nats[RECIPE], fair) | bits("noise", nats[SEED] - nats[RECIPE], fair)
+    noise, margin, rows = abs(found["noise"]), max(abs(found["noise"]), SMALL * found["bits_per_byte"]), []
     for rule, by_recipe in used.items():
         change = (nats[rule] - nats[RECIPE]) * (1 if by_recipe else -1)
-        row = {"rule": rule} | bits("bits_per_byte", nats[rule], fair) | bits("difference", change, fair)
-        row |= bits("on_all", change, np.ones_like(fair))
+        row = {"rule": rule} | bits("difference", change, fair) | bits("on_all", change, np.ones_like(fair))
         value, low, high = (row[f"difference{end}"] for end in ("", "_low", "_high"))
-        if low is None or high is None:
-            row["verdict"] = "too few texts"
-        elif abs(value) <= noise or low <= 0 <= high:
-            row["verdict"] = "does not matter"
-        else:
+        if low is not None and high is not None and abs(value) > noise and not low <= 0 <= high:
             row["verdict"] = "helps" if value > 0 else "hurts"
+        else:
+            matters_not = low is not None and high is not None and max(abs(low), abs(high)) <= margin
+            row["verdict"] = "does not matter" if matters_not else "not known"
         rows.append(row)
-    return {"noise": noise, "rules": rows} | bits("bits_per_byte", nats[RECIPE], fair)
+    return found | {"noise": noise, "margin": margin, "rules": rows}

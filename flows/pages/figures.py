@@ -137,20 +137,17 @@ def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
 
 def intervals(rows: list[dict], noise: float) -> Figure:
     """A point and its interval for each rule of an ablation. noise: differences that another seed makes, too."""
-    figure, axes = canvas(0.7 + 0.3 * len(rows), left=1.6, bottom=0.5)
-    colors = {"helps": BLUE, "hurts": ORANGE}
-    axes.axvspan(-noise, noise, color=PALE, label="another seed")
+    figure, axes = canvas(0.8 + 0.3 * len(rows), left=2.9, bottom=0.5)
+    axes.axvspan(-noise, noise, color=PALE)
     axes.axvline(0, color=GREY, linewidth=0.8)
     for place, row in enumerate(rows):
-        color, ends = colors.get(row["verdict"], GREY), [row["difference_low"], row["difference_high"]]
+        color = {"helps": BLUE, "hurts": ORANGE}.get(row["verdict"], GREY)
+        ends = [row[name] for name in ("difference_low", "difference", "difference_high") if row[name] is not None]
+        axes.plot(ends, [place] * len(ends), color=color, linewidth=2)
         axes.plot(row["difference"], place, "o", color=color)
-        if None not in ends:
-            axes.plot(ends, [place, place], color=color)
     axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['verdict']}" for row in rows])
-    axes.set(
-        ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte without the rule, less those with it: above 0 it helps"
-    )
-    axes.legend(frameon=False)
+    label = "bits per byte without the rule less with it: above 0 it helps (shaded: as much as another seed)"
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label)
     return figure
 
 
