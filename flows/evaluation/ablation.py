@@ -81,10 +81,11 @@ def compare(nats: dict[str, np.ndarray], used: dict[str, bool], n_bytes: np.ndar
         change = (nats[rule] - nats[RECIPE]) * (1 if by_recipe else -1)
         row = {"rule": rule} | bits("difference", change, fair) | bits("on_all", change, np.ones_like(fair))
         value, low, high = (row[f"difference{end}"] for end in ("", "_low", "_high"))
-        if low is not None and high is not None and abs(value) > noise and not low <= 0 <= high:
-            row["verdict"] = "helps" if value > 0 else "hurts"
+        if low is None or high is None:
+            verdict = "not known"
+        elif abs(value) > noise and not low <= 0 <= high:
+            verdict = "helps" if value > 0 else "hurts"
         else:
-            matters_not = low is not None and high is not None and max(abs(low), abs(high)) <= margin
-            row["verdict"] = "does not matter" if matters_not else "not known"
-        rows.append(row)
+            verdict = "does not matter" if max(-low, high) <= margin else "not known"
+        rows.append(row | {"verdict": verdict})
     return found | {"noise": noise, "margin": margin, "rules": rows}
