@@ -6,6 +6,7 @@ are changed; the rest were added, or are gone. Documents are named by file and r
 """
 
 import json
+import logging
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ WHERE = pl.format("{} row {}", "source_file", "source_row").alias("where")
 def versions(store: Store, corpus: str, older: str = "", newer: str = "") -> tuple[dict, dict]:
     """The manifests of two versions, each named by the beginning of its key: by default the one that was made or reused last,
     and the one before it. Raises UserError where there is no such version, or only one, or a damaged one."""
-    known = store.manifests(corpus, "clean")
+    known = [manifest for manifest in store.manifests(stage="clean") if manifest["corpus"] == corpus]
     here = "here are: " + (", ".join(f"{m['key']} ({m['created'][:16]})" for m in known) or "none")
     found: list[dict] = []
     for key in (newer, older):
@@ -101,7 +102,13 @@ def log_changes(tracker: Tracker) -> None:
     new = read_manifest(tracker.stages["clean"].folder)
     if not old or not new or old["inputs"] == new["inputs"]:
         return
-    facts = diff(store, old, new)
+    try:
+        facts = diff(store, old, new)
+    except Exception as error:  # an artifact of then that is damaged does not stop this training
+        log_line(
+            f"what changed in the raw data is not known: {type(error).__name__}: {str(error)[:200]}", logging.WARNING
+        )
+        return
     tracker.changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
     log_line(f"the raw data have changed since the last training: {tracker.changes}")
     with TemporaryDirectory() as temporary:
@@ -127,5 +134,6 @@ def _read(manifest: dict) -> pl.DataFrame:
     read = pl.scan_parquet(Path(manifest["path"]) / "documents" / "*.parquet", row_index_name="row")
     place = [name for name in ("place",) if name in read.collect_schema()]
     part = pl.col("metadata").str.json_path_match("$.part").alias("part")
-    found = read.select("row", pl.col("text").hash(), "split", *place, WHERE, part).collect()
+    hashed = read.select("row", pl.col("text").hash(), "split", *place, WHERE, part)
+    found = hashed.collect(engine="streaming").sort("row")  # a few texts in memory at a time
     return found.with_columns(copy=pl.int_range(pl.len()).over("text"))
