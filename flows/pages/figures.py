@@ -146,8 +146,7 @@ def intervals(rows: list[dict], noise: float) -> Figure:
         axes.plot(ends, [place] * len(ends), color=color, linewidth=2)
         axes.plot(row["difference"], place, "o", color=color)
     axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['verdict']}" for row in rows])
-    label = "bits per byte without the rule less with it: above 0 it helps (shaded: as much as another seed)"
-    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte without the rule less with it; shaded: another seed")
     return figure
 
 
