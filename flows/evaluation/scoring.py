@@ -76,8 +76,8 @@ class HeldOut:
     """how many are held out in all"""
     of_bytes: int
     split: str = "test"
-    baselines: dict[str, float] = field(default_factory=dict)
-    """bits per byte of all that is held out"""
+    baselines: dict[str, float | None] = field(default_factory=dict)
+    """bits per byte of all that is held out; None if not computed"""
 
     @property
     def n_bytes(self) -> int:

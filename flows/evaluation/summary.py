@@ -20,7 +20,7 @@ from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import render_text
+from flows.pages.render import against_baselines, render_text
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -45,6 +45,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "test_bpb": decoder.counts["test_bpb"],
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
+        "verdict": against_baselines(decoder.counts["test_bpb"], sequences.counts),
         "epochs": decoder.counts["steps"] * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
         **assessed,
@@ -62,6 +63,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     }
     tracker.tags({"mlflow.note.content": render_text("run_note.md", recipe=recipe, summary=summary)})
     once = {"test/bpb": summary["test_bpb"], "val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
+    once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
     if FlowRunContext.get():

@@ -17,7 +17,7 @@ from data_contracts import corpora
 from flows.progress import Report
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
-from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
+from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, read_manifest
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tokenizers.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.model"
+HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
 
 
@@ -123,9 +124,9 @@ def tokenize(job: Job) -> dict:
 
 def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
+    from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.evaluation import packing_report
-    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -145,18 +146,17 @@ def pack(job: Job) -> dict:
     for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    learned = {"unigram": unigram_bits_per_byte(packed, "test"), "bigram": bigram_bits_per_byte(packed, "test")}
-    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "test"))
-    _write_json(job.folder / "baselines.json", baselines)
+    measured = measure_baselines(documents.folder, packed, HELD_OUT)
+    _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
+    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
-    return counts | {
+    packing = {
         "train_sequences": report["splits"][0]["sequences"],
         "utilisation": round(report["splits"][0]["utilisation"], 6),
         **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
-        "baselines": {name: round(value, 4) for name, value in baselines.items()},
     }
+    return counts | packing | measured
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
@@ -198,7 +198,7 @@ def train(job: Job) -> dict:
         **{f"test_{name}": value for name, value in result.test.items()},
         "best_step": result.step,
         "steps": result.steps,
-        "stopped_early": result.stopped_early,
+        "advice": result.advice,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
         "machine": provenance.machine(recipe.runtime),
@@ -223,8 +223,8 @@ STAGES = {
         ),
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
-            ("flows/stages/documents.py", "gpt/evaluation/baselines.py", "gpt/evaluation/packing_report.py",
-             "tokenizers/tokenizer.py"),
+            ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
+             "gpt/evaluation/memorisation.py", "gpt/evaluation/packing_report.py", "tokenizers/tokenizer.py"),
             resumable=True,
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),

@@ -56,10 +56,9 @@ def spread(workers: Workers) -> Iterator[Map]:
                     # The second is distributed's, which may not be here.
                     if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":
                         raise
-                    raise UserError(
-                        f"one of {count} workers was killed, as a rule by the system when memory is short: "
-                        "set workers.count to fewer; shards that are done are not done again"
-                    ) from None
+                    problem = f"one of {count} workers was killed, as a rule by the system when memory is short"
+                    mend = "set workers.count to fewer; shards that are done are not done again"
+                    raise UserError(f"{problem}: {mend}") from None
 
         yield over
 

@@ -17,8 +17,8 @@ DIGESTS = ("download.digest", "clean.digest", "pack.digest")
 
 
 def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> tuple[list[dict], str]:
-    """Runs, newest first, as run, corpus, kind, started (UTC), status, steps, test_bpb, val_bpb and model, None where a run has
-    none; and a note on what is left out.
+    """Runs, newest first, as run, corpus, kind, started (UTC), status, steps, test_bpb, val_bpb, best_baseline and model, None
+    where a run has none; and a note on what is left out.
 
     dataset_digest: the beginning of the digest of a download, clean or pack artifact: only runs that made or reused a model
     from these bytes. best: of each corpus the run with the fewest bits per byte, among those measured on the held-out documents
@@ -87,5 +87,6 @@ def _row(run: Run) -> dict:
         "status": run.info.status.lower(),
         "steps": int(steps) if steps is not None else None,
         **{name.removeprefix("train/"): metrics.get(name) for name in MEASURES},
+        "best_baseline": metrics.get("baseline/best"),
         "model": tags["model"].removeprefix("models:/") if "model" in tags else None,
     }

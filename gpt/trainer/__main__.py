@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         test = f", {result.test['bpb']:.4f} of test" if result.test else ""
         print(
             f"{result.model}: {result.bits_per_byte:.4f} bits per byte of val{test} at step {result.step} of {result.steps}"
-            f"{' (stopped early)' if result.stopped_early else ''}, "
+            f"{' (stopped early)' if result.advice else ''}, "
             f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
         )
     return 0

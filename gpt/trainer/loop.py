@@ -12,6 +12,7 @@ Notable:
 import logging
 import shutil
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.schedule import lr_ratio
-from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor
+from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor, advice, stops_early, worse_in_a_row
 from gpt.trainer.update import Learner, micro_steps
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,10 @@ class _Run:
                     elif saves:
                         self._save_state()
             self.learner.close()
-            self.folder.write_run(self.config.steps, self.skipped, stopped_early=self.step < self.config.steps)
+            stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
+            if stopped:
+                log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
+            self.folder.write_run(self.config.steps, self.skipped, stopped)
             self.folder.finish(self.evaluations)
             parallel.barrier()
         except Interrupted:
@@ -149,10 +153,9 @@ class _Run:
         return self.step == self.config.steps or self.step % every == 0
 
     def _ended(self) -> bool:
-        """After the last step, or after `patience` evaluations none of which was the best."""
+        """After the last step, or after `patience` evaluations that were no better."""
         found = self.evaluations
-        since_best = len(found) - 1 - found.index(best(found)) if found else 0
-        return self.step == self.config.steps or 0 < self.config.patience <= since_best
+        return self.step == self.config.steps or (bool(found) and stops_early(found, best(found), self.config))
 
     def _decide_steps(self, started: float) -> None:
         """With `minutes`, find the number of steps; a run that has a state keeps the number that it found at first."""
@@ -228,7 +231,10 @@ class _Run:
     def _evaluate(self) -> None:
         """Score val, write weights, call back; save the state last, so that after a kill before that all is repeated."""
         score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
-        self.evaluations.append({"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte})
+        found = {"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte}
+        self.evaluations.append(found | {"train_loss": statistics.fmean(self.monitor.losses() or [score.loss])})
+        if worse_in_a_row(self.evaluations, best(self.evaluations), self.config):
+            log.warning(advice(self.evaluations[-1], best(self.evaluations)))
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
