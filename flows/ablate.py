@@ -3,23 +3,22 @@
     prefect deployment run ablate/rules -p corpus=wsb
     gpt ablate wsb                                  # the same flow, here and now
 
-What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer. All are scored on one set
-of texts: those held out for test, cleaned by none of the rules that are compared (but by those that all models have in common),
-and without copies of what any model trains on. The tokenizer is trained on texts of that kind, too. On all of these texts a
-model pays for what its rules hide from it, such as addresses; the page shows that. The verdict is on those of them that no
-compared rule changes or drops: does a rule, by what it does to other texts, help to model these? It holds if the paired 95 %
-interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with another
-seed. It is one of these steps and of this size.
+What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
+are scored on one set of texts: those held out for test that no compared rule touches, as every variant has them, character by
+character. So the question is whether a rule, by what it does to other texts, helps to model these. The answer holds if the
+paired 95 % interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with
+another seed. It is one of these steps and of this size.
 
-Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of these models for a model of the corpus.
+Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of them for one of the corpus.
 """
 
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
@@ -33,28 +32,32 @@ from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import State
+from pydantic import Field
 
-from data_contracts import DataError
 from data_contracts.rules import Rules
 from flows import UserError, progress
-from flows.evaluation import ablation, scoring
-from flows.evaluation.ablation import RECIPE, SEED
-from flows.evaluation.diff import documents
+from flows.evaluation import scoring
+from flows.evaluation.comparison import interval_row
+from flows.evaluation.diff import differing
 from flows.home import shared_home
 from flows.pages.figures import draw, intervals
 from flows.pages.render import card_markdown, publish
-from flows.recipe import Recipe, Size, load_recipe, settle_size
+from flows.recipe import Recipe, Size, load_recipe, parse_override, settle_size
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
-from flows.stages.parameters import reader_of
 from flows.stages.run_stage import turn
-from flows.store.artifacts import Artifact, Store, read_manifest
+from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
 from flows.tracking.run import tracked_run, untrained_run
-from flows.train import Corpus, Minutes, Overrides, Steps, clean, download, fit_decoder, fit_tokenizer, pack
+from flows.train import Corpus, Overrides, clean, download, fit_decoder, fit_tokenizer, pack
+from gpt.evaluation.confidence import interval
 
-STEPS = 300
-Jobs = dict[str, tuple[Recipe, Artifact]]  # of each model, by its name: the recipe and the documents
+RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
+SMALL = 0.01  # of the recipe's bits per byte: a smaller difference does not matter
+OFF = Rules()
+# Settings that decide how texts are cut and held out are no rules.
+NO_RULES = ("split_chars", "max_malformed", "val_fraction", "test_fraction", "seed")
+RULES = [field.name for field in fields(Rules) if field.name not in NO_RULES]
 
 
 @flow(name="ablate", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -62,123 +65,129 @@ def ablate(
     corpus: Corpus,
     rules: list[str] = [],  # noqa: B006
     size: Size = "nano",
-    steps: Steps = None,
-    minutes: Minutes = None,
-    seed: int | None = None,
+    steps: Annotated[int, Field(ge=1)] = 300,
     overrides: Overrides = {},  # noqa: B006
     source: str | None = None,
 ) -> dict:
-    """Train a small model with and without each rule of cleaning, and say which rules help, hurt or do not matter.
+    """Train a small model with and without each rule of cleaning, and say which rules help.
 
     Args:
-        corpus: name of a corpus that was downloaded here
-        rules: to compare, such as mentions or mentions=drop; none: all that the recipe uses
+        corpus: name of the corpus; gpt corpora lists them
+        rules: to compare, such as mentions or mentions=drop; none: all that the recipe sets
         size: of the models: nano to xl, or a whole preset such as classic-tiny
-        steps: training steps of each model; 300 if there are no minutes
-        minutes: as many training steps as end in time for the recipe's model; the others take as many
-        seed: of initial weights and the order of data, instead of the recipe's
+        steps: training steps of each model
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
     """
-    asked: dict[str, Any] = {"size": size, "minutes": minutes, "steps": steps or (None if minutes else STEPS)}
-    overrides = overrides if seed is None else overrides | {"train.seed": seed}
-    recipe = load_recipe(corpus, source=source, overrides=overrides, **asked)
-    others = ablation.other_values(recipe.clean, rules)
-    recipes = {
-        rule: load_recipe(corpus, source=source, overrides=overrides | {f"clean.{rule}": value}, **asked)
-        for rule, value in others.items()
-    }
-    store = Store(shared_home(), progress.log_line)
-    if not store.manifests(corpus, "download"):
-        raise UserError(f"corpus {corpus!r} was never downloaded here; run: gpt clean {corpus}")
+
+    def load(more: dict) -> Recipe:
+        return load_recipe(corpus, size=size, steps=steps, source=source, overrides=overrides | more)
+
+    recipe = load({})
+    others = other_values(recipe.clean, rules)
+    variants = {rule: load({f"clean.{rule}": value}).clean for rule, value in others.items()}
     with in_use(shared_home(), progress.log_line), untrained_run("ablate", corpus=corpus) as about:
         raw = _artifact(download(recipe))
         base = _artifact(clean(raw, recipe))
-        recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(
-            update={"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
-        )
+        named = {"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
+        recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(update=named)
         again = replace(recipe.train, seed=recipe.train.seed + 1)
-        jobs: Jobs = {RECIPE: (recipe, base), SEED: (recipe.model_copy(update={"train": again}), base)}
-        changed, notes = _add_rules(jobs, raw, {rule: other.clean for rule, other in recipes.items()})
-        common = recipe.model_copy(
-            update={"clean": replace(recipe.clean, **{rule: ablation.OFF[rule] for rule in changed})}
-        )
-        unruled = _artifact(clean(raw, common))
-        text = scoring.held_out(unruled)
-        fresh = ablation.without_copies(text.documents, {made.folder for _, made in jobs.values()})
-        variants = [job.clean for job, _ in jobs.values()]
-        fair = ablation.untouched(reader_of(recipe), fresh["text"], common.clean, variants)
-        if not fair.any():
-            raise UserError(f"the rules touch all held-out texts of {corpus}; compare fewer at a time, with --rules")
-        text, tokenizer = replace(text, documents=fresh), _artifact(fit_tokenizer(unruled, common))
-        nats, steps = _train(store, jobs, raw, tokenizer, text)
-        used = {rule: getattr(recipe.clean, rule) != ablation.OFF[rule] for rule in changed}
-        result = ablation.compare(nats, used, text.documents["n_bytes"].to_numpy(), fair)
+        jobs = {RECIPE: (recipe, base), SEED: (recipe.model_copy(update={"train": again}), base)}
+        changed: dict[str, int] = {}
+        for rule, rules_of in variants.items():
+            variant = recipe.model_copy(update={"clean": rules_of})
+            documents = _artifact(clean(raw, variant))
+            if number := differing(base.folder, documents.folder):
+                jobs[rule], changed[rule] = (variant, documents), number
+        if not changed:
+            raise UserError(f"no document of {corpus} changes by {', '.join(others)}; name other rules or values")
+        text = untouched(scoring.held_out(base), (documents.folder for _, documents in jobs.values()))
+        tokenizer = _artifact(fit_tokenizer(base, recipe))
+        nats: dict[str, np.ndarray] = {}
+        for name, (job, documents) in jobs.items():
+            progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
+            nats[name] = _train(name, job, documents, tokenizer, text)
+        result = compare(nats, text.documents["n_bytes"].to_numpy())
         for row in result["rules"]:
             rule = row["rule"]
             row |= {"recipe": getattr(recipe.clean, rule), "instead": others[rule], "documents": changed[rule]}
-        result |= {
-            "corpus": corpus,
-            "steps": steps,
-            "texts": len(fair),
-            "fair_texts": int(fair.sum()),
-            "notes": notes,
-        } | about
+        result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
+        result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
         _publish(result)
         return result
+
+
+def other_values(rules: Rules, asked: list[str]) -> dict[str, object]:
+    """For each rule the value to compare with the recipe's. asked: `mentions=drop`, or `mentions` for the value with which it
+    is off; none: all rules that the recipe sets. Raises UserError."""
+    found: dict[str, object] = {}
+    for text in asked or [name for name in RULES if getattr(rules, name) != getattr(OFF, name)]:
+        name, given, _ = text.partition("=")
+        if name not in RULES:
+            raise UserError(f"rule {name!r} is not known; known are {', '.join(RULES)}")
+        found[name] = parse_override(text)[1] if given else getattr(OFF, name)
+        if found[name] == getattr(rules, name):
+            raise UserError(f"the recipe has {name} = {found[name]}; give a value to compare with it, {name}=VALUE")
+        if name == "near_duplicates" and "keep" in (found[name], rules.near_duplicates):
+            raise UserError(
+                "near_duplicates = keep trains on near copies of what is held out; compare together and drop"
+            )
+    if not found:
+        raise UserError("the recipe sets no rule; name some with values, such as min_words=5")
+    return found
+
+
+def untouched(text: scoring.HeldOut, variants: Iterable[Path]) -> scoring.HeldOut:
+    """The held-out documents whose text all variants hold out. variants: folders of clean artifacts. Raises UserError if
+    there is none."""
+    documents = text.documents.lazy()
+    for folder in variants:
+        held_out = scoring.documents(folder, text.split).select("text")
+        documents = documents.join(held_out, on="text", how="semi", maintain_order="left")
+    found = documents.collect()
+    if found.is_empty():
+        raise UserError(f"the rules touch all held-out texts of {text.corpus}; compare fewer at a time")
+    return replace(text, documents=found)
 
 
 def _artifact(made: Artifact | State) -> Artifact:
     return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
-def _add_rules(jobs: Jobs, raw: Artifact, variants: dict[str, Rules]) -> tuple[dict[str, int], list[str]]:
-    """Add a job for each rule. Returns how many documents each changes, adds or takes away, and why others are left out."""
-    (recipe, base), changed, notes = jobs[RECIPE], {}, []
-    for rule, rules in variants.items():
-        variant = recipe.model_copy(update={"clean": rules})
-        try:
-            made = _artifact(clean(raw, variant))
-            kinds = documents(*(read_manifest(one.folder) or {} for one in (base, made)))
-            number = sum(kind["number"] for kind in kinds if kind["documents"].startswith(("added", "gone", "changed")))
-        except DataError as error:
-            notes.append(f"{rule} is left out: {str(error).splitlines()[0]}")
-            continue
-        if number:
-            jobs[rule], changed[rule] = (variant, made), number
-        else:
-            notes.append(f"{rule} is left out: it changes no document")
-    if not changed:
-        raise UserError("; ".join(notes) or "the recipe uses no rule; name some, with values, by --rules")
-    for note in notes:
-        progress.log_line(note)
-    return changed, notes
-
-
-def _train(
-    store: Store, jobs: Jobs, raw: Artifact, tokenizer: Artifact, text: scoring.HeldOut
-) -> tuple[dict[str, np.ndarray], int]:
-    """Train each job's model in a run below the one that is active. Returns its nats on each document, and the steps of all."""
+def _train(name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact, text: scoring.HeldOut) -> np.ndarray:
+    """Train a model in an MLflow run below the one that is active. Returns its nats on each document of the text."""
     from gpt.machine import device
 
-    nats, steps = dict[str, np.ndarray](), 0
-    for name, (recipe, made) in jobs.items():
-        progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
-        if steps and recipe.train.minutes:
-            warmup = min(recipe.train.warmup_steps, steps)
-            fixed = replace(recipe.train, minutes=0.0, steps=steps, warmup_steps=warmup)
-            recipe = recipe.model_copy(update={"train": fixed})
-        with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
-            tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
-            for artifact in (raw, made, tokenizer):
-                tracker.stage(artifact)
-            sequences = _artifact(pack(made, tokenizer, recipe))
-            decoder = _artifact(fit_decoder(sequences, tokenizer, recipe))
-        steps = steps or decoder.counts["steps"]
-        with turn(1):
-            loaded = scoring.load(scoring.find(store, decoder.path), device.prepare(recipe.runtime))
-            nats[name] = scoring.score(loaded, text).document_nats
-    return nats, steps
+    with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
+        tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
+        for artifact in (documents, tokenizer):
+            tracker.stage(artifact)
+        sequences = _artifact(pack(documents, tokenizer, recipe))
+        decoder = _artifact(fit_decoder(sequences, tokenizer, recipe))
+    with turn(1):
+        model = scoring.find(Store(shared_home()), decoder.path)
+        return scoring.score(scoring.load(model, device.prepare(recipe.runtime)), text).document_nats
+
+
+def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
+    """What each rule does to bits per byte: a row a rule, and the noise, which is what another seed does.
+
+    nats: of each model on each document. difference: bits per byte with the rule's other value less those of the recipe, with
+    its interval. better: recipe or instead, if the interval leaves out 0 and the difference is beyond the noise; neither, if
+    the interval ends within the noise, or SMALL; else not known.
+    """
+    bits = interval(nats[RECIPE], n_bytes)
+    noise = abs(interval(nats[SEED] - nats[RECIPE], n_bytes).value)
+    margin, rows = max(noise, SMALL * bits.value), []
+    for rule in nats.keys() - {RECIPE, SEED}:
+        found = interval(nats[rule] - nats[RECIPE], n_bytes)
+        if abs(found.value) > noise and not found.low <= 0 <= found.high:
+            better = "recipe" if found.value > 0 else "instead"
+        else:
+            better = "neither" if max(-found.low, found.high) <= margin else "not known"
+        rows.append({"rule": rule, "better": better} | interval_row("difference", found))
+    rows.sort(key=lambda row: -row["difference"])
+    return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rules": rows}
 
 
 def _publish(result: dict) -> None:

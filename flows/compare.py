@@ -33,8 +33,7 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import comparison_text, write_comparison
-from flows.pages.comparison_text import BASELINES, short_names
+from flows.pages.comparison_page import BASELINES, comparison_text, short_names, write_comparison
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs

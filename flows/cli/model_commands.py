@@ -9,7 +9,7 @@ import typer
 
 from flows import UserError
 from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, show, table
-from flows.cli.train_commands import Corpus, From, Set, Steps, options
+from flows.cli.train_commands import Corpus, From, Set, options
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
@@ -90,24 +90,17 @@ def compare(
 
 def ablate(
     corpus: Corpus,
-    rules: Annotated[str, typer.Option(help="such as mentions,min_words=5 [all that the recipe uses]")] = "",
-    steps: Steps = None,
-    minutes: Annotated[float, typer.Option(help="of training for each model, instead of steps", min=0)] = 0.0,
-    seed: Annotated[
-        int | None, typer.Option(help="of weights and order of data, instead of the recipe's", min=0)
-    ] = None,
+    rules: Annotated[str, typer.Option(help="such as mentions,min_words=5 [all that the recipe sets]")] = "",
+    steps: Annotated[int, typer.Option(help="training steps of each model", min=1)] = 300,
     size: Annotated[str, typer.Option(help="of the models, as of gpt train")] = "nano",
     settings: Set = [],  # noqa: B006
     source: From = "",
     as_json: Json = False,
 ):
-    """Say which rules of cleaning help, hurt or do not matter, by a small model with and without each."""
-    from flows.recipe import load_recipe
-
-    asked = options(corpus, settings, source, size=size, steps=steps, minutes=minutes)
-    load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
-    names = [name.strip() for name in rules.split(",") if name.strip()]
-    result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked, rules=names, seed=seed)
+    """Say which rules of cleaning help, by a small model with and without each."""
+    asked = options(corpus, settings, source, size=size, steps=steps)
+    asked["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
+    result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked)
     from flows.pages.render import render_text
 
     show(result, as_json, lambda: render_text("ablation.jinja", facts=result, title=f"Rules of {corpus}"))

@@ -20,7 +20,7 @@ from flows.progress import Report
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact, Store
 from gpt.config import Runtime
-from gpt.evaluation.confidence import interval
+from gpt.evaluation.confidence import Interval, interval
 
 SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # for every model's answers
 
@@ -100,19 +100,18 @@ def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str]
     """A model's bits per byte on a text, and their difference from those of the corpus's own model."""
     of_model, n_bytes = nats[model, text.name], text.documents["n_bytes"].to_numpy()
     cell = {"model": model, "corpus": text.name, "own": own == model}
-    cell |= interval_row("bits_per_byte", of_model, n_bytes) | {"relative": None}
+    cell |= interval_row("bits_per_byte", interval(of_model, n_bytes)) | {"relative": None}
     cell |= dict.fromkeys(("difference", "difference_low", "difference_high"))
     if own:
         of_own = nats[own, text.name]
-        cell |= interval_row("difference", of_model - of_own, n_bytes)
+        cell |= interval_row("difference", interval(of_model - of_own, n_bytes))
         cell["relative"] = float(of_model.sum() / of_own.sum() - 1)
     return cell
 
 
-def interval_row(name: str, nats: np.ndarray, n_bytes: np.ndarray) -> dict[str, float | None]:
-    value, low, high = interval(nats, n_bytes)
-    finite = [end if math.isfinite(end) else None for end in (low, high)]
-    return {name: value, f"{name}_low": finite[0], f"{name}_high": finite[1]}
+def interval_row(name: str, found: Interval) -> dict[str, Any]:
+    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _size_and_cost(model: TrainedModel, loaded: LoadedModel) -> dict:

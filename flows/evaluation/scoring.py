@@ -19,6 +19,7 @@ import polars as pl
 
 from flows import UserError
 from flows.models import lookup
+from flows.stages.definitions import held_out_split
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.data.dataset import Dataset, Description, Split
 from gpt.data.shards import Documents, ShardWriter
@@ -101,8 +102,8 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 
     Of more, those whose ids come first are taken. Ids are hashes, so this is a random sample, and the same every time.
     """
-    name = "test" if "test_documents" in clean.counts else "val"
-    split = _documents(clean.folder, name)
+    name = held_out_split(clean.counts)
+    split = documents(clean.folder, name)
     sizes = split.select("doc_id", "n_bytes").collect()
     drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
     wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).drop("split")
@@ -120,7 +121,7 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     held_out = text.documents
     if not model.clean or model.corpus != text.corpus or model.clean["digest"] == text.digest:
         return held_out["doc_id"].clear()
-    trained = _documents(Path(model.clean["path"]), "train")
+    trained = documents(Path(model.clean["path"]), "train")
 
     def among(key: pl.Expr) -> pl.Series:
         wanted = held_out.select(key).to_series()
@@ -135,7 +136,7 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     return held_out["doc_id"].filter(found)
 
 
-def _documents(folder: Path, split: str) -> pl.LazyFrame:
+def documents(folder: Path, split: str) -> pl.LazyFrame:
     """folder: of a clean artifact."""
     return pl.scan_parquet(sorted((folder / "documents").glob("*.parquet"))).filter(pl.col("split") == split)
 

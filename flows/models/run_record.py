@@ -4,7 +4,6 @@ Nothing is built here. The plan lists what differs from the record: the data, ea
 that decide a stage's output, and the device.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -59,16 +58,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The differences for a reader."""
-        head = "here differs (! matters)" if self.matters else "nothing that matters differs here"
         marked = [f"! {line}" for line in self.matters] + [f"  {line}" for line in self.notes]
-        return [f"run {self.record.run_id}: {head}", *marked]
-
-    def refuse(self, anyway: bool) -> None:
-        """Raise UserError if something that matters differs, unless the user accepts that."""
-        if self.matters and not anyway:
-            run, commit = self.record.run_id, self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-            what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
-            raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
+        return [f"run {self.record.run_id}: what differs here (! matters)", *marked]
 
 
 def plan(record: Record) -> Plan:
@@ -76,10 +67,8 @@ def plan(record: Record) -> Plan:
     recipe, problems = recorded_recipe(record.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
-    matters = [f"recipe: {problem}; it is left out" for problem in problems]
-    matters += [*_code(record, recipe), *_packages(record)]
-    old, new = _commit(record.tags), _commit(origin_tags())  # which matter only by the stages' code, compared by itself
-    notes = [f"commit of the project: {old} -> {new}"] if old != new or new.endswith("with changes") else []
+    matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
+    notes = differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())})
     source, train, steps = _source(record, recipe, matters, notes), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
@@ -132,24 +121,17 @@ def champion_recipe(asked: Recipe) -> Recipe | None:
     return recipe
 
 
-def _code(record: Record, recipe: Recipe) -> Iterator[str]:
-    """What differs in the code and the parameters of each stage."""
+def _stages(record: Record, recipe: Recipe) -> Iterator[str]:
+    """What differs in the code of each stage, in its parameters, and in the packages that decide its output."""
+    versions = provenance.package_versions()
     for name, stage in STAGES.items():
-        manifest, code = record.manifests[name], stage.code(recipe)
-        if code != manifest["code"]:
-            yield f"{name}: code {manifest['code']} -> {code}"
+        manifest = record.manifests[name]
+        packages = provenance.DECIDING_PACKAGES.get(name, ())
+        old = {"code": manifest["code"]} | {package: manifest["packages"].get(package) for package in packages}
+        new = {"code": stage.code(recipe)} | {package: versions.get(package) for package in packages}
         if name != "download":  # whose parameters name the data: see _source
-            yield from (f"{name}: {line}" for line in differences(manifest["parameters"], stage.parameters(recipe)))
-
-
-def _packages(record: Record) -> Iterator[str]:
-    here, stages = provenance.package_versions(), defaultdict(list)
-    for stage, packages in provenance.DECIDING_PACKAGES.items():
-        for name in packages:
-            old, new = record.manifests[stage]["packages"].get(name), here.get(name)
-            if old != new:
-                stages[f"{name} {old} -> {new}"].append(stage)
-    return (f"{line} (decides {', '.join(names)})" for line, names in stages.items())
+            old, new = old | manifest["parameters"], new | stage.parameters(recipe)
+        yield from (f"{name}: {line}" for line in differences(old, new))
 
 
 def _commit(tags: dict[str, str]) -> str:

@@ -137,12 +137,12 @@ def intervals(rows: list[dict], noise: float) -> Figure:
     axes.axvspan(-noise, noise, color=PALE)
     axes.axvline(0, color=GREY, linewidth=0.8)
     for place, row in enumerate(rows):
-        color = {"helps": BLUE, "hurts": ORANGE}.get(row["verdict"], GREY)
-        ends = [row[name] for name in ("difference_low", "difference", "difference_high") if row[name] is not None]
+        color = {"recipe": BLUE, "instead": ORANGE}.get(row["better"], GREY)
+        ends = [row[name] for name in ("difference_low", "difference_high") if row[name] is not None]
         axes.plot(ends, [place] * len(ends), color=color, linewidth=2)
         axes.plot(row["difference"], place, "o", color=color)
-    axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['verdict']}" for row in rows])
-    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte without the rule less with it; shaded: another seed")
+    axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['instead']}, not {row['recipe']}" for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte, those of the recipe subtracted; shaded: another seed")
     return figure
 
 

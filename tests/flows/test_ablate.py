@@ -3,11 +3,18 @@
 import json
 import random
 import urllib.request
+from pathlib import Path
 
 import mlflow
+import numpy as np
+import polars as pl
 import pytest
 
-from flows.store.artifacts import Store
+from data_contracts.rules import Rules
+from flows import UserError
+from flows.ablate import RECIPE, SEED, compare, other_values, untouched
+from flows.evaluation import scoring
+from flows.store.artifacts import Store, to_artifact
 from tests.conftest import ROOT
 from tests.flows.conftest import TINY, gpt_here, own_home, settings
 
@@ -64,13 +71,12 @@ def test_a_rule_that_drops_what_is_no_text_helps(result):
     rows = {row["rule"]: row for row in result["rules"]}
     assert rows.keys() == {"mentions", "max_repeated_lines"}
     lines = rows["max_repeated_lines"]
-    assert lines["verdict"] == "helps"
+    assert lines["better"] == "recipe"
     assert lines["difference_low"] > 0
-    assert lines["on_all"] < 0  # where the model without the rule knows what the other has never seen
     assert (lines["recipe"], lines["instead"], lines["documents"]) == (0.3, 0.0, 150)
     assert rows["mentions"]["documents"] == 50
-    assert 0 < result["fair_texts"] < result["texts"]
-    assert result["notes"] == ["min_words is left out: it changes no document"]
+    assert 0 < result["texts"] < result["of_texts"]
+    assert result["unchanged"] == ["min_words"]
     assert result["steps"] == 60
 
 
@@ -82,18 +88,33 @@ def test_only_the_rule_differs_and_no_artifact_is_one_of_the_corpus(folder, resu
     assert len(trained) == 4
     assert len({json.dumps(m["parameters"] | {"train": m["parameters"]["train"] | {"seed": 1}}) for m in trained}) == 1
     assert sorted(m["parameters"]["train"]["seed"] for m in trained) == [1, 1, 1, 2]
-    assert len({m["inputs"]["tokenize"] for m in trained}) == 1
     (tokenizer,) = store.manifests("mine-ablation", "tokenize")
-    unruled = store.made_from(tokenizer, "clean")["parameters"]["clean"]
-    assert (unruled["mentions"], unruled["max_repeated_lines"], unruled["min_words"]) == ("keep", 0.0, 2)
+    assert {m["inputs"]["tokenize"] for m in trained} == {tokenizer["digest"]}
+    (by_recipe,) = store.manifests("mine", "clean")
+    assert tokenizer["inputs"]["clean"] == by_recipe["digest"]
+
+
+def test_models_are_scored_on_held_out_texts_that_no_rule_touches(folder, result):
+    store = Store(folder / "home")
+    (by_recipe,) = store.manifests("mine", "clean")
+    variants = store.manifests("mine-ablation", "clean")
+    assert len(variants) == 3  # one of them changes nothing
+    text = scoring.held_out(to_artifact(by_recipe))
+    fair = untouched(text, [Path(manifest["path"]) for manifest in variants]).documents
+    assert len(fair) == result["texts"]
+    assert 0 < sum("<user>" in one for one in text.documents["text"]) == len(text.documents) - len(fair)
+    for manifest in (by_recipe, *variants):
+        sides = pl.read_parquet(Path(manifest["path"]) / "documents" / "*.parquet", columns=["text", "split"])
+        found = sides.filter(pl.col("text").is_in(fair["text"].implode()))
+        assert (found.height, set(found["split"])) == (len(fair), {"test"})
 
 
 def test_the_same_again_reuses_every_model(folder, result):
     again = ablate(folder, "--steps", "60", "--rules", "mentions,max_repeated_lines,min_words")
     assert again.returncode == 0, again.stderr
     lines = [line.split()[:2] for line in again.stderr.splitlines() if line.split()[:1] in (["train"], ["clean"])]
-    assert lines == [["clean", "reused"]] * 5 + [["train", "reused"]] * 4
-    for words in ("max_repeated_lines", "helps", "+0.", "min_words is left out", "MLflow: "):
+    assert lines == [["clean", "reused"]] * 4 + [["train", "reused"]] * 4
+    for words in ("max_repeated_lines", "recipe", "+0.", "they change no document: min_words", "MLflow: "):
         assert words in again.stdout
 
 
@@ -120,33 +141,59 @@ def test_mlflow_has_a_parent_with_children_and_prefect_a_page(result, prefect_se
     assert "(data:image/png;base64," in page["data"]
 
 
-@pytest.mark.slow
-def test_with_minutes_all_models_take_as_many_steps_as_the_first(folder):
-    found = ablate(folder, "--minutes", "0.15", "--rules", "mentions=drop", "--seed", "7", "--json")
-    assert found.returncode == 0, found.stderr
-    trained = Store(folder / "home").manifests("mine-ablation", "train")[-3:]
-    assert {m["counts"]["steps"] for m in trained} == {json.loads(found.stdout)["steps"]}
-    assert sorted(m["parameters"]["train"]["seed"] for m in trained) == [7, 7, 8]
-    assert json.loads(found.stdout)["rules"][0]["instead"] == "drop"
-
-
 @pytest.mark.parametrize(
-    ("corpus", "asked", "words"),
+    ("rule", "words"),
     [
-        ("mine", ("--rules", "mention"), "rule 'mention' is not known; known are entities"),
-        ("mine", ("--rules", "spaces"), "does not use the rule spaces"),
-        ("mine", ("--rules", "mentions=hide"), "clean.mentions = 'hide'"),
-        ("mine", ("--rules", "min_words"), "min_words is left out: it changes no document"),
-        ("mine", ("--rules", "min_words=500"), "min_words is left out: "),
-        ("never", (), "corpus 'never' was never downloaded here; run: gpt clean never"),
+        ("mention", "rule 'mention' is not known; known are entities"),
+        ("spaces", "the recipe has spaces = False; give a value to compare with it"),
+        ("mentions=hide", "clean.mentions = 'hide'"),
+        ("min_words", "no document of mine changes by min_words"),
+        ("min_words=500", "no document is left"),
+        ("near_duplicates=together", "near_duplicates = keep trains on near copies of what is held out"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_a_line(folder, corpus, asked, words):
-    refused = gpt_here("ablate", corpus, "--from", str(folder / "mine.jsonl"), *TINY, *RULES, *asked)
+def test_what_cannot_be_compared_is_refused_in_a_line(folder, rule, words):
+    refused = ablate(folder, "--rules", rule)
     assert refused.returncode == 2, refused.stderr
     message = refused.stderr[refused.stderr.index("error: ") :]
     assert words in message
     assert len(message.strip().splitlines()) == 1
+
+
+def test_each_rule_that_the_recipe_sets_is_turned_off_or_gets_the_value_that_is_given():
+    used = Rules(mentions="mask", min_words=3)
+    assert other_values(used, []) == {"mentions": "keep", "min_words": 0}
+    assert other_values(used, ["mentions=drop", "spaces=true", 'languages=["en"]']) == {
+        "mentions": "drop",
+        "spaces": True,
+        "languages": ["en"],
+    }
+    split = Rules(seed=3, split_chars=500, val_fraction=0.2, test_fraction=0.2, max_malformed=0.1)
+    with pytest.raises(UserError, match="sets no rule"):  # those decide how texts are cut and held out
+        other_values(split, [])
+
+
+def test_a_value_is_better_only_beyond_the_noise_of_documents_and_seeds():
+    draw = np.random.default_rng(0)
+    n_bytes, base = np.full(200, 100), draw.normal(100, 5, 200)
+    nats = {RECIPE: base, SEED: base + 2, "good": base + 5 + draw.normal(0, 1, 200), "bad": base - 5, "same": base + 1}
+    nats |= {"little": base + 0.5, "noisy": base + 4 + draw.normal(0, 300, 200)}
+    found = compare(nats, n_bytes)
+    rows = {row["rule"]: row for row in found["rules"]}
+    assert {rule: row["better"] for rule, row in rows.items()} == {
+        "good": "recipe",
+        "bad": "instead",
+        "same": "neither",  # less than another seed
+        "little": "neither",
+        "noisy": "not known",
+    }
+    assert found["noise"] == pytest.approx(2 / np.log(2) / 100)
+    assert rows["good"]["difference_low"] > 0
+    assert [row["rule"] for row in found["rules"]][-1] == "bad"
+    assert found["bits_per_byte"] == pytest.approx(base.sum() / np.log(2) / 20000)
+    one = compare({name: values[:1] for name, values in nats.items()}, n_bytes[:1])
+    assert {row["better"] for row in one["rules"]} == {"not known"}
+    assert {row["difference_low"] for row in one["rules"]} == {None}
 
 
 def test_the_flow_can_be_deployed_by_its_path(monkeypatch):

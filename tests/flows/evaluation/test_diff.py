@@ -164,12 +164,12 @@ def test_the_page_of_a_training_on_new_data_tells_it(home, prefect_server):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (("mine", "--from", "ffffff"), "'ffffff' is not here (unknown, or pruned)"),
-        (("mine", "--to", "ffffff"), "'ffffff' is not here (unknown, or pruned)"),
-        (("nothing",), "no two versions of the cleaned 'nothing' to compare; here are: none"),
-        (("*",), "no two versions of the cleaned '*' to compare; here are: none"),
-        (("/tmp",), "no two versions of the cleaned '/tmp' to compare; here are: none"),
-        (("alone",), "no two versions of the cleaned 'alone' to compare; here are: "),
+        (("mine", "--from", "ffffff"), "no other version 'ffffff' of the cleaned 'mine' is here"),
+        (("mine", "--to", "ffffff"), "no other version 'ffffff' of the cleaned 'mine' is here"),
+        (("nothing",), "no other version of the cleaned 'nothing' is here to compare; here are: none"),
+        (("*",), "no other version of the cleaned '*' is here to compare; here are: none"),
+        (("/tmp",), "no other version of the cleaned '/tmp' is here to compare; here are: none"),
+        (("alone",), "no other version of the cleaned 'alone' is here to compare; here are: "),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(home, tmp_path, asked, words):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flows.pages import comparison_text as words
+from flows.pages import comparison_page as words
 from flows.pages.comparison_page import COLOURS, SCALE, comparison_text, text_colour, write_comparison
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
