@@ -1,7 +1,6 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
 import sys
-from os.path import relpath
 from typing import Annotated
 
 import typer
@@ -65,23 +64,17 @@ def prune(
     """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
     A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
     set_defaults()
-    from flows.models import pruning
     from flows.models.promotion import named_decoders
-    from flows.store.locks import idle
+    from flows.models.pruning import prune
 
-    named, runs = named_decoders(), pruning.old_runs(days, trash)
-    folders = pruning.old_folders(keep, named)
-    rows = [{"which": relpath(folder, shared_home()), "MB": f"{size / 1e6:.1f}"} for folder, size in folders.items()]
-    table(rows + [{"which": f"MLflow run {run}: {why}", "MB": ""} for run, why in runs.items()], as_json)
-    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
+    rows, size = prune(keep, days, trash, dry_run=True)
+    table(rows, as_json)
+    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named_decoders().values())])
     print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
-    if not (folders or runs):
+    if not rows:
         return
-    size = f"{sum(folders.values()) / 1e6:.0f} MB" + (f", and {len(runs)} runs of MLflow" if runs else "")
-    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these {len(folders)} folders, {size}?")):
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these, with folders of {size / 1e6:.0f} MB?")):
         raise UserError("nothing was removed; --yes removes them")
-    with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
-        folders = {folder: size for folder, size in pruning.old_folders(keep, named).items() if folder in folders}
-        pruning.remove_folders(folders)
-    freed = sum(folders.values()) + pruning.remove_runs(runs, days)
-    print(f"{freed:,} bytes are free now that were not", file=sys.stderr)
+    rows, freed = prune(keep, days, trash, dry_run=False)
+    left = [row["done"] for row in rows if row["done"].startswith("not removed")]
+    print("; ".join([f"{freed:,} bytes are free now that were not", *left]), file=sys.stderr)
