@@ -31,7 +31,6 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import State
 from pydantic import Field
 
 from data_contracts.rules import Rules
@@ -49,7 +48,7 @@ from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
 from flows.tracking.run import tracked_run, untrained_run
-from flows.train import Corpus, Overrides, clean, download, fit_decoder, fit_tokenizer, pack
+from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack
 from gpt.evaluation.confidence import interval
 
 RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
@@ -87,8 +86,8 @@ def ablate(
     others = other_values(recipe.clean, rules)
     variants = {rule: load({f"clean.{rule}": value}).clean for rule, value in others.items()}
     with in_use(shared_home(), progress.log_line), untrained_run("ablate", corpus=corpus) as about:
-        raw = _artifact(download(recipe))
-        base = _artifact(clean(raw, recipe))
+        raw = artifact(download(recipe))
+        base = artifact(clean(raw, recipe))
         named = {"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
         recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(update=named)
         again = replace(recipe.train, seed=recipe.train.seed + 1)
@@ -96,13 +95,13 @@ def ablate(
         changed: dict[str, int] = {}
         for rule, rules_of in variants.items():
             variant = recipe.model_copy(update={"clean": rules_of})
-            documents = _artifact(clean(raw, variant))
+            documents = artifact(clean(raw, variant))
             if number := differing(base.folder, documents.folder):
                 jobs[rule], changed[rule] = (variant, documents), number
         if not changed:
             raise UserError(f"no document of {corpus} changes by {', '.join(others)}; name other rules or values")
         text = untouched(scoring.held_out(base), (documents.folder for _, documents in jobs.values()))
-        tokenizer = _artifact(fit_tokenizer(base, recipe))
+        tokenizer = artifact(fit_tokenizer(base, recipe))
         nats: dict[str, np.ndarray] = {}
         for name, (job, documents) in jobs.items():
             progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
@@ -146,12 +145,8 @@ def untouched(text: scoring.HeldOut, variants: Iterable[Path]) -> scoring.HeldOu
         documents = documents.join(held_out, on="text", how="semi", maintain_order="left")
     found = documents.collect()
     if found.is_empty():
-        raise UserError(f"the rules touch all held-out texts of {text.corpus}; compare fewer at a time")
+        raise UserError(f"the rules touch all held-out texts of {text.name}; compare fewer at a time")
     return replace(text, documents=found)
-
-
-def _artifact(made: Artifact | State) -> Artifact:
-    return made.result() if isinstance(made, State) else made  # a reused one comes as its state
 
 
 def _train(name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact, text: scoring.HeldOut) -> np.ndarray:
@@ -160,10 +155,10 @@ def _train(name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact, 
 
     with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
         tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
-        for artifact in (documents, tokenizer):
-            tracker.stage(artifact)
-        sequences = _artifact(pack(documents, tokenizer, recipe))
-        decoder = _artifact(fit_decoder(sequences, tokenizer, recipe))
+        tracker.stage(documents)
+        tracker.stage(tokenizer)
+        sequences = artifact(pack(documents, tokenizer, recipe))
+        decoder = artifact(fit_decoder(sequences, tokenizer, recipe))
     with turn(1):
         model = scoring.find(Store(shared_home()), decoder.path)
         return scoring.score(scoring.load(model, device.prepare(recipe.runtime)), text).document_nats

@@ -99,9 +99,10 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
     """The held-out texts to score on: of the corpora, or of the models' own. Adds to the notes; raises UserError for none."""
-    sources: dict[str, tuple[dict, dict]] = {}  # by the digest of the documents
+    sources: dict[str, tuple[dict, dict]] = {}  # (packed, clean) by the digest of the documents
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
-        found = _packed(store, models, corpus, notes)
+        of_models = [(model.packed, model.clean) for model in models if model.corpus == corpus]
+        found = [(packed, clean) for packed, clean in of_models if packed and clean] or _newest(store, corpus)
         if not found:
             missing = f"no held-out text of {corpus!r} is in this home"
             if corpora:
@@ -115,35 +116,24 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     for digest, (packed, clean) in sources.items():
         name = clean["corpus"] if of_corpus[clean["corpus"]] == 1 else f"{clean['corpus']}@{digest[:8]}"
         baselines = dict.fromkeys(BASELINES) | packed["counts"]["baselines"]  # an older artifact lacks some
-        text = replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines)
-        texts.append(text)
-        if text.split == "val":
+        texts.append(replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines))
+        if texts[-1].split == "val":
             notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
-        if len(text.documents) < text.of_documents:
-            notes.append(
-                f"{name}: {len(text.documents):,} of {text.of_documents:,} held-out documents, drawn by their ids, "
-                f"{text.n_bytes:,} of {text.of_bytes:,} bytes (--bytes {limit}); its baselines are of all of them"
-            )
     return texts
 
 
-def _packed(store: Store, models: list[TrainedModel], corpus: str, notes: list[str]) -> list[tuple[dict, dict]]:
-    """Manifests (packed, clean) of what the models of a corpus were trained on, or else of its newest; only of what is here."""
-    trained = [model.packed for model in models if model.packed and model.corpus == corpus]
-    if found := [(packed, clean) for packed in trained if (clean := store.made_from(packed, "clean"))]:
-        return found
-    for packed in reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []):
-        if clean := store.made_from(packed, "clean"):
-            if trained:
-                notes.append(f"the documents of {corpus} that its model was measured on are gone; its newest stand in")
-            return [(packed, clean)]
-    return []
+def _newest(store: Store, corpus: str) -> list[tuple[dict, dict]]:
+    """The newest manifests (packed, clean) of a corpus; none where it has none."""
+    known = reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else [])
+    return [(packed, clean) for packed in known if (clean := store.made_from(packed, "clean"))][:1]
 
 
 def _prompts(texts: list[HeldOut]) -> list[str]:
     """The first prompt of each corpus's recipe; the empty one, which begins a document, for a user's own corpus."""
     known = set(corpus_names())
-    return list(dict.fromkeys(load_recipe(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
+    return list(
+        dict.fromkeys(load_recipe(t.clean.corpus).sample.prompts[0] if t.clean.corpus in known else "" for t in texts)
+    )
 
 
 def _log(result: dict, folder: Path) -> None:
@@ -157,11 +147,7 @@ def _log(result: dict, folder: Path) -> None:
     mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
     mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
     mlflow.log_artifacts(str(folder), "comparison")
-    answers: dict[str, dict] = {}
-    for answer in result["answers"]:
-        answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = result | {"corpora": corpora, "answers": list(answers.values())}
-    for name in ("matrix", "models", "corpora", "answers"):
-        rows = tables[name]
-        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
+    for name, rows in (result | {"corpora": corpora}).items():
+        if name in ("matrix", "models", "corpora", "answers"):
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")

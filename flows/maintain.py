@@ -45,7 +45,10 @@ def maintain(keep: Keep = 3, days: Days = 30, trash: bool = False, dry_run: bool
         outbox.sync()  # it also ends the runs whose process is gone
     pruned, freed = prune(keep, days, trash, dry_run)
     rows += pruned
-    rows += (damaged := verify())
+    with in_use(shared_home(), log_line):
+        found = Store(shared_home()).verify()
+        damaged = [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
+    rows += damaged
     summary = f"{len(rows)} things " + ("to do" if dry_run else f"done; {freed:,} bytes are free now that were not")
     for row in rows:
         log_line(f"{row['what']}: {row['which']}: {row['done']}")
@@ -56,10 +59,3 @@ def maintain(keep: Keep = 3, days: Days = 30, trash: bool = False, dry_run: bool
             name="Damaged", message=f"{len(damaged)} artifacts are damaged; the next run builds them again. {summary}"
         )
     return Completed(message=summary, data=rows)
-
-
-def verify() -> list[dict[str, str]]:
-    """The damaged artifacts. Reads every byte of all."""
-    with in_use(shared_home(), log_line):
-        found = Store(shared_home()).verify()
-        return [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]

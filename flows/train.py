@@ -184,4 +184,9 @@ def prepare(
             run_deployment(f"train/{corpus}", parameters=asked, timeout=0, as_subflow=False)
         except ObjectNotFound:
             raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
-    return made.result() if isinstance(made, State) else made  # a reused one comes as its state
+    return artifact(made)
+
+
+def artifact(made: Artifact | State) -> Artifact:
+    """What a task of this flow returned. A reused artifact comes as its state."""
+    return made.result() if isinstance(made, State) else made

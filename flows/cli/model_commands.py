@@ -1,6 +1,5 @@
 """The commands about models and runs: `gpt generate`, `export`, `explain`, `pin`, `runs`, `compare` and `reproduce`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, show, table
+from flows.cli.terminal import Json, call_flow, show, table
 from flows.cli.train_commands import Corpus, From, Set, options
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
@@ -74,11 +73,6 @@ def compare(
     as_json: Json = False,
 ):
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
-    set_defaults()
-    from flows.models.lookup import find
-
-    for name in models or ():  # an unknown one is told before Prefect is loaded
-        find(name)
     asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "prompts": prompts}
     asked |= {"max_bytes": max_bytes} if max_bytes else {}
     says = f"compare {', '.join(models) if models else 'all champions'}: starting"
@@ -143,19 +137,13 @@ def reproduce(
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
-    at_terminal()
-    from flows import reproduce
+    asked: dict[str, Any] = {"run_id": run, "home": folder or None, "anyway": anyway, "return_state": True}
+    verdict = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked).result(raise_on_failure=False)
+    if isinstance(verdict, BaseException):
+        raise verdict
+    from flows.pages.render import render_text
 
-    with prefect_answering():
-        state: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True)
-        verdict = state.result(raise_on_failure=False)
-        if isinstance(verdict, BaseException):
-            raise verdict
-    if as_json:
-        print(json.dumps(verdict, indent=1))
-    else:
-        table([row | {name: row[name][:16] for name in ("recorded", "reproduced")} for row in verdict["stages"]])
-        print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
+    show(verdict, as_json, lambda: render_text("reproduction.md", verdict=verdict))
     raise typer.Exit(int(verdict["verdict"] == "differs"))
 
 

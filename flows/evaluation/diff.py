@@ -6,8 +6,6 @@ are changed; the rest were added, or are gone. Documents are named by file and r
 """
 
 import json
-import logging
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +13,7 @@ import polars as pl
 from prefect.artifacts import create_markdown_artifact
 
 from flows import UserError
+from flows.evaluation.summary import left_out_if_it_fails
 from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
 from flows.progress import log_line
@@ -79,18 +78,13 @@ def log_changes(tracker: Tracker) -> None:
     new = read_manifest(tracker.stages["clean"].folder)
     if not old or not new or old["inputs"] == new["inputs"]:
         return
-    try:
+    with left_out_if_it_fails("what changed in the raw data"), TemporaryDirectory() as temporary:
         facts = diff(store, old, new)
-    except Exception as error:  # an artifact of then that is damaged, or older, does not stop this training
-        log_line(f"what changed in the raw data is not known: {type(error).__name__}: {error!s:.200}", logging.WARNING)
-        return
-    tracker.changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
-    log_line(f"the raw data have changed since the last training: {tracker.changes}")
-    with TemporaryDirectory() as temporary:
+        tracker.changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
+        log_line(f"the raw data have changed since the last training: {tracker.changes}")
         publish(Path(temporary), "changes.jinja", facts, title=f"What changed: {corpus}")
         tracker.files(sorted(Path(temporary).iterdir()), "changes")
-        with suppress(Exception):  # a missing page is no reason to stop
-            create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")
+        create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")
 
 
 def _documents(old: Path, new: Path) -> list[dict]:
@@ -102,9 +96,7 @@ def _documents(old: Path, new: Path) -> list[dict]:
     gone = gone.join(rejects, on="where", how="left", maintain_order="left").with_columns(why)
     kinds = {"added": added}
     kinds |= {f"gone: {reason}": rows for (reason,), rows in gone.partition_by("reason", as_dict=True).items()}
-    kinds |= {"changed": changed, "the same": same, "moved": same.filter(pl.col("where") != pl.col("where_right"))}
-    both = pl.concat([rows.select("where", "split", "split_right") for rows in (same, changed)])
-    kinds["on another side of the split"] = both.filter(pl.col("split") != pl.col("split_right"))
+    kinds |= {"changed": changed, "the same": same}
     return [
         {"documents": kind, "number": rows.height, "such_as": ", ".join(rows["where"].head(3))}
         for kind, rows in kinds.items()
@@ -126,7 +118,7 @@ def _read(folder: Path) -> pl.DataFrame:
     """Of each document its row, a hash of its text, which copy of that text it is, and where it comes from."""
     part = pl.col("metadata").str.json_path_match("$.part").alias("part")
     read = pl.scan_parquet(folder / "documents" / "*.parquet", row_index_name="row")
-    hashed = read.select("row", pl.col("text").hash(), "split", "place", WHERE, part)
+    hashed = read.select("row", pl.col("text").hash(), "place", WHERE, part)
     found = hashed.collect(engine="streaming").sort("row")  # a few texts in memory at a time
     return found.with_columns(copy=pl.int_range(pl.len()).over("text"))
 

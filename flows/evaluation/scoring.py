@@ -68,14 +68,10 @@ class HeldOut:
     """The held-out documents of a corpus, or some of them."""
 
     name: str
-    corpus: str
-    digest: str
-    """of the clean artifact"""
+    clean: Artifact
+    """that they are from"""
     documents: pl.DataFrame
     """as in the clean artifact, in the order of the split"""
-    of_documents: int
-    """how many are held out in all"""
-    of_bytes: int
     split: str = "test"
     baselines: dict[str, float | None] = field(default_factory=dict)
     """bits per byte of all that is held out; None if not computed"""
@@ -83,6 +79,11 @@ class HeldOut:
     @property
     def n_bytes(self) -> int:
         return int(self.documents["n_bytes"].sum())
+
+    @property
+    def of_documents(self) -> int:
+        """How many are held out in all."""
+        return self.clean.counts[f"{self.split}_documents"]
 
 
 def find(store: Store, name: str) -> TrainedModel:
@@ -107,8 +108,7 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
     sizes = split.select("doc_id", "n_bytes").collect()
     drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
     wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).drop("split")
-    of_bytes = int(sizes["n_bytes"].sum())
-    return HeldOut(clean.corpus, clean.corpus, clean.digest, wanted.collect(), len(sizes), of_bytes, name)
+    return HeldOut(clean.corpus, clean, wanted.collect(), name)
 
 
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
@@ -119,7 +119,7 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     held out then, for another corpus, and where the documents that the model was trained on are gone.
     """
     held_out = text.documents
-    if not model.clean or model.corpus != text.corpus or model.clean["digest"] == text.digest:
+    if not model.clean or model.corpus != text.clean.corpus or model.clean["digest"] == text.clean.digest:
         return held_out["doc_id"].clear()
     trained = documents(Path(model.clean["path"]), "train")
 
@@ -163,6 +163,6 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with ShardWriter(folder, "val", description) as writer:
-            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.corpus] * n, np.arange(n)))
+            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n)))
         packed = Dataset(folder, description, {"val": Split(writer.shards)})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

@@ -41,8 +41,11 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
+        here = Store(shared_home()).manifests(tags.get("corpus", ""), "train")
+        if kept := [manifest for manifest in here if manifest["digest"] == tags.get("train.digest")]:
+            return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
-            raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
+            raise UserError(f"run {model} left no model (it is {tags.get('error') or 'unfinished'})")
         return _download(tags["model"], model)
     if model in corpus_names():
         raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")

@@ -85,10 +85,6 @@ def read(run: str) -> Record:
     run_id = lookup.run_id(run)
     found = lookup.mlflow_run(run_id)
     info, tags = found.info, found.data.tags
-    if info.lifecycle_stage == "deleted":
-        raise UserError(f"run {run_id} was deleted; mlflow runs restore --run-id {run_id} brings it back")
-    if "train.steps" not in found.data.params:
-        raise UserError(f"run {run_id} ({info.run_name}) is no training, so there is nothing to make again")
     if info.status != "FINISHED":
         why = f": {tags['error'].splitlines()[0][:200]}" if tags.get("error") else ""
         raise UserError(f"run {run_id} is {info.status.lower()}{why}\nonly a finished run can be made again")
@@ -100,8 +96,8 @@ def read(run: str) -> Record:
     if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
         missing.append("the machine in train/manifest.json")
     if missing:
-        what = f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it"
-        raise UserError(f"{what}\ntrain the model again, and that run can be reproduced")
+        what = f"run {run_id} ({info.run_name}) lacks {', '.join(missing)}"
+        raise UserError(f"{what}: it is no training, or one by an older version; a new training can be made again")
     manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 

@@ -20,12 +20,7 @@ def write_data_card(folder: Path, facts: dict) -> None:
         "characters": figures.draw(folder / "characters", figures.characters, facts["characters"]["frequent"]),
     }
     about = Table(("about", ""), [("licence", facts["licence"]), *_source(facts["source"])])
-    values = {
-        "about": about,
-        "drawings": drawings,
-        "raw": Table(("column", "empty"), [*facts["figures"]["nulls"].items()]),
-    }
-    publish(folder, "data_card.jinja", facts, title=f"Data card: {facts['corpus']}", **values)
+    publish(folder, "data_card.jinja", facts, title=f"Data card: {facts['corpus']}", about=about, drawings=drawings)
 
 
 def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict, report: dict) -> None:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -18,22 +17,19 @@ from flows.pages.render import Table, columns, publish, render_text
 
 TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
-COSTS = {  # column: the value of a model that it shows, and its unit
-    "parameters": ("parameters", ""),
-    "pieces": ("vocab_size", ""),
-    "T": ("block_size", ""),
-    "steps": ("steps", ""),
-    "tokens_seen": ("tokens_seen", ""),
-    "training": ("training_seconds", "s"),
-    "scores": ("tokens_scored_per_second", "tokens/s"),
-    "writes": ("characters_written_per_second", "characters/s"),
-}
+COSTS = (
+    "parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second",
+    "characters_written_per_second",
+)  # fmt: skip
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
 COLOURS = matplotlib.colormaps["BrBG_r"].with_extremes(bad="#f2f5f7")  # where it is not known
 INK, FAINT, OWN = "#1f2933", "#616e7c", "#d9822b"
 TILE_WIDTH, TILE_HEIGHT = 1.5, 0.52  # inches
-LEAST_COLUMNS = 4  # for which the title and the legend have room
-CAPTION = "fewer is better; below each the 95 % interval over documents,\nand the difference to the corpus's own model"
+LEAST_COLUMNS = 4  # for which the title and the caption have room
+CAPTION = (
+    "Fewer is better. Below each figure the 95 % interval over documents, and the difference to the corpus's own model.\n"
+    "Colour: that difference, from 40 % fewer bits (green) to twice as many (brown). Framed: the corpus's own model."
+)
 
 
 class Tile(NamedTuple):
@@ -99,25 +95,21 @@ def interval(cell: dict) -> str:
 
 def _values(result: dict, drawing: Drawing | None) -> dict:
     """What the template shows beside the result."""
-    corpora, costs = result["corpora"], []
-    for model in result["models"]:
-        row = {"model": model["model"]}
-        for head, (name, unit) in COSTS.items():
-            row[head] = "–" if model[name] is None else f"{model[name]:,.0f} {unit}".strip()
-        costs.append(row)
-    answers: dict[str, list[dict]] = {}
-    for answer in result["answers"]:
-        answers.setdefault(answer["prompt"], []).append(answer)
+    costs = [
+        {name: model[name] if name == "model" else _whole(model[name]) for name in ("model", *COSTS)}
+        for model in result["models"]
+    ]
     bits = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
-    texts = [(c["corpus"], c["documents"], c["of_documents"], c["bytes"], c["digest"][:12]) for c in corpora]
     return {
         "title": "Comparison of models",
         "heat_map": drawing,
-        "bits": Table(("model", *(column["corpus"] for column in corpora)), bits),
-        "texts": Table(("corpus", "documents", "of", "bytes", "digest of the documents"), texts),
+        "bits": Table(("model", *(column["corpus"] for column in result["corpora"])), bits),
         "costs": columns(costs, "model", *COSTS),
-        "answers": answers,
     }
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def heat_map(result: dict) -> Figure:
@@ -136,21 +128,12 @@ def heat_map(result: dict) -> Figure:
         axes.text(x + 0.5, y + 0.8, tile.details, color=ink, fontsize=6.5, ha="center", va="center")
         if tile.own:
             axes.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, fill=False, edgecolor=OWN, linewidth=2))
-    for x, column in enumerate(corpora):
-        size = f"{column['documents']:,} documents, {column['bytes'] / 1000:,.0f} kB"
-        axes.text(x + 0.5, -0.1, size, fontsize=6.5, color=FAINT, ha="center")
     axes.set(xlim=(0, max(len(corpora), LEAST_COLUMNS)), ylim=(len(rows), 0))
     axes.set_xticks(np.arange(len(corpora)) + 0.5, [column["corpus"] for column in corpora], weight="bold", color=INK)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows], color=INK, parse_math=False)
     axes.tick_params(length=0)
     axes.tick_params("x", labeltop=True, labelbottom=False, pad=14)
     axes.spines[:].set_visible(False)
-
-    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=axes, location="bottom", aspect=40, shrink=0.6)
-    bar.set_ticks([-0.4, 0, 0.5, 1], labels=["−40 %", "as its own model", "+50 %", "+100 %"], fontsize=7)
-    bar.outline.set_visible(False)
-    frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=OWN, linewidth=2, label="the corpus's own model")
-    figure.legend(handles=[frame], loc="outside lower right", fontsize=7, frameon=False)
     return figure
 
 

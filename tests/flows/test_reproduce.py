@@ -142,11 +142,15 @@ def test_another_seed_is_reported_before_and_after(run, tmp_path):
     home = tmp_path / "again"
     result = gpt_here("reproduce", tampered, "--anyway", "--home", str(home))
     assert result.returncode == 1, result.stderr
-    shown = [line.split()[::3] for line in result.stdout.splitlines()[1:7]]
+    shown = [
+        line.split()[::3]
+        for line in result.stdout.splitlines()
+        if line.split()[:1] and line.split()[-1] in ("yes", "no")
+    ]
     assert shown == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
     verdict = json.loads((home / "reproduction.json").read_text())
     assert verdict["verdict"] == "differs"
-    assert verdict["says"] in result.stdout
+    assert verdict["says"] in " ".join(result.stdout.split())
     loss = verdict["metrics"][0]
     assert loss["first"] == 1
     assert loss["by"] == loss["reproduced"] - loss["recorded"] != 0
@@ -260,8 +264,6 @@ def test_data_that_changed_or_are_gone(trained, record, tmp_path):
 
 def test_what_cannot_be_reproduced_is_refused(run):
     client, experiment = mlflow.MlflowClient(), run.info.experiment_id
-    deleted = client.create_run(experiment).info.run_id
-    client.delete_run(deleted)
     comparison = client.create_run(experiment, run_name="compare").info.run_id
     client.set_terminated(comparison)
 
@@ -277,8 +279,7 @@ def test_what_cannot_be_reproduced_is_refused(run):
         ("gpt-mine/7", "gpt-mine/7", "not known"),
         ("gpt-mine@challenger", "gpt-mine@challenger", "not known"),
         ("mine", "'mine' is not known", "run id"),
-        (deleted, "was deleted", "mlflow runs restore"),
-        (comparison, "compare", "no training"),
+        (comparison, "(compare) lacks recipe.json", "no training"),
         (copy_of(run, status="FAILED"), "is failed"),
         (copy_of(run, status="RUNNING"), "is running"),
         (copy_of(run, older), "lacks recipe.json, train/run.json, the machine", "older version"),

@@ -11,7 +11,7 @@ from flows.pages.comparison_page import COLOURS, SCALE, comparison_text, text_co
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
-COSTS = {name: None for name, _ in words.COSTS.values()}
+COSTS = dict.fromkeys(words.COSTS)
 
 
 def cell(model: str, corpus: str, **known) -> dict:
@@ -31,7 +31,7 @@ def result() -> dict:
         COSTS | {"model": "<b>", "corpus": ""},
     ]
     matrix = [cell("gpt-mill/1", "mill", **own), cell("<b>", "mill", relative=1.5), cell("gpt-mill/1", "sums")]
-    answers = [{"prompt": "", "model": "<b>", "text": "<script>\n# no heading"}]
+    answers = [{"prompt": "", "<b>": "<script>\n# no heading"}]
     return {
         "models": models, "corpora": corpora, "matrix": [*matrix, cell("<b>", "sums")], "answers": answers,
         "notes": ["a note"], "device": "cpu",
