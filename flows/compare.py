@@ -129,11 +129,9 @@ def _newest(store: Store, corpus: str) -> list[tuple[dict, dict]]:
 
 
 def _prompts(texts: list[HeldOut]) -> list[str]:
-    """The first prompt of each corpus's recipe; the empty one, which begins a document, for a user's own corpus."""
-    known = set(corpus_names())
-    return list(
-        dict.fromkeys(load_recipe(t.clean.corpus).sample.prompts[0] if t.clean.corpus in known else "" for t in texts)
-    )
+    """The first prompt of each corpus's recipe. Without any, the empty one, which begins a document."""
+    names = {text.clean.corpus for text in texts} & set(corpus_names())
+    return [load_recipe(name).sample.prompts[0] for name in sorted(names)] or [""]
 
 
 def _log(result: dict, folder: Path) -> None:

@@ -55,7 +55,6 @@ def maintain(keep: Keep = 3, days: Days = 30, trash: bool = False, dry_run: bool
     create_table_artifact(table=rows or [{"what": "nothing to do", "which": "", "done": ""}], key="maintenance",
                           description="A dry run: nothing was done" if dry_run else "Maintenance")  # fmt: skip
     if damaged:
-        return Failed(
-            name="Damaged", message=f"{len(damaged)} artifacts are damaged; the next run builds them again. {summary}"
-        )
+        message = f"{len(damaged)} artifacts are damaged; the next run builds them again. {summary}"
+        return Failed(name="Damaged", message=message)
     return Completed(message=summary, data=rows)

@@ -55,8 +55,8 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
     """
     planned = plan(read(run_id))
     original, run = flows.home.home(), planned.record.run_id
-    for line in planned.lines():
-        log_line(line)
+    for line in planned.matters:
+        log_line(f"! {line}")
     if planned.matters and not anyway:
         commit = planned.record.tags.get("git.commit", "")[:12] or "(unknown)"
         what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
@@ -99,7 +99,7 @@ def compare(planned: Plan, summary: dict, home: Path) -> dict:
         "reproduced_run": summary["mlflow_run"],
         "corpus": summary["corpus"],
         "home": str(home),
-        "differences": [{"says": line, "matters": line in planned.matters} for line in planned.matters + planned.notes],
+        "differences": planned.matters,
         "stages": stages,
         "metrics": metrics,
     }

@@ -26,9 +26,8 @@ def rows(
     ending = path.suffix.lower()
     if ending in (".json", ".jsonl"):
         first, keys = _first_record(path)
-        columns = (
-            (_choose(keys, names, wanted, name), *(key for key in keys if key in (keep or ()))) if keys else ("text",)
-        )
+        kept_keys = [key for key in keys if key in (keep or ())]
+        columns = (_choose(keys, names, wanted, name), *kept_keys) if keys else ("text",)
         read = json_array if ending == ".json" and first == "[" else jsonl_rows
         table = read(path, name, columns).lazy()
     elif ending == ".parquet":

@@ -66,17 +66,13 @@ def explain(
 def compare(
     models: Annotated[list[str] | None, typer.Argument(help=f"{MODEL}; none: all champions")] = None,
     corpora: Annotated[list[str], typer.Option("--corpus", help="on its held-out text; may be given again")] = [],  # noqa: B006
-    max_bytes: Annotated[
-        int | None, typer.Option("--bytes", help="of held-out text a corpus [4,000,000]", min=1)
-    ] = None,
+    max_bytes: Annotated[int, typer.Option("--bytes", help="of held-out text a corpus", min=1)] = 4_000_000,
     prompts: Annotated[list[str], typer.Option("--prompt", help="to go on from; may be given again")] = [],  # noqa: B006
     as_json: Json = False,
 ):
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
-    asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "prompts": prompts}
-    asked |= {"max_bytes": max_bytes} if max_bytes else {}
-    says = f"compare {', '.join(models) if models else 'all champions'}: starting"
-    result = call_flow("compare", "compare", says, goes_on=False, **asked)
+    asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "max_bytes": max_bytes, "prompts": prompts}
+    result = call_flow("compare", "compare", "compare: starting", goes_on=False, **asked)
     from flows.pages.comparison_page import comparison_text
 
     show(result, as_json, lambda: comparison_text(result))

@@ -48,7 +48,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     try:
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
-        how = _sampling(recipe, asked.evaluation_tokens)
+        how = sampling(recipe, asked.evaluation_tokens)
         for row, piece in stream_texts(model, tokenizer, prompts, **how):
             written[row] += piece
             if time.monotonic() > end:
@@ -58,14 +58,6 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
         return
     rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
     tracker.table(rows, "samples/evaluations.json")
-
-
-def continuations(recipe: Recipe, model: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
-    """The model's continuation of each of the recipe's prompts."""
-    from gpt.generation.sample import texts
-
-    how = _sampling(recipe, recipe.sample.max_tokens)
-    return [text for (text,) in texts(model, tokenizer, recipe.sample.prompts, **how)]
 
 
 def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path) -> int:
@@ -117,6 +109,7 @@ def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProc
     tracker.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
 
 
-def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+    """How the recipe's samples are drawn, for gpt.generation.sample."""
     asked = recipe.sample
     return {"max_tokens": max_tokens, "temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}

@@ -15,7 +15,6 @@ import polars as pl
 from flows.evaluation import scoring
 from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
 from flows.home import shared_home
-from flows.models.promotion import Challenge
 from flows.progress import Report
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact, Store
@@ -68,8 +67,8 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
     return result | {"answers": answers, "device": str(machine.device)}
 
 
-def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Challenge:
-    """Compare a run's decoder with the champion on what the run held out, but for what the champion was trained on.
+def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tuple[bool, str]:
+    """Whether a run's decoder beats the champion, and by how much, on what the run held out and the champion never saw.
 
     stages: the run's artifacts. champion: `gpt-<corpus>/<version>`. Raises UserError or GPTError if it cannot be scored.
     """
@@ -85,17 +84,13 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Cha
     text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
     old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
     gap = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
-    return gap.high < 0, challenge_text(new.bits_per_byte, old.bits_per_byte, gap, fresh.height, len(trained))
-
-
-def challenge_text(new: float, old: float, gap: Interval, documents: int, excluded: int) -> str:
-    """new, old, gap: bits per byte, and new - old. excluded: documents that the champion was trained on."""
-    without = f" (not on {excluded} that the champion was trained on)" if excluded else ""
+    without = f" (not on {len(trained)} that the champion was trained on)" if len(trained) else ""
     reason = ", worse than the champion" if gap.low > 0 else "" if gap.high < 0 else ", within the noise"
-    return (
-        f"{new:.4f} bits per byte against {old:.4f} on {documents:,} held-out documents{without}; difference "
-        f"{gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
+    figures = (
+        f"{new.bits_per_byte:.4f} bits per byte against {old.bits_per_byte:.4f} on {fresh.height:,} held-out documents"
     )
+    interval_95 = f"difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
+    return gap.high < 0, f"{figures}{without}; {interval_95}"
 
 
 def _own_model(text: HeldOut, models: list[TrainedModel]) -> str | None:

@@ -80,8 +80,9 @@ def log_changes(tracker: Tracker) -> None:
         return
     with left_out_if_it_fails("what changed in the raw data"), TemporaryDirectory() as temporary:
         facts = diff(store, old, new)
-        tracker.changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
-        log_line(f"the raw data have changed since the last training: {tracker.changes}")
+        changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
+        log_line(f"the raw data have changed since the last training: {changes}")
+        tracker.tags({"changes": changes})
         publish(Path(temporary), "changes.jinja", facts, title=f"What changed: {corpus}")
         tracker.files(sorted(Path(temporary).iterdir()), "changes")
         create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")

@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from rich.markup import escape
 
 from flows import progress
-from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
+from flows.evaluation.assessment import log_attention_map, log_overlaps, sampling, score_facts
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
@@ -51,7 +51,6 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         **assessed,
         "model": model,
         "champion": champion,
-        "changes": tracker.changes,
         "mlflow_run": tracker.run_id,
         "mlflow_url": tracker.url,
         "stages": {
@@ -77,15 +76,16 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-    from gpt.generation.sample import load
+    from gpt.generation import sample
 
     decoder = tracker.stages["train"]
     texts: list[str] = []
     assessed: dict[str, Any] = {"longest_overlap": None, "facts": None}
     with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
-        step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
-        written = continuations(recipe, gpt, tokenizer)
-        texts += [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
+        prompts, how = recipe.sample.prompts, sampling(recipe, recipe.sample.max_tokens)
+        written = [text for (text,) in sample.texts(gpt, tokenizer, prompts, **how)]
+        texts += [prompt + text for prompt, text in zip(prompts, written, strict=True)]
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out_if_it_fails("the search for repeated text"):
             assessed["longest_overlap"] = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
@@ -112,8 +112,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
             version = register(tracker, recipe)
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
-        why = str(error)[:200]
-        progress.log_line(f"the model is trained but not registered: {why}\nthe same command registers it later")
+        progress.log_line(f"the model is not registered: {str(error)[:200]}\nthe same command registers it later")
         return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
     return f"{name}/{version}", verdict

@@ -64,9 +64,7 @@ def training_of(corpus: str) -> dict | None:
         return trained[0] if trained else None
     best = champion(corpus)
     chosen = next((manifest for manifest in trained if best and manifest["digest"] == best.tags.get("digest")), None)
-    what = (
-        f"gpt-{corpus}/{best.version}, the champion" if best and chosen else "the newest; no champion is in this home"
-    )
+    what = f"gpt-{corpus}/{best.version}, the champion" if best and chosen else "the newest; no champion is here"
     print(f"{corpus}: {what} (of {len(trained)} models; gpt runs --corpus {corpus} lists them)", file=sys.stderr)
     return chosen or trained[-1]
 
@@ -87,8 +85,7 @@ def run_id(name: str) -> str:
 
 
 def registered_version(name: str) -> ModelVersion:
-    """MLflow's record of `gpt-<corpus>/<version>` or `gpt-<corpus>@<alias>`. Raises UserError when MLflow has none, or does not
-    answer."""
+    """MLflow's record of `gpt-<corpus>/<version>` or `gpt-<corpus>@<alias>`. Raises UserError when MLflow gives none."""
     if not (found := REGISTERED.fullmatch(name)):
         raise UserError(f"model {name!r} is not registered; give gpt-<corpus>@champion or gpt-<corpus>/<version>")
     model, alias, number = found.groups()

@@ -13,7 +13,6 @@ from flows.tracking.connection import answering
 from flows.tracking.run import Tracker
 
 CHAMPION = "champion"
-Challenge = tuple[bool, str]  # whether a new version is better than the champion, and the figures that say so
 
 
 def champions() -> list[str]:
@@ -49,10 +48,10 @@ def pin(model: str, pinned: bool = True) -> str:
     return f"{version.name}/{version.version}"
 
 
-def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], Challenge]) -> str:
+def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], tuple[bool, str]]) -> str:
     """Make version `new` of a registered model its champion if it is better; returns the decision and its reason.
 
-    challenge: compares the new version with a champion, given as `name/version`.
+    challenge: whether it is better than a champion, given as `name/version`, and the figures that say so.
     """
     client = tracker.client
     present = client.get_registered_model(name).aliases.get(CHAMPION)

@@ -8,7 +8,6 @@ import io
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext, redirect_stdout, suppress
 from os.path import relpath
@@ -50,13 +49,10 @@ def prune(keep: int, days: int, trash: bool, dry_run: bool) -> tuple[list[dict[s
 
 
 def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
-    """Artifacts and reproductions but for the newest `keep` of each corpus, and what runs left that died at their start; with
-    their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
-    found, newer = Store(shared_home()).prunable(keep, named), Counter[str]()
-    for folder in sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True):
-        corpus = next((path.name for path in folder.glob("artifacts/*")), "")
-        newer[corpus] += 1
-        found += [folder] if newer[corpus] > keep else []
+    """Artifacts but for the newest `keep` of each corpus, reproductions but for the newest `keep`, and what runs left that died
+    at their start; with their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
+    found = Store(shared_home()).prunable(keep, named)
+    found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
     left = [folder for folder in spool().glob("*") if not (folder / "about.json").exists()]
     found += [folder for folder in left if folder.stat().st_mtime < time.time() - DAY]
     return {folder: _size([folder]) for folder in found}

@@ -15,6 +15,7 @@ from data_contracts.sources.source import Source, pinned, reach, resolve
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
+from flows.progress import log_line
 from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES
 from flows.stages.parameters import reader_of
@@ -50,16 +51,9 @@ class Plan:
     record: Record
     recipe: Recipe
     matters: list[str]
-    """differences from the record that may change the result"""
-    notes: list[str]
-    """differences that do not"""
+    """differences from the record that may change the result; others are only logged"""
     tolerance: float
     """largest relative difference of the held-out loss from the recorded one: 0 unless only the machine may explain one"""
-
-    def lines(self) -> list[str]:
-        """The differences for a reader."""
-        marked = [f"! {line}" for line in self.matters] + [f"  {line}" for line in self.notes]
-        return [f"run {self.record.run_id}: what differs here (! matters)", *marked]
 
 
 def plan(record: Record) -> Plan:
@@ -68,16 +62,17 @@ def plan(record: Record) -> Plan:
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
-    notes = differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())})
-    source, train, steps = _source(record, recipe, matters, notes), recipe.train, record.steps
+    for line in differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())}):
+        log_line(line)
+    source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
-        notes.append(f"train: {steps} steps, which the minutes of the recipe came to")
+        log_line(f"train: {steps} steps, which the minutes of the recipe came to")
     only_machine = not matters
-    runtime = _runtime(record, recipe, matters, notes)
+    runtime = _runtime(record, recipe, matters)
     other_bits = matters or runtime.device != "cpu"
     recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
-    return Plan(record, recipe, matters, notes, TOLERANCE if only_machine and other_bits else 0.0)
+    return Plan(record, recipe, matters, TOLERANCE if only_machine and other_bits else 0.0)
 
 
 def read(run: str) -> Record:
@@ -93,8 +88,6 @@ def read(run: str) -> Record:
         listed = {item.path for folder in folders for item in folder}
         files = {name: mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}") for name in FILES if name in listed}
     missing = [name for name in FILES if name not in files]
-    if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
-        missing.append("the machine in train/manifest.json")
     if missing:
         what = f"run {run_id} ({info.run_name}) lacks {', '.join(missing)}"
         raise UserError(f"{what}: it is no training, or one by an older version; a new training can be made again")
@@ -112,8 +105,7 @@ def champion_recipe(asked: Recipe) -> Recipe | None:
     if recipe is None or problems:
         raise UserError(f"the recipe of gpt-{asked.corpus}@champion cannot be used any more: {'; '.join(problems)}")
     if recipe.source_page() == asked.source_page():  # an address is recorded without what may be secret in it
-        source = replace(recipe.source, url=asked.source.url)
-        recipe = recipe.model_copy(update={"source": source})
+        recipe = recipe.model_copy(update={"source": replace(recipe.source, url=asked.source.url)})
     return recipe
 
 
@@ -134,8 +126,8 @@ def _commit(tags: dict[str, str]) -> str:
     return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
-def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Source:
-    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters` and `notes`.
+def _source(record: Record, recipe: Recipe, matters: list[str]) -> Source:
+    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters`.
     Raises UserError if there is neither."""
     manifest, available = record.manifests["download"], True
     source = pinned(recipe.source, manifest["parameters"])
@@ -150,7 +142,7 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     store = Store(shared_home())
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
-            notes.append(f"{change}; the run's own raw files are still in this home, and are read instead")
+            log_line(f"{change}; the run's own raw files are still in this home, and are read instead")
             return Source(kind="local", path=str(Path(kept["path"]) / RAW))
     if not available:
         raise UserError(f"the data of run {record.run_id} cannot be had, and this home has none of them\n{lines[0]}")
@@ -158,8 +150,8 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     return source
 
 
-def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Runtime:
-    """The recorded device and threads, as far as this machine has them. Adds what differs to `matters` and `notes`."""
+def _runtime(record: Record, recipe: Recipe, matters: list[str]) -> Runtime:
+    """The recorded device and threads, as far as this machine has them. Adds what differs to `matters`."""
     recorded, cores = record.manifests["train"]["counts"]["machine"], usable_cores()
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # the recipe has it where it was asked for
     runtime = replace(recipe.runtime, **{name: value for name, value in recorded["runtime"].items() if name in known})
@@ -167,7 +159,7 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str
         matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
     elif runtime.threads != recipe.runtime.threads:
-        notes.append(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
+        log_line(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
     try:
         here = provenance.machine(runtime)
     except GPTError as error:  # the device is not here
@@ -176,6 +168,6 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str
         here = provenance.machine(runtime)
     for name in ("device_name", "capability", "dtype"):
         if recorded[name] != here[name]:
-            decides = runtime.device == "cpu" or name == "dtype"
-            (matters if decides else notes).append(f"{name} {recorded[name]} -> {here[name]}")
+            add = matters.append if runtime.device == "cpu" or name == "dtype" else log_line
+            add(f"{name} {recorded[name]} -> {here[name]}")
     return runtime

@@ -96,7 +96,7 @@ def interval(cell: dict) -> str:
 def _values(result: dict, drawing: Drawing | None) -> dict:
     """What the template shows beside the result."""
     costs = [
-        {name: model[name] if name == "model" else _whole(model[name]) for name in ("model", *COSTS)}
+        {"model": model["model"]} | {name: "–" if model[name] is None else round(model[name]) for name in COSTS}
         for model in result["models"]
     ]
     bits = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
@@ -106,10 +106,6 @@ def _values(result: dict, drawing: Drawing | None) -> dict:
         "bits": Table(("model", *(column["corpus"] for column in result["corpora"])), bits),
         "costs": columns(costs, "model", *COSTS),
     }
-
-
-def _whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
 
 
 def heat_map(result: dict) -> Figure:

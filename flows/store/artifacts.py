@@ -224,10 +224,8 @@ def read_manifest(folder: Path) -> dict | None:
 
 def _may_go_on(building: Path) -> bool:
     """Whether this is a training that was stopped, and wrote something within RESUMABLE_DAYS."""
-    if not building.match("train/.building-*"):
-        return False
-    written = max(path.stat().st_mtime for path in (building, *building.rglob("*")))
-    return written > time.time() - RESUMABLE_DAYS * 86_400
+    oldest, written = time.time() - RESUMABLE_DAYS * 86_400, (building, *building.rglob("*"))
+    return building.match("train/.building-*") and any(path.stat().st_mtime > oldest for path in written)
 
 
 def _check_file(path: Path, name: str, entry: dict) -> str:

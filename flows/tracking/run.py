@@ -104,8 +104,6 @@ class Tracker:
     def __init__(self, recipe: Recipe, work: str):
         self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
-        self.changes = ""
-        """what the raw data changed since the last training, in words; empty if they did not"""
         self.assessing_seconds = 0.0
         self.evaluation_seconds = 0.0
         """what the last evaluation took, with the steps since the last logged one"""
