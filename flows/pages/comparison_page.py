@@ -128,7 +128,7 @@ def heat_map(result: dict) -> Figure:
     axes.set_xticks(np.arange(len(corpora)) + 0.5, [column["corpus"] for column in corpora], weight="bold", color=INK)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [name for name, _ in rows], color=INK, parse_math=False)
     axes.tick_params(length=0)
-    axes.tick_params("x", labeltop=True, labelbottom=False, pad=14)
+    axes.tick_params("x", labeltop=True, labelbottom=False, pad=6)
     axes.spines[:].set_visible(False)
     return figure
 

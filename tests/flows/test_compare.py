@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -226,6 +227,22 @@ def test_one_held_out_document_has_no_interval(home):
 
     assert heat_map(result)
     assert "no interval" in comparison_text(result)
+
+
+def test_a_champion_that_was_trained_on_all_that_is_held_out_now_is_not_compared(home, tmp_path):
+    from flows.evaluation.comparison import challenge
+    from flows.recipe import load_recipe
+    from flows.store.artifacts import to_artifact
+
+    made = to_artifact(manifest("mill", "clean"))
+    documents = pl.read_parquet(made.folder / "documents" / "*.parquet").filter(pl.col("split") == "train")
+    (tmp_path / "documents").mkdir()
+    documents.with_columns(split=pl.lit("test")).write_parquet(tmp_path / "documents" / "00000.parquet")
+    divided_otherwise = replace(made, path=str(tmp_path), digest="another")
+    stages = {"clean": divided_otherwise, "train": to_artifact(manifest("mill", "train"))}
+    better, why = challenge(load_recipe("mill", source=str(home.parent / "mill.jsonl")), stages, "gpt-mill/1")
+    assert not better
+    assert why == "it was trained on all that is held out now, so the two do not compare"
 
 
 def test_what_cannot_be_compared_is_refused_or_noted(home, tmp_path, monkeypatch):
