@@ -4,6 +4,7 @@
 MLFLOW_TRACKING_URI keep their meaning.
 """
 
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -79,6 +80,9 @@ def stop_orphaned_servers() -> None:
 def set_defaults() -> None:
     """Set the defaults: telemetry off, everything under the home."""
     folder = home()
+    logging.getLogger("mlflow.store.db").setLevel(
+        logging.CRITICAL
+    )  # it prints tracebacks; what fails is told in a line
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
         "PREFECT_HOME": str(folder / "prefect"),

@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class Soak:
         return subprocess.Popen(command, cwd=ROOT, env=environment(self.home), stdout=log, stderr=log)
 
     def flow_run(self) -> "FlowRun":
-        return FlowRun(self.up()["api"])
+        return FlowRun(self.up)
 
 
 class FlowRun:
@@ -108,8 +109,8 @@ class FlowRun:
 
     pid = 0
 
-    def __init__(self, api: str):
-        self.api = api
+    def __init__(self, up: Callable[[], dict]):
+        self.up, self.api = up, up()["api"]
         deployed = self.ask("deployments/name/train/python-docs")["id"]
         self.run = self.ask(f"deployments/{deployed}/create_flow_run", {"parameters": {"overrides": SETTINGS}})["id"]
 
@@ -122,6 +123,7 @@ class FlowRun:
     def wait(self, seconds: float) -> int:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
+            self.up()  # it may have given up: too many of its processes died
             with suppress(OSError):
                 kind = self.ask(f"flow_runs/{self.run}")["state"]["type"]
                 if kind in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):

@@ -204,6 +204,13 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path, prefect_server, 
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         again = gpt(disk, *train, **more)
         assert again.returncode == 0, again.stderr
+        database = shutil.copy(tmp_path / "mlflow.db", disk)
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler"], capture_output=True)
+        assert_refused(
+            gpt(disk, "pin", "gpt-python-docs/1", MLFLOW_TRACKING_URI=f"sqlite:///{database}"),
+            "disk is full",
+            "make room",
+        )
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
