@@ -14,7 +14,6 @@ Artifacts are those of a corpus <corpus>-ablation, so that no command takes one 
 
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +27,6 @@ import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflo
 
 import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
@@ -191,9 +189,9 @@ def _publish(result: dict) -> None:
         folder = Path(temporary)
         drawing = draw(folder / "rules", intervals, result["rules"], result["noise"])
         publish(folder, "ablation.jinja", result, title=f"Rules of {result['corpus']}", drawing=drawing)
-        with suppress(MlflowException, OSError):  # the result is returned all the same
+        with progress.left_out_if_it_fails("part of the page in MLflow"):
             mlflow.log_metrics({f"difference/{row['rule']}": row["difference"] for row in result["rules"]})
             mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))
             mlflow.log_artifacts(temporary, "ablation")
-        with suppress(Exception):
+        with progress.left_out_if_it_fails("the page in Prefect"):
             create_markdown_artifact(card_markdown(folder), key=f"ablation-{result['corpus']}")

@@ -9,7 +9,6 @@ Its result is one dict of plain values. The terminal, MLflow's tables and figure
 import re
 import sys
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,6 @@ import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflo
 # isort: split
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
@@ -71,12 +69,10 @@ def compare(
         result |= about
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
-            try:
+            with progress.left_out_if_it_fails("part of the page in MLflow"):
                 _log(result, Path(folder))
-            except (MlflowException, OSError) as error:  # the result is returned all the same
-                result["notes"].append(f"MLflow did not take all of it: {str(error)[:200]}")
             if FlowRunContext.get():
-                with suppress(Exception):
+                with progress.left_out_if_it_fails("the page in Prefect"):
                     create_markdown_artifact(card_markdown(Path(folder)), key="comparison")
         return result
 

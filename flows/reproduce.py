@@ -9,7 +9,7 @@ machine, the held-out loss has to be within run_record's TOLERANCE.
 
 import json
 import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from itertools import chain, count
 from pathlib import Path
 
@@ -20,7 +20,6 @@ import flows.environment  # sets the defaults that Prefect and MLflow read when 
 # isort: split
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed, State
@@ -31,7 +30,7 @@ from flows.evaluation.scoring import WEIGHTS
 from flows.home import shared_home
 from flows.models.run_record import Plan, plan, read
 from flows.pages.render import render_text
-from flows.progress import log_line
+from flows.progress import left_out_if_it_fails, log_line
 from flows.server import dead_runs
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import MANIFEST
@@ -146,11 +145,9 @@ def _publish(verdict: dict) -> None:
     """Log the verdict to the reproduced run, and show it on the Prefect page."""
     client, run_id = mlflow.MlflowClient(), verdict["reproduced_run"]
     page = render_text("reproduction.md", verdict=verdict)
-    try:
+    with left_out_if_it_fails("part of the verdict in MLflow"):  # it is in the new home, too
         client.set_tag(run_id, "verdict", verdict["verdict"])
         client.log_dict(run_id, verdict, "reproduction.json")
         client.log_text(run_id, page, "reproduction.md")
-    except (MlflowException, OSError) as error:
-        log_line(f"MLflow did not take the verdict: {str(error)[:200]}; it is in {verdict['home']}/{NOTE}")
-    with suppress(Exception):
+    with left_out_if_it_fails("the page in Prefect"):
         create_markdown_artifact(page, key=f"reproduction-{verdict['corpus']}", description=verdict["verdict"])

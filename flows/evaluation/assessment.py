@@ -5,13 +5,12 @@ Nothing here stops a training or loses a trained model.
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.pages.figures import attention
-from flows.progress import log_line
+from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
 from flows.tracking.run import Tracker
@@ -45,7 +44,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]
     written = [""] * len(prompts)
-    try:
+    with left_out_if_it_fails(f"the sample of step {step}"):
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
         how = sampling(recipe, asked.evaluation_tokens)
@@ -53,11 +52,8 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
             written[row] += piece
             if time.monotonic() > end:
                 break
-    except Exception as error:
-        log_line(f"no samples of step {step}: {error}", logging.WARNING)
-        return
-    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
-    tracker.table(rows, "samples/evaluations.json")
+        rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+        tracker.table(rows, "samples/evaluations.json")
 
 
 def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path) -> int:

@@ -13,10 +13,9 @@ import polars as pl
 from prefect.artifacts import create_markdown_artifact
 
 from flows import UserError
-from flows.evaluation.summary import left_out_if_it_fails
 from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
-from flows.progress import log_line
+from flows.progress import left_out_if_it_fails, log_line
 from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.store.artifacts import Store, differences, read_manifest, to_artifact
 from flows.tracking.run import Tracker

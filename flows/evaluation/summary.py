@@ -1,11 +1,9 @@
 """How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
 
 import json
-import logging
 import resource
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +19,7 @@ from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
 from flows.pages.render import against_baselines, render_text
+from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -94,14 +93,6 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         with left_out_if_it_fails("the test of facts"):
             assessed["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, assessed
-
-
-@contextmanager
-def left_out_if_it_fails(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        progress.log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
