@@ -41,7 +41,7 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
-        here = Store(shared_home()).manifests(tags.get("corpus", ""), "train")
+        here = Store(shared_home()).manifests(tags.get("corpus", "*"), "train")
         if kept := [manifest for manifest in here if manifest["digest"] == tags.get("train.digest")]:
             return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
