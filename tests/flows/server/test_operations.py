@@ -119,9 +119,7 @@ def test_new_data_is_trained_and_compared_and_old_data_is_not(shop, home, kaggle
     kaggle.datasets[HANDLE] = Dataset({"a.csv": script(2600)}, version=4)
     newer = train(shop, refresh=True)
     assert newer["state"]["name"] == "Completed"
-    said = (
-        rf".*; gpt-{CORPUS}/2; version (2 replaces 1|1 stays): [\d.]+ bits per byte against [\d.]+ on .*"
-    )
+    said = rf".*; gpt-{CORPUS}/2; version (2 replaces 1|1 stays): [\d.]+ bits per byte against [\d.]+ on .*"
     assert re.fullmatch(said, newer["state"]["message"])
     assert shop.tasks(newer["id"])["download"] == "Completed"
     assert runs(home) == before + 1
