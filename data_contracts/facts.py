@@ -33,8 +33,8 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     """All facts of a cleaned corpus.
 
     folder: holds the documents and rejects. sample: before, text, source_file, source_row: texts drawn at random, before and
-    after the text rules. counts: what report.json says. about: corpus, and where known title, licence and source (the identity
-    of the raw data); no path of this machine, nothing secret.
+    after the text rules. counts: what report.json says, and nulls. about: corpus, and where known title, licence and source
+    (the identity of the raw data); no path of this machine, nothing secret.
     """
     documents, rejects = (pl.scan_parquet(folder / kind / "*.parquet") for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])

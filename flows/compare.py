@@ -9,7 +9,6 @@ Its result is one dict of plain values. The terminal, MLflow's tables and figure
 import re
 import sys
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,6 @@ import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflo
 # isort: split
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
@@ -33,16 +31,16 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import comparison_note, write_comparison
-from flows.pages.comparison_text import BASELINES, short_names
+from flows.pages.comparison_page import BASELINES, comparison_text, short_names, write_comparison
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
-from flows.tracking.connection import answering, experiment_id, runs_url
-from flows.tracking.run import ended, origin_tags
+from flows.tracking.run import untrained_run
+
+NOTE_CHARS = 5000  # of the page, at the top of the run in MLflow
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -61,24 +59,20 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store, experiment, tags = Store(shared_home()), experiment_id(), {"kind": "compare"} | origin_tags()
-    with answering():
-        run = mlflow.start_run(None, experiment, "compare", tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), progress.log_line):
+    store = Store(shared_home())
+    with untrained_run("compare") as about, in_use(shared_home(), progress.log_line):
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with turn(1), progress.progress_bar("compare") as report:
             result = measure(compared, texts, prompts or _prompts(texts), report)
         result["notes"] = notes + result["notes"]
-        result |= {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
+        result |= about
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
-            try:
+            with progress.left_out_if_it_fails("part of the page in MLflow"):
                 _log(result, Path(folder))
-            except (MlflowException, OSError) as error:  # the result is returned all the same
-                result["notes"].append(f"MLflow did not take all of it: {str(error)[:200]}")
             if FlowRunContext.get():
-                with suppress(Exception):
+                with progress.left_out_if_it_fails("the page in Prefect"):
                     create_markdown_artifact(card_markdown(Path(folder)), key="comparison")
         return result
 
@@ -101,9 +95,10 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
     """The held-out texts to score on: of the corpora, or of the models' own. Adds to the notes; raises UserError for none."""
-    sources: dict[str, tuple[dict, dict]] = {}  # by the digest of the documents
+    sources: dict[str, tuple[dict, dict]] = {}  # (packed, clean) by the digest of the documents
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
-        found = _packed(store, models, corpus, notes)
+        of_models = [(model.packed, model.clean) for model in models if model.corpus == corpus]
+        found = [(packed, clean) for packed, clean in of_models if packed and clean] or _newest(store, corpus)
         if not found:
             missing = f"no held-out text of {corpus!r} is in this home"
             if corpora:
@@ -117,35 +112,22 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     for digest, (packed, clean) in sources.items():
         name = clean["corpus"] if of_corpus[clean["corpus"]] == 1 else f"{clean['corpus']}@{digest[:8]}"
         baselines = dict.fromkeys(BASELINES) | packed["counts"]["baselines"]  # an older artifact lacks some
-        text = replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines)
-        texts.append(text)
-        if text.split == "val":
+        texts.append(replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines))
+        if texts[-1].split == "val":
             notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
-        if len(text.documents) < text.of_documents:
-            notes.append(
-                f"{name}: {len(text.documents):,} of {text.of_documents:,} held-out documents, drawn by their ids, "
-                f"{text.n_bytes:,} of {text.of_bytes:,} bytes (--bytes {limit}); its baselines are of all of them"
-            )
     return texts
 
 
-def _packed(store: Store, models: list[TrainedModel], corpus: str, notes: list[str]) -> list[tuple[dict, dict]]:
-    """Manifests (packed, clean) of what the models of a corpus were trained on, or else of its newest; only of what is here."""
-    trained = [model.packed for model in models if model.packed and model.corpus == corpus]
-    if found := [(packed, clean) for packed in trained if (clean := store.made_from(packed, "clean"))]:
-        return found
-    for packed in reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []):
-        if clean := store.made_from(packed, "clean"):
-            if trained:
-                notes.append(f"the documents of {corpus} that its model was measured on are gone; its newest stand in")
-            return [(packed, clean)]
-    return []
+def _newest(store: Store, corpus: str) -> list[tuple[dict, dict]]:
+    """The newest manifests (packed, clean) of a corpus; none where it has none."""
+    known = reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else [])
+    return [(packed, clean) for packed in known if (clean := store.made_from(packed, "clean"))][:1]
 
 
 def _prompts(texts: list[HeldOut]) -> list[str]:
-    """The first prompt of each corpus's recipe; the empty one, which begins a document, for a user's own corpus."""
-    known = set(corpus_names())
-    return list(dict.fromkeys(load_recipe(t.corpus).sample.prompts[0] if t.corpus in known else "" for t in texts))
+    """The first prompt of each corpus's recipe. Without any, the empty one, which begins a document."""
+    names = {text.clean.corpus for text in texts} & set(corpus_names())
+    return [load_recipe(name).sample.prompts[0] for name in sorted(names)] or [""]
 
 
 def _log(result: dict, folder: Path) -> None:
@@ -157,13 +139,9 @@ def _log(result: dict, folder: Path) -> None:
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
     mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
     mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
-    mlflow.set_tag("mlflow.note.content", comparison_note(result))
+    mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
     mlflow.log_artifacts(str(folder), "comparison")
-    answers: dict[str, dict] = {}
-    for answer in result["answers"]:
-        answers.setdefault(answer["prompt"], {"prompt": answer["prompt"]})[answer["model"]] = answer["text"]
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    tables = result | {"corpora": corpora, "answers": list(answers.values())}
-    for name in ("matrix", "models", "corpora", "answers"):
-        rows = tables[name]
-        mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
+    for name, rows in (result | {"corpora": corpora}).items():
+        if name in ("matrix", "models", "corpora", "answers"):
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")

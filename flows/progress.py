@@ -34,6 +34,15 @@ def log_line(text: str, level: int = logging.INFO) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def left_out_if_it_fails(what: str) -> Iterator[None]:
+    """Around what is no reason to lose the rest: an error of it is logged, whatever it is."""
+    try:
+        yield
+    except Exception as error:
+        log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
+
+
 class _DecoderLog(logging.Handler):
     """Logs the lines of the decoder's library here: a loss that jumped, how many steps fit, that nothing is compiled."""
 

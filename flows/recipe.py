@@ -156,12 +156,10 @@ def load_recipe(
         if not path.exists():
             problems.append(f"--from {path} does not exist")
         values["source"] = {"kind": "local", "path": str(path)}  # max_files and fraction are for downloads
-    for name, value in (overrides or {}).items():
+    lengths = {f"train.{name}": value for name, value in (("steps", steps), ("minutes", minutes)) if value is not None}
+    for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
-    for name, value in (("steps", steps), ("minutes", minutes)):
-        if value is not None:
-            values.setdefault("train", {})[name] = value
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
     values["tokenizer"].setdefault("user_defined_symbols", masks)  # one piece each
     _resolve_model(values, size, problems)

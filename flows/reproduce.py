@@ -9,7 +9,7 @@ machine, the held-out loss has to be within run_record's TOLERANCE.
 
 import json
 import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from itertools import chain, count
 from pathlib import Path
 
@@ -20,7 +20,6 @@ import flows.environment  # sets the defaults that Prefect and MLflow read when 
 # isort: split
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed, State
@@ -31,7 +30,7 @@ from flows.evaluation.scoring import WEIGHTS
 from flows.home import shared_home
 from flows.models.run_record import Plan, plan, read
 from flows.pages.render import render_text
-from flows.progress import log_line
+from flows.progress import left_out_if_it_fails, log_line
 from flows.server import dead_runs
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import MANIFEST
@@ -54,10 +53,13 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
         anyway: go on if something that matters differs from the record
     """
     planned = plan(read(run_id))
-    for line in planned.lines():
-        log_line(line)
-    planned.refuse(anyway)
     original, run = flows.home.home(), planned.record.run_id
+    for line in planned.matters:
+        log_line(f"! {line}")
+    if planned.matters and not anyway:
+        commit = planned.record.tags.get("git.commit", "")[:12] or "(unknown)"
+        what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
+        raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
     with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
         folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
         log_line(f"it is made again in {folder}")
@@ -80,23 +82,23 @@ def compare(planned: Plan, summary: dict, home: Path) -> dict:
     log = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
     metrics = [_compare_metric(record.run_id, name, log) for name in METRICS]
     # The digest of `train` does not count: of a run with `minutes` the artifact also says how its steps were asked for.
-    different = {row["stage"] for row in stages if not row["equal"]} - {"train"}
+    different = [row["stage"] for row in stages if not row["equal"] and row["stage"] != "train"]
+    parts = [f"{different[0]} is the first that differs"] if different else []
+    parts += [row["says"] for row in metrics if row["first"] is not None]
     near = metrics[-1]["steps"] and metrics[-1]["largest_relative"] <= planned.tolerance
-    if not different and all(row["first"] is None for row in metrics):
-        verdict = "identical"
-    elif planned.tolerance and near and different <= {"weights"}:
-        verdict = "within tolerance"
+    if not parts:
+        verdict, parts = "identical", ["every stage, the weights, the losses of all logged steps and evaluations"]
     else:
-        verdict = "differs"
+        verdict = "within tolerance" if planned.tolerance and near and different in ([], ["weights"]) else "differs"
+    limit = f" ({planned.tolerance:.0%} of val/loss is tolerated)" if planned.tolerance else ""
     return {
         "verdict": verdict,
-        "says": _sentence(verdict, planned.tolerance, stages, metrics),
+        "says": f"{verdict}{limit}: {'; '.join(parts)}",
         "run": record.run_id,
         "reproduced_run": summary["mlflow_run"],
         "corpus": summary["corpus"],
         "home": str(home),
-        "differences": [{"says": line, "matters": True} for line in planned.matters]
-        + [{"says": line, "matters": False} for line in planned.notes],
+        "differences": planned.matters,
         "stages": stages,
         "metrics": metrics,
     }
@@ -109,26 +111,14 @@ def _compare_metric(run_id: str, name: str, log: list[dict]) -> dict:
     old = {metric.step: metric.value for metric in history}
     new = {row["step"]: row[name] for row in log if name in row}
     steps = sorted(old.keys() & new.keys())
-    row = {"metric": name, "steps": len(steps), "first": None, "recorded": None, "reproduced": None, "by": 0.0}
-    relative = [abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in steps]
+    most = max((abs(new[step] - old[step]) / max(abs(old[step]), 1e-9) for step in steps), default=0.0)
+    row: dict = {"metric": name, "steps": len(steps), "largest_relative": most}
+    row |= dict.fromkeys(("first", "recorded", "reproduced", "by", "says"))
     if apart := [step for step in steps if old[step] != new[step]]:
-        first = apart[0]
-        row |= {"first": first, "recorded": old[first], "reproduced": new[first], "by": new[first] - old[first]}
-    return row | {"largest_relative": max(relative, default=0.0)}
-
-
-def _sentence(verdict: str, tolerance: float, stages: list[dict], metrics: list[dict]) -> str:
-    if verdict == "identical":
-        steps, evaluations = (row["steps"] for row in metrics)
-        return f"identical: every stage, the weights, the losses of {steps} logged steps and {evaluations} evaluations"
-    parts = [f"{row['stage']} is the first that differs" for row in stages if not row["equal"]][:1]
-    for row in metrics:
-        if row["first"] is not None:
-            change = f"{row['recorded']:.6g}, now {row['reproduced']:.6g}: {row['by']:+.2g}"
-            where = f"first differs at step {row['first']} ({change}), by {row['largest_relative']:.2%} at most"
-            parts.append(f"{row['metric']} {where}")
-    limit = f" ({tolerance:.0%} of val/loss is tolerated)" if tolerance else ""
-    return f"{verdict}{limit}: " + "; ".join(parts)
+        a, b = old[apart[0]], new[apart[0]]
+        says = f"{name} first differs at step {apart[0]} ({a:.6g}, now {b:.6g}: {b - a:+.2g}), by {most:.2%} at most"
+        row |= {"first": apart[0], "recorded": a, "reproduced": b, "by": b - a, "says": says}
+    return row
 
 
 def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
@@ -155,11 +145,9 @@ def _publish(verdict: dict) -> None:
     """Log the verdict to the reproduced run, and show it on the Prefect page."""
     client, run_id = mlflow.MlflowClient(), verdict["reproduced_run"]
     page = render_text("reproduction.md", verdict=verdict)
-    try:
+    with left_out_if_it_fails("part of the verdict in MLflow"):  # it is in the new home, too
         client.set_tag(run_id, "verdict", verdict["verdict"])
         client.log_dict(run_id, verdict, "reproduction.json")
         client.log_text(run_id, page, "reproduction.md")
-    except (MlflowException, OSError) as error:
-        log_line(f"MLflow did not take the verdict: {str(error)[:200]}; it is in {verdict['home']}/{NOTE}")
-    with suppress(Exception):
+    with left_out_if_it_fails("the page in Prefect"):
         create_markdown_artifact(page, key=f"reproduction-{verdict['corpus']}", description=verdict["verdict"])

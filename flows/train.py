@@ -27,6 +27,7 @@ from pydantic import Field
 
 from flows import UserError
 from flows.evaluation.assessment import log_samples
+from flows.evaluation.diff import log_changes
 from flows.evaluation.summary import finish
 from flows.home import shared_home
 from flows.models.register import registered_name
@@ -86,6 +87,7 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
             tracker.tags({"reproduces": reproduces})
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
+        log_changes(tracker)
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
         recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
@@ -182,4 +184,9 @@ def prepare(
             run_deployment(f"train/{corpus}", parameters=asked, timeout=0, as_subflow=False)
         except ObjectNotFound:
             raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
-    return made.result() if isinstance(made, State) else made  # a reused one comes as its state
+    return artifact(made)
+
+
+def artifact(made: Artifact | State) -> Artifact:
+    """What a task of this flow returned. A reused artifact comes as its state."""
+    return made.result() if isinstance(made, State) else made

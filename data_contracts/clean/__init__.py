@@ -61,8 +61,9 @@ def clean_corpus(
 
     corpus: a known name, or a user's own. fan_out: calls a function on each of many shards and returns the results in order;
     the built-in `map` does so in this process. describe: is called at the end with a sample of the texts and the counts (see
-    facts.describe). options: what the corpus's `read` takes, such as text_column. Raises DataError naming file and row for raw
-    data that breaks its contract, and if train, val or test would have no document.
+    facts.describe), and `nulls`, the share of rows without a value in each column of the raw files: not in report.json, as it
+    may change where no document does. options: what the corpus's `read` takes, such as text_column. Raises DataError naming
+    file and row for raw data that breaks its contract, and if train, val or test would have no document.
     """
     module = corpora.find(corpus)
     _require_options(module, corpus, options)
@@ -97,7 +98,9 @@ def clean_corpus(
 
     reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
     summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents" / "*.parquet"), reasons)
-    describe(pl.read_parquet(work / "*.sample"), summary)
+    readable = max(1, total["rows"] - total["malformed"])
+    nulls = {name: 1 - values / readable for name, values in total["columns"].items()}
+    describe(pl.read_parquet(work / "*.sample"), summary | {"nulls": nulls})
     write_json(summary, work / "report", report)
     shutil.rmtree(work)
     return summary

@@ -19,6 +19,7 @@ from data_contracts.clean.cut import ENOUGH, cut, zones
 from data_contracts.clean.judge import judge
 from data_contracts.clean.split import identify, keys
 from data_contracts.contracts import SPLITS, Documents, Rejects, check
+from data_contracts.readers import PLACE
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
@@ -135,6 +136,7 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
         "rows_of_texts": texts["n_rows"].sum(),
         "malformed": malformed.height,
         "first_malformed": malformed.head(1).select("source_file", "source_row", "text").rows(),
+        "columns": rows.select(pl.exclude(*PLACE).count()).row(0, named=True),
         "texts": texts.height,
         "turned_away": turned_away.height,
         "sources": accepted["source_id"].unique().sort().head(ENOUGH).to_list(),

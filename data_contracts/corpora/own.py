@@ -31,7 +31,7 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     """
     if path.suffix.lower() == ".txt":
         return readers.rows_of([readers.text(path, name, encoding)], "text", name)
-    return tables.rows(path, name, TEXT_COLUMNS.split(), text_column, encoding, keep=())
+    return tables.rows(path, name, TEXT_COLUMNS.split(), text_column, encoding, keep=None)
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

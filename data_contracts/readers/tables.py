@@ -14,16 +14,20 @@ from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_colu
 HEAD_CHARS = 1 << 24  # the first record of a JSON file is looked for in these
 
 
-def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str]) -> pl.LazyFrame:
+def rows(
+    path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str] | None
+) -> pl.LazyFrame:
     """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, the columns of `keep` that it has, and where each is from.
 
     names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
-    user named, or "". A .json file is an array, or JSON Lines. Raises DataError with the columns found if none fits.
+    user named, or "". keep: None for all of a .csv, .tsv or .parquet file, but of each value only whether it is null. A .json
+    file is an array, or JSON Lines. Raises DataError with the columns found if none fits.
     """
     ending = path.suffix.lower()
     if ending in (".json", ".jsonl"):
         first, keys = _first_record(path)
-        columns = (_choose(keys, names, wanted, name), *(key for key in keys if key in keep)) if keys else ("text",)
+        kept_keys = [key for key in keys if key in (keep or ())]
+        columns = (_choose(keys, names, wanted, name), *kept_keys) if keys else ("text",)
         read = json_array if ending == ".json" and first == "[" else jsonl_rows
         table = read(path, name, columns).lazy()
     elif ending == ".parquet":
@@ -36,7 +40,11 @@ def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str
     column = _choose([column for column in schema if column not in ours], names, wanted, name)
     if schema[column] != pl.String:
         raise DataError(f"{name}: column {column!r} holds {schema[column]}, not text: name another with text_column")
-    kept = [other for other in schema if other in keep and other not in (column, "text")]
+    others = [other for other in schema if other not in (column, "text", *ours)]
+    if keep is None:
+        kept = [pl.when(pl.col(other).is_not_null()).then(pl.lit("")).alias(other) for other in others]
+    else:
+        kept = [pl.col(other) for other in others if other in keep]
     return table.select(pl.col(column).alias("text"), *kept, *ours)
 
 

@@ -5,8 +5,8 @@ import sys
 import typer
 
 from flows import UserError
-from flows.cli.artifact_commands import artifacts, prune, verify
-from flows.cli.model_commands import compare, explain, export, generate, pin, reproduce, runs
+from flows.cli.artifact_commands import artifacts, diff, prune, verify
+from flows.cli.model_commands import ablate, compare, explain, export, generate, pin, reproduce, runs
 from flows.cli.server_commands import down, notify, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
@@ -17,8 +17,8 @@ app = typer.Typer(
 )
 for group in (
     (train, clean, corpora, why),
-    (generate, explain, compare, runs, reproduce, pin, export),
-    (artifacts, verify, prune),
+    (generate, explain, compare, ablate, runs, reproduce, pin, export),
+    (artifacts, diff, verify, prune),
     (up, down, status, notify, ui),
 ):
     for command in group:

@@ -1,13 +1,12 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
 import sys
-from os.path import relpath
 from typing import Annotated
 
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, table
+from flows.cli.terminal import Json, show, table
 from flows.home import set_defaults, shared_home
 
 
@@ -23,6 +22,22 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
         shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
         rows.append(row | {"bytes": size} if as_json else {name: row[name] for name in keep[:3]} | shown)
     table(rows, as_json)
+
+
+def diff(
+    corpus: Annotated[str, typer.Argument(help="a corpus that was cleaned here (gpt artifacts lists its versions)")],
+    older: Annotated[str, typer.Option("--from", help="key of a clean artifact, or its beginning [before --to]")] = "",
+    newer: Annotated[str, typer.Option("--to", help="the same [the one that was used last]")] = "",
+    as_json: Json = False,
+):
+    """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
+    from flows.evaluation.diff import diff, versions
+    from flows.pages.render import render_text
+    from flows.store.artifacts import Store
+
+    store = Store(shared_home())
+    facts = diff(store, *versions(store, corpus, older, newer))
+    show(facts, as_json, lambda: render_text("changes.jinja", facts=facts, title=f"What changed: {corpus}"))
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
@@ -49,23 +64,17 @@ def prune(
     """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
     A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
     set_defaults()
-    from flows.models import pruning
     from flows.models.promotion import named_decoders
-    from flows.store.locks import idle
+    from flows.models.pruning import prune
 
-    named, runs = named_decoders(), pruning.old_runs(days, trash)
-    folders = pruning.old_folders(keep, named)
-    rows = [{"which": relpath(folder, shared_home()), "MB": f"{size / 1e6:.1f}"} for folder, size in folders.items()]
-    table(rows + [{"which": f"MLflow run {run}: {why}", "MB": ""} for run, why in runs.items()], as_json)
-    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
+    rows, size = prune(keep, days, trash, dry_run=True)
+    table(rows, as_json)
+    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named_decoders().values())])
     print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
-    if not (folders or runs):
+    if not rows:
         return
-    size = f"{sum(folders.values()) / 1e6:.0f} MB" + (f", and {len(runs)} runs of MLflow" if runs else "")
-    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these {len(folders)} folders, {size}?")):
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these, with folders of {size / 1e6:.0f} MB?")):
         raise UserError("nothing was removed; --yes removes them")
-    with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
-        folders = {folder: size for folder, size in pruning.old_folders(keep, named).items() if folder in folders}
-        pruning.remove_folders(folders)
-    freed = sum(folders.values()) + pruning.remove_runs(runs, days)
-    print(f"{freed:,} bytes are free now that were not", file=sys.stderr)
+    rows, freed = prune(keep, days, trash, dry_run=False)
+    left = [row["done"] for row in rows if row["done"].startswith("not removed")]
+    print("; ".join([f"{freed:,} bytes are free now that were not", *left]), file=sys.stderr)

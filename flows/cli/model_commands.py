@@ -1,6 +1,5 @@
 """The commands about models and runs: `gpt generate`, `export`, `explain`, `pin`, `runs`, `compare` and `reproduce`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
+from flows.cli.terminal import Json, call_flow, show, table
+from flows.cli.train_commands import Corpus, From, Set, options
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
-SHOWN_CHARS = 150  # of what a model wrote
 MODEL = "corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder"
 Model = Annotated[str, typer.Argument(help=MODEL)]
 
@@ -67,26 +66,34 @@ def explain(
 def compare(
     models: Annotated[list[str] | None, typer.Argument(help=f"{MODEL}; none: all champions")] = None,
     corpora: Annotated[list[str], typer.Option("--corpus", help="on its held-out text; may be given again")] = [],  # noqa: B006
-    max_bytes: Annotated[
-        int | None, typer.Option("--bytes", help="of held-out text a corpus [4,000,000]", min=1)
-    ] = None,
+    max_bytes: Annotated[int, typer.Option("--bytes", help="of held-out text a corpus", min=1)] = 4_000_000,
     prompts: Annotated[list[str], typer.Option("--prompt", help="to go on from; may be given again")] = [],  # noqa: B006
     as_json: Json = False,
 ):
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
-    set_defaults()
-    from flows.models.lookup import find
+    asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "max_bytes": max_bytes, "prompts": prompts}
+    result = call_flow("compare", "compare", "compare: starting", goes_on=False, **asked)
+    from flows.pages.comparison_page import comparison_text
 
-    for name in models or ():  # an unknown one is told before Prefect is loaded
-        find(name)
-    asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "prompts": prompts}
-    asked |= {"max_bytes": max_bytes} if max_bytes else {}
-    says = f"compare {', '.join(models) if models else 'all champions'}: starting"
-    result = call_flow("compare", "compare", says, goes_on=False, **asked)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        _show(result)
+    show(result, as_json, lambda: comparison_text(result))
+
+
+def ablate(
+    corpus: Corpus,
+    rules: Annotated[str, typer.Option(help="such as mentions,min_words=5 [all that the recipe sets]")] = "",
+    steps: Annotated[int, typer.Option(help="training steps of each model", min=1)] = 300,
+    size: Annotated[str, typer.Option(help="of the models, as of gpt train")] = "nano",
+    settings: Set = [],  # noqa: B006
+    source: From = "",
+    as_json: Json = False,
+):
+    """Say which rules of cleaning help, by a small model with and without each."""
+    asked = options(corpus, settings, source, size=size, steps=steps)
+    asked["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
+    result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked)
+    from flows.pages.render import render_text
+
+    show(result, as_json, lambda: render_text("ablation.jinja", facts=result, title=f"Rules of {corpus}"))
 
 
 def pin(
@@ -126,19 +133,13 @@ def reproduce(
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
-    at_terminal()
-    from flows import reproduce
+    asked: dict[str, Any] = {"run_id": run, "home": folder or None, "anyway": anyway, "return_state": True}
+    verdict = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked).result(raise_on_failure=False)
+    if isinstance(verdict, BaseException):
+        raise verdict
+    from flows.pages.render import render_text
 
-    with prefect_answering():
-        state: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True)
-        verdict = state.result(raise_on_failure=False)
-        if isinstance(verdict, BaseException):
-            raise verdict
-    if as_json:
-        print(json.dumps(verdict, indent=1))
-    else:
-        table([row | {name: row[name][:16] for name in ("recorded", "reproduced")} for row in verdict["stages"]])
-        print(f"\n{verdict['says']}\nrun {verdict['reproduced_run']} in MLflow; its files: {verdict['home']}")
+    show(verdict, as_json, lambda: render_text("reproduction.md", verdict=verdict))
     raise typer.Exit(int(verdict["verdict"] == "differs"))
 
 
@@ -156,30 +157,3 @@ def export(
 
     export_hf(lookup.find(model), Path(to))
     print(f"exported to {to}: its README.md says how to use it")
-
-
-def _show(result: dict) -> None:
-    from flows.pages import comparison_text as words
-
-    columns = {column["corpus"]: column for column in result["corpora"]}
-    rows = []
-    for model, cells in words.model_rows(result):
-        texts = [f"{cell['bits_per_byte']:.3f} {words.difference(cell)}\n{words.interval(cell)}" for cell in cells]
-        rows.append({"bits per byte": model} | dict(zip(columns, texts, strict=True)))
-    for name in words.BASELINES:
-        rows.append(
-            {"bits per byte": name} | {corpus: words.bits(c["baselines"][name]) for corpus, c in columns.items()}
-        )
-    rows.append({"bits per byte": "documents"} | {corpus: f"{c['documents']:,}" for corpus, c in columns.items()})
-    rows.append({"bits per byte": "bytes"} | {corpus: f"{c['bytes']:,}" for corpus, c in columns.items()})
-    table(rows)
-    print("beside it the difference to the corpus's own model, ≈ where it may be noise; below it the 95 % interval\n")
-    table([{k.replace("_", " "): v for k, v in row.items()} for row in words.costs(result)])
-    print()
-    for answer in result["answers"]:
-        answer["text"] = " ⏎ ".join(line.strip() for line in answer["text"].splitlines() if line.strip())[:SHOWN_CHARS]
-    table([{name: answer[name] for name in ("prompt", "model", "text")} for answer in result["answers"]])
-    print()
-    for note in result["notes"]:
-        print(f"note: {note}")
-    print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")

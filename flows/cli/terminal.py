@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -79,6 +81,17 @@ def table(rows: list[dict], as_json: bool = False) -> None:
     for row in rows:
         shown.add_row(*(escape(_cell(value)) for value in row.values()))
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def show(result: dict, as_json: bool, page: Callable[[], str]) -> None:
+    """A result, and where MLflow has it: as JSON, or as its page in Markdown."""
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    text = re.sub(r"(?m)^!\[.*$", "", page())  # no figures
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(Markdown(text))
+    if "mlflow_run" in result:
+        print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")
 
 
 def _cell(value: object) -> str:

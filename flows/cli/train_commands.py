@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, call_flow, table
+from flows.cli.terminal import Json, call_flow, show, table
 from flows.home import shared_home
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
@@ -31,7 +31,7 @@ def train(
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    asked = options(corpus, settings, source, name, size=size, steps=steps, minutes=minutes)
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
     _run("train", asked, force)
@@ -47,13 +47,11 @@ def clean(
     as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
 ):
     """Download and clean a corpus, and make its data card; nothing is trained."""
-    artifact = _run("prepare", _asked(corpus, settings, source, name), "clean" if force else "", until="clean")
+    artifact = _run("prepare", options(corpus, settings, source, name), "clean" if force else "", until="clean")
     card = artifact.folder / "card"
-    facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
-    if as_json:
-        print(json.dumps(facts, indent=1))
-    elif explain:
-        _explain(facts)
+    if as_json or explain:
+        facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
+        show(facts, as_json, lambda: (card / "card.md").read_text(encoding="utf-8"))
     print(f"data card: {card / 'card.html'}", file=sys.stderr)
 
 
@@ -72,7 +70,7 @@ def why(
     from flows.stages import stale
     from flows.store.artifacts import Store
 
-    asked = _asked(corpus, settings, source, name) | {"size": size or None, "steps": steps, "minutes": minutes or None}
+    asked = options(corpus, settings, source, name, size=size, steps=steps, minutes=minutes)
     found = stale.why(Store(shared_home()), load_recipe(**asked))
     table(
         [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found],
@@ -100,7 +98,7 @@ def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
-def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
+def options(corpus: str, settings: list[str], source: str, name: str = "", **more: Any) -> dict:
     """The options that name a recipe, as `load_recipe` and the flow take them."""
     from flows.recipe import parse_override
 
@@ -114,21 +112,5 @@ def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:
         "corpus": corpus or name,
         "source": str(Path(source).expanduser().resolve()) if source else None,
         "overrides": dict(parse_override(text) for text in settings),
+        **{option: value or None for option, value in more.items()},
     }
-
-
-def _explain(facts: dict) -> None:
-    """The data card, on the terminal."""
-    from flows.pages.render import plain
-
-    for title, name in (
-        ("What became of the texts", "funnel"),
-        ("Samples of what was rejected", "rejected"),
-        ("What was changed, [-before-] {+after+}", "changed"),
-        ("Samples of what was kept, [-before-] {+after+}", "kept"),
-        ("Measures of all texts, and the limits that are set", "measures"),
-        ("What published thresholds would turn away, each alone beside the rules as they are", "published"),
-    ):
-        rows = [{column: plain(cell).splitlines() for column, cell in row.items()} for row in facts[name]]
-        print(f"\n{title}")
-        table([{column: " ⏎ ".join(filter(str.strip, lines)) for column, lines in row.items()} for row in rows])

@@ -5,7 +5,6 @@ Nothing here stops a training or loses a trained model.
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_contracts.clean.personal import veiled
 from data_contracts.rules import Rules
 from flows.pages.figures import attention
-from flows.progress import log_line
+from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
 from flows.tracking.run import Tracker
@@ -47,28 +46,17 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]
     written = [""] * len(prompts)
-    try:
+    with left_out_if_it_fails(f"the sample of step {step}"):
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
-        how = _sampling(recipe, asked.evaluation_tokens)
+        how = sampling(recipe, asked.evaluation_tokens)
         for row, piece in stream_texts(model, tokenizer, prompts, **how):
             written[row] += piece
             if time.monotonic() > end:
                 break
-    except Exception as error:
-        log_line(f"no samples of step {step}: {error}", logging.WARNING)
-        return
-    written = veiled(written, recipe.clean)
-    rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
-    tracker.table(rows, "samples/evaluations.json")
-
-
-def continuations(recipe: Recipe, model: GPT, tokenizer: SentencePieceProcessor) -> list[str]:
-    """The model's continuation of each of the recipe's prompts."""
-    from gpt.generation.sample import texts
-
-    how = _sampling(recipe, recipe.sample.max_tokens)
-    return [text for (text,) in texts(model, tokenizer, recipe.sample.prompts, **how)]
+        written = veiled(written, recipe.clean)
+        rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+        tracker.table(rows, "samples/evaluations.json")
 
 
 def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path, rules: Rules) -> int:
@@ -121,6 +109,7 @@ def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProc
     tracker.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
 
 
-def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+    """How the recipe's samples are drawn, for gpt.generation.sample."""
     asked = recipe.sample
     return {"max_tokens": max_tokens, "temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from flows import UserError
+from flows.evaluation import scoring
 from flows.home import shared_home
-from flows.models.lookup import mlflow_run, run_id, training_of
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from gpt.data.shards import read_sources
@@ -22,13 +22,17 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     not exist.
     """
     store = Store(shared_home())
-    training = _training(store, run)
+    model = scoring.find(store, run)
+    training, packed = model.training, model.packed
+    raw = store.made_from(model.clean, "download") if model.clean else None
+    if not training or not packed or not raw:
+        raise UserError(f"what {run} was trained on is not in this home (pruned, or made elsewhere)")
     settings, steps = training["parameters"]["train"], training["counts"]["steps"]
     if not 1 <= step <= steps:
         raise UserError(f"--step {step} is not within 1 and {steps}, the steps of this run")
-    packed = _input(store, training, "pack")
-    raw = _input(store, _input(store, packed, "clean"), "download")["parameters"]
-    source = " ".join(str(raw[name]) for name in ("handle", "version", "url") if raw.get(name))
+    source = " ".join(
+        str(raw["parameters"][name]) for name in ("handle", "version", "url") if raw["parameters"].get(name)
+    )
     dataset = Dataset.open(packed["path"])
     tokenizer = Tokenizer(dataset.tokenizer)
     index, files = dataset.splits["train"].index, read_sources(dataset.folder)
@@ -53,24 +57,3 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, slice, int]]:
         for start, end in zip(starts, [*starts[1:], len(documents)], strict=True):
             if batch.targets_BT[sequence, start] != IGNORE:
                 yield sequence, slice(start, end), documents[start]
-
-
-def _training(store: Store, run: str) -> dict:
-    """The manifest of the training artifact that a run made or reused."""
-    if found := training_of(run):
-        return found
-    tags = mlflow_run(run_id(run)).data.tags
-    if "train.digest" not in tags:
-        raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
-    for manifest in store.manifests(tags["corpus"], "train"):
-        if manifest["digest"] == tags["train.digest"]:
-            return manifest
-    raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
-
-
-def _input(store: Store, manifest: dict, stage: str) -> dict:
-    """The manifest of the input that an artifact was made from."""
-    if found := store.made_from(manifest, stage):
-        return found
-    what = f"{manifest['corpus']}/{stage} with digest {manifest['inputs'][stage][:12]}"
-    raise UserError(f"{what}, which the run was made from, is gone (pruned?)")

@@ -15,12 +15,11 @@ import polars as pl
 from flows.evaluation import scoring
 from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
 from flows.home import shared_home
-from flows.models.promotion import Challenge
 from flows.progress import Report
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact, Store
 from gpt.config import Runtime
-from gpt.evaluation.confidence import interval
+from gpt.evaluation.confidence import Interval, interval
 
 SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # for every model's answers
 
@@ -35,7 +34,8 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
 
     machine = device.prepare(Runtime())
     nats: dict[tuple[str, str], np.ndarray] = {}
-    result: dict[str, list] = {name: [] for name in ("models", "corpora", "matrix", "answers", "notes")}
+    result: dict[str, list] = {name: [] for name in ("models", "corpora", "matrix", "notes")}
+    answers = [{"prompt": prompt} for prompt in prompts]
     for model in models:
         loaded = scoring.load(model, machine)
         n_tokens, seconds = 0, 0.0
@@ -44,33 +44,31 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             nats[model.name, text.name] = found.document_nats
             n_tokens, seconds = n_tokens + found.n_tokens, seconds + found.seconds
             if trained := len(scoring.trained_on(model, text)):
-                note = f"{model.name} was trained on {trained} of the documents held out of {text.name}"
-                result["notes"].append(note)
+                result["notes"].append(f"{model.name} was trained on {trained} documents held out of {text.name}")
         started = time.perf_counter()
-        answers = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
-        writing = sum(map(len, answers)) / (time.perf_counter() - started)
+        written = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
+        writing = sum(map(len, written)) / (time.perf_counter() - started)
         speed = {"tokens_scored_per_second": n_tokens / seconds, "characters_written_per_second": writing}
         result["models"].append(_size_and_cost(model, loaded) | speed)
-        for prompt, answer in zip(prompts, answers, strict=True):
-            result["answers"].append({"prompt": prompt, "model": model.name, "text": answer})
-    own_models = {text.name: _own_model(text, models) for text in texts}
+        for row, answer in zip(answers, written, strict=True):
+            row[model.name] = answer
     for text in texts:
-        about = {"corpus": text.name, "own": own_models[text.name], "documents": len(text.documents)}
-        about |= {"bytes": text.n_bytes, "of_documents": text.of_documents, "of_bytes": text.of_bytes}
-        result["corpora"].append(about | {"digest": text.digest, "baselines": text.baselines})
-    result["matrix"] = [_cell(model.name, text, own_models[text.name], nats) for model in models for text in texts]
-    baselines = {text.name: [(bits, name) for name, bits in text.baselines.items() if bits] for text in texts}
-    for cell in result["matrix"]:
-        best, name = min(baselines[cell["corpus"]], default=(math.inf, ""))
-        if cell["own"] and best <= cell["bits_per_byte"]:
-            figures = f"{cell['bits_per_byte']:.3f} bits per byte against {best:.3f}"
-            result["notes"].append(f"{cell['model']} does not beat {name} on {cell['corpus']}: {figures}")
+        own = _own_model(text, models)
+        about: dict = {
+            "corpus": text.name,
+            "own": own,
+            "documents": len(text.documents),
+            "of_documents": text.of_documents,
+        }
+        about |= {"bytes": text.n_bytes, "digest": text.clean.digest, "baselines": text.baselines}
+        result["corpora"].append(about)
+        result["matrix"] += [_cell(model.name, text, own, nats) for model in models]
     report(1.0)
-    return result | {"device": str(machine.device)}
+    return result | {"answers": answers, "device": str(machine.device)}
 
 
-def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Challenge | None:
-    """Compare a run's decoder with the champion on what the run held out; None if the champion was trained on all of it.
+def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tuple[bool, str]:
+    """Whether a run's decoder beats the champion, and by how much, on what the run held out and the champion never saw.
 
     stages: the run's artifacts. champion: `gpt-<corpus>/<version>`. Raises UserError or GPTError if it cannot be scored.
     """
@@ -81,18 +79,24 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Cha
     text = scoring.held_out(stages["clean"])
     trained = scoring.trained_on(models[0], text)
     if len(trained) == len(text.documents):
-        return None
+        return False, "it was trained on all that is held out now, so the two do not compare"
     fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
     text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
     old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
-    difference = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
-    return Challenge(new.bits_per_byte, old.bits_per_byte, difference, len(text.documents), len(trained))
+    gap = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
+    without = f" (not on {len(trained)} that the champion was trained on)" if len(trained) else ""
+    reason = ", worse than the champion" if gap.low > 0 else "" if gap.high < 0 else ", within the noise"
+    figures = (
+        f"{new.bits_per_byte:.4f} bits per byte against {old.bits_per_byte:.4f} on {fresh.height:,} held-out documents"
+    )
+    interval_95 = f"difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
+    return gap.high < 0, f"{figures}{without}; {interval_95}"
 
 
 def _own_model(text: HeldOut, models: list[TrainedModel]) -> str | None:
     """The corpus's own model: the one for which this very text was held out, or else the first of the corpus."""
-    of_corpus = [model for model in models if model.corpus == text.corpus]
-    held_out = [model for model in of_corpus if model.packed and model.packed["inputs"]["clean"] == text.digest]
+    of_corpus = [model for model in models if model.corpus == text.clean.corpus]
+    held_out = [model for model in of_corpus if model.packed and model.packed["inputs"]["clean"] == text.clean.digest]
     return next((model.name for model in held_out or of_corpus), None)
 
 
@@ -100,19 +104,18 @@ def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str]
     """A model's bits per byte on a text, and their difference from those of the corpus's own model."""
     of_model, n_bytes = nats[model, text.name], text.documents["n_bytes"].to_numpy()
     cell = {"model": model, "corpus": text.name, "own": own == model}
-    cell |= _interval("bits_per_byte", of_model, n_bytes) | {"relative": None}
+    cell |= interval_row("bits_per_byte", interval(of_model, n_bytes)) | {"relative": None}
     cell |= dict.fromkeys(("difference", "difference_low", "difference_high"))
     if own:
         of_own = nats[own, text.name]
-        cell |= _interval("difference", of_model - of_own, n_bytes)
+        cell |= interval_row("difference", interval(of_model - of_own, n_bytes))
         cell["relative"] = float(of_model.sum() / of_own.sum() - 1)
     return cell
 
 
-def _interval(name: str, nats: np.ndarray, n_bytes: np.ndarray) -> dict[str, float | None]:
-    value, low, high = interval(nats, n_bytes)
-    finite = [end if math.isfinite(end) else None for end in (low, high)]
-    return {name: value, f"{name}_low": finite[0], f"{name}_high": finite[1]}
+def interval_row(name: str, found: Interval) -> dict[str, Any]:
+    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _size_and_cost(model: TrainedModel, loaded: LoadedModel) -> dict:

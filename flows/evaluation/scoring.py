@@ -19,6 +19,7 @@ import polars as pl
 
 from flows import UserError
 from flows.models import lookup
+from flows.stages.definitions import held_out_split
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.data.dataset import Dataset, Description, Split
 from gpt.data.shards import Documents, ShardWriter
@@ -67,14 +68,10 @@ class HeldOut:
     """The held-out documents of a corpus, or some of them."""
 
     name: str
-    corpus: str
-    digest: str
-    """of the clean artifact"""
+    clean: Artifact
+    """that they are from"""
     documents: pl.DataFrame
     """as in the clean artifact, in the order of the split"""
-    of_documents: int
-    """how many are held out in all"""
-    of_bytes: int
     split: str = "test"
     baselines: dict[str, float | None] = field(default_factory=dict)
     """bits per byte of all that is held out; None if not computed"""
@@ -82,6 +79,11 @@ class HeldOut:
     @property
     def n_bytes(self) -> int:
         return int(self.documents["n_bytes"].sum())
+
+    @property
+    def of_documents(self) -> int:
+        """How many are held out in all."""
+        return self.clean.counts[f"{self.split}_documents"]
 
 
 def find(store: Store, name: str) -> TrainedModel:
@@ -101,13 +103,12 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 
     Of more, those whose ids come first are taken. Ids are hashes, so this is a random sample, and the same every time.
     """
-    name = "test" if "test_documents" in clean.counts else "val"
-    split = _documents(clean.folder, name)
+    name = held_out_split(clean.counts)
+    split = documents(clean.folder, name)
     sizes = split.select("doc_id", "n_bytes").collect()
     drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
     wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).drop("split")
-    of_bytes = int(sizes["n_bytes"].sum())
-    return HeldOut(clean.corpus, clean.corpus, clean.digest, wanted.collect(), len(sizes), of_bytes, name)
+    return HeldOut(clean.corpus, clean, wanted.collect(), name)
 
 
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
@@ -118,9 +119,9 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     held out then, for another corpus, and where the documents that the model was trained on are gone.
     """
     held_out = text.documents
-    if not model.clean or model.corpus != text.corpus or model.clean["digest"] == text.digest:
+    if not model.clean or model.corpus != text.clean.corpus or model.clean["digest"] == text.clean.digest:
         return held_out["doc_id"].clear()
-    trained = _documents(Path(model.clean["path"]), "train")
+    trained = documents(Path(model.clean["path"]), "train")
 
     def among(key: pl.Expr) -> pl.Series:
         wanted = held_out.select(key).to_series()
@@ -135,7 +136,7 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     return held_out["doc_id"].filter(found)
 
 
-def _documents(folder: Path, split: str) -> pl.LazyFrame:
+def documents(folder: Path, split: str) -> pl.LazyFrame:
     """folder: of a clean artifact."""
     return pl.scan_parquet(sorted((folder / "documents").glob("*.parquet"))).filter(pl.col("split") == split)
 
@@ -162,6 +163,6 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with ShardWriter(folder, "val", description) as writer:
-            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.corpus] * n, np.arange(n)))
+            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n)))
         packed = Dataset(folder, description, {"val": Split(writer.shards)})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

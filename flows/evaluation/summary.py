@@ -1,11 +1,9 @@
 """How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
 
 import json
-import logging
 import resource
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,12 +14,13 @@ from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
 from flows import progress
-from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
+from flows.evaluation.assessment import log_attention_map, log_overlaps, sampling, score_facts
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
 from flows.pages.render import against_baselines, render_text
+from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -77,15 +76,16 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-    from gpt.generation.sample import load
+    from gpt.generation import sample
 
     decoder = tracker.stages["train"]
     texts: list[str] = []
     assessed: dict[str, Any] = {"longest_overlap": None, "facts": None}
     with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
-        step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
-        written = continuations(recipe, gpt, tokenizer)
-        whole = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
+        prompts, how = recipe.sample.prompts, sampling(recipe, recipe.sample.max_tokens)
+        written = [text for (text,) in sample.texts(gpt, tokenizer, prompts, **how)]
+        whole = [prompt + text for prompt, text in zip(prompts, written, strict=True)]
         texts += veiled(whole, recipe.clean)
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out_if_it_fails("the search for repeated text"):
@@ -98,14 +98,6 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     return texts, assessed
 
 
-@contextmanager
-def left_out_if_it_fails(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        progress.log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
-
-
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
     """`gpt-<corpus>/<version>` in MLflow's registry, and which version is champion and why; empty without a registry."""
     name = f"gpt-{recipe.corpus}"
@@ -114,8 +106,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
             version = register(tracker, recipe)
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
-        why = str(error)[:200]
-        progress.log_line(f"the model is trained but not registered: {why}\nthe same command registers it later")
+        progress.log_line(f"the model is not registered: {str(error)[:200]}\nthe same command registers it later")
         return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
     return f"{name}/{version}", verdict

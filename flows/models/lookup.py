@@ -41,8 +41,11 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
+        here = Store(shared_home()).manifests(tags.get("corpus", "*"), "train")
+        if kept := [manifest for manifest in here if manifest["digest"] == tags.get("train.digest")]:
+            return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
-            raise UserError(f"run {model} registered no model (it is {tags.get('error') or 'unfinished'})")
+            raise UserError(f"run {model} left no model (it is {tags.get('error') or 'unfinished'})")
         return _download(tags["model"], model)
     if model in corpus_names():
         raise UserError(f"corpus {model!r} has no trained model yet; run: gpt train {model}")
@@ -61,9 +64,7 @@ def training_of(corpus: str) -> dict | None:
         return trained[0] if trained else None
     best = champion(corpus)
     chosen = next((manifest for manifest in trained if best and manifest["digest"] == best.tags.get("digest")), None)
-    what = (
-        f"gpt-{corpus}/{best.version}, the champion" if best and chosen else "the newest; no champion is in this home"
-    )
+    what = f"gpt-{corpus}/{best.version}, the champion" if best and chosen else "the newest; no champion is here"
     print(f"{corpus}: {what} (of {len(trained)} models; gpt runs --corpus {corpus} lists them)", file=sys.stderr)
     return chosen or trained[-1]
 
@@ -84,8 +85,7 @@ def run_id(name: str) -> str:
 
 
 def registered_version(name: str) -> ModelVersion:
-    """MLflow's record of `gpt-<corpus>/<version>` or `gpt-<corpus>@<alias>`. Raises UserError when MLflow has none, or does not
-    answer."""
+    """MLflow's record of `gpt-<corpus>/<version>` or `gpt-<corpus>@<alias>`. Raises UserError when MLflow gives none."""
     if not (found := REGISTERED.fullmatch(name)):
         raise UserError(f"model {name!r} is not registered; give gpt-<corpus>@champion or gpt-<corpus>/<version>")
     model, alias, number = found.groups()

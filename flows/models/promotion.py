@@ -5,29 +5,14 @@ held-out documents, and the 95 % interval of the difference, drawn over document
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import mlflow
 
 from flows.models.lookup import registered_version
 from flows.tracking.connection import answering
 from flows.tracking.run import Tracker
-from gpt.evaluation.confidence import Interval
 
 CHAMPION = "champion"
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """A new version, the challenger, and the champion on the same held-out documents, in bits per byte."""
-
-    challenger: float
-    champion: float
-    difference: Interval
-    """challenger - champion"""
-    documents: int
-    excluded: int
-    """held-out documents on which neither is scored, since the champion was trained on them"""
 
 
 def champions() -> list[str]:
@@ -63,10 +48,10 @@ def pin(model: str, pinned: bool = True) -> str:
     return f"{version.name}/{version.version}"
 
 
-def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], Challenge | None]) -> str:
+def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], tuple[bool, str]]) -> str:
     """Make version `new` of a registered model its champion if it is better; returns the decision and its reason.
 
-    challenge: compares the new version with a champion, given as `name/version`; None if no document can be compared on.
+    challenge: whether it is better than a champion, given as `name/version`, and the figures that say so.
     """
     client = tracker.client
     present = client.get_registered_model(name).aliases.get(CHAMPION)
@@ -79,30 +64,12 @@ def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], Ch
         return verdict  # a reused decoder is not measured again
     try:
         with tracker.assessing():
-            result = challenge(f"{name}/{present}")
+            better, figures = challenge(f"{name}/{present}")
     except Exception as error:  # whatever it is, the new model is trained and registered
         return f"version {present} stays: it cannot be scored to compare ({str(error)[:200]})"
-    verdict = _verdict(new, str(present), result)
-    if result and result.difference.high < 0:
+    verdict = f"version {new} replaces {present}: {figures}" if better else f"version {present} stays: {figures}"
+    if better:
         client.set_registered_model_alias(name, CHAMPION, new)
     else:
         client.set_model_version_tag(name, new, f"against.{present}", verdict)
     return verdict
-
-
-def _verdict(new: str, present: str, result: Challenge | None) -> str:
-    """The decision in a sentence, with the figures behind it."""
-    if not result:
-        return f"version {present} stays: it was trained on all that is held out now, so the two do not compare"
-    gap = result.difference
-    decision, reason = f"version {present} stays", ", within the noise"
-    if gap.high < 0:
-        decision, reason = f"version {new} replaces {present}", ""
-    elif gap.low > 0:
-        reason = ", worse than the champion"
-    excluded = f" (not on {result.excluded} that version {present} was trained on)" if result.excluded else ""
-    return (
-        f"{decision}: version {new} has {result.challenger:.4f} bits per byte against {result.champion:.4f} on "
-        f"{result.documents:,} held-out documents{excluded}; difference {gap.value:+.4f}, "
-        f"95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
-    )

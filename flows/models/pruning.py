@@ -8,9 +8,9 @@ import io
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
+from os.path import relpath
 from pathlib import Path
 
 import mlflow
@@ -18,30 +18,44 @@ from mlflow.cli import _gc_tracking_resources
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import OperationalError
 
+from flows import UserError
 from flows.home import home, shared_home
+from flows.models.promotion import named_decoders
 from flows.store.artifacts import Store
+from flows.store.locks import idle
 from flows.tracking.connection import DATABASE, answering, experiment_id
 from flows.tracking.spool import spool
 
 DAY = 86_400  # seconds
 
 
+def prune(keep: int, days: int, trash: bool, dry_run: bool) -> tuple[list[dict[str, str]], int]:
+    """Remove, or only list, what `old_folders` and `old_runs` find; returns a row each, and the bytes of it. While a run is in
+    progress, no folder is removed. Raises UserError when MLflow does not answer."""
+    named, runs, done = named_decoders(), old_runs(days, trash), "to remove" if dry_run else "removed"
+    rows = [{"what": "MLflow run", "which": run, "done": f"{done}: {why}"} for run, why in runs.items()]
+    freed = 0 if dry_run else remove_runs(runs, days)
+    try:
+        with nullcontext() if dry_run else idle(shared_home()):
+            for folder, size in old_folders(keep, named).items():
+                if not dry_run:
+                    shutil.rmtree(folder)
+                freed += size
+                which = relpath(folder, shared_home())
+                rows.append({"what": "folder", "which": which, "done": f"{done}: {size / 1e6:.1f} MB"})
+    except UserError as error:
+        rows.append({"what": "folders", "which": "all", "done": f"not removed: {error}"})
+    return rows, freed
+
+
 def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
-    """Artifacts and reproductions but for the newest `keep` of each corpus, and what runs left that died at their start; with
-    their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
-    found, newer = Store(shared_home()).prunable(keep, named), Counter[str]()
-    for folder in sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True):
-        corpus = next((path.name for path in folder.glob("artifacts/*")), "")
-        newer[corpus] += 1
-        found += [folder] if newer[corpus] > keep else []
+    """Artifacts but for the newest `keep` of each corpus, reproductions but for the newest `keep`, and what runs left that died
+    at their start; with their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
+    found = Store(shared_home()).prunable(keep, named)
+    found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
     left = [folder for folder in spool().glob("*") if not (folder / "about.json").exists()]
     found += [folder for folder in left if folder.stat().st_mtime < time.time() - DAY]
     return {folder: _size([folder]) for folder in found}
-
-
-def remove_folders(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder)
 
 
 def old_runs(days: int, trash: bool) -> dict[str, str]:

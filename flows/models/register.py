@@ -10,9 +10,9 @@ from mlflow.models import infer_signature
 from mlflow.models.model import ModelInfo
 
 from flows.home import ROOT
-from flows.models import model_card
+from flows.pages.render import render_text
 from flows.recipe import Recipe
-from flows.store.artifacts import Artifact
+from flows.store.artifacts import Artifact, read_manifest
 from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
@@ -32,9 +32,19 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     }
     with suppress(MlflowException):  # it exists from the second version on
         client.create_registered_model(name)
-    card, run = model_card.text(tracker, recipe), tracker.run_id
+    card, run = model_card(tracker, recipe), tracker.run_id
     made = client.create_model_version(name, info.model_uri, run, tags, description=card, model_id=info.model_id)
     return str(made.version)
+
+
+def model_card(tracker: Tracker, recipe: Recipe) -> str:
+    """What a model was made of and how, how good it is, what it is for, and its limits: as Markdown, in MLflow's registry."""
+    stages = tracker.stages
+    counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
+    source = "built in" if recipe.source.kind == "builtin" else recipe.source_page() or "files of its maker"
+    commit = (read_manifest(stages["train"].folder) or {})["git"]["commit"] or "of no commit"
+    about = {"recipe": recipe, "counts": counts, "stages": stages, "source": source, "commit": commit}
+    return render_text("model_card.md", run=tracker.run_id, **about)
 
 
 def registered_name(corpus: str, decoder: Artifact) -> str:

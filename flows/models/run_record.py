@@ -4,7 +4,6 @@ Nothing is built here. The plan lists what differs from the record: the data, ea
 that decide a stage's output, and the device.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_contracts.sources.source import Source, pinned, resolve
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
+from flows.progress import log_line
 from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES
 from flows.stages.parameters import reader_of
@@ -51,24 +51,9 @@ class Plan:
     record: Record
     recipe: Recipe
     matters: list[str]
-    """differences from the record that may change the result"""
-    notes: list[str]
-    """differences that do not"""
+    """differences from the record that may change the result; others are only logged"""
     tolerance: float
     """largest relative difference of the held-out loss from the recorded one: 0 unless only the machine may explain one"""
-
-    def lines(self) -> list[str]:
-        """The differences for a reader."""
-        head = "here differs (! matters)" if self.matters else "nothing that matters differs here"
-        marked = [f"! {line}" for line in self.matters] + [f"  {line}" for line in self.notes]
-        return [f"run {self.record.run_id}: {head}", *marked]
-
-    def refuse(self, anyway: bool) -> None:
-        """Raise UserError if something that matters differs, unless the user accepts that."""
-        if self.matters and not anyway:
-            run, commit = self.record.run_id, self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-            what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
-            raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
 
 
 def plan(record: Record) -> Plan:
@@ -76,19 +61,18 @@ def plan(record: Record) -> Plan:
     recipe, problems = recorded_recipe(record.recipe)
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
-    matters = [f"recipe: {problem}; it is left out" for problem in problems]
-    matters += [*_code(record, recipe), *_packages(record)]
-    old, new = _commit(record.tags), _commit(origin_tags())  # which matter only by the stages' code, compared by itself
-    notes = [f"commit of the project: {old} -> {new}"] if old != new or new.endswith("with changes") else []
-    source, train, steps = _source(record, recipe, matters, notes), recipe.train, record.steps
+    matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
+    for line in differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())}):
+        log_line(line)
+    source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
-        notes.append(f"train: {steps} steps, which the minutes of the recipe came to")
+        log_line(f"train: {steps} steps, which the minutes of the recipe came to")
     only_machine = not matters
-    runtime = _runtime(record, recipe, matters, notes)
+    runtime = _runtime(record, recipe, matters)
     other_bits = matters or runtime.device != "cpu"
     recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
-    return Plan(record, recipe, matters, notes, TOLERANCE if only_machine and other_bits else 0.0)
+    return Plan(record, recipe, matters, TOLERANCE if only_machine and other_bits else 0.0)
 
 
 def read(run: str) -> Record:
@@ -96,10 +80,6 @@ def read(run: str) -> Record:
     run_id = lookup.run_id(run)
     found = lookup.mlflow_run(run_id)
     info, tags = found.info, found.data.tags
-    if info.lifecycle_stage == "deleted":
-        raise UserError(f"run {run_id} was deleted; mlflow runs restore --run-id {run_id} brings it back")
-    if "train.steps" not in found.data.params:
-        raise UserError(f"run {run_id} ({info.run_name}) is no training, so there is nothing to make again")
     if info.status != "FINISHED":
         why = f": {tags['error'].splitlines()[0][:200]}" if tags.get("error") else ""
         raise UserError(f"run {run_id} is {info.status.lower()}{why}\nonly a finished run can be made again")
@@ -108,11 +88,9 @@ def read(run: str) -> Record:
         listed = {item.path for folder in folders for item in folder}
         files = {name: mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}") for name in FILES if name in listed}
     missing = [name for name in FILES if name not in files]
-    if (trained := files.get("train/manifest.json")) and "machine" not in trained["counts"]:
-        missing.append("the machine in train/manifest.json")
     if missing:
-        what = f"the record of run {run_id} lacks {', '.join(missing)}: an older version of this project wrote it"
-        raise UserError(f"{what}\ntrain the model again, and that run can be reproduced")
+        what = f"run {run_id} ({info.run_name}) lacks {', '.join(missing)}"
+        raise UserError(f"{what}: it is no training, or one by an older version; a new training can be made again")
     manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
     return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
 
@@ -127,37 +105,29 @@ def champion_recipe(asked: Recipe) -> Recipe | None:
     if recipe is None or problems:
         raise UserError(f"the recipe of gpt-{asked.corpus}@champion cannot be used any more: {'; '.join(problems)}")
     if recipe.source_page() == asked.source_page():  # an address is recorded without what may be secret in it
-        source = replace(recipe.source, url=asked.source.url)
-        recipe = recipe.model_copy(update={"source": source})
+        recipe = recipe.model_copy(update={"source": replace(recipe.source, url=asked.source.url)})
     return recipe
 
 
-def _code(record: Record, recipe: Recipe) -> Iterator[str]:
-    """What differs in the code and the parameters of each stage."""
+def _stages(record: Record, recipe: Recipe) -> Iterator[str]:
+    """What differs in the code of each stage, in its parameters, and in the packages that decide its output."""
+    versions = provenance.package_versions()
     for name, stage in STAGES.items():
-        manifest, code = record.manifests[name], stage.code(recipe)
-        if code != manifest["code"]:
-            yield f"{name}: code {manifest['code']} -> {code}"
+        manifest = record.manifests[name]
+        packages = provenance.DECIDING_PACKAGES.get(name, ())
+        old = {"code": manifest["code"]} | {package: manifest["packages"].get(package) for package in packages}
+        new = {"code": stage.code(recipe)} | {package: versions.get(package) for package in packages}
         if name != "download":  # whose parameters name the data: see _source
-            yield from (f"{name}: {line}" for line in differences(manifest["parameters"], stage.parameters(recipe)))
-
-
-def _packages(record: Record) -> Iterator[str]:
-    here, stages = provenance.package_versions(), defaultdict(list)
-    for stage, packages in provenance.DECIDING_PACKAGES.items():
-        for name in packages:
-            old, new = record.manifests[stage]["packages"].get(name), here.get(name)
-            if old != new:
-                stages[f"{name} {old} -> {new}"].append(stage)
-    return (f"{line} (decides {', '.join(names)})" for line, names in stages.items())
+            old, new = old | manifest["parameters"], new | stage.parameters(recipe)
+        yield from (f"{name}: {line}" for line in differences(old, new))
 
 
 def _commit(tags: dict[str, str]) -> str:
     return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
-def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Source:
-    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters` and `notes`.
+def _source(record: Record, recipe: Recipe, matters: list[str]) -> Source:
+    """The recorded source at its version, or else the run's raw files in this home. Adds what differs to `matters`.
     Raises UserError if there is neither."""
     manifest, available = record.manifests["download"], True
     source = pinned(recipe.source, manifest["parameters"])
@@ -171,7 +141,7 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     store = Store(shared_home())
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
-            notes.append(f"{change}; the run's own raw files are still in this home, and are read instead")
+            log_line(f"{change}; the run's own raw files are still in this home, and are read instead")
             return Source(kind="local", path=str(Path(kept["path"]) / RAW))
     if not available:
         raise UserError(f"the data of run {record.run_id} cannot be had, and this home has none of them\n{lines[0]}")
@@ -179,8 +149,8 @@ def _source(record: Record, recipe: Recipe, matters: list[str], notes: list[str]
     return source
 
 
-def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str]) -> Runtime:
-    """The recorded device and threads, as far as this machine has them. Adds what differs to `matters` and `notes`."""
+def _runtime(record: Record, recipe: Recipe, matters: list[str]) -> Runtime:
+    """The recorded device and threads, as far as this machine has them. Adds what differs to `matters`."""
     recorded, cores = record.manifests["train"]["counts"]["machine"], usable_cores()
     known = {field.name for field in fields(Runtime)} - {"dtype"}  # the recipe has it where it was asked for
     runtime = replace(recipe.runtime, **{name: value for name, value in recorded["runtime"].items() if name in known})
@@ -188,7 +158,7 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str
         matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
     elif runtime.threads != recipe.runtime.threads:
-        notes.append(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
+        log_line(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
     try:
         here = provenance.machine(runtime)
     except GPTError as error:  # the device is not here
@@ -197,6 +167,6 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str], notes: list[str
         here = provenance.machine(runtime)
     for name in ("device_name", "capability", "dtype"):
         if recorded[name] != here[name]:
-            decides = runtime.device == "cpu" or name == "dtype"
-            (matters if decides else notes).append(f"{name} {recorded[name]} -> {here[name]}")
+            add = matters.append if runtime.device == "cpu" or name == "dtype" else log_line
+            add(f"{name} {recorded[name]} -> {here[name]}")
     return runtime

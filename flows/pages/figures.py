@@ -106,6 +106,21 @@ def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
     return figure
 
 
+def intervals(rows: list[dict], noise: float) -> Figure:
+    """A point and its interval for each rule of an ablation. noise: differences that another seed makes, too."""
+    figure, axes = canvas(0.8 + 0.3 * len(rows), left=2.9, bottom=0.5)
+    axes.axvspan(-noise, noise, color=PALE)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for place, row in enumerate(rows):
+        color = {"recipe": BLUE, "instead": ORANGE}.get(row["better"], GREY)
+        ends = [row[name] for name in ("difference_low", "difference_high") if row[name] is not None]
+        axes.plot(ends, [place] * len(ends), color=color, linewidth=2)
+        axes.plot(row["difference"], place, "o", color=color)
+    axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['instead']}, not {row['recipe']}" for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte, those of the recipe subtracted; shaded: another seed")
+    return figure
+
+
 def attention(maps_LTT: np.ndarray, tokens: list[str]) -> Figure:
     """One panel per layer, four at most: a row is a token that attends, a column the token that it attends to."""
     layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})

@@ -18,7 +18,7 @@ from flows.home import GPU, shared_home
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar
 from flows.recipe import Recipe
-from flows.stages.definitions import STAGES, Job
+from flows.stages.definitions import HELD_OUT, STAGES, Job, held_out_split
 from flows.store.artifacts import Artifact, Store
 from flows.tracking.run import Tracker, current_tracker
 
@@ -61,7 +61,7 @@ def run_stage(
 
     def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
         older = store.manifests(recipe.corpus, name)
-        if name == "clean" and older and "test_documents" not in older[-1]["counts"]:
+        if name == "clean" and older and held_out_split(older[-1]["counts"]) != HELD_OUT:
             log_line(SPLIT_ANEW)
         job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():

@@ -24,6 +24,7 @@ from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
 NOT_DIGESTED = ("log/", "card/")
+RESUMABLE_DAYS = 30  # that a training which was stopped keeps its checkpoints
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Store:
     def prunable(self, keep: int, named: Collection[str] = ()) -> list[Path]:
         """Folders that may be removed: all but the `keep` newest training artifacts of each corpus, those with a digest among
         `named`, the newest of each other stage, and what all of them were made from; also what interrupted or replaced builds
-        left. Nothing may be removed but while the home is `idle`."""
+        left, but for trainings that may go on (RESUMABLE_DAYS). Nothing may be removed but while the home is `idle`."""
         manifests = self.manifests()[::-1]
         newer: Counter[tuple[str, str]] = Counter()
         needed: set[tuple[str, str]] = set()  # (corpus, digest)
@@ -166,7 +167,7 @@ class Store:
             added = inputs - needed
             needed |= inputs
         old = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]
-        return [*old, *self.root.glob("*/*/.*-*")]
+        return [*old, *(folder for folder in self.root.glob("*/*/.*-*") if not _may_go_on(folder))]
 
 
 def touch(folder: Path) -> None:
@@ -219,6 +220,12 @@ def read_manifest(folder: Path) -> dict | None:
         return manifest if {"digest", "files", "created", "counts"} <= manifest.keys() else None
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _may_go_on(building: Path) -> bool:
+    """Whether this is a training that was stopped, and wrote something within RESUMABLE_DAYS."""
+    oldest, written = time.time() - RESUMABLE_DAYS * 86_400, (building, *building.rglob("*"))
+    return building.match("train/.building-*") and any(path.stat().st_mtime > oldest for path in written)
 
 
 def _check_file(path: Path, name: str, entry: dict) -> str:

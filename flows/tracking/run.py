@@ -59,6 +59,18 @@ def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
 
 
 @contextmanager
+def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
+    """An MLflow run around what trains no model itself: tagged with its kind. Yields mlflow_run and mlflow_url."""
+    experiment = experiment_id()
+    with answering():
+        run = mlflow.start_run(
+            None, experiment, kind, tags={"kind": kind} | tags | origin_tags(), log_system_metrics=False
+        )
+    with ended(mlflow.set_tags, mlflow.end_run):
+        yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
+
+
+@contextmanager
 def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object]) -> Iterator[None]:
     """Around the work of an MLflow run: tags the error that the work raises, and ends the run with the status of the work."""
     status = "KILLED"  # by Ctrl-C or SIGTERM
@@ -199,13 +211,16 @@ class Tracker:
         environment = provenance.environment()
         tags = {"corpus": self.recipe.corpus, "mlflow.note.content": f"**{self.recipe.corpus}**: {self.recipe.title}"}
         tags |= origin_tags() | provenance.tags(environment)
+        if parent := mlflow.active_run():
+            tags["mlflow.parentRunId"] = parent.info.run_id
         with answering():
             if box:
-                mlflow.start_run(box.run_id, tags=tags, log_system_metrics=False)
+                mlflow.start_run(box.run_id, nested=True, tags=tags, log_system_metrics=False)
                 with suppress(MlflowException):  # it has none
                     self.client.delete_tag(box.run_id, "error")
             else:
-                run = mlflow.start_run(None, self.experiment, self.recipe.corpus, tags=tags, log_system_metrics=False)
+                name = self.recipe.corpus
+                run = mlflow.start_run(None, self.experiment, name, True, tags=tags, log_system_metrics=False)
                 about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
                 box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from flows.pages import comparison_text as words
-from flows.pages.comparison_page import COLOURS, SCALE, comparison_note, text_colour, write_comparison
+from flows.pages import comparison_page as words
+from flows.pages.comparison_page import COLOURS, SCALE, comparison_text, text_colour, write_comparison
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
-COSTS = {name: None for name, _ in words.COSTS.values()}
+COSTS = dict.fromkeys(words.COSTS)
 
 
 def cell(model: str, corpus: str, **known) -> dict:
@@ -31,7 +31,7 @@ def result() -> dict:
         COSTS | {"model": "<b>", "corpus": ""},
     ]
     matrix = [cell("gpt-mill/1", "mill", **own), cell("<b>", "mill", relative=1.5), cell("gpt-mill/1", "sums")]
-    answers = [{"prompt": "", "model": "<b>", "text": "<script>\n# no heading"}]
+    answers = [{"prompt": "", "<b>": "<script>\n# no heading"}]
     return {
         "models": models, "corpora": corpora, "matrix": [*matrix, cell("<b>", "sums")], "answers": answers,
         "notes": ["a note"], "device": "cpu",
@@ -74,11 +74,11 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
     assert not re.search(r"(?m)^(?!    ).*(?<!\\)<b>", text)
 
 
-def test_the_note_is_the_beginning_without_the_figure(result):
-    note = comparison_note(result)
-    assert "2.500 (2.40 to 2.60) own" in note
-    assert "matrix.png" not in note
-    assert "From nothing" not in note
+def test_without_files_beside_it_the_page_has_no_figure(result):
+    text = comparison_text(result)
+    assert "2.500 (2.40 to 2.60) own" in text
+    assert "From nothing" in text
+    assert "matrix.png" not in text
 
 
 def test_colours_end_where_the_scale_ends_and_text_stays_readable():

@@ -39,7 +39,7 @@ def newest(shop: Workshop, flow: str) -> dict:
 
 def test_every_recipe_has_its_deployment_and_each_its_queue(shop):
     queues = {row["name"]: row["work_queue_name"] for row in shop.ask("deployments/filter", {})}
-    gpu = dict.fromkeys([*corpus_names(), "all", "run"], "gpu")
+    gpu = dict.fromkeys([*corpus_names(), "all", "run", "rules"], "gpu")
     assert queues == gpu | {"corpus": "cpu", "weekly": "cpu"}
 
 
@@ -103,12 +103,15 @@ def test_a_deployment_runs_and_an_unchanged_one_does_nothing(shop):
 def test_what_was_trained_is_compared_and_made_again(shop, home):
     compared = shop.run("compare/all", max_bytes=2000)
     made = shop.run("reproduce/run", run_id="gpt-python-docs@champion")
+    ablated = shop.run("ablate/rules", corpus="python-docs", rules=["spaces=true"], steps=5, overrides=SMALL)
     assert shop.wait(compared, "Completed")
     assert "gpt-python-docs" in shop.artifacts(compared)["comparison"]["data"]
     assert shop.wait(made, "Completed")
     assert set(shop.tasks(made).values()) == {"Completed"}
     (verdict,) = home.glob("reproductions/*/reproduction.json")
     assert json.loads(verdict.read_text())["verdict"] == "identical"
+    assert shop.wait(ablated, "Completed")["work_queue_name"] == "gpu"
+    assert "| spaces | False | True |" in shop.artifacts(ablated)["ablation-python-docs"]["data"]
 
 
 def test_a_prepared_corpus_is_trained_by_another_deployment(shop):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import UserError
-from flows.store.artifacts import Store, differences, digest_of, make_key, read_manifest
+from flows.store.artifacts import RESUMABLE_DAYS, Store, differences, digest_of, make_key, read_manifest
 from flows.store.locks import idle, in_use, lock
 
 json_values = st.recursive(
@@ -119,6 +119,17 @@ class TestReuse:
         assert made.counts == {"left": "half"}
 
 
+def _half_a_training(home: Path, started) -> None:
+    def make(folder: Path) -> dict:
+        (folder / "checkpoint").mkdir()
+        (folder / "checkpoint" / "step").write_text("7")
+        started.set()
+        time.sleep(60)
+        return {}
+
+    Store(home, lambda text: None).build("mine", "train", {}, {}, "c", make, resumable=True)
+
+
 def _slow_build(home: Path, started, results) -> None:
     def make(folder: Path) -> dict:
         started.set()
@@ -150,6 +161,28 @@ class TestProcesses:
         assert [path.name[:9] for path in store.prunable(keep=1)] == [".building"]
         assert not store.build("mine", "clean", {}, {}, "c", lambda folder: {}).reused
         assert store.logged == []
+
+    def test_a_killed_training_is_kept_for_a_month_since_it_can_go_on(self, home, store):
+        started = self.context.Event()
+        process = self.context.Process(target=_half_a_training, args=(home, started))
+        process.start()
+        assert started.wait(60)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with idle(home):
+            assert store.prunable(keep=0) == []
+        (building,) = home.glob("artifacts/mine/train/.building-*")
+        old = time.time() - (RESUMABLE_DAYS + 1) * 86_400
+        for path in (building / "checkpoint" / "step", building / "checkpoint"):
+            os.utime(path, (old, old))
+        assert store.prunable(keep=0) == []  # something in it is younger
+        os.utime(building, (old, old))
+        assert store.prunable(keep=0) == [building]
+
+        def go_on(folder: Path) -> dict:
+            return {"step": int((folder / "checkpoint" / "step").read_text())}
+
+        assert store.build("mine", "train", {}, {}, "c", go_on, resumable=True).counts == {"step": 7}
 
 
 def test_prune_keeps_what_the_kept_models_were_made_from(store):

@@ -124,7 +124,7 @@ def test_the_batch_of_a_step_is_explained_down_to_the_raw_rows(trained, runs):
     assert "step 20 of 20, mine from files of this machine: 4 sequences of 32 tokens" in later.stderr
     for arguments, words in (
         ((runs[0].info.run_id, "--step", "21"), "not within 1 and 20"),
-        ((runs[3].info.run_id, "--step", "1"), "trained nothing"),
+        ((runs[3].info.run_id, "--step", "1"), "left no model"),
     ):
         refused = gpt_here("explain", *arguments)
         assert refused.returncode == 2

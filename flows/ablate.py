@@ -1,0 +1,197 @@
+"""The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it.
+
+    prefect deployment run ablate/rules -p corpus=wsb
+    gpt ablate wsb                                  # the same flow, here and now
+
+What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
+are scored on one set of texts: those held out for test that no compared rule touches, as every variant has them, character by
+character. So the question is whether a rule, by what it does to other texts, helps to model these. The answer holds if the
+paired 95 % interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with
+another seed. It is one of these steps and of this size.
+
+Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of them for one of the corpus.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
+
+import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
+
+# isort: split
+
+import mlflow
+import numpy as np
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
+
+from data_contracts.rules import Rules
+from flows import UserError, progress
+from flows.evaluation import scoring
+from flows.evaluation.comparison import interval_row
+from flows.evaluation.diff import differing
+from flows.home import shared_home
+from flows.pages.figures import draw, intervals
+from flows.pages.render import card_markdown, publish
+from flows.recipe import Recipe, Size, load_recipe, parse_override, settle_size
+from flows.server import dead_runs
+from flows.stages.definitions import work_id
+from flows.stages.run_stage import turn
+from flows.store.artifacts import Artifact, Store
+from flows.store.locks import in_use
+from flows.tracking.run import tracked_run, untrained_run
+from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack
+from gpt.evaluation.confidence import interval
+
+RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
+SMALL = 0.01  # of the recipe's bits per byte: a smaller difference does not matter
+OFF = Rules()
+# Settings that decide how texts are cut and held out are no rules.
+NO_RULES = ("split_chars", "max_malformed", "val_fraction", "test_fraction", "seed")
+RULES = [field.name for field in fields(Rules) if field.name not in NO_RULES]
+
+
+@flow(name="ablate", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
+def ablate(
+    corpus: Corpus,
+    rules: list[str] = [],  # noqa: B006
+    size: Size = "nano",
+    steps: Annotated[int, Field(ge=1)] = 300,
+    overrides: Overrides = {},  # noqa: B006
+    source: str | None = None,
+) -> dict:
+    """Train a small model with and without each rule of cleaning, and say which rules help.
+
+    Args:
+        corpus: name of the corpus; gpt corpora lists them
+        rules: to compare, such as mentions or mentions=drop; none: all that the recipe sets
+        size: of the models: nano to xl, or a whole preset such as classic-tiny
+        steps: training steps of each model
+        overrides: settings by name, such as {"train.lr": 0.001}
+        source: folder or file to read instead of the recipe's source
+    """
+
+    def load(more: dict) -> Recipe:
+        return load_recipe(corpus, size=size, steps=steps, source=source, overrides=overrides | more)
+
+    recipe = load({})
+    others = other_values(recipe.clean, rules)
+    variants = {rule: load({f"clean.{rule}": value}).clean for rule, value in others.items()}
+    with in_use(shared_home(), progress.log_line), untrained_run("ablate", corpus=corpus) as about:
+        raw = artifact(download(recipe))
+        base = artifact(clean(raw, recipe))
+        named = {"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
+        recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(update=named)
+        again = replace(recipe.train, seed=recipe.train.seed + 1)
+        jobs = {RECIPE: (recipe, base), SEED: (recipe.model_copy(update={"train": again}), base)}
+        changed: dict[str, int] = {}
+        for rule, rules_of in variants.items():
+            variant = recipe.model_copy(update={"clean": rules_of})
+            documents = artifact(clean(raw, variant))
+            if number := differing(base.folder, documents.folder):
+                jobs[rule], changed[rule] = (variant, documents), number
+        if not changed:
+            raise UserError(f"no document of {corpus} changes by {', '.join(others)}; name other rules or values")
+        text = untouched(scoring.held_out(base), (documents.folder for _, documents in jobs.values()))
+        tokenizer = artifact(fit_tokenizer(base, recipe))
+        nats: dict[str, np.ndarray] = {}
+        for name, (job, documents) in jobs.items():
+            progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
+            nats[name] = _train(name, job, documents, tokenizer, text)
+        result = compare(nats, text.documents["n_bytes"].to_numpy())
+        for row in result["rules"]:
+            rule = row["rule"]
+            row |= {"recipe": getattr(recipe.clean, rule), "instead": others[rule], "documents": changed[rule]}
+        result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
+        result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
+        _publish(result)
+        return result
+
+
+def other_values(rules: Rules, asked: list[str]) -> dict[str, object]:
+    """For each rule the value to compare with the recipe's. asked: `mentions=drop`, or `mentions` for the value with which it
+    is off; none: all rules that the recipe sets. Raises UserError."""
+    found: dict[str, object] = {}
+    for text in asked or [name for name in RULES if getattr(rules, name) != getattr(OFF, name)]:
+        name, given, _ = text.partition("=")
+        if name not in RULES:
+            raise UserError(f"rule {name!r} is not known; known are {', '.join(RULES)}")
+        found[name] = parse_override(text)[1] if given else getattr(OFF, name)
+        if found[name] == getattr(rules, name):
+            raise UserError(f"the recipe has {name} = {found[name]}; give a value to compare with it, {name}=VALUE")
+        if name == "near_duplicates" and "keep" in (found[name], rules.near_duplicates):
+            raise UserError(
+                "near_duplicates = keep trains on near copies of what is held out; compare together and drop"
+            )
+    if not found:
+        raise UserError("the recipe sets no rule; name some with values, such as min_words=5")
+    return found
+
+
+def untouched(text: scoring.HeldOut, variants: Iterable[Path]) -> scoring.HeldOut:
+    """The held-out documents whose text all variants hold out. variants: folders of clean artifacts. Raises UserError if
+    there is none."""
+    documents = text.documents.lazy()
+    for folder in variants:
+        held_out = scoring.documents(folder, text.split).select("text")
+        documents = documents.join(held_out, on="text", how="semi", maintain_order="left")
+    found = documents.collect()
+    if found.is_empty():
+        raise UserError(f"the rules touch all held-out texts of {text.name}; compare fewer at a time")
+    return replace(text, documents=found)
+
+
+def _train(name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact, text: scoring.HeldOut) -> np.ndarray:
+    """Train a model in an MLflow run below the one that is active. Returns its nats on each document of the text."""
+    from gpt.machine import device
+
+    with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
+        tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
+        tracker.stage(documents)
+        tracker.stage(tokenizer)
+        sequences = artifact(pack(documents, tokenizer, recipe))
+        decoder = artifact(fit_decoder(sequences, tokenizer, recipe))
+    with turn(1):
+        model = scoring.find(Store(shared_home()), decoder.path)
+        return scoring.score(scoring.load(model, device.prepare(recipe.runtime)), text).document_nats
+
+
+def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
+    """What each rule does to bits per byte: a row a rule, and the noise, which is what another seed does.
+
+    nats: of each model on each document. difference: bits per byte with the rule's other value less those of the recipe, with
+    its interval. better: recipe or instead, if the interval leaves out 0 and the difference is beyond the noise; neither, if
+    the interval ends within the noise, or SMALL; else not known.
+    """
+    bits = interval(nats[RECIPE], n_bytes)
+    noise = abs(interval(nats[SEED] - nats[RECIPE], n_bytes).value)
+    margin, rows = max(noise, SMALL * bits.value), []
+    for rule in nats.keys() - {RECIPE, SEED}:
+        found = interval(nats[rule] - nats[RECIPE], n_bytes)
+        if abs(found.value) > noise and not found.low <= 0 <= found.high:
+            better = "recipe" if found.value > 0 else "instead"
+        else:
+            better = "neither" if max(-found.low, found.high) <= margin else "not known"
+        rows.append({"rule": rule, "better": better} | interval_row("difference", found))
+    rows.sort(key=lambda row: -row["difference"])
+    return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rules": rows}
+
+
+def _publish(result: dict) -> None:
+    """Show the table and the figure on the pages of the run in MLflow and in Prefect."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        drawing = draw(folder / "rules", intervals, result["rules"], result["noise"])
+        publish(folder, "ablation.jinja", result, title=f"Rules of {result['corpus']}", drawing=drawing)
+        with progress.left_out_if_it_fails("part of the page in MLflow"):
+            mlflow.log_metrics({f"difference/{row['rule']}": row["difference"] for row in result["rules"]})
+            mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))
+            mlflow.log_artifacts(temporary, "ablation")
+        with progress.left_out_if_it_fails("the page in Prefect"):
+            create_markdown_artifact(card_markdown(folder), key=f"ablation-{result['corpus']}")
