@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, call_flow, prefect_answering, table
+from flows.cli.terminal import Json, at_terminal, call_flow, prefect, table
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
@@ -127,10 +127,8 @@ def reproduce(
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
     at_terminal()
-    from flows import reproduce
-
-    with prefect_answering():
-        state: Any = reproduce.reproduce(run, folder or None, anyway, return_state=True)
+    with prefect("reproduce") as loaded:
+        state: Any = loaded.reproduce(run, folder or None, anyway, return_state=True)
         verdict = state.result(raise_on_failure=False)
         if isinstance(verdict, BaseException):
             raise verdict

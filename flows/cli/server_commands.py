@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, prefect_answering, table
+from flows.cli.terminal import Json, at_terminal, prefect, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
@@ -76,10 +76,8 @@ def notify(
         raise UserError(f"{address!r} is no web address: it begins with http:// or https://")
     if not at_terminal(goes_on=False):
         raise UserError("no Prefect server is up; gpt up starts it")
-    from flows.server.bootstrap import notify_on_failure
-
-    with prefect_answering():
-        notify_on_failure(address)
+    with prefect("server.bootstrap") as loaded:
+        loaded.notify_on_failure(address)
     print("failures are posted there" if address else "failures are no longer posted")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
-from flows.home import home, set_defaults, stop_orphaned_servers
+from flows.home import TEMPORARY_PREFECT, home, set_defaults
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
@@ -29,16 +30,14 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
 
     where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
     progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
-    flow = getattr(import_module(f"flows.{module}"), name)
-    with prefect_answering():
-        return flow(**arguments)
+    with prefect(module) as loaded:
+        return getattr(loaded, name)(**arguments)
 
 
 def at_terminal(goes_on: bool = True) -> str:
     """What a flow that a person starts and watches needs, before Prefect is loaded. Returns the address of Prefect's API; empty
     where Prefect will start a temporary server."""
     set_defaults()
-    stop_orphaned_servers()
     from flows.server import supervisor
 
     server = supervisor.use_running()
@@ -54,14 +53,21 @@ def at_terminal(goes_on: bool = True) -> str:
 
 
 @contextmanager
-def prefect_answering() -> Iterator[None]:
-    """Prefect's failure to answer as a UserError."""
+def prefect(module: str) -> Iterator[ModuleType]:
+    """flows/<module>.py, loaded while a temporary Prefect server starts, where there is no other. Prefect's failure to answer
+    comes as a UserError."""
+    from flows.server import temporary
+
+    temporary.start()
+    loaded = import_module(f"flows.{module}")
+    temporary.wait()
     try:
-        yield
+        yield loaded
     except RuntimeError as error:  # Prefect's, when its server does not answer
         if "API" not in str(error):
             raise
-        where = os.environ.get("PREFECT_API_URL", "its temporary server")
+        where = os.environ.get("PREFECT_API_URL", "the address of its profile")
+        where = "its temporary server" if where == os.environ.get(TEMPORARY_PREFECT) else where
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
 
 

@@ -8,6 +8,7 @@ its metrics go on where they ended. If a step is repeated after a crash or a rol
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
+from flows.home import TEMPORARY_PREFECT
 from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.store import provenance
@@ -81,8 +83,9 @@ def origin_tags() -> dict[str, str]:
     tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
     if flow_run.id:
         tags["prefect.flow_run_id"] = str(flow_run.id)
-        if not str(flow_run.ui_url).startswith("None"):  # a temporary server has no page
-            tags["prefect.flow_run_url"] = str(flow_run.ui_url)
+        page = str(flow_run.ui_url)
+        if not (page.startswith("None") or os.environ.get(TEMPORARY_PREFECT)):  # a temporary server has none
+            tags["prefect.flow_run_url"] = page
     return tags
 
 

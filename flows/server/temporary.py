@@ -1,0 +1,90 @@
+"""A Prefect server for one command, where no other is: what the command has recorded stays in the database of the home.
+
+Notable: Prefect would start one itself, but only once it is loaded, and would load the server's packages into the command, too.
+This one starts beside the command, which loads Prefect and MLflow meanwhile, and ends with it, even if it is killed: it reads
+from a pipe that nobody writes to, until the pipe is closed. Its socket is open before it listens, so early requests wait.
+"""
+
+import atexit
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import suppress
+from signal import SIGTERM
+
+from flows import UserError
+from flows.home import ROOT, TEMPORARY_PREFECT
+from flows.server.access import HOSTS_VARIABLE
+
+STOP_SECONDS = 5.0
+_running: list[subprocess.Popen] = []
+
+
+def start() -> None:
+    """Start one, if Prefect is not set to use another and may have a temporary one; `wait` says when it answers."""
+    from prefect.settings.models.root import Settings
+
+    settings = Settings()
+    if settings.api.url or not settings.server.ephemeral.enabled:
+        return
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        api, number = f"http://127.0.0.1:{place.getsockname()[1]}/api", place.fileno()
+        more = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", HOSTS_VARIABLE: "127.0.0.1",
+                "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": api}  # fmt: skip
+        command = [sys.executable, "-m", "flows.server.temporary", str(number)]
+        # In a session of its own, so that Ctrl-C stops the command, which tells the server how it ended.
+        _running.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | more, stdin=subprocess.PIPE,
+                                         pass_fds=[number], start_new_session=True))  # fmt: skip
+    os.environ |= {"PREFECT_API_URL": api, TEMPORARY_PREFECT: api}
+    atexit.register(stop)
+
+
+def wait() -> None:
+    """Until the server answers, if one was started. Raises UserError if it ends instead, or after the seconds of Prefect's
+    setting."""
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+
+    for process in _running:
+        seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        try:
+            urllib.request.urlopen(f"{os.environ[TEMPORARY_PREFECT]}/health", timeout=seconds).close()
+        except OSError as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            what = f"ended with code {process.returncode}" if process.returncode is not None else f"gives {error}"
+            raise UserError(f"Prefect's temporary server {what}; gpt up starts one that stays, with a log") from None
+
+
+def stop() -> None:
+    while _running:
+        process = _running.pop()
+        assert process.stdin
+        process.stdin.close()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def serve(place: socket.socket) -> None:
+    """Be the server, until standard input is closed."""
+    import uvicorn
+
+    def watch() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    config = uvicorn.Config("flows.server.prefect_app:create_app", factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[place])
+
+
+if __name__ == "__main__":
+    gc.set_threshold(100_000, 50, 100)  # as the command, see `flows.cli.app`
+    atexit.register(gc.freeze)
+    serve(socket.socket(fileno=int(sys.argv[1])))
