@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.pages.figures import attention
 from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
@@ -108,6 +107,7 @@ def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProc
     """Log a figure of what each token of a text attends to: the mean over the heads of some layers."""
     import torch
 
+    from flows.pages.figures import attention
     from gpt.evaluation.attention_maps import attention_maps
     from gpt.generation.text import encode
 

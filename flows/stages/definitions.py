@@ -7,19 +7,21 @@ fills a folder and returns the counts. Heavy packages are imported where they ar
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts import corpora
-from flows.progress import Report
-from flows.recipe import OWN, Recipe
+from flows.home import shared_home
+from flows.progress import Report, log_line
+from flows.recipe import OWN, Recipe, Workers
 from flows.stages.code_identity import identity
 from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
-from flows.store.artifacts import Artifact, read_manifest
+from flows.store.artifacts import Artifact, Store, read_manifest
 
 if TYPE_CHECKING:
     from gpt.data.shards import Documents
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.model"
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
+OUTCOMES = {
+    "download": "{files:,} files, {bytes:,} bytes",
+    "clean": "{documents:,} documents kept, {rejects:,} dropped",
+    "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
+    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} held out",
+    "train": "{val_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
+}
+Map = Callable[[Callable, list], Iterable]
+
+
+@contextmanager
+def one_by_one(workers: Workers) -> Iterator[Map]:
+    """The built-in `map`, whatever the workers."""
+    yield map
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,8 @@ class Job:
     """progress: report(fraction, text)"""
     on_step: Callable[[int, dict], None]
     on_evaluation: Callable[[int, dict, Path, bool], None]
+    spread: Callable[[Workers], AbstractContextManager[Map]] = one_by_one
+    """a `map` over the shards of a corpus, results in order"""
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,16 @@ def download(job: Job) -> dict:
 def clean(job: Job) -> dict:
     from data_contracts import facts
     from data_contracts.clean import clean_corpus
-    from flows.pages.cards import write_data_card
-    from flows.stages.workers import spread
 
     reader, rules = reader_of(job.recipe), job.recipe.clean
 
     def describe(sample, counts: dict) -> None:
+        from flows.pages.cards import write_data_card
+
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _raw_data_facts(job)))
 
     raw, options = job.inputs["download"].folder / RAW, job.recipe.options
-    with spread(job.recipe.workers) as fan_out:
+    with job.spread(job.recipe.workers) as fan_out:
         return clean_corpus(
             reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
@@ -227,6 +245,23 @@ STAGES = {
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
     )
 }  # fmt: skip
+
+
+def build(
+    name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, make: Callable[[dict, Path], dict]
+) -> Artifact:
+    """The stage's artifact: from the store, or made by make(parameters, folder)."""
+    stage = STAGES[name]
+    parameters, digests = stage.parameters(recipe), {wanted: artifact.digest for wanted, artifact in inputs.items()}
+    key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
+    store = Store(shared_home(), log_line)
+    return store.build(*key_parts, partial(make, parameters), resumable=stage.resumable, force=force)
+
+
+def outcome(artifact: Artifact) -> str:
+    """A line about a finished stage."""
+    took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
+    return f"{artifact.stage:<9} {took:<8} {OUTCOMES[artifact.stage].format(**artifact.counts)}"
 
 
 def code_parts() -> dict[str, tuple[str, ...]]:

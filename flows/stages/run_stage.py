@@ -12,23 +12,18 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from data_contracts import DataError
-from flows.home import GPU, shared_home
+from flows.home import GPU
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar
 from flows.recipe import Recipe
-from flows.stages.definitions import STAGES, Job
-from flows.store.artifacts import Artifact, Store
+from flows.stages import early
+from flows.stages.definitions import STAGES, Job, build, outcome
+from flows.stages.workers import spread
+from flows.store.artifacts import Artifact
 from flows.tracking.run import Tracker, current_tracker
 
 LEASE = 60.0  # seconds until the slot of a killed training is free again; Prefect's shortest
 CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
-SUMMARIES = {
-    "download": "{files:,} files, {bytes:,} bytes",
-    "clean": "{documents:,} documents kept, {rejects:,} dropped",
-    "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
-    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} held out",
-    "train": "{val_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
-}
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
@@ -39,8 +34,7 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    stage, tracker = STAGES[name], current_tracker.get()
-    parameters = stage.parameters(recipe)
+    tracker = current_tracker.get()
 
     def log_step(step: int, metrics: dict[str, float]) -> None:
         if tracker:
@@ -53,17 +47,15 @@ def run_stage(
                 with tracker.assessing():
                     log_samples(tracker, step, folder, recipe)
 
-    def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
-        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
+    def make(parameters: dict, folder: Path) -> dict:  # what is reused waits for no turn
+        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation, spread)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
-            return stage.make(job)
+            return STAGES[name].make(job)
 
     try:
         with progress_bar(name) as report:
-            digests = {name: artifact.digest for name, artifact in inputs.items()}
-            key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
-            store = Store(shared_home(), log_line)
-            artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
+            begun = early.take(name, recipe, report)
+            artifact = begun or build(name, recipe, inputs, force, make)
     except DataError as error:
         if error.rows:
             what = str(error).splitlines()[0]
@@ -74,8 +66,8 @@ def run_stage(
     if name in CARDS:
         card = card_markdown(artifact.folder / "card")
         _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)
-    took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
-    log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
+    if not begun:  # else it is told already
+        log_line(outcome(artifact))
     if artifact.reused:
         message = f"{recipe.corpus}/{name}/{artifact.key} is up to date"
         return Completed(name="Reused", message=message, data=artifact)  # type: ignore[return-value]
