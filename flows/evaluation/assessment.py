@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.evaluation.record import Record
 from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
@@ -68,7 +69,7 @@ def continuations(recipe: Recipe, model: GPT, tokenizer: SentencePieceProcessor)
     return [text for (text,) in texts(model, tokenizer, recipe.sample.prompts, **how)]
 
 
-def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path) -> int:
+def log_overlaps(record: Record, step: int, samples: list[str], documents: Path) -> int:
     """Log, and return, the longest overlap of the samples with the training documents, in characters.
 
     samples: what the model wrote, without the prompts. documents: folder of the clean stage.
@@ -77,33 +78,33 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     longest = max((overlap.length for overlap in found), default=0)
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
-    tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
+    record.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
     rows = [
         {"sample": number, "longest_overlap": overlap.length, "text": overlap.text, "repeated": overlap.covered}
         for number, overlap in enumerate(found)
     ]
-    tracker.table(rows, "samples/overlaps.json")
+    record.table(rows, "samples/overlaps.json")
     return longest
 
 
-def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
+def score_facts(record: Record, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
     """Log which of the simple facts the model gets right; returns the row of all facts."""
     from gpt.evaluation import facts
 
     try:
         verdicts = facts.score(model, tokenizer, facts.load())
     except GPTError as error:  # the context is too short
-        tracker.tags({"facts": str(error)})
+        record.tags({"facts": str(error)})
         return None
     summary = facts.summarize(verdicts)
     everything: dict[str, Any] = summary[-1]
-    tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
-    tracker.table(summary, "facts/summary.json")
-    tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
+    record.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
+    record.table(summary, "facts/summary.json")
+    record.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
 
 
-def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
+def log_attention_map(record: Record, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
     """Log a figure of what each token of a text attends to: the mean over the heads of some layers."""
     import torch
 
@@ -115,7 +116,7 @@ def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProc
     maps_LTT = attention_maps(model, torch.tensor([ids]))[:, 0].mean(1).numpy()
     pieces = tokenizer.id_to_piece(ids)
     tokens = ["⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in pieces]
-    tracker.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
+    record.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
 
 
 def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:

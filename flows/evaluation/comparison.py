@@ -18,6 +18,7 @@ from flows.home import shared_home
 from flows.models.promotion import Challenge
 from flows.progress import Report
 from flows.recipe import Recipe
+from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from gpt.config import Runtime
 from gpt.evaluation.confidence import interval
@@ -78,7 +79,8 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> Cha
         return None
     fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
     text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
-    old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
+    with turn(1):
+        old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
     difference = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     return Challenge(new.bits_per_byte, old.bits_per_byte, difference, len(text.documents), len(trained))
 

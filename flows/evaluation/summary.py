@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -17,6 +16,7 @@ from rich.markup import escape
 from flows import progress
 from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
 from flows.evaluation.comparison import challenge
+from flows.evaluation.record import Record, place
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
@@ -37,9 +37,8 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     """
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
-    with turn(1):  # assessing computes on the device, too
-        texts, assessed = assess(recipe, tracker)
-        model, champion = register_model(tracker, recipe) if named else ("", "")
+    texts, assessed = assess(recipe, tracker)
+    model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
         "val_bpb": decoder.counts["val_bpb"],
@@ -73,30 +72,47 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-    from gpt.generation.sample import load
+    path = place(tracker.stages["train"], tracker.stages["clean"], recipe)
+    try:
+        record = Record(path)
+    except (OSError, ValueError, KeyError):
+        with tracker.assessing(), turn(1):
+            record, failures = measure(recipe, tracker.stages)
+        if not failures:
+            record.keep(path)
+    record.log(tracker)
+    return record.result.pop("texts"), record.result
 
-    decoder = tracker.stages["train"]
-    texts: list[str] = []
-    assessed: dict[str, Any] = {"longest_overlap": None, "facts": None}
-    with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
+
+def measure(recipe: Recipe, stages: dict[str, Artifact]) -> tuple[Record, list[str]]:
+    """The record of a model, and what is left out of it."""
+    record, failures, decoder = Record(), list[str](), stages["train"]
+    result = record.result
+    result |= {"texts": [], "longest_overlap": None, "facts": None}
+    attempt = partial(left_out_if_it_fails, failures)
+    with attempt("the assessment of the model"):
+        from gpt.generation.sample import load
+
         step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
         written = continuations(recipe, gpt, tokenizer)
-        texts += [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
-        tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        with left_out_if_it_fails("the search for repeated text"):
-            assessed["longest_overlap"] = log_overlaps(tracker, step, written, tracker.stages["clean"].folder)
-        with left_out_if_it_fails("the map of attention"):
-            log_attention_map(tracker, gpt, tokenizer, texts[0])
-        with left_out_if_it_fails("the test of facts"):
-            assessed["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
-    return texts, assessed
+        texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
+        result["texts"] = texts
+        record.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+        with attempt("the search for repeated text"):
+            result["longest_overlap"] = log_overlaps(record, step, written, stages["clean"].folder)
+        with attempt("the map of attention"):
+            log_attention_map(record, gpt, tokenizer, texts[0])
+        with attempt("the test of facts"):
+            result["facts"] = score_facts(record, step, gpt, tokenizer) if recipe.sample.facts else None
+    return record, failures
 
 
 @contextmanager
-def left_out_if_it_fails(what: str) -> Iterator[None]:
+def left_out_if_it_fails(failures: list[str], what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        failures.append(what)
         progress.log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -33,9 +32,6 @@ from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # By the stage that makes them.
 DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val")}
@@ -175,10 +171,14 @@ class Tracker:
             self._box.put(file=self._box.attach(path), to=folder)
 
     def text(self, text: str, file: str) -> None:
-        self._write(file, lambda path: path.write_text(text, encoding="utf-8"))
+        self.content(text.encode(), file)
 
-    def figure(self, figure: Figure, file: str) -> None:
-        self._write(file, figure.savefig)
+    def content(self, content: bytes, file: str) -> None:
+        folder, _, name = file.rpartition("/")
+        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
+            path = Path(temporary) / name
+            path.write_bytes(content)
+            self.files([path], folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
@@ -257,14 +257,6 @@ class Tracker:
         if metrics:
             now = _now()
             self._box.put(metrics=[[name, float(value), step, now] for name, value in metrics.items()])
-
-    def _write(self, file: str, write: Callable[[Path], object]) -> None:
-        """Log a file that `write(path)` makes."""
-        folder, _, name = file.rpartition("/")
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
-            path = Path(temporary) / name
-            write(path)
-            self.files([path], folder)
 
 
 def _now() -> int:
