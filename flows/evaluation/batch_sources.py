@@ -8,6 +8,7 @@ from flows import UserError
 from flows.home import shared_home
 from flows.models.lookup import mlflow_run, run_id, training_of
 from flows.store.artifacts import Store
+from flows.tracking.connection import version_tag
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from tokenizers.tokenizer import Tokenizer
 
@@ -59,10 +60,10 @@ def _training(store: Store, run: str) -> dict:
     if found := training_of(run):
         return found
     tags = mlflow_run(run_id(run)).data.tags
-    if "train.digest" not in tags:
+    if not (digest := version_tag(tags, "train", "digest")):
         raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
     for manifest in store.manifests(tags["corpus"], "train"):
-        if manifest["digest"] == tags["train.digest"]:
+        if manifest["digest"] == digest:
             return manifest
     raise UserError(f"the model of {run} is no longer among the artifacts of this home (pruned?)")
 

@@ -31,6 +31,16 @@ VIEW = {
 }
 
 
+# Of the tags that name a run's artifacts, `version.clean.digest`: MLflow sorts tags, and these come after what people read.
+VERSION = "version."
+
+
+def version_tag(tags: dict[str, str], stage: str, name: str) -> str:
+    """A stage's `digest`, `key` or `reused` among the tags of a run, also where an earlier version of this project wrote them;
+    empty if there is none."""
+    return tags.get(f"{VERSION}{stage}.{name}") or tags.get(f"{stage}.{name}", "")
+
+
 def experiment_id() -> str:
     """The id of the one experiment, which is created when missing. Raises UserError when MLflow does not answer."""
     import mlflow

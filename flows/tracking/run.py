@@ -19,9 +19,10 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import fluent
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from flows.home import TEMPORARY_PREFECT
 from flows.progress import log_line
@@ -29,7 +30,7 @@ from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
-from flows.tracking.connection import answering, experiment_id, runs_url
+from flows.tracking.connection import VERSION, answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
 
@@ -74,10 +75,14 @@ def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object])
 
 
 def origin_tags() -> dict[str, str]:
-    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one."""
+    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one: its source is the deployment, or
+    the command."""
     git = provenance.git_state()
     tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
     if flow_run.id:
+        flow, run = flow_run.flow_name, flow_run.name
+        command = f"gpt {flow} {run}" if run != flow else f"gpt {flow}"
+        tags[MLFLOW_SOURCE_NAME] = f"{flow}/{deployment.name}" if deployment.id else command
         tags["prefect.flow_run_id"] = str(flow_run.id)
         page = str(flow_run.ui_url)
         if not (page.startswith("None") or os.environ.get(TEMPORARY_PREFECT)):  # a temporary server has none
@@ -164,7 +169,8 @@ class Tracker:
             machine = counts["machine"]
             self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
             self._log_history(artifact.folder / "log" / "metrics.jsonl")
-        self.tags({f"{name}.digest": artifact.digest, f"{name}.reused": artifact.reused, f"{name}.key": artifact.key})
+        version = {"digest": artifact.digest, "reused": artifact.reused, "key": artifact.key}
+        self.tags({f"{VERSION}{name}.{what}": value for what, value in version.items()})
 
     def files(self, paths: list[Path], folder: str) -> None:
         for path in paths:

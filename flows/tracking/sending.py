@@ -12,6 +12,8 @@ from mlflow import entities
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from flows.tracking.connection import VERSION
+
 BATCH = {"metrics": 800, "params": 100, "tags": 100}  # the most that log_batch takes of each, of 1,000 in all
 
 
@@ -38,7 +40,7 @@ class RunState:
             self.metrics[name, step] = value
         for tag, value in line.get("tags", {}).items():
             if tag.endswith(".key"):
-                self.stage_keys[tag.removesuffix(".key")] = value
+                self.stage_keys[tag.removesuffix(".key").removeprefix(VERSION)] = value
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))

@@ -49,11 +49,15 @@ def test_statuses_parameters_and_tags(runs):
     for run in runs:
         assert run.data.params["corpus"] == "mine"
         assert run.data.params["pack.block_size"] == "32"
-        assert {"corpus", "git.commit", "prefect.flow_run_id", "download.key", "clean.digest"} <= run.data.tags.keys()
+        names = run.data.tags.keys()
+        assert {"corpus", "git.commit", "prefect.flow_run_id", "version.download.key", "version.clean.digest"} <= names
+        assert sorted(name for name in names if name[0] != "v")[-1] < "version."  # what people read comes first
+        assert all(run.data.tags.values())
+        assert run.data.tags["mlflow.source.name"] == "gpt train mine"
     assert runs[0].data.tags["prefect.flow_run_url"].startswith("http://127.0.0.1")
     assert "vocab_size 9999" in runs[3].data.tags["error"]
     assert "clean/documents" in runs[3].data.metrics  # it keeps what it had
-    assert [run.data.tags.get("train.reused") for run in runs] == ["False", "True", "False", None]
+    assert [run.data.tags.get("version.train.reused") for run in runs] == ["False", "True", "False", None]
 
 
 def test_metrics_over_steps_also_of_a_reused_run(runs):
@@ -79,7 +83,7 @@ def test_datasets_are_inputs_by_digest(runs):
         for item in run.inputs.dataset_inputs:
             inputs[{tag.key: tag.value for tag in item.tags}["mlflow.data.context"]] = item.dataset
         assert set(inputs) == {"raw", "clean", "tokens/train", "tokens/val"}
-        assert run.data.tags["clean.digest"].startswith(inputs["clean"].digest)
+        assert run.data.tags["version.clean.digest"].startswith(inputs["clean"].digest)
     found = mlflow.search_runs(
         [runs[0].info.experiment_id], f"dataset.digest = '{inputs['clean'].digest}'", output_format="list"
     )
@@ -260,7 +264,7 @@ def test_a_version_has_a_card(runs):
         "62 kept",
         "| gzip |",
         "22,016 parameters",
-        runs[0].data.tags["clean.digest"][:32],
+        runs[0].data.tags["version.clean.digest"][:32],
     ):
         assert words in card
 
