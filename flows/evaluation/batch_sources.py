@@ -8,7 +8,7 @@ from flows import UserError
 from flows.home import shared_home
 from flows.models.lookup import mlflow_run, run_id, training_of
 from flows.store.artifacts import Store
-from flows.tracking.connection import version_tag
+from flows.tracking.connection import digest_of_stage
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from tokenizers.tokenizer import Tokenizer
 
@@ -60,7 +60,7 @@ def _training(store: Store, run: str) -> dict:
     if found := training_of(run):
         return found
     tags = mlflow_run(run_id(run)).data.tags
-    if not (digest := version_tag(tags, "train", "digest")):
+    if not (digest := digest_of_stage(tags, "train")):
         raise UserError(f"run {run} trained nothing (it is {tags.get('error') or 'unfinished'})")
     for manifest in store.manifests(tags["corpus"], "train"):
         if manifest["digest"] == digest:

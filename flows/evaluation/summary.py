@@ -20,7 +20,7 @@ from flows.evaluation.record import Record, place
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import render_text
+from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -57,7 +57,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "assessing_seconds": round(tracker.assessing_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.tags({"mlflow.note.content": render_text("run_note.md", recipe=recipe, summary=summary)})
+    tracker.tags({"mlflow.note.content": spaced(render_text("run_note.md", recipe=recipe, summary=summary))})
     once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")

@@ -1,6 +1,6 @@
 """The card of a registered model: what it was made of and how, how good it is, what it is for, and its limits."""
 
-from flows.pages.render import render_text
+from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
 from flows.store.artifacts import read_manifest
 from flows.tracking.run import Tracker
@@ -14,4 +14,4 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
     manifest = read_manifest(stages["train"].folder) or {}
     commit = manifest.get("git", {}).get("commit") or "of no commit"
     about = {"recipe": recipe, "counts": counts, "stages": stages, "source": source, "commit": commit}
-    return render_text("model_card.md", run=tracker.run_id, **about)
+    return spaced(render_text("model_card.md", run=tracker.run_id, **about))

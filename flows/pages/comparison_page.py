@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from flows.pages.comparison_text import BASELINES, costs, difference, interval, model_rows
 from flows.pages.figures import Drawing, draw
-from flows.pages.render import Table, columns, publish, render_text
+from flows.pages.render import Table, columns, publish, render_text, spaced
 
 TEMPLATE = "comparison.jinja"
 NOTE_CHARS = 5000  # that MLflow shows at the top of a run
@@ -39,7 +39,7 @@ def write_comparison(folder: Path, result: dict) -> None:
 
 def comparison_note(result: dict) -> str:
     """The beginning of the page, without the figure, for the top of the run in MLflow."""
-    return render_text(TEMPLATE, facts=result, **_values(result, None))[:NOTE_CHARS]
+    return spaced(render_text(TEMPLATE, facts=result, **_values(result, None)))[:NOTE_CHARS]
 
 
 def _values(result: dict, drawing: Drawing | None) -> dict:

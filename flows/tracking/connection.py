@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from flows import UserError
@@ -31,14 +31,10 @@ VIEW = {
 }
 
 
-# Of the tags that name a run's artifacts, `version.clean.digest`: MLflow sorts tags, and these come after what people read.
-VERSION = "version."
-
-
-def version_tag(tags: dict[str, str], stage: str, name: str) -> str:
-    """A stage's `digest`, `key` or `reused` among the tags of a run, also where an earlier version of this project wrote them;
-    empty if there is none."""
-    return tags.get(f"{VERSION}{stage}.{name}") or tags.get(f"{stage}.{name}", "")
+def digest_of_stage(tags: Mapping[str, str], stage: str) -> str:
+    """The digest of the artifact that a run made or reused, by the run's tags; empty if there is none."""
+    made = json.loads(tags.get("artifacts", "{}"))
+    return made[stage]["digest"] if stage in made else tags.get(f"{stage}.digest", "")  # as earlier versions tagged it
 
 
 def experiment_id() -> str:

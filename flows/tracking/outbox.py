@@ -10,6 +10,7 @@ Lines: JSON objects, each of one kind.
     {"table": file, "columns": {name: values}}: more rows of a table
     {"input": dataset, "tags": {...}}: a dataset that the run uses
     {"checkpoint": {...}}: a LoggedModel with its metrics
+    {"stage": {name: key}}: all of a stage is told; for a run that continues this one, not for MLflow
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
 A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is

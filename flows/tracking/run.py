@@ -30,7 +30,7 @@ from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
 from flows.tracking import outbox
-from flows.tracking.connection import VERSION, answering, experiment_id, runs_url
+from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
 
@@ -75,7 +75,7 @@ def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object])
 
 
 def origin_tags() -> dict[str, str]:
-    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one: its source is the deployment, or
+    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one. Its source is the deployment or
     the command."""
     git = provenance.git_state()
     tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
@@ -146,7 +146,7 @@ class Tracker:
         self._log_recipe(before)
 
     def stage(self, artifact: Artifact) -> None:
-        """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
+        """A finished stage: counts as metrics, reports as files, datasets as inputs."""
         name, counts, logged_keys = artifact.stage, artifact.counts, self._box.state.stage_keys
         if logged_keys.get(name, artifact.key) != artifact.key:
             self._begin_another_run()
@@ -169,8 +169,7 @@ class Tracker:
             machine = counts["machine"]
             self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
             self._log_history(artifact.folder / "log" / "metrics.jsonl")
-        version = {"digest": artifact.digest, "reused": artifact.reused, "key": artifact.key}
-        self.tags({f"{VERSION}{name}.{what}": value for what, value in version.items()})
+        self._box.put(stage={name: artifact.key})
 
     def files(self, paths: list[Path], folder: str) -> None:
         for path in paths:
@@ -195,6 +194,8 @@ class Tracker:
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
         self._stop_watching()
+        made = {name: {"key": a.key, "digest": a.digest, "reused": a.reused} for name, a in self.stages.items()}
+        self.tags({"artifacts": json.dumps(made)} if made else {})  # at the end: MLflow shows the oldest tags first
         self._box.put(end=status, at=_now())
         if problem := self._box.close():
             fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that

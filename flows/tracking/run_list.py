@@ -9,7 +9,7 @@ from mlflow.entities import Run, ViewType
 from flows import UserError
 from flows.recipe import CORPUS_PATTERN
 from flows.tracking import outbox
-from flows.tracking.connection import answering, experiment_id, version_tag
+from flows.tracking.connection import answering, digest_of_stage, experiment_id
 
 MOST = 100_000  # runs that are looked through
 MEASURE = "train/val_bpb"
@@ -46,7 +46,7 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
 
 
 def _learned_from(run: Run, digest: str) -> bool:
-    digests = {stage: version_tag(run.data.tags, stage, "digest") for stage in (*DATA, "train")}
+    digests = {stage: digest_of_stage(run.data.tags, stage) for stage in (*DATA, "train")}
     return bool(digests["train"]) and any(digests[stage].startswith(digest) for stage in DATA)
 
 

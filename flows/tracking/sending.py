@@ -12,8 +12,6 @@ from mlflow import entities
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from flows.tracking.connection import VERSION
-
 BATCH = {"metrics": 800, "params": 100, "tags": 100}  # the most that log_batch takes of each, of 1,000 in all
 
 
@@ -38,9 +36,10 @@ class RunState:
         checkpoint = line.get("checkpoint", {})
         for name, value, step, _ in (*line.get("metrics", ()), *checkpoint.get("metrics", ())):
             self.metrics[name, step] = value
-        for tag, value in line.get("tags", {}).items():
+        self.stage_keys |= line.get("stage", {})
+        for tag, value in line.get("tags", {}).items():  # so it was told by earlier versions
             if tag.endswith(".key"):
-                self.stage_keys[tag.removesuffix(".key").removeprefix(VERSION)] = value
+                self.stage_keys[tag.removesuffix(".key")] = value
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))

@@ -15,6 +15,7 @@ import mlflow
 import polars as pl
 import pytest
 
+from flows.tracking.connection import digest_of_stage
 from tests.conftest import ROOT, environment
 from tests.flows.conftest import TINY, free_port, gpt_here, own_home, settings, stop, wait_for
 
@@ -50,14 +51,15 @@ def test_statuses_parameters_and_tags(runs):
         assert run.data.params["corpus"] == "mine"
         assert run.data.params["pack.block_size"] == "32"
         names = run.data.tags.keys()
-        assert {"corpus", "git.commit", "prefect.flow_run_id", "version.download.key", "version.clean.digest"} <= names
-        assert sorted(name for name in names if name[0] != "v")[-1] < "version."  # what people read comes first
+        assert {"corpus", "git.commit", "prefect.flow_run_id"} <= names
+        assert list(names)[-1] == "artifacts"  # below what people read
         assert all(run.data.tags.values())
         assert run.data.tags["mlflow.source.name"] == "gpt train mine"
     assert runs[0].data.tags["prefect.flow_run_url"].startswith("http://127.0.0.1")
     assert "vocab_size 9999" in runs[3].data.tags["error"]
     assert "clean/documents" in runs[3].data.metrics  # it keeps what it had
-    assert [run.data.tags.get("version.train.reused") for run in runs] == ["False", "True", "False", None]
+    made = [json.loads(run.data.tags["artifacts"]) for run in runs]
+    assert [stages.get("train", {}).get("reused") for stages in made] == [False, True, False, None]
 
 
 def test_metrics_over_steps_also_of_a_reused_run(runs):
@@ -83,7 +85,7 @@ def test_datasets_are_inputs_by_digest(runs):
         for item in run.inputs.dataset_inputs:
             inputs[{tag.key: tag.value for tag in item.tags}["mlflow.data.context"]] = item.dataset
         assert set(inputs) == {"raw", "clean", "tokens/train", "tokens/val"}
-        assert run.data.tags["version.clean.digest"].startswith(inputs["clean"].digest)
+        assert digest_of_stage(run.data.tags, "clean").startswith(inputs["clean"].digest)
     found = mlflow.search_runs(
         [runs[0].info.experiment_id], f"dataset.digest = '{inputs['clean'].digest}'", output_format="list"
     )
@@ -264,7 +266,7 @@ def test_a_version_has_a_card(runs):
         "62 kept",
         "| gzip |",
         "22,016 parameters",
-        runs[0].data.tags["version.clean.digest"][:32],
+        digest_of_stage(runs[0].data.tags, "clean")[:32],
     ):
         assert words in card
 
