@@ -26,9 +26,10 @@ _running: list[subprocess.Popen] = []
 
 def start() -> None:
     """Start one, if Prefect is not set to use another and may have a temporary one; `wait` says when it answers."""
-    from prefect.settings.models.root import Settings
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
 
-    settings = Settings()
+    settings = get_current_settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
         return
     with socket.create_server(("127.0.0.1", 0)) as place:
@@ -40,6 +41,7 @@ def start() -> None:
         _running.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | more, stdin=subprocess.PIPE,
                                          pass_fds=[number], start_new_session=True))  # fmt: skip
     os.environ |= {"PREFECT_API_URL": api, TEMPORARY_PREFECT: api}
+    refresh_global_settings_context()
     atexit.register(stop)
 
 
