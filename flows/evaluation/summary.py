@@ -16,7 +16,7 @@ from rich.markup import escape
 from flows import progress
 from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
 from flows.evaluation.comparison import challenge
-from flows.evaluation.record import Record, place
+from flows.evaluation.record import Record, kept, place
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
@@ -74,8 +74,8 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     left out, with a line: the model is trained."""
     path = place(tracker.stages["train"], tracker.stages["clean"], recipe)
     try:
-        record = Record(path)
-    except (OSError, ValueError, KeyError):
+        record = kept(path)
+    except (OSError, ValueError):
         with tracker.assessing(), turn(1):
             record, failures = measure(recipe, tracker.stages)
         if not failures:

@@ -13,14 +13,13 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import suppress
 from signal import SIGTERM
 
 from flows import UserError
 from flows.home import ROOT, TEMPORARY_PREFECT
 from flows.server.access import HOSTS_VARIABLE
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0
 _running: list[subprocess.Popen] = []
 
 
@@ -46,31 +45,21 @@ def start() -> None:
 
 
 def wait() -> None:
-    """Until the server answers, if one was started. Raises UserError if it ends instead, or after the seconds of Prefect's
-    setting."""
-    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
-
-    for process in _running:
-        seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    """Until the server answers, if one was started. Raises UserError if it ends instead, or does not answer."""
+    for _ in _running:
         try:
+            seconds = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
             urllib.request.urlopen(f"{os.environ[TEMPORARY_PREFECT]}/health", timeout=seconds).close()
         except OSError as error:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            what = f"ended with code {process.returncode}" if process.returncode is not None else f"gives {error}"
-            raise UserError(f"Prefect's temporary server {what}; gpt up starts one that stays, with a log") from None
+            raise UserError(f"Prefect's temporary server: {error}; gpt up starts one that stays, with a log") from None
 
 
 def stop() -> None:
-    while _running:
-        process = _running.pop()
+    """End it, when it has written what the command has told."""
+    for process in _running:
         assert process.stdin
         process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.wait(STOP_SECONDS)
 
 
 def serve(place: socket.socket) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,12 +39,6 @@ OUTCOMES = {
 Map = Callable[[Callable, list], Iterable]
 
 
-@contextmanager
-def one_by_one(workers: Workers) -> Iterator[Map]:
-    """The built-in `map`, whatever the workers."""
-    yield map
-
-
 @dataclass(frozen=True)
 class Job:
     """What a stage's `make` is given."""
@@ -59,7 +53,7 @@ class Job:
     """progress: report(fraction, text)"""
     on_step: Callable[[int, dict], None]
     on_evaluation: Callable[[int, dict, Path, bool], None]
-    spread: Callable[[Workers], AbstractContextManager[Map]] = one_by_one
+    spread: Callable[[Workers], AbstractContextManager[Map]]
     """a `map` over the shards of a corpus, results in order"""
 
 

@@ -31,7 +31,7 @@ _begun: list["_Early"] = []
 
 
 def begin(recipe: Recipe, force: str, stages: tuple[str, ...]) -> None:
-    """Begin with these stages, if a fork of this process is safe, and has anything to gain."""
+    """Begin with these stages, if a fork of this process is safe and gains time."""
     if sys.platform == "linux" and threading.active_count() == 1 and "prefect" not in sys.modules:
         _begun[:] = [_Early(recipe, force, stages)]
 

@@ -40,9 +40,10 @@ else:
 made = {}
 for name in ("download", "clean"):
     artifact = early.take(name, recipe, lambda *report: said.append(report))
+    from flows.stages.workers import spread
     begun = len(list(home().glob("artifacts/mine/clean/.building-*/work/*.json")))
     def make(parameters, folder):
-        return STAGES[name].make(Job(recipe, parameters, made, folder, lambda *_: None, None, None))
+        return STAGES[name].make(Job(recipe, parameters, made, folder, lambda *_: None, None, None, spread))
     made[name] = artifact or build(name, recipe, {key: made[key] for key in STAGES[name].inputs}, False, make)
     print(json.dumps([name, artifact is not None, begun, made[name].digest, made[name].reused]))
 """
