@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import suppress
 from signal import SIGTERM
 
 from flows import UserError
@@ -59,7 +60,8 @@ def stop() -> None:
     for process in _running:
         assert process.stdin
         process.stdin.close()
-        process.wait(STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
 
 
 def serve(place: socket.socket) -> None:
