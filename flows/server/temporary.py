@@ -8,6 +8,7 @@ from a pipe that nobody writes to, until the pipe is closed. Its socket is open 
 import atexit
 import gc
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -64,20 +65,19 @@ def stop() -> None:
             process.wait(STOP_SECONDS)
 
 
-def serve(place: socket.socket) -> None:
-    """Be the server, until standard input is closed."""
-    import uvicorn
+def serve(number: str) -> None:
+    """Be the server, on the socket with this number, until standard input is closed."""
 
     def watch() -> None:
         sys.stdin.read()
         os.kill(os.getpid(), SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    config = uvicorn.Config("flows.server.prefect_app:create_app", factory=True, log_level="error", lifespan="on")
-    uvicorn.Server(config).run(sockets=[place])
+    sys.argv = ["uvicorn", "--factory", "flows.server.prefect_app:create_app", "--fd", number, "--log-level", "error"]
+    runpy.run_module("uvicorn", run_name="__main__")
 
 
 if __name__ == "__main__":
     gc.set_threshold(100_000, 50, 100)  # as the command, see `flows.cli.app`
     atexit.register(gc.freeze)
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(sys.argv[1])
