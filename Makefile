@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPUS ?= python-docs
 
-.PHONY: train test test-all lint bench ui lock clean
+.PHONY: train test test-all soak lint bench ui lock clean
 train: .venv/installed
 	@$(BIN)/gpt train $(CORPUS)
 
@@ -16,6 +16,10 @@ test: .venv/installed
 # Includes the slow tests (outages, killed processes, served models). CI runs this.
 test-all: .venv/installed
 	@$(PYTEST)
+
+# 60 kills at random moments: half an hour. Others: make soak SOAK="--kills 10 --victims worker".
+soak: .venv/installed
+	@$(BIN)/python -m tests.flows.soak $(SOAK)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from pandera.polars import DataFrameModel, Field, PolarsData, dataframe_check
 
 from data_contracts import DataError
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")  # in this order: of copies on several sides, the last one's stays
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
@@ -30,11 +30,15 @@ class RawRows(DataFrameModel):
 
 
 class Documents(DataFrameModel):
-    """Clean documents, as every later stage reads them: the text, where it comes from, its measures."""
+    """Clean documents, as every later stage reads them: the text, where it comes from, its measures.
+
+    place: of the text in the raw data (see clean.split.identify), the same under all rules.
+    """
 
     doc_id: str = Field(unique=True, str_matches=r"^[0-9a-f]{32}$")
     text: str = Field(str_length={"min_value": 1})
     split: str = Field(isin=SPLITS)
+    place: str = Field(str_matches=r"^[0-9a-f]{32}$")
     source_file: str
     source_row: int = Field(ge=0)
     metadata: str

@@ -60,16 +60,19 @@ class Rules:
     languages: tuple[str, ...] = ()
     """Keep only these languages (ISO 639-1, such as "en"), as py3langid detects them in the beginning of a text. None: all."""
     deduplicate: bool = True
-    """Reject every exact copy of an earlier text as `duplicate`."""
+    """Reject every exact copy of another text as `duplicate`."""
     near_duplicates: Near = "together"
-    """Texts of nearly the same words (MinHash): keep them wherever they fall, keep them together in train or in val, or drop
-    all but the first, as `near_duplicate`."""
+    """Texts of nearly the same words (MinHash): keep them wherever they fall, keep those on one side of the split, or drop all
+    but one, as `near_duplicate`."""
     split_chars: int = 0
     """Cut longer texts at line ends into parts of about this many characters, each a document of its own; 0 means never."""
     max_malformed: float = 0.0
     """Share of records that may be unreadable: they are rejected as `malformed`, and more of them stop the run."""
     val_fraction: float = 0.1
-    """Share of documents held out. Each is drawn by the hash of its text, so a corpus that grows keeps its split."""
+    """Share of documents held out to choose by: early stop, best checkpoint, settings. A side is drawn by the hash of the place
+    that a text comes from, so no other rule and no growth of the corpus moves a document to another side."""
+    test_fraction: float = 0.1
+    """Share of documents held out to report and compare on: nothing is chosen by it."""
     seed: int = 0
     """A different seed holds out different documents."""
 
@@ -94,8 +97,13 @@ class Rules:
         least = max(100, self.min_chars)
         if self.split_chars and self.split_chars < least:
             problems.append(f"split_chars {self.split_chars} is less than {least} (0 means never cut)")
-        if not 0 < self.val_fraction < 1:
-            problems.append(f"val_fraction {self.val_fraction} is not between 0 and 1")
+        for name in ("val_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                problems.append(f"{name} {getattr(self, name)} is not between 0 and 1")
+        if self.val_fraction + self.test_fraction >= 1:
+            problems.append(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train"
+            )
         if problems:
             raise DataError("rules: " + "; ".join(problems))
 

@@ -34,7 +34,7 @@ from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, hel
 from flows.home import shared_home
 from flows.models.promotion import champions
 from flows.pages.comparison_page import comparison_note, write_comparison
-from flows.pages.comparison_text import short_names
+from flows.pages.comparison_text import BASELINES, short_names
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
@@ -116,8 +116,11 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     texts = []
     for digest, (packed, clean) in sources.items():
         name = clean["corpus"] if of_corpus[clean["corpus"]] == 1 else f"{clean['corpus']}@{digest[:8]}"
-        text = replace(held_out(to_artifact(clean), limit), name=name, baselines=packed["counts"]["baselines"])
+        baselines = dict.fromkeys(BASELINES) | packed["counts"]["baselines"]  # an older artifact lacks some
+        text = replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines)
         texts.append(text)
+        if text.split == "val":
+            notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
         if len(text.documents) < text.of_documents:
             notes.append(
                 f"{name}: {len(text.documents):,} of {text.of_documents:,} held-out documents, drawn by their ids, "

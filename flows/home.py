@@ -43,9 +43,8 @@ def _writable_folder(name: str, default: Path) -> Path:
         probe.touch()
         probe.unlink(missing_ok=True)  # another thread may have been quicker
     except OSError as error:
-        raise UserError(
-            f"the home {folder} cannot be written: {error.strerror}; set {name} to a folder that can"
-        ) from error
+        problem = f"the home {folder} cannot be written: {error.strerror}"
+        raise UserError(f"{problem}; set {name} to a folder that can") from error
     return folder
 
 

@@ -25,21 +25,13 @@ Report = Callable[..., None]
 
 def log_line(text: str, level: int = logging.INFO) -> None:
     """Log a line in Prefect, and print it on the terminal."""
-    relay(text, level)
-    if to_terminal:
-        console.print(text, markup=False, soft_wrap=True)
-
-
-def log_in_prefect(text: str, level: int = logging.INFO) -> None:
     if in_flow():
         from prefect.logging import get_run_logger
 
         with suppress(Exception):
             get_run_logger().log(level, text)
-
-
-# `flows.stages.early` sets it, to have the lines of its process logged by the flow.
-relay: Callable[[str, int], None] = log_in_prefect
+    if to_terminal:
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def in_flow() -> bool:

@@ -5,7 +5,6 @@ checked as a whole: one message names every problem, and the nearest known key f
 own dataclasses, so a setting is documented once, where it is used.
 """
 
-import difflib
 import json
 import re
 import tomllib
@@ -24,6 +23,7 @@ from flows import UserError
 from flows.home import ROOT
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
 from gpt.machine import sizing
+from gpt.settings import nearest
 from tokenizers.config import MAX_VOCAB_SIZE, TokenizerConfig
 
 FOLDER = ROOT / "flows" / "recipes"
@@ -191,8 +191,8 @@ def _read_toml(corpus: str, own: bool) -> dict:
     """The recipe's file; that of a user's own corpus where the corpus has none. Raises UserError."""
     known = corpus_names()
     if corpus not in known and not own:
-        near = _nearest(corpus, known)
-        raise UserError(f"corpus {corpus!r} is not known{near} (gpt corpora lists them; --from PATH brings your own)")
+        hint = f"{nearest(corpus, known)} (gpt corpora lists them; --from PATH brings your own)"
+        raise UserError(f"corpus {corpus!r} is not known{hint}")
     path = FOLDER / f"{corpus if corpus in known else OWN}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -203,32 +203,27 @@ def _read_toml(corpus: str, own: bool) -> dict:
 def _override(values: dict, name: str, value: object, problems: list[str]) -> None:
     """Set `section.name`, or a setting of no section."""
     section, dot, key = name.partition(".")
+    place = values.setdefault(section, {}) if dot else values
     if section in ("corpus", "reader"):
         problems.append(f"{section} follows from the corpus that is named, and cannot be set")
-        return
-    place = values.setdefault(section, {}) if dot else values
-    if not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
+    elif not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
-        return
-    if name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
+    elif name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
         # Prefect keeps what a run is started with.
         problems.append(f"{name} may hold a secret (a user, a password or a query): {SECRET_URL}")
-        return
-    place[key or section] = value
+    else:
+        place[key or section] = value
 
 
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
     """Fill [model] with its preset, block_size and vocab_size."""
     model = dict(values.get("model") or {})
-    for section, name, default in (
-        ("tokenizer", "vocab_size", MAX_VOCAB_SIZE),
-        ("pack", "block_size", Pack.block_size),
-    ):
+    for section, name, usual in (("tokenizer", "vocab_size", MAX_VOCAB_SIZE), ("pack", "block_size", Pack.block_size)):
         if name in model:
             problems.append(f"model.{name} is set by {section}.{name}")
         given = (values.get(section) or {}).get(name)
         # The sections of their own check these values; the model needs any numbers to be checked with.
-        model[name] = given if isinstance(given, int) else default
+        model[name] = given if isinstance(given, int) else usual
     base = model.pop("preset", "modern-nano")
     if size == "auto":
         values["size"] = size
@@ -266,7 +261,7 @@ def _validate(values: dict, problems: list[str]) -> Recipe | None:
 def _problem(item: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{place} is not known{_nearest(place, [*Recipe.model_fields, *_settings()])}"
+        return f"{place} is not known{nearest(place, [*Recipe.model_fields, *_settings()])}"
     if item["type"] == "missing":
         return f"{place} is missing"
     message = re.sub(rf"^Value error, (?:{place} configuration: |rules: )?", "", item["msg"])
@@ -280,11 +275,6 @@ def _settings() -> list[str]:
         section = info.annotation
         known += [f"{name}.{field.name}" for field in fields(section)] if is_dataclass(section) else [name]
     return [*known, "model.preset"]
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -126,7 +126,8 @@ def train(
         message = f"all five stages of {corpus} are up to date; {model} is their model"
         return Completed(name="Unchanged", message=message)
     summary = pipeline(recipe, force)
-    return Completed(message=f"{summary['model'] or 'not registered'}; {summary['champion']}", data=summary)
+    message = f"{summary['verdict']}; {summary['model'] or 'not registered'}; {summary['champion']}"
+    return Completed(message=message, data=summary)
 
 
 def unchanged(recipe: Recipe) -> str:

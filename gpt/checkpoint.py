@@ -80,7 +80,7 @@ def save_state(
         for optimizer in optimizers
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
-    tensors = {"model": model.state_dict(), "optimizer": moments} | ({"ema": ema.tensors()} if ema else {})
+    tensors = {"model": model.state_dict(), "optimizer": moments} | ({"ema": ema.average} if ema else {})
     config = {"model": asdict(model.config), "metadata": {"step": step}}
     _save(folder, tensors, {"config": config, "state": {"step": step, "progress": progress}})
 
@@ -96,23 +96,19 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
     """Load a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
     read_progress(folder)
-    targets = {"model": dict(model.state_dict())} | ({"ema": ema.tensors()} if ema else {})
+    targets = {"model": dict(model.state_dict())} | ({"ema": ema.average} if ema else {})
     saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
     moments = _read_tensors(path)
     for optimizer in optimizers:
-        document = optimizer.state_dict()  # numbers the parameters in the order of the groups
-        for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             prefix = f"{names[parameter]}/"
             own = {key.removeprefix(prefix): moments[key] for key in moments if key.startswith(prefix)}
-            if not own and "cross_attention" in names[parameter]:
-                continue  # the trainer gives no memory, so these are never updated
-            if not own:
+            if not own and "cross_attention" not in prefix:  # the trainer gives no memory, so these are never updated
                 raise GPTError(f"{path}: nothing for {names[parameter]}")
-            document["state"][number] = {
-                what: tensor if what == "step" else shard_like(parameter, tensor) for what, tensor in own.items()
-            }
-        optimizer.load_state_dict(document)
+            for what, tensor in own.items():
+                optimizer.state[parameter][what] = tensor if what == "step" else shard_like(parameter, tensor)
+        optimizer.load_state_dict(optimizer.state_dict())  # which moves the tensors to the parameters' device
     for file, tensors in targets.items():
         for name, tensor in tensors.items():
             tensor.copy_(shard_like(tensor, saved[file][name]))

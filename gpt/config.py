@@ -7,10 +7,17 @@ part of a model's identity).
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from gpt import GPTError
 from gpt.settings import check, nearest, refuse
+
+# A type, and the least and the most of the value (`gpt.settings.check`).
+Count = Annotated[int, (0, 2**31)]
+Positive = Annotated[int, (1, 2**31)]
+Rate = Annotated[float, (1e-12, 100.0)]
+Share = Annotated[float, (0.0, 1.0)]
+Decay = Annotated[float, (0.0, 0.99999)]
 
 # Of generation: varied text from a small model, without the least likely tokens.
 DEFAULTS: dict[str, Any] = {
@@ -28,17 +35,17 @@ DEFAULTS: dict[str, Any] = {
 class ModelConfig:
     """The shape of a GPT. With the weights, this is the model. Raises GPTError that lists every problem."""
 
-    vocab_size: int
+    vocab_size: Annotated[int, (2, 2**31)]
     """V: rows of the embedding and of the head; token ids are 0..V-1."""
-    block_size: int
+    block_size: Annotated[int, (1, 2**20)]
     """T: the longest context, in tokens."""
-    n_layer: int = 4
+    n_layer: Annotated[int, (1, 1000)] = 4
     """Blocks of attention and feed-forward."""
-    n_head: int = 4
+    n_head: Annotated[int, (1, 1000)] = 4
     """Attention heads; each is n_embd / n_head wide."""
-    n_kv_head: int = 0
+    n_kv_head: Annotated[int, (0, 1000)] = 0
     """Heads of keys and values, each shared by n_head / n_kv_head heads of queries (Ainslie 2023); 0: n_head of them."""
-    n_embd: int = 128
+    n_embd: Annotated[int, (1, 10**6)] = 128
     """C: the width of the residual stream."""
     positions: Literal["learned", "sinusoidal", "rotary"] = "rotary"
     """How positions are encoded: a learned table (GPT-2), fixed sines (Vaswani 2017), rotated queries and keys (Su 2021)."""
@@ -52,7 +59,7 @@ class ModelConfig:
     """Biases in linear layers and LayerNorm."""
     tied: bool = True
     """Share one matrix between token embedding and head."""
-    dropout: float = 0.0
+    dropout: Annotated[float, (0.0, 0.999999)] = 0.0
     """Share of activations dropped after the embedding and at the end of each residual branch, in training only."""
     zero_init: bool = True
     """Start the projections back into the residual stream at zero, so that every block starts as the identity."""
@@ -62,10 +69,7 @@ class ModelConfig:
     """A branch in every block that attends to a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
 
     def __post_init__(self) -> None:
-        problems = check(
-            self, vocab_size=(2, 2**31), block_size=(1, 2**20), n_layer=(1, 1000), n_head=(1, 1000), n_kv_head=(0, 1000),
-            n_embd=(1, 10**6), dropout=(0.0, 0.999999),
-        )  # fmt: skip
+        problems = check(self)
         if not problems:
             if self.n_embd % self.n_head:
                 problems.append(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
@@ -95,61 +99,55 @@ class ModelConfig:
 class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
-    steps: int = 1000
+    steps: Positive = 1000
     """Updates of the weights. No effect if minutes is set."""
-    minutes: float = 0.0
+    minutes: Annotated[float, (0.0, 1e6)] = 0.0
     """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
     kept when the run resumes; the weights are those of a run of that many `steps`."""
-    batch_size: int = 16
+    batch_size: Positive = 16
     """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """muon: Muon for the matrices inside blocks, AdamW for the rest. adamw: AdamW for all."""
-    lr: float = 3e-3
+    lr: Rate = 3e-3
     """Peak learning rate of AdamW."""
-    matrix_lr: float = 1e-2
+    matrix_lr: Rate = 1e-2
     """Peak learning rate of Muon, on AdamW's scale (an update's RMS is about the same). No effect with optimizer adamw."""
-    min_lr_ratio: float = 0.0
+    min_lr_ratio: Share = 0.0
     """The learning rate at the end, as a share of the peak."""
-    warmup_steps: int = 0
+    warmup_steps: Count = 0
     """Steps of linear rise to the peak."""
     schedule: Literal["cosine", "wsd"] = "wsd"
     """After warm-up: half a cosine to the end, or constant and then linear ("warm-up, stable, decay")."""
-    cooldown: float = 0.6
+    cooldown: Share = 0.6
     """Share of all steps in wsd's linear decay. No effect with schedule cosine."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, (0.0, 100.0)] = 0.1
     """Decoupled decay (times learning rate) of matrices and embeddings; never of norms and biases."""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """AdamW: decay of the mean gradient."""
-    beta2: float = 0.95
+    beta2: Decay = 0.95
     """AdamW: decay of the mean squared gradient."""
-    momentum: float = 0.95
+    momentum: Decay = 0.95
     """Muon: decay of the mean gradient. No effect with optimizer adamw."""
-    momentum_warmup_steps: int = 0
+    momentum_warmup_steps: Count = 0
     """Steps in which Muon's momentum rises from 0.85 (or less) to its value, as early gradients are soon out of date."""
-    grad_clip: float = 1.0
+    grad_clip: Annotated[float, (0.0, 1e9)] = 1.0
     """Largest norm of the whole gradient; 0: no clipping."""
-    ema: float = 0.0
+    ema: Annotated[float, (0.0, 0.999999)] = 0.0
     """Decay of an average of the weights (0.99 to 0.999), which is then evaluated and kept in their place; 0: no average."""
-    eval_every: int = 200
+    eval_every: Positive = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
-    patience: int = 0
-    """Evaluations without improvement after which the run stops early; 0: never. (The best weights are the result anyway.)"""
-    checkpoint_every: int = 200
+    patience: Count = 3
+    """Evaluations in a row without improvement, over a tenth of all steps or more, after which the run stops early; 0: never.
+    Clear over-fitting counts twice; before the learning rate falls, nothing else counts. The best weights are the result."""
+    checkpoint_every: Positive = 200
     """Steps between saved states, from which a killed run resumes (each evaluation saves one too)."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Positive = 2
     """How many of the latest weights to keep, beside the best."""
-    seed: int = 1
+    seed: Annotated[int, (0, 2**63 - 1)] = 1
     """Of initial weights, order of data and dropout."""
 
     def __post_init__(self) -> None:
-        most = 2**31
-        problems = check(
-            self, steps=(1, most), batch_size=(1, most), warmup_steps=(0, most), eval_every=(1, most),
-            checkpoint_every=(1, most), keep_checkpoints=(1, most), seed=(0, 2**63 - 1), lr=(1e-12, 100.0),
-            matrix_lr=(1e-12, 100.0), minutes=(0.0, 1e6), momentum=(0.0, 0.99999), momentum_warmup_steps=(0, most),
-            ema=(0.0, 0.999999), patience=(0, most), min_lr_ratio=(0.0, 1.0), cooldown=(0.0, 1.0),
-            weight_decay=(0.0, 100.0), beta1=(0.0, 0.99999), beta2=(0.0, 0.99999), grad_clip=(0.0, 1e9),
-        )  # fmt: skip
+        problems = check(self)
         if not problems and not self.minutes and self.warmup_steps > self.steps:
             problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         refuse("train", problems)
@@ -163,9 +161,9 @@ class Runtime:
     """auto (CUDA where there is one, else CPU), cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products (weights stay float32). auto: bfloat16 on a CUDA device that supports it, else float32."""
-    threads: int = 0
+    threads: Annotated[int, (0, 4096)] = 0
     """CPU threads; 0: every core that this process may use (with several processes, its share)."""
-    micro_batch_size: int = 0
+    micro_batch_size: Count = 0
     """The most sequences that a device processes at once; a step accumulates the gradients of its parts. 0: all of them."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile the training step (evaluation stays uncompiled). auto: on CUDA only."""
@@ -175,14 +173,13 @@ class Runtime:
     """On a GPU, use only algorithms that give the same bits each time (slower). A CPU does so anyway."""
     parallel: Literal["none", "ddp", "fsdp"] = "none"
     """On several devices: ddp copies the model to each, fsdp shards weights, gradients and optimizer state."""
-    processes: int = 1
+    processes: Annotated[int, (1, 4096)] = 1
     """Processes to start on this machine, one a device. No effect under torchrun, which starts them itself."""
-    log_every: int = 10
+    log_every: Positive = 10
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
-        most = 2**31
-        problems = check(self, threads=(0, 4096), log_every=(1, most), micro_batch_size=(0, most), processes=(1, 4096))
+        problems = check(self)
         if not problems:
             if self.processes > 1 and self.parallel == "none":
                 problems.append(f"processes {self.processes} need parallel ddp or fsdp")
@@ -193,16 +190,13 @@ class Runtime:
 
 _FAMILIES: dict[str, dict[str, Any]] = {
     "classic": {
-        "positions": "learned", "norm": "layernorm", "feed_forward": "gelu", "qk_norm": False, "bias": True, "tied": True,
-        "dropout": 0.0, "zero_init": False, "embedding_norm": False,
+        "positions": "learned", "norm": "layernorm", "feed_forward": "gelu", "qk_norm": False, "bias": True,
+        "zero_init": False, "embedding_norm": False,
     },
-    "modern": {
-        "positions": "rotary", "norm": "rmsnorm", "feed_forward": "relu2", "qk_norm": True, "bias": False, "tied": True,
-        "dropout": 0.0, "zero_init": True, "embedding_norm": True,
-    },
+    "modern": {},  # the defaults
 }  # fmt: skip
 # GPT-2's own shapes from small (124M with its 50,257 tokens) on; nano is about 1M parameters with 2,048 tokens.
-_SIZES = {
+SIZES = {
     "nano": (4, 4, 128),
     "tiny": (6, 6, 384),
     "small": (12, 12, 768),
@@ -214,12 +208,12 @@ _SIZES = {
 PRESETS: dict[str, dict[str, Any]] = {
     f"{family}-{size}": {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, **parts}
     for family, parts in _FAMILIES.items()
-    for size, (n_layer, n_head, n_embd) in _SIZES.items()
+    for size, (n_layer, n_head, n_embd) in SIZES.items()
 }
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The ModelConfig fields of a named shape: all but vocab_size and block_size. Raises GPTError for an unknown name."""
+    """The fields of a named shape in which ModelConfig's defaults do not do. Raises GPTError for an unknown name."""
     if name not in PRESETS:
         raise GPTError(f"preset {name!r} is not known{nearest(name, PRESETS)}; known are {', '.join(PRESETS)}")
     return dict(PRESETS[name])

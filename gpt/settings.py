@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from gpt import GPTError
 
@@ -63,11 +63,14 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def check(config: Any, **limits: tuple[float, float]) -> list[str]:
     """Check each value against its annotation, and then against its limits (both included). Returns the problems.
 
-    A whole number given for a float becomes one.
+    limits: of fields whose annotation does not name them, as `Annotated[int, (0, 9)]` does. A whole number given for a float
+    becomes one.
     """
     problems = []
-    for name, kind in get_type_hints(type(config)).items():
+    for name, kind in get_type_hints(type(config), include_extras=True).items():
         value = getattr(config, name)
+        if get_origin(kind) is Annotated:
+            kind, limits[name] = get_args(kind)
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 hint = nearest(value, get_args(kind)) or "; known are " + ", ".join(get_args(kind))

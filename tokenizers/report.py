@@ -20,36 +20,29 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str]) -> dict[str, A
     """
     processor, V = tokenizer.processor, tokenizer.vocab_size
     is_byte_V = np.array([processor.is_byte(number) for number in range(V)])
-    splits, counts_V = [], np.zeros(V, np.int64)
+    splits: list[dict[str, Any]] = []
+    counts_V = np.zeros(V, np.int64)
     for name, texts in (("train", train), ("held out", val)):
         ids, lengths = tokenizer.encode_flat(texts)
-        n_bytes = sum(len(text.encode()) for text in texts)
+        n_bytes, n_tokens = sum(len(text.encode()) for text in texts), max(1, len(ids))
         of_split_V = np.bincount(ids, minlength=V)
         counts_V += of_split_V if name == "train" else 0
-        splits.append(
-            {
-                "split": name,
-                "documents": len(texts),
-                "bytes": n_bytes,
-                "tokens": len(ids),
-                "bytes_per_token": n_bytes / max(1, len(ids)),
-                "byte_fallback": int(of_split_V[is_byte_V].sum()) / max(1, len(ids)),
-                "tokens_per_document": float(np.median(lengths)) if len(lengths) else 0.0,
-                "pieces_used": int((of_split_V > 0).sum()),
-            }
-        )
+        fallback, median = of_split_V[is_byte_V].sum(), np.median(lengths) if len(lengths) else 0
+        row = {"split": name, "documents": len(texts), "bytes": n_bytes, "tokens": len(ids)}
+        row |= {"bytes_per_token": n_bytes / n_tokens, "byte_fallback": int(fallback) / n_tokens}
+        splits.append(row | {"tokens_per_document": float(median), "pieces_used": int((of_split_V > 0).sum())})
     of_text = [n for n in range(V) if not (is_byte_V[n] or processor.is_control(n) or processor.is_unknown(n))]
     shown = {number: show(processor.id_to_piece(number)) for number in of_text}
-    n_pieces, n_tokens = Counter(map(len, shown.values())), Counter[int]()
+    n_pieces, used = Counter(map(len, shown.values())), Counter[int]()
     for number, piece in shown.items():
-        n_tokens[len(piece)] += int(counts_V[number])
+        used[len(piece)] += int(counts_V[number])
     total = max(1, int(counts_V.sum()))
     frequent = sorted(range(V), key=lambda number: (-counts_V[number], number))[:SHOWN_PIECES]
     return {
         "splits": splits,
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / total)) for n in frequent],
         "longest": sorted(shown.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
-        "lengths": [(length, n_pieces[length], float(n_tokens[length] / total)) for length in sorted(n_pieces)],
+        "lengths": [(length, n_pieces[length], float(used[length] / total)) for length in sorted(n_pieces)],
         "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in val[:EXAMPLES]],
     }
 

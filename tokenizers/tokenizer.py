@@ -10,6 +10,7 @@ Notable:
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ SEGMENT = 4096  # characters
 # After a newline, which is a piece of its own, or before the space that begins the next word: no piece reaches across.
 CUT = re.compile(r"(?<=\n)|(?<=[^ ])(?= )")
 LINES = re.compile(r"\n|[^\n]+")
-BATCH_CHARS = 4_000_000  # encoded in one call
+BATCH = 1024  # segments encoded in one call
 
 
 class Tokenizer:
@@ -81,20 +82,20 @@ class Tokenizer:
 
         threads: -1 for all cores; the ids do not depend on it.
         """
+        segments = ((number, segment) for number, text in enumerate(texts) for segment in self._segments(text))
         parts: list[np.ndarray] = []
         owners: list[int] = []  # the text that each part is of
-        for segments, numbers in self._batches(texts):
-            encoded = self.processor.encode(segments, return_type="numpy", num_threads=threads)
-            for segment, ids in zip(segments, encoded, strict=True):
+        while batch := list(islice(segments, BATCH)):
+            encoded = self.processor.encode([segment for _, segment in batch], return_type="numpy", num_threads=threads)
+            for (number, segment), ids in zip(batch, encoded, strict=True):
                 if segment[0] == SPACE_SYMBOL:
-                    parts.append(np.tile(self._space_symbol_ids, len(segment)))
-                else:
-                    parts.append(self._with_spaces(ids) if self._is_of_words else ids)
-            owners += numbers
-        if not parts:
-            return np.empty(0, np.int32), np.zeros(len(texts), np.int64)
-        sizes = np.fromiter(map(len, parts), np.int64, len(parts))
-        return np.concatenate(parts), np.bincount(owners, sizes, len(texts)).astype(np.int64)
+                    ids = np.tile(self._space_symbol_ids, len(segment))
+                elif self._is_of_words:
+                    ids = self._with_spaces(ids)
+                parts.append(ids)
+                owners.append(number)
+        lengths = np.bincount(owners, [len(part) for part in parts], len(texts)).astype(np.int64)
+        return np.concatenate([np.empty(0, np.int32), *parts]), lengths
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids."""
@@ -113,22 +114,6 @@ class Tokenizer:
                 raise TokenizerError(f"the tokenizer loses text: {lost} (character {at})")
             checked += 1
         return checked
-
-    def _batches(self, texts: list[str]) -> Iterator[tuple[list[str], list[int]]]:
-        """Segments of the texts, about BATCH_CHARS characters at a time, and the number of the text that each is of."""
-        segments: list[str] = []
-        owners: list[int] = []
-        size = 0
-        for number, text in enumerate(texts):
-            for segment in self._segments(text):
-                segments.append(segment)
-                owners.append(number)
-                size += len(segment)
-                if size >= BATCH_CHARS:
-                    yield segments, owners
-                    segments, owners, size = [], [], 0
-        if segments:
-            yield segments, owners
 
     def _segments(self, text: str) -> Iterator[str]:
         """Parts of a text to encode one by one: their ids joined are those of the whole. Some are of SPACE_SYMBOL alone."""

@@ -79,16 +79,10 @@ def train(
     tokenizer = Tokenizer(path)
     if isinstance(config.vocab_size, int) and config.vocab_size != tokenizer.vocab_size:
         raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
-    counts = {
-        "vocab_size": tokenizer.vocab_size,
-        "fingerprint": tokenizer.fingerprint,
-        "seen_documents": sample.documents,
-        "seen_bytes": sample.seen,
-        "sampled_bytes": sample.sampled,
-        "skipped_bytes": sample.seen - sample.sampled,
-        "round_trips": tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked]),
-    }
-    return counts, sample.checked
+    counts = {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+    counts |= {"seen_documents": sample.documents, "seen_bytes": sample.seen}
+    counts |= {"sampled_bytes": sample.sampled, "skipped_bytes": sample.seen - sample.sampled}
+    return counts | {"round_trips": tokenizer.check([*ROUND_TRIP_TEXTS, *sample.checked])}, sample.checked
 
 
 def fit(sample: Sample, config: TokenizerConfig) -> bytes:
@@ -98,10 +92,9 @@ def fit(sample: Sample, config: TokenizerConfig) -> bytes:
         try:
             return _fit(sample, config, wanted)
         except (RuntimeError, OSError) as error:
-            message = str(error)
-        needed = REQUIRED.search(message)
-        if not needed or config.vocab_size != "auto":
-            raise TokenizerError(_explain(message, wanted, sample))
+            needed = REQUIRED.search(str(error))
+            if not needed or config.vocab_size != "auto":
+                raise TokenizerError(_explain(str(error), wanted, sample)) from None
         wanted = 2 * int(needed[1])  # a script of many characters, such as Chinese: as many pieces again for words
 
 

@@ -9,7 +9,7 @@ import html
 import json
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from data_contracts.clean.measures import STOP_WORDS
 from data_contracts.clean.near_duplicates import SIGNED_CHARS
 from data_contracts.clean.personal import EMAIL, URL
 from data_contracts.clean.shard import PARQUET
+from data_contracts.clean.split import FAMILY
+from data_contracts.contracts import SPLITS
 from data_contracts.corpora.wiki import APPARATUS, FILE, INNER_TABLE, TABLE, THUMB
 from data_contracts.rules import Rules
 
@@ -83,8 +85,9 @@ def document(article: dict, name: str, place: int, rules: Rules) -> dict:
     row["reason"] = reason(row, rules)
     if row["reason"] is None:
         row["doc_id"] = hashlib.sha256(row["text"].encode()).hexdigest()[:32]
-        draw = int(hashlib.sha256(f"{rules.seed}:{row['doc_id']}".encode()).hexdigest()[:8], 16)
-        row["split"] = "val" if draw / 2**32 < rules.val_fraction else "train"
+        draw = int(hashlib.sha256(f"{rules.seed}:{article['id']}".encode()).hexdigest()[:8], 16) / 2**32
+        row["split"] = SPLITS[1 if draw < rules.val_fraction else 2 if draw >= 1 - rules.test_fraction else 0]
+        row["place"] = hashlib.sha256(article["id"].encode()).hexdigest()[:16] + "0" * 16
         row["buckets"] = minhash(row["text"])
     return row
 
@@ -137,18 +140,35 @@ def clean_file(rules: Rules, path: Path) -> list[dict]:
     return [document(article, name, place, rules) for place, article in enumerate(articles)]
 
 
+def settle(rows: list[dict]) -> None:
+    """Reject copies, and of texts that are alike (connected by buckets) those that stand on another side than the others."""
+    parents = list(range(len(rows)))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = number = parents[parents[number]]
+        return number
+
+    first: dict[tuple, int] = {}
+    for number, row in enumerate(rows):
+        for bucket in row.pop("buckets"):
+            parents[root(number)] = root(first.setdefault(bucket, number))
+    families = defaultdict(list)
+    for number, row in enumerate(rows):
+        families[root(number)].append(row)
+    for family in families.values():
+        sides, seen = {row["split"] for row in family}, set()
+        stays = "train" if len(family) > FAMILY and "train" in sides else max(sides, key=SPLITS.index)
+        for row in sorted(family, key=lambda row: (row["place"], row["doc_id"])):
+            row["reason"] = "leak" if row["split"] != stays else "duplicate" if row["doc_id"] in seen else None
+            seen |= {row["doc_id"]} if row["split"] == stays else set()
+
+
 def write(files: Iterable[list[dict]], out: Path) -> None:
-    """Documents and rejects; a text goes to the split of the first one alike, and a copy is rejected."""
-    seen, first = set(), {}
+    """Documents and rejects."""
+    files = list(files)
+    settle([row for rows in files for row in rows if row["reason"] is None])
     for number, rows in enumerate(files):
-        for row in rows:
-            buckets = row.pop("buckets", ())
-            if row["reason"] is None:
-                row["split"] = next((first[bucket] for bucket in buckets if bucket in first), row["split"])
-                row["reason"] = "duplicate" if row["doc_id"] in seen else None
-                seen.add(row["doc_id"])
-                for bucket in buckets:
-                    first.setdefault(bucket, row["split"])
         for kind, kept in (("documents", True), ("rejects", False)):
             frame = pl.DataFrame([row for row in rows if (row["reason"] is None) == kept], infer_schema_length=None)
             (out / kind).mkdir(exist_ok=True)

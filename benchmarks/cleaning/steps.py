@@ -87,7 +87,7 @@ def ours(path: Path) -> dict[str, int]:
         (work := Path(out) / "work").mkdir()
         shard, clock = shards.Shard("wiki", 0, {path.name: str(path)}, str(work), RULES, {}, sampled=100), Clock()
         clock.run(shards.clean_shard, shard, CLEAN)
-        split.settle(pl.scan_parquet(shard.path("keys")), RULES).write_parquet(shard.path("verdict"))
+        split.settle(pl.scan_parquet(shard.path("keys")), RULES, split.ENOUGH).write_parquet(shard.path("verdict"))
         clock.lap("settle")
         clock.run(shards.finish_shard, shard, FINISH)
     return clock.spent

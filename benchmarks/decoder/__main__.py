@@ -29,22 +29,24 @@ MODES = [
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder", description="The decoder and its peer.")
     parser.add_argument("--runs", type=int, default=5, help="rounds, of which medians are taken (5)")
-    parser.add_argument("--only", default="loss,step,generate", help="some of loss,step,generate")
+    parser.add_argument("--only", default="loss,step,generate,bits", help="some of loss,step,generate,bits")
     parser.add_argument("--seconds", type=float, default=5, help="of training steps, a figure (5)")
     parser.add_argument("--modes", default=",".join(MODES), help=f"of training steps: some of {','.join(MODES)}")
     parser.add_argument("--iterations", nargs=1, default=[], help="to the loss, instead of as many as each needs")
     parser.add_argument("--tokens", type=int, default=256, help="new ones, a figure (256)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="for the results (.bench)")
-    parser.add_argument("--text", type=Path, help="tiny-shakespeare, if it is here; else it is downloaded for loss")
+    parser.add_argument("--text", type=Path, help="tiny-shakespeare, if it is here; else it is downloaded")
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
-    text = shakespeare(given.text, given.cache) if "loss" in given.only else None
-    found = Results(given.cache / "decoder.json", "loss", "step", "generate")
+    text = shakespeare(given.text, given.cache) if {"loss", "bits"} & set(given.only.split(",")) else None
+    found = Results(given.cache / "decoder.json", "loss", "step", "generate", "bits")
     peers = ("hugging face",) if PYTHON_OF_PEERS.exists() else ()
     if not peers:
         print("the peer is not installed and left out: `make bench` makes .venv-bench for it")
     for seed in range(1, given.runs + 1):
-        for who, layers in (*((peer, "4L") for peer in peers), ("ours", "2L"), ("ours", "4L")) if text else ():
+        for who, layers in (
+            (*((peer, "4L") for peer in peers), ("ours", "2L"), ("ours", "4L")) if "loss" in given.only else ()
+        ):
             found.add("loss", _run(who, "loss", layers, seed, text, *given.iterations))
         for shape in SHAPES if "step" in given.only else ():
             for mode in given.modes.split(","):
@@ -54,6 +56,9 @@ def main() -> None:
         for batch in (1, 16) if "generate" in given.only else ():
             for who, family in (("ours", "classic"), *((peer, "classic") for peer in peers), ("ours", "modern")):
                 found.add("generate", _run(who, "generate", batch, family, given.tokens))
+        for what in ("sub-word", "characters", "GPT-2", "PPMd") if "bits" in given.only else ():
+            if what != "PPMd" or seed == 1:  # it has no seed
+                found.add("bits", _run("ours", "bits", what, seed, text, *given.iterations))
     (given.cache / "decoder.md").write_text(tables.show(found), encoding="utf-8")
 
 

@@ -3,13 +3,16 @@
 python -m benchmarks.decoder.systems step SHAPE MODE SECONDS     MODE: classic or modern, eager or compiled, float32 or bfloat16
 python -m benchmarks.decoder.systems generate BATCH FAMILY NEW
 python -m benchmarks.decoder.systems loss LAYERS SEED TEXT [STEPS]
+python -m benchmarks.decoder.systems bits WHAT SEED TEXT [STEPS]      WHAT: sub-word, characters, GPT-2 or PPMd
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +20,29 @@ import torch
 from torch import Tensor
 
 from benchmarks.decoder.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
+from flows.recipe import load_recipe
+from flows.stages.baselines import ORDERS, ppmd
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data import dataset
 from gpt.data.shards import Documents
+from gpt.evaluation.score import evaluate
 from gpt.generation.sample import sample_batch
 from gpt.machine.device import prepare
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
 from gpt.trainer.update import Learner
+from tokenizers import training
+from tokenizers.tokenizer import Tokenizer
 
 # Chosen on the last tenth of the characters to train on, never on those that judge (docs/log.md).
 STEPS = {2: 250, 4: 240}  # by layers
 QUICK = {"lr": 0.01, "matrix_lr": 0.015, "momentum": 0.8, "weight_decay": 0.0, "grad_clip": 0.0}
+# nanoGPT's for a CPU.
+NANOGPT = {
+    "steps": 2000, "optimizer": "adamw", "lr": 1e-3, "min_lr_ratio": 0.1, "warmup_steps": 100, "schedule": "cosine",
+    "beta2": 0.99,
+}  # fmt: skip
 
 
 def model_of(family: str, layers: int, heads: int, width: int, T: int, V: int) -> GPT:
@@ -105,12 +118,61 @@ def loss(layers: str, seed: str, text: str, steps: str = "") -> dict:
     return {"seconds": seconds, "loss": found, "steps": config.steps, "tokens": config.steps * B * T}
 
 
-def packed(folder: Path, train_N: Tensor, val_N: Tensor, T: int, V: int) -> dataset.Dataset:
-    """A dataset of two documents; the token that ends them is one more than the characters."""
+def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
+    """Bits per byte of tiny-shakespeare's last tenth after the first nine, each as one text; the last step's weights count.
+
+    sub-word, characters: the recipe of shakespeare, with its tokenizer and with one of single characters. GPT-2: its shape,
+    4 layers of 128, trained as nanoGPT does on a CPU. PPMd: the best order.
+    """
+    train, held_out = (part.decode() for part in _nine_tenths(Path(text).read_bytes()))
+    n_bytes, start = len(held_out.encode()), time.perf_counter()
+    if what == "PPMd":
+        found = min(ppmd(order, train.encode(), [held_out]) for order in ORDERS)
+        return {"seconds": time.perf_counter() - start, "bits": found, "loss": found * math.log(2), "steps": 0}
+    changes = {"tokenizer.model_type": "char", "tokenizer.vocab_size": "auto"} if what != "sub-word" else {}
+    recipe = load_recipe("shakespeare", overrides=changes | {"train.seed": int(seed)})
+    shape, config, T = asdict(recipe.model), recipe.train, recipe.pack.block_size
+    if what == "GPT-2":
+        n_layer, n_head, n_embd, T, B, _ = SHAPES["4L/128"]
+        shape = preset("classic-nano") | {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd}
+        config = TrainConfig(batch_size=B, seed=int(seed), **NANOGPT)
+    config = replace(
+        config, steps=int(steps or config.steps), warmup_steps=min(config.warmup_steps, int(steps or 2**31))
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        training.train([train], len(train.encode()), folder, recipe.tokenizer)
+        tokenizer = Tokenizer(folder / "tokenizer.model")
+        train_N, val_N = (torch.from_numpy(tokenizer.encode_flat([part])[0]) for part in (train, held_out))
+        data = packed(folder, train_N, val_N, T, tokenizer.vocab_size, n_bytes)
+        model = ModelConfig(**(shape | {"vocab_size": data.vocab_size, "block_size": T}))
+        learner, start = (
+            Learner(data, model, config, Runtime(device="cpu"), prepare(Runtime(device="cpu"))),
+            time.perf_counter(),
+        )
+        for step in range(config.steps):
+            learner.update(step)
+        seconds = time.perf_counter() - start
+        found = evaluate(learner.model, data, "val").bits_per_byte
+        learner.close()
+    return {"seconds": seconds, "bits": found, "loss": found * math.log(2), "steps": config.steps}
+
+
+def _nine_tenths(text: bytes) -> tuple[bytes, bytes]:
+    """As nanoGPT splits it: all its characters are single bytes."""
+    return text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
+
+
+def packed(folder: Path, train_N: Tensor, val_N: Tensor, T: int, V: int, val_bytes: int = 0) -> dataset.Dataset:
+    """A dataset of two documents; the token that ends them is one more than the others.
+
+    val_bytes: of the second; by default its tokens are single bytes.
+    """
+    sizes = {"train": len(train_N), "val": val_bytes or len(val_N)}
     about = dataset.Description(V + 1, T, V, V, "characters")
     splits = {
         name: lambda _done, name=name, ids=ids: [
-            Documents([name], ids.numpy(), np.array([len(ids)]), np.array([len(ids)]), ["text"], np.array([0]))
+            Documents([name], ids.numpy(), np.array([len(ids)]), np.array([sizes[name]]), ["text"], np.array([0]))
         ]
         for name, ids in (("train", train_N), ("val", val_N))
     }
@@ -126,4 +188,4 @@ def _seconds(call) -> float:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    print(json.dumps({"step": step, "generate": generate, "loss": loss}[what](*arguments)))
+    print(json.dumps({"step": step, "generate": generate, "loss": loss, "bits": bits}[what](*arguments)))

@@ -13,6 +13,7 @@ def show(found: dict) -> str:
     """The tables: printed, and as text."""
     console = open_console(found["machine"])
     _learning(console, found["loss"])
+    _bits(console, found["bits"])
     for part, title in (
         ("step", "Training: tokens a second"),
         ("generate", "Generation: new tokens a second, by batch"),
@@ -40,6 +41,18 @@ def show(found: dict) -> str:
         ]
         table(console, title, head, rows)
     return console.export_text()
+
+
+def _bits(console: Console, runs: list[dict]) -> None:
+    rows = []
+    for what in dict.fromkeys(run["what"] for run in runs):
+        same = [run for run in runs if run["what"] == what]
+        bits = [run["bits"] for run in same]
+        figure = f"{median(bits):.4f} [{min(bits):.4f}-{max(bits):.4f}]"
+        shares = [f"{max(run[who] for run in same):.0%}" for who in ("steal", "others")]
+        rows.append([what, len(same), same[0]["steps"], figure, spread([run["seconds"] for run in same]), *shares])
+    head = ["system", "seeds", "steps", "bits per byte", "seconds", "steal", "others"]
+    table(console, "tiny-shakespeare's last tenth, as nanoGPT splits it: bits per byte", head, rows)
 
 
 def _learning(console: Console, runs: list[dict]) -> None:

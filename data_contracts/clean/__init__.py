@@ -4,11 +4,11 @@ A shard is one raw file, or several small ones. What happens to its rows, in ord
 
     shard.py             raw records are read and checked; the corpus makes texts of them
     change.py            rules change the characters of texts (personal.py: addresses and names)
-    cut.py               long texts are cut into pieces
+    cut.py               long texts are cut into pieces (before the rules into zones, if sources are few)
     measures.py          the pieces are measured
     judge.py             pieces out of bounds are rejected: all reasons are listed there
-    split.py             the others get ids and a side, train or val
-                         then, over all shards: copies are rejected, near copies (near_duplicates.py) kept on one side
+    split.py             the others get ids and a side, train, val or test
+                         then, over all shards: copies are rejected, and near copies (near_duplicates.py) on another side
     shard.py, laws.py    documents and rejects are written, and must add up
 
 What is written:
@@ -34,7 +34,7 @@ from data_contracts import DataError, corpora
 from data_contracts.clean import laws
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
 from data_contracts.clean.shard import Shard, clean_shard, finish_shard, malformed_error, write_json
-from data_contracts.clean.split import require_both_sides, settle
+from data_contracts.clean.split import require_all_sides, settle
 from data_contracts.rules import Rules
 from data_contracts.sources import files
 from data_contracts.sources.disk import Progress, bytes_below, require_space
@@ -62,7 +62,7 @@ def clean_corpus(
     corpus: a known name, or a user's own. fan_out: calls a function on each of many shards and returns the results in order;
     the built-in `map` does so in this process. describe: is called at the end with a sample of the texts and the counts (see
     facts.describe). options: what the corpus's `read` takes, such as text_column. Raises DataError naming file and row for raw
-    data that breaks its contract, and if train or val would have no document.
+    data that breaks its contract, and if train, val or test would have no document.
     """
     module = corpora.find(corpus)
     _require_options(module, corpus, options)
@@ -86,8 +86,8 @@ def clean_corpus(
         raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
     if total["malformed"] > rules.max_malformed * total["rows"]:
         raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
-    verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules)
-    require_both_sides(verdict, total, corpus, rules)
+    verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules, len(set(total["sources"])))
+    require_all_sides(verdict, total, corpus, rules)
     start = 0
     for shard, one in zip(shards, counts, strict=True):
         verdict.slice(start, one["kept"]).write_parquet(shard.path("verdict"))

@@ -3,7 +3,8 @@
     malformed                   shard.py       the raw record cannot be read
     a corpus's own REASONS      corpora/       its `documents` returns the reason
     DROP_RULES, below           judge          a measure of the text is out of bounds
-    duplicate, near_duplicate   split.py       an earlier text has the same, or nearly the same, words
+    leak                        split.py       a text on another side of the split has the same, or nearly the same, words
+    duplicate, near_duplicate   split.py       a text on the same side has
 
 Measure first, then decide: every text is measured once, and another threshold can be judged from the measures alone.
 """
@@ -17,8 +18,9 @@ from data_contracts.rules import Rules
 
 OTHER_REASONS = {
     "malformed": "a record that cannot be read",
-    "duplicate": "an exact copy of an earlier text: it would be learned twice, or stand in train and val",
-    "near_duplicate": "nearly the words of an earlier text (MinHash)",
+    "leak": "a copy, or nearly, of a text on another side of the split: to train on it would be to learn the answer",
+    "duplicate": "an exact copy of another text: it would be learned twice",
+    "near_duplicate": "nearly the words of another text (MinHash)",
 }
 GOPHER = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1"
 

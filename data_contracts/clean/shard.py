@@ -15,10 +15,10 @@ import polars as pl
 
 from data_contracts import DataError, corpora
 from data_contracts.clean.change import apply_rules, text_rules
-from data_contracts.clean.cut import cut
+from data_contracts.clean.cut import ENOUGH, cut, zones
 from data_contracts.clean.judge import judge
-from data_contracts.clean.split import identify, keys, side
-from data_contracts.contracts import Documents, Rejects, check
+from data_contracts.clean.split import identify, keys
+from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
@@ -54,12 +54,12 @@ def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
     module = corpora.find(shard.corpus)
     accepted, set_aside, counts = _read(shard, module)
-    accepted, sample, counts_of_change = _change(accepted, shard, module)
+    accepted, sample, counts_of_change = _change(zones(accepted, shard.rules), shard, module)
     judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
     del accepted
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
-    texts = pl.concat([kept.drop("text_id"), out_of_bounds, set_aside], how="diagonal_relaxed")
+    texts = pl.concat([kept.drop("text_id", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
@@ -78,8 +78,9 @@ def finish_shard(shard: Shard) -> None:
         return
     texts = pl.read_ipc(shard.path("texts"))
     verdict = pl.read_parquet(shard.path("verdict"))
-    settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=side(verdict["val"]))
-    rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)])
+    split = verdict["side"].replace_strict(dict(enumerate(SPLITS)))
+    settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
+    rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")
     for kind, contract, rows in (("rejects", Rejects, rejected), ("documents", Documents, settled.filter(IS_KEPT))):
         frame = check(rows.select(list(contract.to_schema().columns)), contract)
         shard.final(kind).parent.mkdir(exist_ok=True)
@@ -100,11 +101,13 @@ def read_files(module: ModuleType, found: Mapping[str, str | Path], options: dic
 
 
 def make_texts(module: ModuleType, rows: pl.DataFrame) -> pl.DataFrame:
-    """The corpus's texts of readable rows, with the columns that it may leave out: n_rows, and reason (null: accepted)."""
+    """The corpus's texts of readable rows, with the columns that it may leave out: n_rows, source_id, reason (null: kept)."""
     texts = module.documents(rows.lazy())
-    defaults = {"n_rows": pl.lit(1, pl.Int64), "reason": pl.lit(None, pl.String)}
+    place = pl.format("{}:{}", "source_file", "source_row")
+    defaults = {"n_rows": pl.lit(1, pl.Int64), "reason": pl.lit(None, pl.String), "source_id": place}
     missing = {name: value for name, value in defaults.items() if name not in texts.collect_schema()}
-    return texts.with_columns(pl.col("text").fill_null(""), **missing).collect()
+    texts = texts.with_columns(pl.col("text").fill_null(""), **missing)
+    return texts.with_columns(pl.col("source_id").fill_null(place)).collect()
 
 
 def malformed_error(corpus: str, malformed: int, rows: int, first: tuple, rules: Rules) -> DataError:
@@ -129,7 +132,7 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
     rows, malformed = _readable(shard, module)
     check(rows, module.Raw, f"raw rows of {shard.corpus}")
     texts = make_texts(module, rows)
-    turned_away = texts.filter(~IS_KEPT).drop("n_rows")
+    turned_away, accepted = texts.filter(~IS_KEPT).drop("n_rows"), texts.filter(IS_KEPT).drop("n_rows", "reason")
     counts = {
         "rows": rows.height + malformed.height,
         "rows_of_texts": texts["n_rows"].sum(),
@@ -137,9 +140,10 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
         "first_malformed": malformed.head(1).select("source_file", "source_row", "text").rows(),
         "texts": texts.height,
         "turned_away": turned_away.height,
+        "sources": accepted["source_id"].unique().sort().head(ENOUGH).to_list(),
     }
     set_aside = pl.concat([malformed, turned_away], how="diagonal_relaxed")
-    return texts.filter(IS_KEPT).drop("n_rows", "reason"), set_aside, counts
+    return accepted, set_aside, counts
 
 
 def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -1,7 +1,11 @@
 """Ids of texts, the side of the split that each falls on, and which texts are copies.
 
-A shard draws a side for each text by itself, from the text's own hash. Then `settle` sees the hashes of all shards: it rejects
-copies, and moves nearly equal texts to one side.
+A side is drawn from the place that a text comes from: the id that its source gave it, else its file and row. So it depends on
+no rule, on no other text and on no order of files. All parts of a source are drawn together. Of fewer than ENOUGH sources, the
+parts of each are divided by where they stand in it (cut.zones), as a draw would hold out one book or none.
+
+Then `settle` sees what all shards have. Of copies, and near copies, on several sides those of test stay, else those of val; the
+others are rejected, as `leak`. Of more than FAMILY that are alike, those of train stay: a boilerplate would cost it thousands.
 """
 
 import hashlib
@@ -10,17 +14,26 @@ import numpy as np
 import polars as pl
 
 from data_contracts import DataError
+from data_contracts.clean.cut import ENOUGH
 from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups, signatures
+from data_contracts.contracts import SPLITS
 from data_contracts.rules import Rules
+
+FAMILY = 20
+TRAIN, VAL, TEST = range(3)  # places in SPLITS
 
 
 def identify(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """With text_id (of the text alone), doc_id (unique) and split (drawn by text_id, so copies stay together)."""
+    """With text_id (of the text alone), doc_id (unique), place, and side (drawn by source: a place in SPLITS).
+
+    place: 16 hex digits of the source, and 16 of the zone within it (`section`; zeros if it is not divided).
+    """
     kept = kept.with_columns(text_id=short_sha256(kept["text"]))
     where = pl.format("{}:{}:{}:{}", "text_id", "source_file", "source_row", "metadata")
     return kept.with_columns(
         doc_id="text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series()),
-        split=side(held_out(kept["text_id"], rules)),
+        place=short_sha256(kept["source_id"]).str.slice(0, 16) + kept["section"],
+        side=draw(kept["source_id"], rules),
     )
 
 
@@ -29,19 +42,17 @@ def short_sha256(texts: pl.Series) -> pl.Series:
     return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.cast(pl.Binary)], dtype=pl.String)
 
 
-def held_out(text_ids: pl.Series, rules: Rules) -> pl.Series:
-    """Whether each text belongs to val: a draw from [0, 1) that depends on the seed and the text's id alone."""
-    draws = short_sha256(pl.Series([f"{rules.seed}:{text_id}" for text_id in text_ids], dtype=pl.String))
-    return draws.str.slice(0, 8).str.to_integer(base=16) / 2**32 < rules.val_fraction
-
-
-def side(in_val: pl.Series | pl.Expr) -> pl.Expr:
-    return pl.when(in_val).then(pl.lit("val")).otherwise(pl.lit("train"))
+def draw(source_ids: pl.Series, rules: Rules) -> pl.Series:
+    """The side of each source: a draw from [0, 1) that depends on the seed and its id alone; the low are val, the high test."""
+    hashes = short_sha256(pl.Series([f"{rules.seed}:{source_id}" for source_id in source_ids], dtype=pl.String))
+    drawn = hashes.str.slice(0, 8).str.to_integer(base=16) / 2**32
+    side = pl.when(drawn < rules.val_fraction).then(VAL).when(drawn >= 1 - rules.test_fraction).then(TEST)
+    return pl.select(side.otherwise(TRAIN).cast(pl.UInt8)).to_series()
 
 
 def keys(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """What `settle` needs of each text: `key`, `val` (the side it was drawn for), and MinHash buckets where they are used."""
-    found = kept.select(key=key(pl.col("text_id")), val=pl.col("split") == "val")
+    """What `settle` needs of each text: `key`, `place`, `side`, `zone`, and MinHash buckets where they are used."""
+    found = kept.select("side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")))
     if rules.near_duplicates == "keep":
         return found
     return pl.concat([found, signatures(kept["text"])], how="horizontal")
@@ -52,39 +63,42 @@ def key(text_id: pl.Expr) -> pl.Expr:
     return text_id.str.slice(0, 15).str.to_integer(base=16, dtype=pl.Int64)
 
 
-def settle(keys: pl.LazyFrame, rules: Rules) -> pl.DataFrame:
+def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int) -> pl.DataFrame:
     """The verdict on each kept text, in order, from the `keys` of all shards.
 
-    reason: duplicate, near_duplicate or null. val: the side it goes to, which is the one drawn for the first text of its group.
-    key: as given.
+    reason: leak, duplicate, near_duplicate or null. side: the one it was drawn for. key: as given.
     """
 
     def column(name: str) -> pl.Series:  # one at a time in memory
         return keys.select(name).collect()[name]
 
-    verdict = pl.DataFrame({"key": column("key"), "val": column("val")})
-    place = pl.Series(np.arange(verdict.height))
-    first = place
-    if rules.near_duplicates != "keep":
-        buckets = BUCKET_NAMES
-        first = pl.Series(groups(lambda: map(column, buckets), verdict.height))
-    copy = ~pl.col("key").is_first_distinct() if rules.deduplicate else pl.lit(False)
-    near_copy = (first != place) & (rules.near_duplicates == "drop")
-    return verdict.with_columns(
-        val=pl.col("val").gather(first),
-        reason=pl.when(copy).then(pl.lit("duplicate")).when(near_copy).then(pl.lit("near_duplicate")),
-    )
+    texts = pl.DataFrame([column(name) for name in ("key", "place", "side")])
+    if n_sources < ENOUGH:
+        texts = texts.with_columns(side=pl.coalesce(column("zone"), "side"))
+    alike = BUCKET_NAMES if rules.near_duplicates != "keep" else ["key"]
+    texts = texts.with_columns(family=groups(lambda: map(column, alike), texts.height))
+    side = pl.col("side")
+    large = (pl.len().over("family") > FAMILY) & (side.min().over("family") == TRAIN)
+    texts = texts.with_columns(leak=side != pl.when(large).then(TRAIN).otherwise(side.max().over("family")))
+    # Which of equals stays depends on their places, not on the order of files.
+    texts = texts.with_columns(row=np.arange(texts.height)).sort("leak", "place", "key", "row")
+    copy = ~pl.col("key").is_first_distinct() & rules.deduplicate
+    near_copy = ~pl.col("family").is_first_distinct() & (rules.near_duplicates == "drop")
+    reasons = {"leak": pl.col("leak"), "duplicate": copy, "near_duplicate": near_copy}
+    reason = pl.coalesce(pl.when(holds).then(pl.lit(name)) for name, holds in reasons.items())
+    return texts.with_columns(reason=reason).sort("row").select("key", "side", "reason")
 
 
-def require_both_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: Rules) -> None:
-    """Raise DataError if train or val has no document. counts: the sums over all shards (laws.add_up)."""
+def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: Rules) -> None:
+    """Raise DataError if train, val or test has no document. counts: the sums over all shards (laws.add_up)."""
     kept = verdict.filter(pl.col("reason").is_null())
     if kept.is_empty():
         why = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
         raise DataError(f"{corpus}: no document is left of {counts['rows']} rows ({why}): loosen the rules")
-    for split, in_val in (("train", False), ("val", True)):
-        if not (kept["val"] == in_val).any():
-            few = f"{kept.height} documents are too few for val_fraction {rules.val_fraction}: none fell to {split}"
+    for number, split in enumerate(SPLITS):
+        if not (kept["side"] == number).any():
+            shares = f"val_fraction {rules.val_fraction} and test_fraction {rules.test_fraction}"
+            few = f"{kept.height} documents are too few for {shares}: none fell to {split}"
             cut = f"cut long texts: split_chars {max(100, counts['piece_bytes'] // 100)}"
             near = "change clean.near_duplicates: texts that are nearly alike stay on one side"
-            raise DataError(f"{corpus}: {few}\nadd texts, change val_fraction, {cut}, or {near}")
+            raise DataError(f"{corpus}: {few}\nadd texts, change a fraction, {cut}, or {near}")

@@ -8,7 +8,8 @@ A module gives
                            (0-based, in that file), and `malformed` where a record may be unreadable: what is wrong with it,
                            null for none. Raises DataError for a file that cannot be read
     documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
-                           where the corpus itself rejects texts (null: accepted)
+                           where the corpus itself rejects texts (null: accepted); source_id where the source gave them ids,
+                           which decide the side of the split (null, or no such column: file and row do)
 and where it needs them
     RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
     REASONS                what each `reason` means, {name: why}
@@ -21,11 +22,8 @@ underscore in front, such as `_reddit.py`, are no corpora but what several share
 """
 
 import importlib
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-
-from data_contracts import DataError
 
 OWN = "own"
 
@@ -36,16 +34,6 @@ def names() -> list[str]:
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_") and name != OWN)
 
 
-def load(name: str) -> ModuleType:
-    """The module of a known corpus. Raises DataError with the nearest known name."""
-    known = names()
-    if name not in known:
-        nearest = get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
-        raise DataError(f"corpus {name!r} is not known; {hint}")
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-
-
 def find(name: str) -> ModuleType:
     """The module that reads a corpus: its own where the name is known, else the one for users' folders."""
-    return load(name) if name in names() else importlib.import_module(f"{__name__}.{OWN}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_') if name in names() else OWN}")

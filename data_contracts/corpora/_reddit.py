@@ -15,6 +15,8 @@ from data_contracts.rules import TextRule
 
 NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of an unknown zone
 
+IDS = ("comment_id", "id")  # of a post or comment, the first that a file has
+
 REASONS = {
     "deleted": "[deleted] or [removed] stands where the words were",
     "no_text": "a post without a title and without words of its own",
@@ -42,18 +44,23 @@ def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """The body of a comment; of a post its title, a blank line, its body. metadata: kind, and NUMBERS where there are any."""
+    """The body of a comment; of a post its title, a blank line, its body. metadata: kind, and NUMBERS where there are any.
+
+    source_id: Reddit's id, which a post and a comment may share.
+    """
     comment = (pl.col("title").str.strip_chars() == "Comment").fill_null(True)
     title, body = pl.when(~comment).then("title"), pl.col("body")
     text = pl.concat_str(_words(title), _words(body), separator="\n\n", ignore_nulls=True)
     deleted = (title.str.contains(DELETED) | body.str.contains(DELETED)).fill_null(False)
     numbers = [column for column in NUMBERS if column in raw.collect_schema()]
     about = [pl.col(column).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False) for column in numbers]
-    kind = pl.when(comment).then(pl.lit("comment")).otherwise(pl.lit("post")).alias("kind")
+    kind = pl.when(comment).then(pl.lit("comment")).otherwise(pl.lit("post"))
+    name = next((name for name in IDS if name in raw.collect_schema()), None)
     return raw.select(
         *readers.PLACE,
         text=text,
-        metadata=pl.struct(kind, *about).struct.json_encode(),
+        source_id=pl.format("{} {}", kind, name) if name else pl.lit(None, pl.String),
+        metadata=pl.struct(kind.alias("kind"), *about).struct.json_encode(),
         reason=pl.when(text.str.contains(BOT))
         .then(pl.lit("bot"))
         .when(text == "")

@@ -85,6 +85,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     return raw.select(
         *readers.PLACE,
         text=pl.concat_str("quoted", "text", separator="\n", ignore_nulls=True),
+        source_id="id",
         metadata=about.struct.json_encode(),
         reason=pl.when(pl.col("text").is_null()).then(pl.lit("no_text")),
     )

@@ -37,7 +37,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     episode = ("source_file", "season no.", "episode no.")
     spoken = pl.concat_str(_plain("name"), pl.lit(": "), _plain("line"))
     numbers = (pl.col(f"{name} no.").cast(pl.Int64).alias(name) for name in ("season", "episode"))
-    about = pl.struct(*numbers, "title")
+    about, source_id = pl.struct(*numbers, "title"), pl.format("season {} episode {}", *episode[1:])
     return (
         raw.group_by(episode, maintain_order=True)
         .agg(
@@ -46,7 +46,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
             text=spoken.str.join("\n"),
             n_rows=pl.len().cast(pl.Int64),
         )
-        .select("source_file", "source_row", "text", "n_rows", metadata=about.struct.json_encode())
+        .select(*readers.PLACE, "text", "n_rows", source_id=source_id, metadata=about.struct.json_encode())
     )
 
 

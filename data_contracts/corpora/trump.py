@@ -35,6 +35,6 @@ def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8") 
     text_column: the column that holds them; by default the first of BODY_COLUMNS that a file has. encoding: of .csv and .tsv
     files, such as cp1252.
     """
-    keep = ("title", *_reddit.NUMBERS)
+    keep = ("title", *_reddit.IDS, *_reddit.NUMBERS)
     rows = tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
     return rows if "title" in rows.collect_schema() else rows.with_columns(title=pl.lit(None, pl.String))

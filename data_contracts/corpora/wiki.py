@@ -70,6 +70,7 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     return raw.select(
         *readers.PLACE,
         text=pl.concat_str(title, pl.lit("\n\n"), text),
+        source_id="id",
         metadata=pl.struct("id", title.alias("title")).struct.json_encode(),
         reason=pl.when(title == "").then(pl.lit("no_title")).when(disambiguation).then(pl.lit("disambiguation")),
     )

@@ -21,7 +21,7 @@ Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was
 SHOWN_KEPT, SHOWN_REJECTED, SHOWN_CHARS = 5, 3, 300  # texts; texts of each reason; characters of each
 COUNTED_CHARS = 1000  # of each text, for frequencies
 PLACE = pl.format("{} row {}", "source_file", "source_row").alias("place")
-LATE_REASONS = ("duplicate", "near_duplicate")  # known only when all shards are cleaned
+LATE_REASONS = ("leak", "duplicate", "near_duplicate")  # known only when all shards are cleaned
 
 # The commonest English words, without those of one letter: they say nothing about a corpus.
 COMMON_WORDS = (

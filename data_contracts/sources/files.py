@@ -14,8 +14,6 @@ from data_contracts import DataError
 Choose = Callable[[Iterable[str]], list[str]]
 """choose(names of all files that a source has) -> those that are wanted"""
 
-HEAD_BYTES = 1024
-
 # First bytes that no text, CSV or JSON file has, and what kind of file has them.
 FOREIGN = {
     b"PK\x03\x04": "a zip archive or an Excel file",
@@ -75,7 +73,7 @@ def inspect(path: Path, name: str, ending: str = "") -> None:
     """
     ending = (ending or path.suffix).lower()
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read(1024)
     if not head:
         raise DataError(f"{name} is empty (0 bytes): fetch or export it again")
     if ending == ".parquet":

@@ -26,6 +26,7 @@ BLOCK_BYTES = 1 << 16
 TRY_LATER = "try again later, what came is kept; a copy that you have can be read from a local path instead"
 
 Answer = TypeVar("Answer")
+Send = Callable[[dict[str, str]], requests.Response]
 
 
 class Failure(Exception):
@@ -65,15 +66,13 @@ def download(url: str, sha256: str, target: Path, progress: disk.Progress) -> No
         why = "the file changed or is not the one meant"
         raise DataError(f"{public(url)} has sha256 {found},\nbut its source says {sha256}: {why}")
 
+    def message(failure: Failure) -> str:
+        again = f", {ATTEMPTS} times\ncheck the network or proxy; {TRY_LATER}"
+        return f"cannot download {public(url)}: {failure}" + (again if failure.is_temporary else "\ncheck the address")
+
     with disk.disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            retry(attempt, part)
-        except Failure as failure:
-            times, mend = "", "check the address"
-            if failure.is_temporary:
-                times, mend = f", {ATTEMPTS} times", f"check the network or proxy; {TRY_LATER}"
-            raise failure.as_error(f"cannot download {public(url)}: {failure}{times}\n{mend}") from None
+        retry(attempt, message, part)
         size = part.replace(target).stat().st_size
     disk.report(progress, 1, 1, size, size)
 
@@ -104,8 +103,9 @@ def get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
     return requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers)
 
 
-def retry(attempt: Callable[[], Answer], part: Path | None = None) -> Answer:
-    """What attempt() returns, called again after a Failure; raises the Failure once no further attempt can help.
+def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part: Path | None = None) -> Answer:
+    """What attempt() returns, called again after a Failure; once no further attempt can help, raises DataError or Unreachable
+    with the message of the last one.
 
     part: the file that the attempts write. A connection that breaks again and again still gets there, as long as each attempt
     brings more than any before.
@@ -119,13 +119,11 @@ def retry(attempt: Callable[[], Answer], part: Path | None = None) -> Answer:
             failures += size <= most
             most = max(most, size)
             if failures == ATTEMPTS or not (failure.is_temporary or failure.kind == "damaged"):
-                raise
+                raise failure.as_error(message(failure)) from None
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
-def receive(
-    part: Path, send: Callable[[dict[str, str]], requests.Response], report: Callable[[int, int], None]
-) -> requests.Response:
+def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> requests.Response:
     """One attempt: write the body of an answer to `part`, after what is there if the server can resume (status 206).
 
     send: sends the request with these headers. report: called with the bytes written so far and the bytes in all (0 if not

@@ -22,16 +22,12 @@ import requests
 from kagglehub.config import KaggleApiCredentials, get_kaggle_credentials
 from kagglehub.handle import parse_dataset_handle
 from kagglesdk import KaggleClient
-from kagglesdk.datasets.types.dataset_api_service import (
-    ApiDownloadDatasetRequest,
-    ApiGetDatasetRequest,
-    ApiListDatasetFilesRequest,
-)
+from kagglesdk.datasets.types import dataset_api_service as api
 
 from data_contracts import DataError
 from data_contracts.sources import files, https
 from data_contracts.sources.disk import Progress, bytes_below, disk_errors, report, require_space
-from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Answer, Failure
+from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Failure
 
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"
 
@@ -101,7 +97,7 @@ class Dataset(AbstractContextManager):
 
     def version(self) -> int:
         """The number of the current version."""
-        version = self._ask(self._api.get_dataset, ApiGetDatasetRequest()).current_version_number
+        version = self._ask(self._api.get_dataset, api.ApiGetDatasetRequest()).current_version_number
         if not version:
             raise DataError(f"Kaggle names no version of {self.handle}: pin one as {self.handle}/versions/N")
         return version
@@ -112,7 +108,7 @@ class Dataset(AbstractContextManager):
         token, seen = "", set[str]()
         while token not in seen:  # the last page names none, and a broken list names one again
             seen.add(token)
-            request = ApiListDatasetFilesRequest()
+            request = api.ApiListDatasetFilesRequest()
             answer = self._ask(self._api.list_dataset_files, request, page_size=200, page_token=token)
             found |= {file.name: int(file.total_bytes or 0) for file in answer.dataset_files}
             token = answer.next_page_token
@@ -132,20 +128,14 @@ class Dataset(AbstractContextManager):
             part.replace(target)
 
         with disk_errors(f"{name} of {self.handle}"):
-            self._retry(attempt, name, part)
+            https.retry(attempt, partial(_message, self.handle, name), part)
 
     def _ask(self, method: Callable, request: Any, **fields: Any) -> Any:
-        return self._retry(lambda: self._call(method, request, **fields))
-
-    def _retry(self, attempt: Callable[[], Answer], name: str = "", part: Path | None = None) -> Answer:
-        try:
-            return https.retry(attempt, part)
-        except Failure as failure:
-            raise failure.as_error(_message(self.handle, name, failure)) from None
+        return https.retry(lambda: self._call(method, request, **fields), partial(_message, self.handle, ""))
 
     def _send(self, name: str, headers: dict[str, str]) -> requests.Response:
         """The answer to the request for a file. Kaggle's redirect to a signed address is followed without credentials."""
-        answer = self._call(self._api.download_dataset, ApiDownloadDatasetRequest(), file_name=name)
+        answer = self._call(self._api.download_dataset, api.ApiDownloadDatasetRequest(), file_name=name)
         if answer.next:
             answer = https.get(answer.next.url, headers)
         if answer.status_code == 200 and "text/html" in answer.headers.get("Content-Type", ""):

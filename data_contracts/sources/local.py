@@ -21,9 +21,7 @@ from data_contracts.sources.disk import Progress, report, require_space
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200  # text shrinks to a tenth, very seldom to a fiftieth
 BLOCK_BYTES = 1 << 20
 
-
-# A file in one of several archives, and how that one is called.
-Entry = tuple[str, zipfile.ZipFile, zipfile.ZipInfo]
+Entry = tuple[str, zipfile.ZipFile, zipfile.ZipInfo]  # how an archive is called, the archive, a file in it
 
 
 def copy(found: dict[str, Path], folder: Path, progress: Progress, what: str) -> None:

@@ -8,11 +8,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
@@ -20,9 +20,6 @@ from data_contracts.sources import files, local
 from data_contracts.sources.disk import Progress, disk_errors
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
-
-HANDLE = re.compile(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", re.ASCII)
-SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
@@ -63,7 +60,34 @@ class Source:
         return os.path.expandvars(self.url)
 
     def __post_init__(self) -> None:
-        problems = list(_problems(self))
+        if self.kind not in FIELDS:
+            raise DataError(f"source of kind {self.kind!r}: kind is not one of {', '.join(FIELDS)}")
+        problems, known = [], FIELDS[self.kind]
+        for field in fields(self)[1:]:
+            if _is_set(self, field.name) and field.name not in known:
+                problems.append(f"{field.name} has no effect here, leave it out")
+            if not _is_set(self, field.name) and known.get(field.name):
+                problems.append(f"{field.name} is missing")
+        if self.handle and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", self.handle, re.ASCII):
+            problems.append(f"handle {self.handle!r} is not owner/dataset or owner/dataset/versions/N")
+        parts = urlsplit(self.address)
+        if missing := re.search(r"\$\{(\w+)\}", self.address):
+            problems.append(f"url names the variable {missing[1]}, which the environment does not have")
+        elif self.url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            problems.append("url is not an http(s) address")
+        if self.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
+            problems.append(f"sha256 {self.sha256!r} is not 64 hex digits")
+        for name in self.files:
+            if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                problems.append(f"file {name!r} is not a name inside the source")
+        if self.kind == "https" and len(self.files) > 1:
+            problems.append("files names more than the one file that a url gives")
+        if self.max_files < 0:
+            problems.append(f"max_files {self.max_files} is below 0")
+        if not 0 < self.fraction <= 1:
+            problems.append(f"fraction {self.fraction} is not above 0 and at most 1")
+        if self.max_files and self.fraction != 1:
+            problems.append("max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction")
         if problems:
             raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
 
@@ -77,7 +101,6 @@ def resolve(source: Source, corpus: str) -> dict:
     Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
     """
     if source.kind == "builtin":
-        corpora.load(corpus)
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
@@ -133,7 +156,7 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     """
     choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
-        module = corpora.load(corpus)
+        module = corpora.find(corpus)
         if not hasattr(module, "build"):
             raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
         with disk_errors(corpus):
@@ -155,38 +178,6 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         from data_contracts.sources import kaggle
 
         kaggle.download(source.handle, choose, folder, progress, corpus)
-
-
-def _problems(source: Source) -> Iterator[str]:
-    if source.kind not in get_args(Kind):
-        yield f"kind is not one of {', '.join(get_args(Kind))}"
-        return
-    known = FIELDS[source.kind]
-    for field in fields(source)[1:]:
-        if _is_set(source, field.name) and field.name not in known:
-            yield f"{field.name} has no effect here, leave it out"
-        if not _is_set(source, field.name) and known.get(field.name):
-            yield f"{field.name} is missing"
-    if source.handle and not HANDLE.fullmatch(source.handle):
-        yield f"handle {source.handle!r} is not owner/dataset or owner/dataset/versions/N"
-    parts = urlsplit(source.address)
-    if missing := re.search(r"\$\{(\w+)\}", source.address):
-        yield f"url names the variable {missing[1]}, which the environment does not have"
-    elif source.url and (parts.scheme not in ("http", "https") or not parts.hostname):
-        yield "url is not an http(s) address"
-    if source.sha256 and not SHA256.fullmatch(source.sha256):
-        yield f"sha256 {source.sha256!r} is not 64 hex digits"
-    for name in source.files:
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            yield f"file {name!r} is not a name inside the source"
-    if source.kind == "https" and len(source.files) > 1:
-        yield "files names more than the one file that a url gives"
-    if source.max_files < 0:
-        yield f"max_files {source.max_files} is below 0"
-    if not 0 < source.fraction <= 1:
-        yield f"fraction {source.fraction} is not above 0 and at most 1"
-    if source.max_files and source.fraction != 1:
-        yield "max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction"
 
 
 def _is_set(source: Source, field: str) -> bool:

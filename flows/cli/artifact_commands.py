@@ -1,7 +1,7 @@
 """The commands that look after artifacts: `gpt artifacts`, `verify` and `prune`."""
 
-import shutil
 import sys
+from os.path import relpath
 from typing import Annotated
 
 import typer
@@ -41,27 +41,31 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
 def prune(
     keep: Annotated[int, typer.Option(help="models to keep of each corpus, with all they were made from", min=0)] = 3,
+    days: Annotated[int, typer.Option(help="to keep runs in MLflow that failed or were deleted", min=1)] = 30,
+    trash: Annotated[bool, typer.Option("--trash", help="also what was deleted in MLflow since")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
     as_json: Json = False,
 ):
-    """Remove artifacts that no kept model was made from, and what killed builds left behind. A model with an alias, such as a
-    champion or what gpt pin has pinned, is kept."""
+    """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
+    A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
     set_defaults()
+    from flows.models import pruning
     from flows.models.promotion import named_decoders
-    from flows.store.artifacts import Store
     from flows.store.locks import idle
 
-    store, named = Store(shared_home()), named_decoders()
-    folders = store.prunable(keep, named)
-    sizes = {folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders}
-    table([{"folder": str(f.relative_to(store.root)), "MB": f"{size / 1e6:.1f}"} for f, size in sizes.items()], as_json)
+    named, runs = named_decoders(), pruning.old_runs(days, trash)
+    folders = pruning.old_folders(keep, named)
+    rows = [{"which": relpath(folder, shared_home()), "MB": f"{size / 1e6:.1f}"} for folder, size in folders.items()]
+    table(rows + [{"which": f"MLflow run {run}: {why}", "MB": ""} for run, why in runs.items()], as_json)
     kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named.values())])
     print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
-    if not folders:
+    if not (folders or runs):
         return
-    question = f"remove these {len(folders)} folders ({sum(sizes.values()) / 1e6:.0f} MB)?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+    size = f"{sum(folders.values()) / 1e6:.0f} MB" + (f", and {len(runs)} runs of MLflow" if runs else "")
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these {len(folders)} folders, {size}?")):
         raise UserError("nothing was removed; --yes removes them")
     with idle(shared_home()):  # no run begins to use what is removed, and what a run has begun to use since is left
-        for folder in set(folders) & set(store.prunable(keep, named)):
-            shutil.rmtree(folder)
+        folders = {folder: size for folder, size in pruning.old_folders(keep, named).items() if folder in folders}
+        pruning.remove_folders(folders)
+    freed = sum(folders.values()) + pruning.remove_runs(runs, days)
+    print(f"{freed:,} bytes are free now that were not", file=sys.stderr)

@@ -165,7 +165,9 @@ def _show(result: dict) -> None:
         texts = [f"{cell['bits_per_byte']:.3f} {words.difference(cell)}\n{words.interval(cell)}" for cell in cells]
         rows.append({"bits per byte": model} | dict(zip(columns, texts, strict=True)))
     for name in words.BASELINES:
-        rows.append({"bits per byte": name} | {corpus: f"{c['baselines'][name]:.3f}" for corpus, c in columns.items()})
+        rows.append(
+            {"bits per byte": name} | {corpus: words.bits(c["baselines"][name]) for corpus, c in columns.items()}
+        )
     rows.append({"bits per byte": "documents"} | {corpus: f"{c['documents']:,}" for corpus, c in columns.items()})
     rows.append({"bits per byte": "bytes"} | {corpus: f"{c['bytes']:,}" for corpus, c in columns.items()})
     table(rows)

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -22,17 +22,14 @@ from flows.home import TEMPORARY_PREFECT, home, set_defaults
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
-def call_flow(
-    module: str, name: str, says: str, goes_on: bool = True, begin: Callable[[], None] = lambda: None, **arguments: Any
-) -> Any:
+def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
     """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other. says: its first line.
-    goes_on: whether a second call goes on where one that was stopped ended. begin: called before Prefect is loaded."""
+    goes_on: whether a second call goes on where one that was stopped ended."""
     server = at_terminal(goes_on)
     from flows import progress
 
     where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
     progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
-    begin()
     with prefect(module) as loaded:
         return getattr(loaded, name)(**arguments)
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,12 +95,9 @@ def corpora(as_json: Json = False):
 def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
     from flows.recipe import load_recipe
-    from flows.stages import early
 
-    recipe = load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
-    stages = ("download", "clean", "tokenize", "pack") if flow == "train" else ("download", "clean")
-    begin, says = partial(early.begin, recipe, force, stages), f"{recipe.corpus}: starting"
-    return call_flow("train", flow, says, begin=begin, **asked, force=force or None, **more)
+    load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
+    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
 def _asked(corpus: str, settings: list[str], source: str, name: str) -> dict:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,7 @@ def log_overlaps(record: Record, step: int, samples: list[str], documents: Path)
 
     samples: what the model wrote, without the prompts. documents: folder of the clean stage.
     """
-    found = memorisation.overlaps(samples, _first(read_texts(documents, "train")), LEAST_OVERLAP)
+    found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES), LEAST_OVERLAP)
     longest = max((overlap.length for overlap in found), default=0)
     covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
     share = covered / max(1, sum(map(len, samples)))
@@ -122,11 +121,3 @@ def log_attention_map(record: Record, model: GPT, tokenizer: SentencePieceProces
 def _sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
     asked = recipe.sample
     return {"max_tokens": max_tokens, "temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
-
-
-def _first(texts: Iterator[str]) -> Iterator[str]:
-    """Texts until there are SEARCHED_BYTES of them."""
-    n_bytes = 0
-    while n_bytes < SEARCHED_BYTES and (text := next(texts, None)) is not None:
-        yield text
-        n_bytes += len(text)

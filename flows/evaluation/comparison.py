@@ -60,6 +60,12 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
         about |= {"bytes": text.n_bytes, "of_documents": text.of_documents, "of_bytes": text.of_bytes}
         result["corpora"].append(about | {"digest": text.digest, "baselines": text.baselines})
     result["matrix"] = [_cell(model.name, text, own_models[text.name], nats) for model in models for text in texts]
+    baselines = {text.name: [(bits, name) for name, bits in text.baselines.items() if bits] for text in texts}
+    for cell in result["matrix"]:
+        best, name = min(baselines[cell["corpus"]], default=(math.inf, ""))
+        if cell["own"] and best <= cell["bits_per_byte"]:
+            figures = f"{cell['bits_per_byte']:.3f} bits per byte against {best:.3f}"
+            result["notes"].append(f"{cell['model']} does not beat {name} on {cell['corpus']}: {figures}")
     report(1.0)
     return result | {"device": str(machine.device)}
 

@@ -1,8 +1,9 @@
 """Score a trained model on the held-out documents of any corpus: nats of each document, which add up to bits per byte.
 
-The text is the raw text of a clean artifact, whose bytes were counted there. A model is scored as its trainer evaluates it: the
-text is encoded by the model's own tokenizer and packed as the model was trained, in sequences of its own T; every token is
-scored once, and ends of documents are context only. So on the held-out text of its own corpus a model has its `val_bpb` again.
+The text is the test split of a clean artifact, whose bytes were counted there; of an artifact from before there was one, val.
+A model is scored as its trainer evaluates it: the text is encoded by the model's own tokenizer and packed as the model was
+trained, in sequences of its own T; every token is scored once, and ends of documents do not count. So on the held-out text of
+its own corpus a model has its `test_bpb` again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class TrainedModel:
     """manifest of the training artifact that holds these weights; None if it was made elsewhere, or pruned"""
     packed: dict | None
     """manifest of the packed artifact that the model was trained on; None if it is not here"""
+    clean: dict | None = None
+    """manifest of the documents that were packed; None if they are not here"""
 
     @property
     def corpus(self) -> str:
@@ -68,12 +71,13 @@ class HeldOut:
     digest: str
     """of the clean artifact"""
     documents: pl.DataFrame
-    """doc_id, text and n_bytes, in the order of the split"""
+    """as in the clean artifact, in the order of the split"""
     of_documents: int
     """how many are held out in all"""
     of_bytes: int
-    baselines: dict[str, float] = field(default_factory=dict)
-    """bits per byte of all that is held out"""
+    split: str = "test"
+    baselines: dict[str, float | None] = field(default_factory=dict)
+    """bits per byte of all that is held out; None if not computed"""
 
     @property
     def n_bytes(self) -> int:
@@ -88,7 +92,8 @@ def find(store: Store, name: str) -> TrainedModel:
     except OSError as error:
         raise UserError(f"model {name!r} has no weights: {error.strerror}: {folder}") from None
     training = next((m for m in reversed(store.manifests("*", "train")) if m["files"].get(WEIGHTS) == weights), None)
-    return TrainedModel(name, folder, training, training and store.made_from(training, "pack"))
+    packed = training and store.made_from(training, "pack")
+    return TrainedModel(name, folder, training, packed, packed and store.made_from(packed, "clean"))
 
 
 def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
@@ -96,24 +101,43 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 
     Of more, those whose ids come first are taken. Ids are hashes, so this is a random sample, and the same every time.
     """
-    split = pl.scan_parquet(sorted((clean.folder / "documents").glob("*.parquet"))).filter(pl.col("split") == "val")
+    name = "test" if "test_documents" in clean.counts else "val"
+    split = _documents(clean.folder, name)
     sizes = split.select("doc_id", "n_bytes").collect()
     drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
-    wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).select("doc_id", "text", "n_bytes")
+    wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).drop("split")
     of_bytes = int(sizes["n_bytes"].sum())
-    return HeldOut(clean.corpus, clean.corpus, clean.digest, wanted.collect(), len(sizes), of_bytes)
+    return HeldOut(clean.corpus, clean.corpus, clean.digest, wanted.collect(), len(sizes), of_bytes, name)
 
 
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
     """The ids of these documents that the model was trained on: when it was trained, they were not held out.
 
-    Empty for the very text that was held out then, for another corpus, and where the model's packed artifact is gone.
+    They are found by the place that they come from, whatever the rules made of them then, and by their text. A part of a source
+    that was divided otherwise then, or not at all, counts if any part of it was trained on. Empty for the very text that was
+    held out then, for another corpus, and where the documents that the model was trained on are gone.
     """
-    held_out = text.documents["doc_id"]
-    if not model.packed or model.corpus != text.corpus or model.packed["inputs"]["clean"] == text.digest:
-        return held_out.clear()
-    trained = Dataset.open(Path(model.packed["path"])).splits["train"].index["doc_id"]
-    return held_out.filter(np.isin(np.array([doc_id.encode() for doc_id in held_out], "S32"), trained))
+    held_out = text.documents
+    if not model.clean or model.corpus != text.corpus or model.clean["digest"] == text.digest:
+        return held_out["doc_id"].clear()
+    trained = _documents(Path(model.clean["path"]), "train")
+
+    def among(key: pl.Expr) -> pl.Series:
+        wanted = held_out.select(key).to_series()
+        known = trained.select(key.alias("key")).filter(pl.col("key").is_in(wanted.implode())).unique().collect()
+        return wanted.is_in(known["key"].implode())
+
+    found, place = among(pl.col("doc_id")), pl.col("place")
+    if "place" in held_out.columns and "place" in trained.collect_schema():
+        found |= among(place) | (among(place.str.slice(0, 16)) & ~among(place.str.slice(0, 24)))
+    else:  # one of them is from before places were recorded
+        found |= among(pl.format("{}:{}", "source_file", "source_row"))
+    return held_out["doc_id"].filter(found)
+
+
+def _documents(folder: Path, split: str) -> pl.LazyFrame:
+    """folder: of a clean artifact."""
+    return pl.scan_parquet(sorted((folder / "documents").glob("*.parquet"))).filter(pl.col("split") == split)
 
 
 def load(model: TrainedModel, machine: Machine) -> LoadedModel:

@@ -20,7 +20,7 @@ from flows.evaluation.record import Record, kept, place
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import render_text, spaced
+from flows.pages.render import against_baselines, render_text, spaced
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -41,8 +41,10 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
+        "test_bpb": decoder.counts["test_bpb"],
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
+        "verdict": against_baselines(decoder.counts["test_bpb"], sequences.counts),
         "epochs": decoder.counts["steps"] * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
         **assessed,
@@ -58,7 +60,8 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     tracker.tags({"mlflow.note.content": spaced(render_text("run_note.md", recipe=recipe, summary=summary))})
-    once = {"val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
+    once = {"test/bpb": summary["test_bpb"], "val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
+    once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
     if FlowRunContext.get():

@@ -11,7 +11,6 @@ def text(tracker: Tracker, recipe: Recipe) -> str:
     stages = tracker.stages
     counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
     source = "built in" if recipe.source.kind == "builtin" else recipe.source_page() or "files of its maker"
-    manifest = read_manifest(stages["train"].folder) or {}
-    commit = manifest.get("git", {}).get("commit") or "of no commit"
+    commit = (read_manifest(stages["train"].folder) or {})["git"]["commit"] or "of no commit"
     about = {"recipe": recipe, "counts": counts, "stages": stages, "source": source, "commit": commit}
     return spaced(render_text("model_card.md", run=tracker.run_id, **about))

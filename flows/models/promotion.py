@@ -41,8 +41,8 @@ def named_decoders() -> dict[str, str]:
     """Every registered version that has an alias, such as the champions and what a person has pinned: `gpt-<corpus>/<version>
     (its aliases)` by the digest of the decoder. Raises UserError when MLflow does not answer."""
     named: dict[str, str] = {}
-    client = mlflow.MlflowClient()
     with answering():
+        client = mlflow.MlflowClient()
         for model in client.search_registered_models("name LIKE 'gpt-%'", max_results=1000):
             for version in set(model.aliases.values()):
                 aliases = ", ".join(sorted(alias for alias, of in model.aliases.items() if of == version))

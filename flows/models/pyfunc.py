@@ -13,16 +13,16 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-LIMITS = {"GPT_MAX_PROMPTS": 32, "GPT_MAX_CHARS": 100_000, "GPT_MAX_TOKENS": 4096, "GPT_MAX_TEXTS": 128}
+from gpt import GPTError
+from gpt.config import DEFAULTS
+from gpt.generation import sample
 
 
 class GPTModel(PythonModel):
     """A trained decoder and its tokenizer, with the parameters of `gpt generate`."""
 
     def load_context(self, context):
-        from gpt.generation.sample import load
-
-        self.model, self.tokenizer = load(context.artifacts["model"])
+        self.model, self.tokenizer = sample.load(context.artifacts["model"])
         logging.getLogger("mlflow.models.utils").addFilter(_refuse_unknown)
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> list[str]:
@@ -30,37 +30,31 @@ class GPTModel(PythonModel):
 
         With samples = n, each prompt has n continuations, one after another; all are generated in one batch.
         """
-        from gpt import GPTError
-        from gpt.generation.sample import texts
-
         prompts, settings = _checked(model_input, params)
         try:
-            written = texts(self.model, self.tokenizer, prompts, **settings)
+            written = sample.texts(self.model, self.tokenizer, prompts, **settings)
         except GPTError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return [text for of_prompt in written for text in of_prompt]
 
     def predict_stream(self, context, model_input: pd.DataFrame, params: dict | None = None) -> Iterator[str]:
         """The first continuation of the first prompt, piece by piece, each as soon as its characters are complete."""
-        from gpt.generation.sample import stream_text
-
         prompts, settings = _checked(model_input, params)
-        yield from stream_text(self.model, self.tokenizer, prompts[0], **settings | {"samples": 1})
+        for _, piece in sample.stream_texts(self.model, self.tokenizer, prompts[:1], **settings | {"samples": 1}):
+            yield piece
 
 
 def _checked(model_input: pd.DataFrame, params: dict | None) -> tuple[list[str], dict]:
     """Prompts and settings of a request. Raises MlflowException, as a client's error, if it is over the limits."""
-    from gpt.config import DEFAULTS
-
     prompts, settings = list(model_input.iloc[:, 0]), DEFAULTS | (params or {})
     problems = [] if prompts else ['no prompt; the empty prompt, which begins a text, is [""]']
-    for name, what, number in (
-        ("GPT_MAX_PROMPTS", "prompts", len(prompts)),
-        ("GPT_MAX_CHARS", "characters of prompts", sum(map(len, prompts))),
-        ("GPT_MAX_TOKENS", "max_tokens", settings["max_tokens"]),
-        ("GPT_MAX_TEXTS", "prompts times samples", len(prompts) * settings["samples"]),
+    for name, usual, what, number in (
+        ("GPT_MAX_PROMPTS", 32, "prompts", len(prompts)),
+        ("GPT_MAX_CHARS", 100_000, "characters of prompts", sum(map(len, prompts))),
+        ("GPT_MAX_TOKENS", 4096, "max_tokens", settings["max_tokens"]),
+        ("GPT_MAX_TEXTS", 128, "prompts times samples", len(prompts) * settings["samples"]),
     ):
-        limit = int(os.environ.get(name, LIMITS[name]))
+        limit = int(os.environ.get(name, usual))
         if number > limit:
             problems.append(f"{what}: {number:,} of at most {limit:,} ({name} of the server)")
     if problems:

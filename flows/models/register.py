@@ -26,8 +26,8 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     info = log_model(recipe, decoder)
     tags = {
         "digest": decoder.digest,
-        "val_bpb": f"{decoder.counts['val_bpb']:.6f}",
-        "held_out": tracker.stages["pack"].counts["held_out"],
+        "test_bpb": f"{decoder.counts['test_bpb']:.6f}",
+        "held_out": tracker.stages["pack"].counts["test_digest"],
         "run_id": tracker.run_id,
     }
     with suppress(MlflowException):  # it exists from the second version on

@@ -66,10 +66,8 @@ class Plan:
     def refuse(self, anyway: bool) -> None:
         """Raise UserError if something that matters differs, unless the user accepts that."""
         if self.matters and not anyway:
-            commit = self.record.tags.get("git.commit", "")[:12] or "(unknown)"
-            what = (
-                f"run {self.record.run_id} may not come out as it did, at commit {commit}: see the lines with ! above"
-            )
+            run, commit = self.record.run_id, self.record.tags.get("git.commit", "")[:12] or "(unknown)"
+            what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
             raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
 
 

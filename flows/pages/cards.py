@@ -41,16 +41,17 @@ def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict
     )
 
 
-def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, baselines: dict[str, float]) -> None:
-    """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; baselines: in bits per byte."""
+def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, measured: dict) -> None:
+    """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; measured: baselines, ppmd_order, repeated."""
     drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
+    bits = [(name, f"{value:.3f}") for name, value in measured["baselines"].items()]
     publish(
         folder,
         "packing_report.jinja",
-        {"settings": settings, "baselines": baselines} | report,
+        {"settings": settings} | measured | report,
         title=f"Packing report: {corpus}",
         drawings={"lengths": drawing},
-        baselines=Table(("baseline", "bits per byte"), [(name, f"{bits:.3f}") for name, bits in baselines.items()]),
+        baselines=Table(("baseline", "bits per byte"), bits),
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from flows.pages.comparison_text import BASELINES, costs, difference, interval, model_rows
+from flows.pages.comparison_text import BASELINES, bits, costs, difference, interval, model_rows
 from flows.pages.figures import Drawing, draw
 from flows.pages.render import Table, columns, publish, render_text, spaced
 
@@ -65,7 +65,7 @@ def _bits(result: dict) -> Table:
         (model, *(f"{cell['bits_per_byte']:.3f} ({interval(cell)}) {difference(cell)}".strip() for cell in cells))
         for model, cells in model_rows(result)
     ]
-    rows += [(name, *(f"{column['baselines'][name]:.3f}" for column in corpora)) for name in BASELINES]
+    rows += [(name, *(bits(column["baselines"][name]) for column in corpora)) for name in BASELINES]
     return Table(("model", *(column["corpus"] for column in corpora)), rows)
 
 
@@ -93,7 +93,7 @@ def heat_map(result: dict) -> Figure:
             if cells[x]["own"]:
                 above.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, fill=False, edgecolor=OWN, linewidth=2))
 
-    bits_BC = np.array([[column["baselines"][name] for column in corpora] for name in BASELINES])
+    bits_BC = np.array([[column["baselines"][name] for column in corpora] for name in BASELINES], float)
     own_C = bits_MC[0] / (1 + relative_MC[0])
     draw_tiles(below, BASELINES, bits_BC, bits_BC / own_C - 1, fontsize=9, va="center")
 

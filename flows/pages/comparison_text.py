@@ -1,6 +1,6 @@
 """A comparison of models (the dict of flows/compare.py) in words: what the terminal, the page and the heat map print."""
 
-BASELINES = ("xz", "gzip", "bigram", "unigram", "uniform")
+BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
 COSTS = {  # column: the value of a model that it shows, and its unit
     "parameters": ("parameters", ""),
     "pieces": ("vocab_size", ""),
@@ -38,6 +38,11 @@ def difference(cell: dict) -> str:
     low, high = cell["difference_low"], cell["difference_high"]
     certain = low is not None and high is not None and not low <= 0 <= high
     return ("" if certain else "≈ ") + f"{100 * cell['relative']:+.1f} %".replace("-", "−")
+
+
+def bits(value: float | None) -> str:
+    """Bits per byte; – where they were not computed."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def interval(cell: dict) -> str:

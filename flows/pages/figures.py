@@ -1,22 +1,18 @@
 """Figures, drawn without a screen. Equal numbers give equal bytes: no date, no random names."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from flows.pages.render import plain
-
-if TYPE_CHECKING:
-    import numpy as np
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
 GROUPS = {"letters": BLUE, "white space": "#9aa5b1", "digits": "#3a9679", "punctuation": "#7b5ea7"}  # others: ORANGE

@@ -43,6 +43,15 @@ def ranked(model: float, baselines: Mapping[str, float]) -> list[tuple[str, str]
     return [(name, f"{value:.3f}") for name, value in sorted(bits.items(), key=lambda item: item[1])]
 
 
+def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
+    """By how much a model (bits per byte) beats its best baseline, or that it does not. packed: counts of that stage."""
+    name, best = min(packed["baselines"].items(), key=lambda item: item[1])
+    baseline = f"PPMd of order {packed['ppmd_order']} ({best:.3f})" if name == "ppmd" else f"{name} ({best:.3f})"
+    if model < best:
+        return f"{model:.3f} bits per byte beat the best baseline, {baseline}, by {best - model:.3f} ({1 - model / best:.1%})"
+    return f"{model:.3f} bits per byte do not beat the best baseline, {baseline}, which needs {model - best:.3f} fewer"
+
+
 def plain(value: Cell) -> str:
     """A value as plain text: 12,345 for a count, 12.3% for a share, changes as git shows them."""
     match value:
@@ -101,7 +110,7 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals |= {"kind": kind, "ranked": ranked}
+    environment.globals |= {"kind": kind, "ranked": ranked, "against_baselines": against_baselines}
     return environment
 
 

@@ -5,12 +5,15 @@ never by an argument, which every user of the machine can see, nor by a file.
 """
 
 import ipaddress
+import logging
 import os
 import secrets
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import psutil
 
 from flows import UserError
 
@@ -54,8 +57,6 @@ class Access:
         """The names of this machine by which programs and browsers reach the servers, as in a Host header without its port."""
         names = {"localhost", "127.0.0.1", "[::1]"}
         if self.host in ANYWHERE:
-            import psutil
-
             cards = [card for cards in psutil.net_if_addrs().values() for card in cards]
             names |= {card.address for card in cards if card.family == socket.AF_INET}
             names |= {socket.gethostname(), socket.getfqdn()}
@@ -107,8 +108,6 @@ def access(host: str, port: int, mlflow_port: int) -> Access:
 
 def mlflow_users(folder: Path, user: str, password: str) -> Path:
     """Set the user's password in MLflow, and write the configuration of its basic-auth app, which holds no secret."""
-    import logging
-
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
     logging.getLogger("alembic").setLevel(logging.WARNING)

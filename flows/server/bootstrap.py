@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,11 +24,15 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
 from flows.home import GPU
-from flows.server.dead_runs import crash_dead_runs
+from flows.server.dead_runs import GONE, SILENT, crash_dead_runs
 from flows.server.processes import is_healthy
 
 NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
+# How the message begins by which a worker, or `dead_runs`, reports a run whose process was killed.
+EXITED = "Process exited with status code: "
+KILLED = (*(f"{EXITED}{-number}." for number in (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)), GONE, SILENT)
+RESTARTED = "Its process was killed; it is started again, once, and goes on from what it left."
 
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
@@ -62,12 +67,11 @@ def create_pool() -> set[str]:
 
 
 def create_automations(
-    compare_after: timedelta = timedelta(minutes=10), silence: timedelta = timedelta(minutes=5)
+    compare_after: timedelta = timedelta(minutes=10), restart_after: timedelta = timedelta(minutes=1)
 ) -> list[str]:
     """Create the GPU limit and the automations where they are missing. Returns a line for each thing made.
 
     compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
-    silence: a run without a heartbeat for this long is crashed. prefect.yaml sets a heartbeat every 30 s, Prefect's shortest.
     """
     import torch
 
@@ -83,8 +87,10 @@ def create_automations(
             compare = client.read_deployment_by_name("compare/all").id
         except ObjectNotFound:
             raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
-        for automation in (compare_after_training(compare, compare_after), crash_silent_runs(silence)):
+        for automation in (compare_after_training(compare, compare_after), restart_crashed_runs(restart_after)):
             made += _create(client, automation)
+        for old in client.read_automations_by_name("crash silent runs"):  # of earlier versions: `dead_runs` does it
+            client.delete_automation(old.id)
     return made
 
 
@@ -102,20 +108,30 @@ def compare_after_training(deployment, after: timedelta) -> AutomationCore:
     )
 
 
-def crash_silent_runs(silence: timedelta) -> AutomationCore:
-    """Fires when a flow run has begun, and then neither sends a heartbeat nor changes its state."""
+def restart_crashed_runs(after: timedelta) -> AutomationCore:
+    """Fires after the first crash of a run: by a kill, not by a person or `gpt down`, whose message is another. The run goes on
+    from what its process left. A second crash of the same run is left alone, and so is a run of no deployment.
+
+    after: by then a worker has reported the crash twice, as it does; the second report would crash the new process's run.
+    """
+    flows = ["train", "prepare", "compare", "reproduce", "maintain"]
     return AutomationCore(
-        name="crash silent runs",
-        description="A run whose heartbeat has stopped is dead: its worker was killed with it.",
+        name="restart crashed runs",
+        description="A run whose process was killed starts again, once.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
-            after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting", "prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
+            after={"prefect.flow-run.Crashed"},
+            expect={"prefect.flow-run.Running"},
             for_each={"prefect.resource.id"},
-            within=silence,
+            within=after,
+            match={
+                "prefect.resource.id": "prefect.flow-run.*",
+                "prefect.run-count": ["0", "1"],
+                "prefect.state-message": [f"{message}*" for message in KILLED],
+            },
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": flows},
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence}.")],
+        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="Restarted", message=RESTARTED)],
     )
 
 

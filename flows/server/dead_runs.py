@@ -1,23 +1,27 @@
-"""Find flow runs whose process has died: each running one holds a kernel lock on a file, which a killed process loses.
+"""Find flow runs whose process died with its worker, so that nobody has reported it. `gpt up` looks for them every half minute.
 
-A living worker reports the death of a flow run at once. If the worker died too, nobody reports, and the run would stay Running:
-`crash_dead_runs` finds it (`gpt up` and maintain/weekly call it). On any other machine an automation (`bootstrap`) crashes it
-some minutes after its last heartbeat.
+A run of this home holds a kernel lock on a file as long as its process lives. One of another machine has a heart that beats.
+Notable: silence is counted in looks. After a sleep of this machine every heart has been silent for hours, and a rule that
+compares times of day, such as an automation of Prefect's, would crash runs that live before they can beat again.
 """
 
 import atexit
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
-from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
-
+from flows import UserError
 from flows.home import home
+from flows.server.processes import ask
 from flows.store.locks import take
 
+EVERY = 30  # seconds, as between two heartbeats (prefect.yaml)
+LOOKS = 10  # without a heartbeat, until a run is dead
+GONE, SILENT = "Its process is gone.", "No heartbeat for"
 PREFIX = "flow-run-"
+BEAT = "prefect.flow-run.heartbeat"
+Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of life, and the number of looks since then
 _held: list[IO[str]] = []  # open as long as this process lives
 
 
@@ -33,20 +37,55 @@ def hold_lock(flow, flow_run, state) -> None:
     atexit.register(path.unlink, missing_ok=True)
 
 
-def crash_dead_runs(dry_run: bool = False) -> list[str]:
-    """Mark as Crashed the flow runs of this home whose process is gone. Returns a line for each."""
-    found = []
-    with get_client(sync_client=True) as client:
-        for path in sorted((home() / "locks").glob(f"{PREFIX}*")):
-            with path.open("r+") as handle:
-                if not take(handle):
-                    continue
-            with suppress(ObjectNotFound):  # it was deleted, or belongs to another server
-                run = client.read_flow_run(UUID(path.name.removeprefix(PREFIX)))
-                if run.state and not (run.state.is_final() or run.state.is_scheduled()):
-                    found.append(f"flow run {run.name} ({run.id}) was {run.state.name}, and its process is gone")
-                    if not dry_run:
-                        client.set_flow_run_state(run.id, Crashed(message="Its process is gone."), force=True)
+def watch(api: str, ending: Callable[[], bool]) -> None:
+    """Crash dead runs until the end, also after a time without the server. api: Prefect's address."""
+    signs: Signs = {}
+    while not ending():
+        time.sleep(EVERY)
+        with suppress(UserError, OSError, ValueError):
+            signs = look(api, signs)[0]
+
+
+def look(api: str, before: Signs, dry_run: bool = False) -> tuple[Signs, list[str]]:
+    """Crash what is dead. Returns the signs of the others, for the next look, and a line for each dead run."""
+    signs: Signs = {}
+    lines = []
+    states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    for run in ask(api, "flow_runs/filter", flow_runs=states):
+        name, pending = run["id"], run["state_type"] == "PENDING"
+        about = {"event": {"name": [BEAT]}, "resource": {"id": [f"prefect.flow-run.{name}"]}, "order": "DESC"}
+        beats = [event["occurred"] for event in ask(api, "events/filter", filter=about, limit=1)["events"]]
+        sign = f"{run['state']['id']} {beats}"
+        known, looks = before.get(name, (sign, -1))
+        signs[name] = sign, looks = sign, looks + 1 if known == sign else 0
+        here = None if pending else lives(name)  # one that is started again has the lock of before until it begins
+        # A run that has begun and never beat was not started by a worker.
+        if (looks >= LOOKS and (beats or pending)) if here is None else (looks and not here):
+            message = f"{SILENT} {looks * EVERY} s." if here is None else GONE
+            lines.append(f"flow run {run['name']} ({name}) was {run['state']['name']}: {message}")
             if not dry_run:
-                path.unlink(missing_ok=True)
-    return found
+                del signs[name]
+                ask(api, f"flow_runs/{name}/set_state", state={"type": "CRASHED", "message": message})
+    return signs, lines
+
+
+def crash_dead_runs(dry_run: bool = False) -> list[str]:
+    """Crash those of this home at once, and forget the locks of others that ended. Returns a line for each."""
+    from prefect.settings import PREFECT_API_URL
+
+    if not (api := PREFECT_API_URL.value()):
+        return []
+    signs, lines = look(api, look(api, {})[0], dry_run)
+    for path in (home() / "locks").glob(f"{PREFIX}*") if not dry_run else ():
+        if (name := path.name.removeprefix(PREFIX)) not in signs and not lives(name):
+            path.unlink(missing_ok=True)
+    return lines
+
+
+def lives(run: str) -> bool | None:
+    """Whether the process of a flow run lives; None if it is not of this home, or has not begun."""
+    try:
+        with (home() / "locks" / f"{PREFIX}{run}").open("r+") as file:
+            return not take(file)
+    except FileNotFoundError:
+        return None

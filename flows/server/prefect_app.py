@@ -9,7 +9,6 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from prefect.server.api import server
 from prefect.settings import PREFECT_SERVER_CORS_ALLOWED_ORIGINS
@@ -20,12 +19,11 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable, Callable], Awaitable[None]]
 
 
-def create_app() -> FastAPI:
-    """For uvicorn. The environment names the allowed hosts and origins (`Access.prefect_environment`)."""
-    app = server.create_app(final=True)
-    hosts = os.environ[HOSTS_VARIABLE].split(",")
-    app.add_middleware(OwnAddresses, hosts=hosts, origins=PREFECT_SERVER_CORS_ALLOWED_ORIGINS.value().split(","))
-    return app
+def create_app() -> "OwnAddresses":
+    """For uvicorn. The environment names the allowed hosts and origins (`Access.prefect_environment`). Within this process
+    automations ask Prefect's app itself, by the name of no host."""
+    hosts, origins = os.environ[HOSTS_VARIABLE].split(","), PREFECT_SERVER_CORS_ALLOWED_ORIGINS.value().split(",")
+    return OwnAddresses(server.create_app(final=True), hosts, origins)
 
 
 class OwnAddresses:

@@ -5,7 +5,6 @@ import io
 import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -16,15 +15,13 @@ from pydantic import BaseModel, ValidationError
 
 from flows import UserError
 from flows.home import ROOT
-
-ANCHORS = "definitions"  # where the file keeps what its entries share
+from gpt.settings import nearest
 
 
 def check(path: Path) -> dict[str, str]:
     """The work pool of each deployment, by name. Raises UserError that names the deployment and the key of what is wrong."""
     try:
-        with path.open(encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -32,7 +29,7 @@ def check(path: Path) -> dict[str, str]:
     if not isinstance(content, dict) or not isinstance(content.get("deployments"), list) or not content["deployments"]:
         raise UserError(f"{path.name} has no deployments\n{path}")
     deployments = content.pop("deployments")
-    content.pop(ANCHORS, None)
+    content.pop("definitions", None)  # where the file keeps what its entries share
     _check_keys(PrefectYamlModel, content, f"{path.name}, ")
     pools = {}
     for number, deployment in enumerate(deployments):
@@ -63,9 +60,7 @@ def _check_keys(model: type[BaseModel], values: object, where: str) -> None:
             raise UserError(f"{place}: {first['msg']}") from None
         models = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
         known = [name for model in models for name in model.model_fields]
-        close = get_close_matches(keys[-1], known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"{place} is not known{hint}") from None
+        raise UserError(f"{place} is not known{nearest(keys[-1], known)}") from None
 
 
 def _check_cron(schedule: dict, where: str) -> None:

@@ -4,6 +4,7 @@ Notable: each has a mark in its environment, which its children inherit. So all 
 that started them was killed, and no foreign process of the same name is ever touched.
 """
 
+import json
 import os
 import re
 import socket
@@ -12,17 +13,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from flows import UserError
 from flows.home import ROOT, home, shared_home
-from flows.server.access import Access, mlflow_users
+from flows.server.access import AUTH_VARIABLE, Access, mlflow_users
 from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
@@ -77,11 +80,17 @@ def prefect_server(access: Access) -> Service:
 
 def mlflow_server(store: str, access: Access) -> Service:
     """store: the database; it may hold a password, so it is passed by the environment."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", access.host, "--port", str(access.mlflow_port)]
-    command += ["--workers", "1", "--artifacts-destination", (shared_home() / "mlartifacts").as_uri()]
-    environment = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.mlflow_app:create_app"]
+    command += ["--host", access.host, "--port", str(access.mlflow_port), "--log-level", "warning"]
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": store,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",  # of experiments that others create
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": (shared_home() / "mlartifacts").as_uri(),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     if access.password:
-        command += ["--app-name", "basic-auth"]
         environment["MLFLOW_AUTH_CONFIG_PATH"] = str(mlflow_users(home(), access.user, access.password))
     health = f"{access.local_url(access.mlflow_port)}/health"
     hint = f"its database is {without_password(store)}; "
@@ -107,6 +116,22 @@ def is_healthy(url: str) -> bool:
             return answer.status == 200
     except (OSError, ValueError):
         return False
+
+
+def ask(api: str, what: str, **body: object) -> Any:
+    """Post to Prefect's API, with the password of the environment. Returns its answer; raises UserError if there is none."""
+    headers = {"Content-Type": "application/json"}
+    if given := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE):
+        headers["Authorization"] = f"Basic {b64encode(given.encode()).decode()}"
+    request = urllib.request.Request(f"{api}/{what}", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except OSError as error:
+        if getattr(error, "code", 0) == 401:
+            export = "export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
+            raise UserError(f"Prefect asks for its password: {export}") from None
+        raise UserError(f"Prefect at {api} does not answer: {error}; its log: {home()}/logs/prefect.log") from None
 
 
 def read_log(service: Service) -> str:

@@ -1,21 +1,16 @@
 """What `gpt status` shows, by asking the server that `gpt up` started; neither Prefect nor MLflow is loaded for it."""
 
-import json
-import os
-import urllib.request
-from base64 import b64encode
 from datetime import UTC, datetime
 
-from flows import UserError
-from flows.home import home, shared_home
-from flows.server.access import AUTH_VARIABLE
+from flows.home import shared_home
+from flows.server.processes import ask
 from flows.server.supervisor import is_process, state
 from flows.store.artifacts import Store
 from flows.tracking.spool import waiting
 
 LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "val_bpb": ""}
+EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "test_bpb": ""}
 
 
 def status() -> dict:
@@ -52,18 +47,21 @@ def _service(name: str, state: str, since: float = 0.0, address: str = "") -> di
 
 def _add_runs(result: dict, api: str) -> list[tuple[str, dict]]:
     """Fill in what runs, is queued and is due. Returns the trainings that ended, each with its corpus, newest first."""
-    deployments, flows = ({row["id"]: row["name"] for row in _ask(api, what)} for what in ("deployments", "flows"))
+    deployments, flows = (
+        {row["id"]: row["name"] for row in ask(api, f"{what}/filter")} for what in ("deployments", "flows")
+    )
 
     def runs(sort: str, *states: str) -> list[tuple[str, dict]]:
         which = {"state": {"type": {"any_": states}}}
-        found = _ask(api, "flow_runs", flow_runs=which, sort=sort, limit=LIMIT)
+        found = ask(api, "flow_runs/filter", flow_runs=which, sort=sort, limit=LIMIT)
         return [(deployments.get(run["deployment_id"], run["name"]), run) for run in found]
 
     def title(name: str, run: dict) -> str:
         return f"{flows.get(run['flow_id'], '?')}/{name}"
 
     for name, run in runs("START_TIME_ASC", "RUNNING", "CANCELLING"):
-        row = {"run": title(name, run), "name": run["name"], "state": run["state"]["name"]}
+        state = run["state"]["name"] + (", started again after a crash" if run["run_count"] > 1 else "")
+        row = {"run": title(name, run), "name": run["name"], "state": state}
         result["running"].append(row | {"since": _time(run["start_time"])})
     now, known = datetime.now(UTC).isoformat(), set()
     for name, run in runs("EXPECTED_START_TIME_ASC", "SCHEDULED", "PENDING", "PAUSED"):
@@ -86,7 +84,8 @@ def _last(ended: list[tuple[str, dict]]) -> list[dict]:
     for corpus, run in reversed(ended):
         rows[corpus] = EMPTY | {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}
     for manifest in Store(shared_home()).manifests(stage="train"):  # oldest first
-        model = {"model": _time(manifest["created"]), "val_bpb": round(manifest["counts"]["val_bpb"], 4)}
+        bits = manifest["counts"].get("test_bpb")  # none of a model before there was a test split
+        model = {"model": _time(manifest["created"]), "test_bpb": round(bits, 4) if bits else ""}
         rows[manifest["corpus"]] = EMPTY | {"corpus": manifest["corpus"]} | rows.get(manifest["corpus"], {}) | model
     return [rows[corpus] for corpus in sorted(rows)]
 
@@ -96,21 +95,6 @@ def _pool(name: str | None) -> str:
     if not name:
         return "none: its work pool is gone; gpt up makes it and deploys again"
     return name if name == "gpt" else f"{name}, which takes a worker of its own: prefect worker start --pool {name}"
-
-
-def _ask(api: str, what: str, **body: object) -> list[dict]:
-    headers = {"Content-Type": "application/json"}
-    if given := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE):
-        headers["Authorization"] = f"Basic {b64encode(given.encode()).decode()}"
-    request = urllib.request.Request(f"{api}/{what}/filter", json.dumps(body).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-    except OSError as error:
-        if getattr(error, "code", 0) == 401:
-            export = "export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
-            raise UserError(f"Prefect asks for its password: {export}") from None
-        raise UserError(f"Prefect at {api} does not answer: {error}; its log: {home()}/logs/prefect.log") from None
 
 
 def _time(when: float | str | None) -> str:

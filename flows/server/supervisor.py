@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,11 +21,11 @@ import psutil
 
 from flows import UserError
 from flows.home import home, set_defaults
-from flows.server import processes
+from flows.server import dead_runs, processes
 from flows.server.access import AUTH_VARIABLE, Access
 from flows.server.processes import Service
 from flows.store.locks import take
-from flows.tracking.connection import RUNS_PAGE
+from flows.tracking.connection import DATABASE, RUNS_PAGE
 
 START_SECONDS = 900  # a small, busy machine takes minutes to create the two databases of a fresh home
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # after more restarts than this in so many seconds it gives up
@@ -132,6 +133,8 @@ class _Supervisor:
         try:
             self._write()
             self._start_all()
+            arguments = self.access.api, lambda: self.ending
+            threading.Thread(target=dead_runs.watch, args=arguments, name="dead runs", daemon=True).start()
             while True:
                 self._watch()
                 time.sleep(0.5)
@@ -166,7 +169,7 @@ class _Supervisor:
         made = json.loads(answer.read_text())
 
         if not elsewhere:
-            clients |= {"MLFLOW_TRACKING_URI": access.local_url(access.mlflow_port)}
+            clients |= {"MLFLOW_TRACKING_URI": access.local_url(access.mlflow_port), DATABASE: store}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpt", "--type", "process"]
         clients |= {"PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")}
         worker = Service("worker", [*command, "--install-policy", "never"], clients)

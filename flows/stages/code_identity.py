@@ -13,15 +13,12 @@ comments, docstrings, layout and the version of Python are no part of it.
 import ast
 import hashlib
 import json
-import os
 import tomllib
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from flows.home import ROOT, home
+from flows.home import ROOT
 
-PACKAGES = ("data_contracts", "flows", "gpt", "tokenizers")
 LOCK = Path(__file__).with_name("stages.lock")
 ABOUT = """\
 # The version of each part of the pipeline's code, and a hash of the sources that decide its output. Written by `make lock`.
@@ -36,34 +33,7 @@ def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path 
 
 @cache
 def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
-    """16 hex digits over these sources and all that they import from their own packages, near and far. The home keeps those of
-    this project for as long as no source changes: computing them all takes half a second."""
-    if root != ROOT:
-        return _hash_sources(entries, root)
-    kept, state, name = home() / "code.json", _state(), " ".join(entries)
-    known: dict = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(kept.read_text())
-    if known.get("state") != state:
-        known = {"state": state}
-    if name not in known:
-        known[name] = _hash_sources(entries, root)
-        partial = kept.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            partial.write_text(json.dumps(known))
-            partial.replace(kept)
-    return known[name]
-
-
-@cache
-def _state() -> str:
-    """Names the content of all sources of this project."""
-    paths = sorted(path for part in PACKAGES for path in (ROOT / part).rglob("*.py"))
-    contents = [[str(path), path.read_text(encoding="utf-8")] for path in paths]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
-
-
-def _hash_sources(entries: tuple[str, ...], root: Path) -> str:
+    """16 hex digits over these sources and all that they import from their own packages, near and far."""
     files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
     trees: list[ast.AST] = [_parse(path) for path in files]
     for file, _, name in (entry.partition(":") for entry in entries):

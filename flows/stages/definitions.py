@@ -7,36 +7,27 @@ fills a folder and returns the counts. Heavy packages are imported where they ar
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts import corpora
-from flows.home import shared_home
-from flows.progress import Report, log_line
-from flows.recipe import OWN, Recipe, Workers
+from flows.progress import Report
+from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
-from flows.stages.documents import compressed_bits_per_byte, read_documents, read_texts
+from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
-from flows.store.artifacts import Artifact, Store, read_manifest
+from flows.store.artifacts import Artifact, read_manifest
 
 if TYPE_CHECKING:
     from gpt.data.shards import Documents
     from tokenizers.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.model"
+HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
-OUTCOMES = {
-    "download": "{files:,} files, {bytes:,} bytes",
-    "clean": "{documents:,} documents kept, {rejects:,} dropped",
-    "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
-    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} held out",
-    "train": "{val_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
-}
-Map = Callable[[Callable, list], Iterable]
 
 
 @dataclass(frozen=True)
@@ -53,8 +44,6 @@ class Job:
     """progress: report(fraction, text)"""
     on_step: Callable[[int, dict], None]
     on_evaluation: Callable[[int, dict, Path, bool], None]
-    spread: Callable[[Workers], AbstractContextManager[Map]]
-    """a `map` over the shards of a corpus, results in order"""
 
 
 @dataclass(frozen=True)
@@ -91,16 +80,16 @@ def download(job: Job) -> dict:
 def clean(job: Job) -> dict:
     from data_contracts import facts
     from data_contracts.clean import clean_corpus
+    from flows.pages.cards import write_data_card
+    from flows.stages.workers import spread
 
     reader, rules = reader_of(job.recipe), job.recipe.clean
 
     def describe(sample, counts: dict) -> None:
-        from flows.pages.cards import write_data_card
-
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _raw_data_facts(job)))
 
     raw, options = job.inputs["download"].folder / RAW, job.recipe.options
-    with job.spread(job.recipe.workers) as fan_out:
+    with spread(job.recipe.workers) as fan_out:
         return clean_corpus(
             reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
         )
@@ -135,9 +124,9 @@ def tokenize(job: Job) -> dict:
 
 def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
+    from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.evaluation import packing_report
-    from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -154,29 +143,30 @@ def pack(job: Job) -> dict:
         job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
     )
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
-    for law in ("train_documents", "train_bytes", "val_documents", "val_bytes"):
+    for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
-    learned = {"unigram": unigram_bits_per_byte(packed), "bigram": bigram_bits_per_byte(packed)}
-    baselines = {"uniform": 8.0} | learned | compressed_bits_per_byte(read_texts(documents.folder, "val"))
-    _write_json(job.folder / "baselines.json", baselines)
+    measured = measure_baselines(documents.folder, packed, HELD_OUT)
+    _write_json(job.folder / "baselines.json", measured)
     report = packing_report.facts(packed)
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, baselines)
-    held_out = sorted(doc_id.decode() for doc_id in packed.splits["val"].index["doc_id"])
-    return counts | {
+    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
+    held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
+    packing = {
         "train_sequences": report["splits"][0]["sequences"],
         "utilisation": round(report["splits"][0]["utilisation"], 6),
-        "held_out": hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:32],
-        "baselines": {name: round(value, 4) for name, value in baselines.items()},
+        **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
+    return counts | packing | measured
 
 
 def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
     """The documents of a split as tokens, from the `start`-th on."""
+    from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
-    done = start + (documents.counts["train_documents"] if split == "val" else 0)
+    before = SPLITS[: SPLITS.index(split)]
+    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
     for batch in read_documents(documents.folder, split, start):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
@@ -205,9 +195,10 @@ def train(job: Job) -> dict:
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
+        **{f"test_{name}": value for name, value in result.test.items()},
         "best_step": result.step,
         "steps": result.steps,
-        "stopped_early": result.stopped_early,
+        "advice": result.advice,
         "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
         "machine": provenance.machine(recipe.runtime),
@@ -232,30 +223,13 @@ STAGES = {
         ),
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
-            ("flows/stages/documents.py", "gpt/evaluation/baselines.py", "gpt/evaluation/packing_report.py",
-             "tokenizers/tokenizer.py"),
+            ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
+             "gpt/evaluation/memorisation.py", "gpt/evaluation/packing_report.py", "tokenizers/tokenizer.py"),
             resumable=True,
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
     )
 }  # fmt: skip
-
-
-def build(
-    name: str, recipe: Recipe, inputs: dict[str, Artifact], force: bool, make: Callable[[dict, Path], dict]
-) -> Artifact:
-    """The stage's artifact: from the store, or made by make(parameters, folder)."""
-    stage = STAGES[name]
-    parameters, digests = stage.parameters(recipe), {wanted: artifact.digest for wanted, artifact in inputs.items()}
-    key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
-    store = Store(shared_home(), log_line)
-    return store.build(*key_parts, partial(make, parameters), resumable=stage.resumable, force=force)
-
-
-def outcome(artifact: Artifact) -> str:
-    """A line about a finished stage."""
-    took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
-    return f"{artifact.stage:<9} {took:<8} {OUTCOMES[artifact.stage].format(**artifact.counts)}"
 
 
 def code_parts() -> dict[str, tuple[str, ...]]:

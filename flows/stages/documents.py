@@ -1,7 +1,6 @@
 """The clean documents, as the stages after them read them: in order, a few megabytes in memory at a time."""
 
-import lzma
-import zlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,18 +27,12 @@ def read_documents(folder: Path, split: str, start: int = 0) -> Iterator:
                     yield frame[first:end]
 
 
-def read_texts(folder: Path, split: str) -> Iterator[str]:
+def read_texts(folder: Path, split: str, limit: float = math.inf) -> Iterator[str]:
+    """The texts of a split, or the first ones with `limit` bytes together; the last of these ends beyond it."""
+    n_bytes = 0
     for batch in read_documents(folder, split):
-        yield from batch["text"]
-
-
-def compressed_bits_per_byte(texts: Iterator[str]) -> dict[str, float]:
-    """gzip -9 and xz -9 of the texts one after another, in bits per byte of them."""
-    packers: dict = {"gzip": zlib.compressobj(9, wbits=31), "xz": lzma.LZMACompressor(preset=9)}
-    sizes, n_bytes = dict.fromkeys(packers, 0), 0
-    for text in texts:
-        raw = text.encode()
-        n_bytes += len(raw)
-        for name, packer in packers.items():
-            sizes[name] += len(packer.compress(raw))
-    return {name: 8 * (sizes[name] + len(packer.flush())) / n_bytes for name, packer in packers.items()}
+        for text, size in zip(batch["text"], batch["n_bytes"], strict=True):
+            if n_bytes >= limit:
+                return
+            n_bytes += size
+            yield text

@@ -4,26 +4,37 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from prefect import flow_engine
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
+from prefect.concurrency._leases import maintain_concurrency_lease
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from data_contracts import DataError
-from flows.home import GPU
+from flows.home import GPU, shared_home
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar
 from flows.recipe import Recipe
-from flows.stages import early
-from flows.stages.definitions import STAGES, Job, build, outcome
-from flows.stages.workers import spread
-from flows.store.artifacts import Artifact
+from flows.stages.definitions import STAGES, Job
+from flows.store.artifacts import Artifact, Store
 from flows.tracking.run import Tracker, current_tracker
 
+flow_engine.maintain_concurrency_lease = lambda lease_id, seconds, **_: maintain_concurrency_lease(
+    lease_id, seconds, raise_on_lease_renewal_failure=False
+)  # a run that lost the slot of its deployment while the machine slept goes on; Prefect would cancel it
 LEASE = 60.0  # seconds until the slot of a killed training is free again; Prefect's shortest
 CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
+SUMMARIES = {
+    "download": "{files:,} files, {bytes:,} bytes",
+    "clean": "{documents:,} documents kept, {rejects:,} dropped",
+    "tokenize": "{vocab_size:,} pieces from {sampled_bytes:,} bytes",
+    "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
+    "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
+}
+SPLIT_ANEW = "documents of before there was a test split are divided anew, once, and all after them is made again"
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
@@ -34,7 +45,8 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    tracker = current_tracker.get()
+    stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
+    parameters = stage.parameters(recipe)
 
     def log_step(step: int, metrics: dict[str, float]) -> None:
         if tracker:
@@ -47,15 +59,19 @@ def run_stage(
                 with tracker.assessing():
                     log_samples(tracker, step, folder, recipe)
 
-    def make(parameters: dict, folder: Path) -> dict:  # what is reused waits for no turn
-        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation, spread)
+    def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
+        older = store.manifests(recipe.corpus, name)
+        if name == "clean" and older and "test_documents" not in older[-1]["counts"]:
+            log_line(SPLIT_ANEW)
+        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
-            return STAGES[name].make(job)
+            return stage.make(job)
 
     try:
         with progress_bar(name) as report:
-            begun = early.take(name, recipe, report)
-            artifact = begun or build(name, recipe, inputs, force, make)
+            digests = {name: artifact.digest for name, artifact in inputs.items()}
+            key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
+            artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     except DataError as error:
         if error.rows:
             what = str(error).splitlines()[0]
@@ -66,8 +82,8 @@ def run_stage(
     if name in CARDS:
         card = card_markdown(artifact.folder / "card")
         _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)
-    if not begun:  # else it is told already
-        log_line(outcome(artifact))
+    took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
+    log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
     if artifact.reused:
         message = f"{recipe.corpus}/{name}/{artifact.key} is up to date"
         return Completed(name="Reused", message=message, data=artifact)  # type: ignore[return-value]

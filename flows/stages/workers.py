@@ -4,7 +4,7 @@ Processes, not threads: much of cleaning holds Python's lock. The runner is Pref
 `dask`), so every shard is a task run that can be seen, and an error in a worker arrives here as it was raised.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -17,7 +17,6 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from flows import UserError
 from flows.home import variables
 from flows.recipe import Workers
-from flows.stages.definitions import Map
 from gpt.machine.hardware import usable_cores
 
 SETTINGS = {  # which workers inherit
@@ -26,6 +25,7 @@ SETTINGS = {  # which workers inherit
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:3000,muzzy_decay_ms:0",
     "DASK_LOGGING__DISTRIBUTED": "warning",
 }
+Map = Callable[[Callable, list], Iterable]
 
 
 @contextmanager
@@ -56,10 +56,9 @@ def spread(workers: Workers) -> Iterator[Map]:
                     # The second is distributed's, which may not be here.
                     if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":
                         raise
-                    raise UserError(
-                        f"one of {count} workers was killed, as a rule by the system when memory is short: "
-                        "set workers.count to fewer; shards that are done are not done again"
-                    ) from None
+                    problem = f"one of {count} workers was killed, as a rule by the system when memory is short"
+                    mend = "set workers.count to fewer; shards that are done are not done again"
+                    raise UserError(f"{problem}: {mend}") from None
 
         yield over
 

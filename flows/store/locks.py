@@ -3,15 +3,12 @@
 import fcntl
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from flows import UserError
-
-MOMENT = 2.0  # seconds
 
 
 def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
@@ -23,10 +20,9 @@ def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise UserError(
-            f"the disk of {Path(file.name).parent} has no locks ({error.strerror}), so two runs would write over each other; "
-            "set GPT_SHARED_HOME, or GPT_HOME, to one that has"
-        ) from None
+        problem = f"the disk of {Path(file.name).parent} has no locks ({error.strerror})"
+        mend = "set GPT_SHARED_HOME, or GPT_HOME, to one that has"
+        raise UserError(f"{problem}, so two runs would write over each other; {mend}") from None
     return True
 
 
@@ -42,17 +38,12 @@ def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[
 
 @contextmanager
 def in_use(home: Path, log: Callable[[str], None] = print) -> Iterator[None]:
-    """Every run holds this from beginning to end, so that nothing is pruned that it still needs. Logs a line if it has to wait
-    for more than a moment."""
+    """Every run holds this from beginning to end, so that nothing is pruned that it still needs. Logs a line if it waits."""
     with _open(home, "in-use") as file:
-        until = time.monotonic() + MOMENT
-        while not take(file, shared=True):
-            if time.monotonic() > until:
-                file.seek(0)
-                log(f"waiting until {file.read()} has pruned this home")
-                take(file, shared=True, wait=True)
-                break
-            time.sleep(0.05)
+        if not take(file, shared=True):
+            file.seek(0)
+            log(f"waiting until {file.read()} has pruned this home")
+            take(file, shared=True, wait=True)
         yield
 
 

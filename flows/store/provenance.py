@@ -4,21 +4,17 @@
 later run that reuses the artifact may be on another machine.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.home import ROOT
-
-if TYPE_CHECKING:
-    from gpt.config import Runtime
+from gpt.config import Runtime
+from gpt.machine.hardware import usable_cores
 
 # Whose versions a manifest has.
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "rensa", "py3langid", "prefect",
@@ -47,19 +43,13 @@ def git_state() -> dict:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of Python and of RECORDED_PACKAGES, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    """The versions of Python and of RECORDED_PACKAGES."""
+    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES}
 
 
 def environment() -> dict:
     """The software and the hardware that this process finds, as JSON."""
     import psutil
-
-    from gpt.machine.hardware import usable_cores
 
     installed = {found.metadata["Name"] or "?": found.version for found in distributions()}
     return {

@@ -16,10 +16,11 @@ from flows.store.locks import lock
 
 EXPERIMENT = "gpt"
 MLFLOW_PORT = 5000
+DATABASE = "GPT_MLFLOW_DATABASE"  # the address of the database behind MLflow's server, for a worker of `gpt up`
 # What the table of runs shows, as a shared view of MLflow: without one it shows not a single number. MLflow keeps it in a tag
 # of the experiment, and takes it from there when an address ends with its key.
 VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"
-METRICS = ("train/val_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
+METRICS = ("train/test_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
 VIEW = {
     "orderByKey": "attributes.start_time",
     "orderByAsc": False,
@@ -78,6 +79,9 @@ def answering() -> Iterator[None]:
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         public = without_password(uri)
         words = str(error).replace(uri, public).split("(Caused by")[0].split("(Background on")[0].split()
+        if "database schema" in str(error):
+            mend = "use the version of this project that wrote it, or another home"
+            raise UserError(f"MLflow's database {public} is of another version of MLflow\n{mend}") from None
         what = f"MLflow at {public} does not answer: {' '.join(words)[:200]}"
         raise UserError(f"{what}\nstart it, or unset MLFLOW_TRACKING_URI") from None
 

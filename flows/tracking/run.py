@@ -35,7 +35,7 @@ from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
 
 # By the stage that makes them.
-DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val")}
+DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val", "tokens/test")}
 
 # Of the run that this thread is in. `gpt clean` is none: its artifacts are recorded by the run that reuses them.
 current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
@@ -134,7 +134,7 @@ class Tracker:
                 "keep": self.recipe.train.keep_checkpoints,
                 "name": f"{self.recipe.corpus}-step-{step}",
                 "dataset": pack and f"{pack.corpus}/tokens/val",
-                "digest": pack and pack.counts["held_out"][:32],
+                "digest": pack and pack.counts["val_digest"],
                 "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
@@ -249,7 +249,7 @@ class Tracker:
         page = self.recipe.source_page()
         source = {"url": page} if page else {"tags": {"source": self.recipe.source.kind}}
         where = {"source_type": "http" if page else "code", "source": json.dumps(source)}
-        digest = counts["held_out"] if context == "tokens/val" else artifact.digest
+        digest = counts.get(f"{context.removeprefix('tokens/')}_digest", artifact.digest)
         tags = {name: str(value) for name, value in counts.items() if isinstance(value, int)}
         tags |= {"stage": artifact.stage, "key": artifact.key, "mlflow.data.context": context}
         self._box.put(input=where | {"name": f"{artifact.corpus}/{context}", "digest": digest[:32]}, tags=tags)

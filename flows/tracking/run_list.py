@@ -12,13 +12,13 @@ from flows.tracking import outbox
 from flows.tracking.connection import answering, digest_of_stage, experiment_id
 
 MOST = 100_000  # runs that are looked through
-MEASURE = "train/val_bpb"
+MEASURES = ("train/test_bpb", "train/val_bpb")  # the second of runs before there was a test split
 DATA = ("download", "clean", "pack")
 
 
 def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> tuple[list[dict], str]:
-    """Runs, newest first, as run, corpus, kind, started (UTC), status, steps, val_bpb and model, None where a run has none; and
-    a note on what is left out.
+    """Runs, newest first, as run, corpus, kind, started (UTC), status, steps, test_bpb, val_bpb, best_baseline and model, None
+    where a run has none; and a note on what is left out.
 
     dataset_digest: the beginning of the digest of a download, clean or pack artifact: only runs that made or reused a model
     from these bytes. best: of each corpus the run with the fewest bits per byte, among those measured on the held-out documents
@@ -52,23 +52,28 @@ def _learned_from(run: Run, digest: str) -> bool:
 
 def _best(runs: list[Run]) -> tuple[list[Run], int]:
     """Of each corpus the best, and how many runs do not compare with it. runs: newest first."""
-    measured = [run for run in runs if MEASURE in run.data.metrics and "corpus" in run.data.tags]
+    measured = [run for run in runs if _measure(run) is not None and "corpus" in run.data.tags]
     newest: dict[str, str] = {}  # by corpus, what names the held-out documents of its newest run
     for run in measured:
         newest.setdefault(run.data.tags["corpus"], _held_out(run))
     same = [run for run in measured if _held_out(run) == newest[run.data.tags["corpus"]]]
     # A reused model has equally good runs; the newest of them stands for it.
-    same.sort(key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time))
+    same.sort(key=lambda run: (-(_measure(run) or 0), run.info.start_time))
     best = {run.data.tags["corpus"]: run for run in same}
     return [best[corpus] for corpus in newest], len(measured) - len(same)
 
 
+def _measure(run: Run) -> float | None:
+    return next((run.data.metrics[name] for name in MEASURES if name in run.data.metrics), None)
+
+
 def _held_out(run: Run) -> str:
     """What names the held-out documents that a run was measured on."""
-    for item in run.inputs.dataset_inputs if run.inputs else ():
-        if any((tag.key, tag.value) == ("mlflow.data.context", "tokens/val") for tag in item.tags):
-            return item.dataset.digest
-    return ""
+    inputs = run.inputs.dataset_inputs if run.inputs else ()
+    digests = {
+        tag.value: item.dataset.digest for item in inputs for tag in item.tags if tag.key == "mlflow.data.context"
+    }
+    return digests.get("tokens/test") or digests.get("tokens/val", "")
 
 
 def _row(run: Run) -> dict:
@@ -81,6 +86,7 @@ def _row(run: Run) -> dict:
         "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(" ", "seconds")[:19],
         "status": run.info.status.lower(),
         "steps": int(steps) if steps is not None else None,
-        "val_bpb": metrics.get(MEASURE),
+        **{name.removeprefix("train/"): metrics.get(name) for name in MEASURES},
+        "best_baseline": metrics.get("baseline/best"),
         "model": tags["model"].removeprefix("models:/") if "model" in tags else None,
     }

@@ -2,7 +2,7 @@
 
     dataset.json                      the `Description`, the shards of each split and their counts
     sources.json                      the files that the documents come from; the index of a shard names them by number
-    train-00000.shard ...  val-...    tokens and document index (gpt.data.shards)
+    train-00000.shard ...  val-...    tokens and document index (gpt.data.shards); of test, too, where there is one
     tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
 In an epoch every token is the target of exactly one position of one sequence (gpt.data.packing). The inputs are the tokens
@@ -26,7 +26,7 @@ from gpt.settings import from_dict, read_document
 
 FORMAT = "gpt-from-scratch/dataset"
 VERSION = 2
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")  # test may be missing: then nothing is scored on it
 IGNORE = -1  # in the place of a target where there is none
 
 
@@ -43,8 +43,8 @@ def write(
 ) -> dict[str, dict[str, int]]:
     """Write a dataset, some documents at a time; after an interrupted call, resume behind the shards that it finished.
 
-    folder: made if missing. splits: for "train" and "val", a function that yields its documents from the n-th on (from 0),
-    always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
+    folder: made if missing. splits: for "train" and "val", and for "test" if there is one, a function that yields its documents
+    from the n-th on (from 0), always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
     Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
     """
     folder = Path(folder)
@@ -53,12 +53,12 @@ def write(
     if not (folder / "train-00000.shard").exists():
         (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
     parts = {}
-    for split in SPLITS:
+    for split in splits:
         with ShardWriter(folder, split, about) as writer:
             for documents in splits[split](writer.n_documents_done):
                 writer.add(documents)
         if not writer.shards:
-            raise GPTError(f"no document in the {split} split: every corpus needs at least one in train and one in val")
+            raise GPTError(f"no document in the {split} split: every corpus needs at least one in each")
         parts[split] = Split(writer.shards)
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
@@ -127,6 +127,8 @@ class Dataset:
         splits = {}
         for split in SPLITS:
             try:
+                if split == "test" and split not in document["shards"]:
+                    continue
                 names, counted = list(document["shards"][split]), document["splits"][split]
             except (KeyError, TypeError):
                 raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
@@ -147,8 +149,8 @@ class Dataset:
     def digest(self) -> str:
         """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""
         sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
-        for split in SPLITS:
-            sha256.update(np.ascontiguousarray(self.splits[split].index).data)
+        for part in self.splits.values():
+            sha256.update(np.ascontiguousarray(part.index).data)
         return sha256.hexdigest()
 
     def n_sequences(self, split: str = "train") -> int:

@@ -1,7 +1,6 @@
 """Attention maps: how much each position of a text attends to each earlier one, in every layer and head."""
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +17,17 @@ def attention_maps(model: GPT, ids_BT: Tensor, documents_BT: Tensor | None = Non
     `GPT.forward`, which raises GPTError for a text over T.
     """
     maps: list[Tensor] = []
-    hooks = [block.attention.register_forward_pre_hook(partial(_keep, maps)) for block in model.blocks]
+
+    def keep(attention: SelfAttention, inputs: tuple[Tensor, Rotary | None, Tensor | None]) -> None:
+        x_BTC, rotary, mask_B1TT = inputs
+        q_BHTD, k_BKTD, _ = attention.project(x_BTC, rotary)
+        k_BHTD = k_BKTD.repeat_interleave(q_BHTD.shape[1] // k_BKTD.shape[1], dim=1)
+        scores_BHTT = (q_BHTD @ k_BHTD.mT).float() / math.sqrt(attention.head_size)
+        if mask_B1TT is None:
+            mask_B1TT = torch.ones(scores_BHTT.shape[-2:], dtype=torch.bool, device=x_BTC.device).tril()
+        maps.append(scores_BHTT.masked_fill(~mask_B1TT, -math.inf).softmax(-1))
+
+    hooks = [block.attention.register_forward_pre_hook(keep) for block in model.blocks]
     try:
         with eval_mode(model):
             model.hidden(ids_BT, documents_BT)
@@ -26,13 +35,3 @@ def attention_maps(model: GPT, ids_BT: Tensor, documents_BT: Tensor | None = Non
         for hook in hooks:
             hook.remove()
     return torch.stack(maps)
-
-
-def _keep(maps: list[Tensor], attention: SelfAttention, inputs: tuple[Tensor, Rotary | None, Tensor | None]) -> None:
-    x_BTC, rotary, mask_B1TT = inputs
-    q_BHTD, k_BKTD, _ = attention.project(x_BTC, rotary)
-    k_BHTD = k_BKTD.repeat_interleave(q_BHTD.shape[1] // k_BKTD.shape[1], dim=1)
-    scores_BHTT = (q_BHTD @ k_BHTD.mT).float() / math.sqrt(attention.head_size)
-    if mask_B1TT is None:
-        mask_B1TT = torch.ones(scores_BHTT.shape[-2:], dtype=torch.bool, device=x_BTC.device).tril()
-    maps.append(scores_BHTT.masked_fill(~mask_B1TT, -math.inf).softmax(-1))

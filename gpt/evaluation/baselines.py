@@ -1,7 +1,7 @@
 """Bits per byte, and the baselines that a model is compared with on the same bytes: what counting tokens alone reaches.
 
 The scoring rule, for models (`gpt.evaluation.score`) and baselines alike: every token of every document of the split is scored
-exactly once; the end-of-document tokens are context, never scored, because they stand for no byte of text. So a uniform
+exactly once; the end-of-document tokens do not count, because they stand for no byte of text. So a uniform
 model over bytes gets exactly 8 bits per byte, and models with different tokenizers compare. Bytes are raw UTF-8, counted
 before tokenization (they are in the dataset's index), never derived from tokens.
 """

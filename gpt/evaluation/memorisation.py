@@ -1,78 +1,69 @@
-"""What a model repeats word for word: the longest stretch of each sample that also stands in the training text.
+"""What stands word for word in the training text: the longest stretch of each sample of a model, and the share of a text.
 
-Windows of one width are compared by hashes, which are differences of a running sum (Karp and Rabin 1987): the hash of the
-symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64. Windows that differ share a hash once in 10^19 pairs. A stretch
-holds one of every smaller width, so bisection over widths gives the longest.
+Windows of one width are looked up by hashes, which are differences of a running sum (Karp and Rabin 1987): the hash of the
+symbols from place i is x[i] B + x[i+1] B^2 + ... modulo 2^64; those with the same hash are then compared.
 
-The training text is read once, in blocks. Memory does not grow with it: about 100 bytes for each symbol of a block.
+The training text is read once, in blocks. Memory does not grow with it: about 100 bytes for each symbol of a block, or of what
+is looked for.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial, reduce
 
 import numpy as np
-
-from gpt import GPTError
+from numpy.lib.stride_tricks import sliding_window_view
 
 BLOCK = 1 << 18  # symbols of training text at a time
-# Behind each document and each sample: no character and no token, and a window with the one equals none with the other.
-DOCUMENT_END, SAMPLE_END = np.array([[0xFFFFFFFF], [0xFFFFFFFE]], np.uint32)
+# Behind each document and each text: no character, and a window with the one equals none with the other.
+DOCUMENT_END, TEXT_END = np.array([[0xFFFFFFFF], [0xFFFFFFFE]], np.uint32)
 BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
-
-Text = str | np.ndarray
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The longest stretch of a sample (its length, where it starts, its text or tokens) that stands in a training document too;
-    and the share of the sample that is covered by such stretches of `at_least` and more."""
+    """The longest stretch of a sample that stands in a training document too, and the share of the sample that is covered by
+    such stretches of `at_least` characters and more."""
 
     length: int
-    start: int
-    text: Text
+    text: str
     covered: float
 
 
-def overlaps(samples: Sequence[Text], documents: Iterable[Text], at_least: int = 50) -> list[Overlap]:
-    """The overlap of each sample with documents; a stretch lies within one document.
-
-    samples, documents: all str, lengths then being characters; or all 1-D arrays of token ids. A packed stream may come as one
-    document: a sample without eos cannot overlap across it. at_least: for `covered` only.
-    Raises GPTError for text among tokens or the reverse, or at_least below 1.
-    """
-    if at_least < 1:
-        raise GPTError(f"at_least is {at_least}; an overlap has at least 1 symbol")
-    if not samples:
-        return []
-    is_text, most = isinstance(samples[0], str), max(map(len, samples))
-    own = _Windows(np.concatenate([np.append(_symbols(sample, is_text), SAMPLE_END) for sample in samples]))
-    ends = np.cumsum([len(sample) + 1 for sample in samples]) - 1
-    places = [slice(end - len(sample), end) for sample, end in zip(samples, ends.tolist(), strict=True)]
-    longest, starts = [0] * len(samples), [0] * len(samples)
-    repeated = np.zeros(own.size, bool)  # where a window of at_least symbols begins that the training text has
-    for block in map(_Windows, _blocks(documents, is_text, most)):
-        found = _search(own, block)
+def overlaps(samples: Sequence[str], documents: Iterable[str], at_least: int = 50) -> list[Overlap]:
+    """The overlap of each sample with documents; a stretch lies within one document. at_least: for `covered` only."""
+    own, longest = _Searched(samples), [""] * len(samples)
+    starts = np.cumsum([0, *(len(sample) + 1 for sample in samples)]).tolist()
+    repeated = np.zeros(own.size, bool)  # where a window of at_least characters begins that the training text has
+    for block in map(_Windows, _blocks(documents, max(map(len, samples), default=0))):
+        found = cache(partial(own.found, block))
         repeated |= found(at_least)
-        for number, place in enumerate(places):
-            length = _longest(found, place, longest[number])
-            if length > longest[number]:
-                longest[number], starts[number] = length, int(found(length)[place].argmax())
-    first = np.flatnonzero(repeated)
-    change = np.bincount(first, minlength=own.size) - np.bincount(first + at_least, minlength=own.size)
-    covered = np.cumsum(change) > 0
+        for number, (start, sample) in enumerate(zip(starts, samples, strict=False)):
+            place = slice(start, start + len(sample))
+            while (windows := found(len(longest[number]) + 1)[place]).any():  # nearly never
+                first = int(windows.argmax())
+                longest[number] = sample[first : first + len(longest[number]) + 1]
+    covered = np.split(_covered(repeated, at_least), starts[1:])
     return [
-        Overlap(length, start, sample[start : start + length], int(covered[place].sum()) / max(1, len(sample)))
-        for sample, place, length, start in zip(samples, places, longest, starts, strict=True)
+        Overlap(len(text), text, int(part.sum()) / max(1, len(part) - 1))
+        for text, part in zip(longest, covered, strict=False)
     ]
 
 
+def repeated_share(texts: Sequence[str], documents: Iterable[str], width: int) -> float:
+    """The share of the texts' UTF-8 bytes in stretches of `width` characters or more that stand within one document, too."""
+    own = _Searched(texts)
+    found = (own.kinds_in(block, width) for block in map(_Windows, _blocks(documents, width)))
+    covered = _covered(own.places(reduce(np.logical_or, found), width), width)
+    n_bytes = 1 + (own.symbols > 0x7F).astype(np.int64) + (own.symbols > 0x7FF) + (own.symbols > 0xFFFF)
+    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[own.symbols != TEXT_END].sum()))
+
+
 class _Windows:
-    """The hashes of the windows of a row of symbols."""
+    """The windows of a row of symbols, by their hashes."""
 
     def __init__(self, symbols: np.ndarray):
-        self.size = len(symbols)
+        self.symbols, self.size = symbols, len(symbols)
         self._sums = np.zeros(self.size + 1, np.uint64)
         np.cumsum(symbols * np.cumprod(np.full(self.size, BASE, np.uint64)), out=self._sums[1:])
         self._inverse = np.cumprod(np.full(self.size, pow(BASE, -1, 2**64), np.uint64))
@@ -83,38 +74,58 @@ class _Windows:
         return sums * self._inverse[: len(sums)]
 
 
-def _search(own: _Windows, block: _Windows) -> Callable[[int], np.ndarray]:
-    """A function of a width: for each place of `own`, whether the window that begins there stands in the block."""
+class _Searched(_Windows):
+    """The windows of texts that are searched for."""
 
-    @cache
-    def found(width: int) -> np.ndarray:
-        ours, theirs = own.hashes(width), block.hashes(width)
-        is_likely = np.zeros(1 << 20, bool)  # by the first 20 bits, which leave few to sort
-        is_likely[ours >> 44] = True
-        is_there = np.zeros(own.size, bool)
-        is_there[: len(ours)] = np.isin(ours, theirs[is_likely[theirs >> 44]])
+    def __init__(self, texts: Sequence[str]):
+        super().__init__(np.concatenate([DOCUMENT_END[:0], *(np.append(_symbols(text), TEXT_END) for text in texts)]))
+        self._kinds = cache(self._different)
+
+    def found(self, block: _Windows, width: int) -> np.ndarray:
+        """For each place, whether the window that begins there stands in the block."""
+        return self.places(self.kinds_in(block, width), width)
+
+    def kinds_in(self, block: _Windows, width: int) -> np.ndarray:
+        """For each different window, whether it stands in the block."""
+        hashes, first, _, is_likely, shift = self._kinds(width)
+        theirs, is_there = block.hashes(width), np.zeros(len(hashes), bool)
+        places = np.flatnonzero(is_likely[theirs >> shift])
+        at = np.minimum(np.searchsorted(hashes, theirs[places]), len(hashes) - 1)
+        at, places = at[same := hashes[at] == theirs[places]], places[same]
+        if len(at):
+            ours, rows = (sliding_window_view(row, width) for row in (self.symbols, block.symbols))
+            is_there[at[(ours[first[at]] == rows[places]).all(1)]] = True
         return is_there
 
-    return found
+    def _different(self, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """The hashes, sorted; where each stands first, and which one each window has; those of their first bits that occur."""
+        hashes, first, kind = np.unique(self.hashes(width), return_index=True, return_inverse=True)
+        bits = min(26, len(hashes).bit_length() + 4)  # one in sixteen: few others are looked up
+        is_likely = np.zeros(1 << bits, bool)
+        is_likely[hashes >> (64 - bits)] = True
+        return hashes, first, kind, is_likely, 64 - bits
+
+    def places(self, kinds: np.ndarray, width: int) -> np.ndarray:
+        """Where these windows begin."""
+        found, kind = np.zeros(self.size, bool), self._kinds(width)[2]
+        found[: len(kind)] = kinds[kind]
+        return found
 
 
-def _longest(found: Callable[[int], np.ndarray], place: slice, known: int) -> int:
-    """The width of the longest window in this place that `found` finds; `known` if none is longer."""
-
-    def is_missing(width: int) -> bool:
-        return not found(width)[place].any()
-
-    if is_missing(known + 1):  # nearly always
-        return known
-    return known + bisect_left(range(known + 1, place.stop - place.start + 1), True, key=is_missing)
+def _covered(starts: np.ndarray, width: int) -> np.ndarray:
+    """Which places lie in a window that begins where `starts` says so."""
+    change = starts.astype(np.int64)
+    change[width:] -= starts[:-width]
+    covered: np.ndarray = np.cumsum(change) > 0
+    return covered
 
 
-def _blocks(documents: Iterable[Text], is_text: bool, overlap: int) -> Iterator[np.ndarray]:
+def _blocks(documents: Iterable[str], overlap: int) -> Iterator[np.ndarray]:
     """The documents in rows of BLOCK symbols or more; long ones in pieces with `overlap` in common."""
     rows, size, stride = [DOCUMENT_END], 0, max(BLOCK, overlap)
     for document in documents:
         for start in range(0, max(len(document) - overlap, 1), stride):
-            piece = _symbols(document[start : start + stride + overlap], is_text)
+            piece = _symbols(document[start : start + stride + overlap])
             rows += [piece, DOCUMENT_END]
             size += len(piece) + 1
             if size >= BLOCK:
@@ -123,9 +134,5 @@ def _blocks(documents: Iterable[Text], is_text: bool, overlap: int) -> Iterator[
     yield np.concatenate(rows)
 
 
-def _symbols(sequence: Text, is_text: bool) -> np.ndarray:
-    if isinstance(sequence, str) != is_text:
-        raise GPTError("samples and documents must all be text, or all be arrays of tokens")
-    if isinstance(sequence, str):
-        sequence = np.frombuffer(sequence.encode("utf-32-le", "surrogatepass"), "<u4")
-    return np.asarray(sequence, np.uint32)
+def _symbols(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt.data.dataset import SPLITS, Dataset
+from gpt.data.dataset import Dataset
 from gpt.data.packing import PADDING
 
 PER_TEN = 8  # bins of length for a factor of ten
@@ -18,8 +18,8 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     utilisation (share of positions with one), cut (documents that lie in more than one sequence, in the split's own order).
     """
     rows, T = [], dataset.block_size
-    for split in SPLITS:
-        layout, part = dataset.layout(split), dataset.splits[split]
+    for split, part in dataset.splits.items():
+        layout = dataset.layout(split)
         real = layout.documents != PADDING
         starts, ends = layout.starts[:-1][real], layout.starts[1:][real]
         sequences = np.bincount(layout.documents[real], (ends - 1) // T - starts // T + 1, part.n_documents)

@@ -1,4 +1,8 @@
-"""How good a model is: nats and bits per byte on held-out documents, by the scoring rule of `gpt.evaluation.baselines`."""
+"""How good a model is: nats and bits per byte on held-out documents, by the scoring rule of `gpt.evaluation.baselines`.
+
+The loss is that of training: the mean over every target, ends of documents included, so a gap between the two is over-fitting.
+Bits per byte are those of the text alone.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +25,18 @@ from gpt.model.transformer import GPT
 class Evaluation:
     """The score of one model on one split."""
 
-    nats: float  # summed negative log-likelihood of the scored tokens, natural log
-    n_tokens: int
+    nats: float  # summed negative log-likelihood of the tokens of text, natural log
+    n_tokens: int  # of text
+    end_nats: float  # the same of the ends of documents
+    n_ends: int
     n_bytes: int  # raw UTF-8 bytes of the same documents
     document_nats: np.ndarray  # float64, one a document, in the split's order; they add up to `nats`
     seconds: float
 
     @property
     def loss(self) -> float:
-        """Nats per scored token."""
-        return self.nats / self.n_tokens
+        """Nats per target, ends of documents included, as in training."""
+        return (self.nats + self.end_nats) / (self.n_tokens + self.n_ends)
 
     @property
     def bits_per_byte(self) -> float:
@@ -55,22 +61,23 @@ def evaluate(
     if isinstance(model, GPT) and model.config.vocab_size != dataset.vocab_size:
         raise GPTError(f"the model has {model.config.vocab_size} tokens, {dataset.folder} has {dataset.vocab_size}")
     started, n_sequences = time.perf_counter(), dataset.n_sequences(split)
-    n_tokens, document_nats = 0, np.zeros(part.n_documents)
+    n_tokens, end_nats, document_nats = 0, 0.0, np.zeros(part.n_documents)
     with eval_mode(model):
         for first in range(0, n_sequences, batch_size):
             last = min(first + batch_size, n_sequences)
             batch = dataset.sequences(split, range(first, last))
-            batch.targets_BT[batch.targets_BT == dataset.eos_id] = IGNORE
-            scored = batch.targets_BT != IGNORE
+            is_end = batch.targets_BT == dataset.eos_id
+            is_text = (batch.targets_BT != IGNORE) & ~is_end
             ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device) for array in batch)
             with autocast(device, dtype):
                 losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")
-            losses = losses.to("cpu", torch.float64).numpy()[scored.flatten()]
-            np.add.at(document_nats, batch.documents_BT[scored], losses)
-            n_tokens += len(losses)
+            losses_BT = losses.to("cpu", torch.float64).numpy().reshape(is_text.shape)
+            np.add.at(document_nats, batch.documents_BT[is_text], losses_BT[is_text])
+            n_tokens, end_nats = n_tokens + int(is_text.sum()), end_nats + float(losses_BT[is_end].sum())
             on_batch(last, n_sequences)
     seconds = time.perf_counter() - started
-    return Evaluation(float(document_nats.sum()), n_tokens, part.n_bytes, document_nats, seconds)
+    nats = float(document_nats.sum())
+    return Evaluation(nats, n_tokens, end_nats, part.n_documents, part.n_bytes, document_nats, seconds)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ One exception: U+2581, the character that SentencePiece writes for a space, is d
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
@@ -12,7 +13,7 @@ from gpt import GPTError
 
 # SentencePiece's own numbers: of kinds of piece, and of kinds of model.
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
-UNIGRAM, BPE, WORD = 1, 2, 3
+UNIGRAM, WORD = 1, 3
 
 
 def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
     # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
     split: dict[str, Any] = {"type": "Split", "pattern": {"Regex": "<(?=0x[0-9A-F]{2}>|unk>)"}}
     split |= {"behavior": "MergedWithPrevious", "invert": False}
-    model = _unigram(tokenizer, pieces, kinds) if model_kind == UNIGRAM else _bpe(tokenizer, pieces, kinds, model_kind)
+    model = (_unigram if model_kind == UNIGRAM else _bpe)(tokenizer, pieces, kinds)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     first, second = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
     begin = {"SpecialToken": {"id": eos, "type_id": 0}}
@@ -60,7 +61,7 @@ def _unigram(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[i
     return {"type": "Unigram", "unk_id": tokenizer.unk_id(), "vocab": vocab}
 
 
-def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int], model_kind: int) -> dict[str, Any]:
+def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int]) -> dict[str, Any]:
     """SentencePiece merges the pair whose result scores best: so, by score, every pair of pieces that makes a piece."""
     ids = {piece: token for token, piece in enumerate(pieces)}
     normal = {piece for piece, kind in zip(pieces, kinds, strict=True) if kind == NORMAL}
@@ -71,29 +72,25 @@ def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int],
         for at in range(1, len(piece))
         if piece[:at] in normal and piece[at:] in normal
     ]
-    merges = merges if model_kind == BPE else []
     return {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": pieces[tokenizer.unk_id()], "fuse_unk": True}
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Number and value of each field of a protobuf message (SentencePiece's own reader needs a further package)."""
-    at = 0
+    rest = iter(message)
 
     def varint() -> int:
-        nonlocal at
         value = shift = 0
-        while True:
-            byte, at = message[at], at + 1
+        for byte in rest:
             value |= (byte & 127) << shift
             shift += 7
             if byte < 128:
-                return value
+                break
+        return value
 
-    while at < len(message):
-        field, wire = divmod(varint(), 8)
+    while tag := varint():  # 0 at the end only
+        field, wire = divmod(tag, 8)
         if wire == 0:
             yield field, varint()
         else:  # 1: 8 bytes, 5: 4 bytes, 2: a length and so many bytes
-            size = {1: 8, 5: 4}.get(wire) or varint()
-            yield field, message[at : at + size]
-            at += size
+            yield field, bytes(islice(rest, {1: 8, 5: 4}.get(wire) or varint()))

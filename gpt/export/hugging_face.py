@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt import GPTError
 from gpt.checkpoint import atomic_folder, load_model
@@ -40,6 +40,8 @@ def export_hf(model_folder: Path, out: Path) -> None:
     if out.exists():
         raise GPTError(f"{out} exists: name a new folder")
     (model, tokenizer), (_, metadata) = load(model_folder), load_model(model_folder)
+    if (test := model_folder / "test.json").is_file():
+        metadata |= {"test/bpb": json.loads(test.read_text(encoding="utf-8"))["bpb"]}
     files = {
         "config.json": hf_config(model.config, tokenizer.eos_id()),
         "tokenizer.json": hf_tokenizer(tokenizer),
@@ -54,7 +56,8 @@ def export_hf(model_folder: Path, out: Path) -> None:
             text = json.dumps(value, indent=1, ensure_ascii=False)
             (temporary / name).write_text(text + "\n", encoding="utf-8")
         save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
-        (temporary / "README.md").write_text(model_card(model, files["config.json"], metadata), encoding="utf-8")
+        card = model_card(model, files["config.json"]["architectures"][0], metadata)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def architecture(config: ModelConfig) -> str:
@@ -119,9 +122,9 @@ def _gpt2_weights(model: GPT) -> dict[str, Tensor]:
     config = model.config
     weights: dict[str, Tensor] = {}
 
-    def put(target: str, module: Any, transposed: bool) -> None:
+    def put(target: str, module: Any) -> None:
         """module: a linear layer (whose products are x W in GPT-2: transposed) or a LayerNorm."""
-        weight = module.weight.T if transposed else module.weight
+        weight = module.weight.T if isinstance(module, nn.Linear) else module.weight
         weights[f"transformer.{target}.weight"] = weight
         weights[f"transformer.{target}.bias"] = torch.zeros(weight.shape[-1]) if module.bias is None else module.bias
 
@@ -129,21 +132,19 @@ def _gpt2_weights(model: GPT) -> dict[str, Tensor]:
     weights["transformer.wte.weight"] = model.tokens.weight * (1 if learned else math.sqrt(config.n_embd))
     weights["transformer.wpe.weight"] = model.positions.weight if learned else model.sines_TC
     for n, block in enumerate(model.blocks):
-        put(f"h.{n}.ln_1", block.attention_norm, False)
-        put(f"h.{n}.attn.c_attn", block.attention.qkv, True)
-        put(f"h.{n}.attn.c_proj", block.attention.out, True)
-        put(f"h.{n}.ln_2", block.feed_forward_norm, False)
-        put(f"h.{n}.mlp.c_fc", block.feed_forward.up, True)
-        put(f"h.{n}.mlp.c_proj", block.feed_forward.down, True)
-    put("ln_f", model.norm, False)
+        put(f"h.{n}.ln_1", block.attention_norm)
+        put(f"h.{n}.attn.c_attn", block.attention.qkv)
+        put(f"h.{n}.attn.c_proj", block.attention.out)
+        put(f"h.{n}.ln_2", block.feed_forward_norm)
+        put(f"h.{n}.mlp.c_fc", block.feed_forward.up)
+        put(f"h.{n}.mlp.c_proj", block.feed_forward.down)
+    put("ln_f", model.norm)
     return weights
 
 
 def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
     config, tokens = model.config, model.tokens.weight
-    norms = ("input_layernorm", "post_attention_layernorm")
-    if apertus:
-        norms = ("attention_layernorm", "feedforward_layernorm")
+    norms = ("attention", "feedforward") if apertus else ("input", "post_attention")
     if config.embedding_norm:
         tokens = F.rms_norm(tokens, tokens.shape[1:], eps=EPS)
     weights = {"model.embed_tokens.weight": tokens, "model.norm.weight": model.norm.get_parameter("weight")}
@@ -153,8 +154,8 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
             for letter, part in zip("qkv", torch.split(tensor, sizes), strict=True):
                 weights[f"model.layers.{n}.self_attn.{letter}_proj.{kind}"] = part
         modules = {
-            norms[0]: block.attention_norm, norms[1]: block.feed_forward_norm, "self_attn.o_proj": attention.out,
-            "self_attn.q_norm": attention.q_norm, "self_attn.k_norm": attention.k_norm,
+            f"{norms[0]}_layernorm": block.attention_norm, f"{norms[1]}_layernorm": block.feed_forward_norm,
+            "self_attn.o_proj": attention.out, "self_attn.q_norm": attention.q_norm, "self_attn.k_norm": attention.k_norm,
             **{f"mlp.{part}_proj": module for part, module in block.feed_forward.named_children()},
         }  # fmt: skip
         for target, module in modules.items():
@@ -162,36 +163,19 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
     return weights
 
 
-def model_card(model: GPT, config: dict[str, Any], metadata: dict[str, Any]) -> str:
+def model_card(model: GPT, architecture: str, metadata: dict[str, Any]) -> str:
     """README.md: what the model is, how good it is, and how to use it."""
-    shape, score = model.config, "not recorded"
-    if "val/bpb" in metadata:
-        score = f"{metadata['val/bpb']:.4f} bits per byte on held-out documents"
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# A decoder-only transformer, trained from scratch
-
-| | |
-|---|---|
-| architecture | {config["architectures"][0]} ({shape.positions} positions, {shape.norm}, {shape.feed_forward}) |
-| shape | {shape.n_layer} layers, {shape.n_head} heads ({shape.kv_heads} of keys and values), {shape.n_embd} wide |
-| parameters | {model.n_parameters:,} |
-| context | {shape.block_size} tokens |
-| vocabulary | {shape.vocab_size:,} pieces, tokenizer {metadata.get("tokenizer_fingerprint", "not recorded")} |
-| training steps | {metadata.get("step", "not recorded")} |
-| score | {score} |
-
-A text begins with the end-of-document token, which the tokenizer adds. The model knows the kind of text that it was trained
-on and nothing else; do not rely on what it writes.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForCausalLM.from_pretrained(".")
-ids = tokenizer("Once upon a time", return_tensors="pt", return_token_type_ids=False)
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=50, do_sample=True)[0], skip_special_tokens=True))
-```
-"""
+    unknown, score = "not recorded", "not recorded"
+    if "test/bpb" in metadata:
+        score = f"{metadata['test/bpb']:.4f} bits per byte on held-out documents"
+    elif "val/bpb" in metadata:
+        score = f"{metadata['val/bpb']:.4f} bits per byte on the documents that its step was chosen by"
+    template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
+    return template.format(
+        architecture=architecture,
+        shape=model.config,
+        parameters=model.n_parameters,
+        tokenizer=metadata.get("tokenizer_fingerprint", unknown),
+        steps=metadata.get("step", unknown),
+        score=score,
+    )

@@ -13,7 +13,7 @@ Notable:
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from gpt.generation.cache import KVCache
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
 
+Row = tuple[int, list[int], np.random.Generator]  # a text in the making: its number, tokens and random numbers
 ROWS = 32  # texts generated side by side; more wait
 NUCLEUS = 512  # for top_p, so many of the likeliest tokens are sorted; all of them only if these do not suffice
 
@@ -53,11 +54,6 @@ def texts(
     for row, piece in stream_texts(model, tokenizer, prompts, samples, **settings):
         written[row // samples][row % samples] += piece
     return written
-
-
-def stream_text(model: GPT, tokenizer: SentencePieceProcessor, prompt: str = "", **settings: Any) -> Iterator[str]:
-    """The first continuation of one prompt, piece by piece. settings: see `stream_texts`."""
-    return (piece for _, piece in stream_texts(model, tokenizer, [prompt], **settings))
 
 
 def stream_texts(
@@ -88,7 +84,7 @@ def generate(
     model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
     seed: int = 1,
 ) -> list[int]:  # fmt: skip
-    """Continue one list of tokens, with a whole pass for each token: what `sample` does, without its cache. For the reader."""
+    """Continue one list of tokens, a whole pass for each: what `sample_batch` does, without its cache. For the reader."""
     tokens, random, device = list(ids), _random(seed, 0), model.tokens.weight.device
     model.eval()
     for _ in range(max_tokens):
@@ -97,11 +93,6 @@ def generate(
         uniform_1 = torch.tensor([random.random()], dtype=torch.float32, device=device)
         tokens.append(int(choose(logits_1V, temperature, top_k, top_p, uniform_1)))
     return tokens[len(ids) :]
-
-
-def sample(model: GPT, ids: Sequence[int], max_tokens: int = 256, **settings: Any) -> Iterator[int]:
-    """Continue one list of tokens, one token at a time. settings: see `sample_batch`."""
-    return (token for _, token in sample_batch(model, [ids], max_tokens=max_tokens, **settings))
 
 
 def sample_batch(
@@ -132,7 +123,7 @@ def sample_batch(
     problems += [f"{name} is {value}; it must be {bound}" for name, value, holds, bound in bounds if not holds]
     if problems:
         raise GPTError("cannot generate: " + "; ".join(problems))
-    rows = [_Row(c * samples + i, list(ids), _random(seed, i)) for c, ids in enumerate(starts) for i in range(samples)]
+    rows = [(c * samples + i, list(ids), _random(seed, i)) for c, ids in enumerate(starts) for i in range(samples)]
     pick = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
     ended = set() if done is None else done
     batches = (rows[at : at + ROWS] for at in range(0, len(rows), ROWS))
@@ -162,24 +153,12 @@ def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, unif
                 p_RK, tokens_RK = p_RV.sort(descending=True)
         p_of_likelier_RK = p_RK.cumsum(1) - p_RK
         p_RK = p_RK.where(p_of_likelier_RK < top_p, 0)  # always keeps the first
-    place_R1 = _draw(p_RK, uniform_R)
-    return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
-
-
-def _draw(p_RK: Tensor, uniform_R: Tensor) -> Tensor:
-    """The first place in each row, (R, 1), where the sum of the probabilities up to it exceeds uniform_R of their total."""
+    # The first place where the sum of the probabilities up to it exceeds uniform_R of their total.
     sum_RK = p_RK.cumsum(1)
     total_R1 = sum_RK[:, -1:]
     just_below_R1 = total_R1.nextafter(total_R1.new_zeros(()))  # a number rounded up to the total would exceed the row
-    return torch.searchsorted(sum_RK, torch.minimum(uniform_R[:, None] * total_R1, just_below_R1), right=True)
-
-
-class _Row(NamedTuple):
-    """A text in the making."""
-
-    number: int
-    tokens: list[int]
-    random: np.random.Generator
+    place_R1 = torch.searchsorted(sum_RK, torch.minimum(uniform_R[:, None] * total_R1, just_below_R1), right=True)
+    return (place_R1 if tokens_RK is None else tokens_RK.gather(1, place_R1))[:, 0]
 
 
 def _random(seed: int, sample: int) -> np.random.Generator:
@@ -188,30 +167,31 @@ def _random(seed: int, sample: int) -> np.random.Generator:
 
 
 def _sample(
-    model: GPT, rows: list[_Row], max_tokens: int, pick: Callable[..., Tensor], eos_id: int, done: set[int]
+    model: GPT, rows: list[Row], max_tokens: int, pick: Callable[..., Tensor], eos_id: int, done: set[int]
 ) -> Iterator[tuple[int, int]]:
     """Generate these rows together: yields (row, token)."""
     T, device = model.config.block_size, model.tokens.weight.device
     model.eval()
-    cache = KVCache(model, len(rows), max(len(row.tokens) for row in rows) + max_tokens)
+    numbers, written, randoms = zip(*rows, strict=True)
+    cache = KVCache(model, len(rows), max(map(len, written)) + max_tokens)
     begins = [-1] * len(rows)  # of the contexts in the cache
     for _ in range(max_tokens):
-        if done.issuperset(row.number for row in rows):
+        if done.issuperset(numbers):
             return
         with torch.inference_mode():
-            wanted = [window(len(row.tokens), T) for row in rows]
+            wanted = [window(len(tokens), T) for tokens in written]
             if moved := [place for place, begin in enumerate(wanted) if begin != begins[place]]:
-                cache.prefill(moved, [rows[place].tokens[wanted[place] : -1] for place in moved])
+                cache.prefill(moved, [written[place][wanted[place] : -1] for place in moved])
                 begins = wanted
-            last_R = torch.tensor([row.tokens[-1] for row in rows], device=device)
-            uniform_R = torch.tensor([row.random.random() for row in rows], dtype=torch.float32, device=device)
-            tokens = pick(cache.step(last_R).float(), uniform_R=uniform_R).tolist()
-        for row, token in zip(rows, tokens, strict=True):
-            row.tokens.append(token)
+            last_R = torch.tensor([tokens[-1] for tokens in written], device=device)
+            uniform_R = torch.tensor([random.random() for random in randoms], dtype=torch.float32, device=device)
+            drawn = pick(cache.step(last_R).float(), uniform_R=uniform_R).tolist()
+        for number, tokens, token in zip(numbers, written, drawn, strict=True):
+            tokens.append(token)
             if token == eos_id:
-                done.add(row.number)
-            elif row.number not in done:
-                yield row.number, token
+                done.add(number)
+            elif number not in done:
+                yield number, token
 
 
 def _decoded(tokens: Iterator[tuple[int, int]], streams: list[TextStream], done: set[int]) -> Iterator[tuple[int, str]]:

@@ -29,9 +29,8 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
     quota = math.inf
     with contextlib.suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
-            _, controllers, place = line.split(
-                ":", 2
-            )  # version 2: no controllers; version 1: a line for each hierarchy
+            # Version 2: no controllers; version 1: a line for each hierarchy.
+            _, controllers, place = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
             folder = root / controllers / place.lstrip("/")

@@ -52,8 +52,8 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number in the group."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number among those launched together; also before the group begins, and after it has ended."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:

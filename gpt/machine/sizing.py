@@ -6,7 +6,7 @@ Two limits, both rules of thumb: a model with more parameters than its corpus ha
 
 from dataclasses import replace
 
-from gpt.config import PRESETS, ModelConfig, TrainConfig
+from gpt.config import SIZES, ModelConfig, TrainConfig
 from gpt.machine.hardware import gpu_peak_flops, usable_cores
 
 TOKENS_PER_PARAMETER = 10  # nanochat trains with 8 to 12; Hoffmann 2022 found 20 for large models
@@ -23,11 +23,8 @@ def sized(model: ModelConfig, config: TrainConfig, train_bytes: int, device_flop
     config.steps, or as many as the device processes in config.minutes.
     """
     chosen, fitting = "", model
-    for name, values in PRESETS.items():  # from small to large
-        family, _, size = name.partition("-")
-        if family != "modern":
-            continue
-        candidate = replace(model, **{field: values[field] for field in SHAPE})
+    for size, (n_layer, n_head, n_embd) in SIZES.items():  # from small to large
+        candidate = replace(model, n_layer=n_layer, n_head=n_head, n_embd=n_embd)
         n = parameters(candidate)
         if config.minutes:
             tokens = device_flops * UTILISATION * config.minutes * 60 / (6 * n)

@@ -26,36 +26,6 @@ def use_cpu_kernels(model: GPT) -> None:
             module.__class__ = cpu_class
 
 
-def _is_faster_for(x: Tensor) -> bool:
-    return torch.is_grad_enabled() and x.dtype == torch.float32 and not torch.compiler.is_compiling()
-
-
-def _apply(function: type[Function], *inputs: Tensor | float | None) -> Tensor:
-    result: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
-    return result
-
-
-class CPURMSNorm(RMSNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return _apply(_RMSNorm, x, self.weight, self.eps) if _is_faster_for(x) else super().forward(x)
-
-
-class CPUSquaredReLU(SquaredReLU):
-    def forward(self, x_BTF: Tensor) -> Tensor:
-        return _apply(_SquaredReLU, x_BTF) if _is_faster_for(x_BTF) else super().forward(x_BTF)
-
-
-class CPURotation(Rotation):
-    def forward(self, x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-        inputs = (x_BHTD, cos_TD, sin_TD)
-        return _apply(_Rotation, *inputs) if _is_faster_for(x_BHTD) else super().forward(*inputs)
-
-
-CPU_CLASSES = dict[type[nn.Module], type[nn.Module]](
-    {RMSNorm: CPURMSNorm, SquaredReLU: CPUSquaredReLU, Rotation: CPURotation}
-)
-
-
 class _RMSNorm(Function):
     """x / RMS(x) * weight over the last axis."""
 
@@ -111,3 +81,22 @@ class _Rotation(Function):
 
 def _rotated(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor, direction: int) -> Tensor:
     return (x_BHTD * cos_TD).addcmul_(x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1), sin_TD, value=direction)
+
+
+def _cpu_class(plain: type[nn.Module], kernel: type[Function], *settings: str) -> type[nn.Module]:
+    """A module like `plain`, with the kernel where that is faster. settings: attributes that it takes after the inputs."""
+
+    def forward(self: nn.Module, x: Tensor, *inputs: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or x.dtype != torch.float32 or torch.compiler.is_compiling():
+            return plain.forward(self, x, *inputs)  # type: ignore[no-any-return]
+        y: Tensor = kernel.apply(x, *inputs, *(getattr(self, name) for name in settings))  # type: ignore[no-untyped-call]
+        return y
+
+    return type(f"CPU{plain.__name__}", (plain,), {"forward": forward})
+
+
+CPU_CLASSES = {
+    RMSNorm: _cpu_class(RMSNorm, _RMSNorm, "weight", "eps"),
+    SquaredReLU: _cpu_class(SquaredReLU, _SquaredReLU),
+    Rotation: _cpu_class(Rotation, _Rotation),
+}

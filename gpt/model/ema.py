@@ -15,32 +15,29 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float):
-        self._decay = decay
-        self._names = [name for name, _ in model.named_parameters()]
-        self._weights: list[Tensor] = list(model.parameters())
-        self._average = [weight.detach().clone() for weight in self._weights]
+        self._decay, self._weights = decay, dict(model.named_parameters())
+        self.average = self._copied()  # by parameter name
 
     @torch.no_grad()
     def update(self, n: int) -> None:
         """Add the weights after `n` updates (from 1) to the average."""
         decay = min(self._decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The average itself, by parameter name."""
-        return dict(zip(self._names, self._average, strict=True))
+        torch._foreach_lerp_([*self.average.values()], [*self._weights.values()], 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within the block the model has the average as its weights; afterwards its own again, bit for bit."""
-        own = [weight.detach().clone() for weight in self._weights]
-        self._copy(self._average)
+        own = self._copied()
+        self._load(self.average)
         try:
             yield
         finally:
-            self._copy(own)
+            self._load(own)
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
-    def _copy(self, values: list[Tensor]) -> None:
-        for weight, value in zip(self._weights, values, strict=True):
-            weight.copy_(value)
+    def _load(self, values: dict[str, Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.copy_(values[name])

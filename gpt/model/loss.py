@@ -18,26 +18,23 @@ from gpt.data.dataset import IGNORE
 
 # Logits at a time. CPU: past 2**26 a step of 50,257 tokens took up to twice as long (fresh pages); GPU: large products.
 CHUNK = {"cpu": 2**26, "cuda": 2**28}
-TILE = {"cuda": 64}
+TILE = {"cuda": 64}  # the head is padded to a multiple of it
 
 
-def cross_entropy(
-    x_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, reduction: str = "mean", chunk: int = 0, tile: int = 0
-) -> Tensor:
+def cross_entropy(x_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, reduction: str = "mean") -> Tensor:
     """Negative log-likelihood in nats, float32, of targets under softmax(x W^T); 0 where the target is IGNORE.
 
     x_NC: hidden states. weight_VC: the head. targets_N: int64, 0..V-1 or IGNORE.
     reduction: "mean" over the targets that are not IGNORE (0 if all are), "sum", or "none" for one value a row, (N,), which
     keeps all logits if a gradient is wanted.
-    chunk: logits held at a time; tile: the multiple to pad V to; 0 chooses by device. Products are in autocast's dtype if that
-    is on, the softmax in float32.
+    Products are in autocast's dtype if that is on, the softmax in float32.
     """
     device, V = x_NC.device.type, len(weight_VC)
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x_NC, weight_VC = x_NC.to(dtype), weight_VC.to(dtype)
-    rows = max(1, (chunk or CHUNK.get(device, CHUNK["cpu"])) // V)
-    if padding := -V % (tile or TILE.get(device, 1)):
+    rows = max(1, CHUNK.get(device, CHUNK["cpu"]) // V)
+    if padding := -V % TILE.get(device, 1):
         weight_VC = F.pad(weight_VC, (0, 0, 0, padding))
     if reduction == "none":
         chunks = zip(torch.split(x_NC, rows), torch.split(targets_N, rows), strict=True)

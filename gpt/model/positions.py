@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 def sinusoids(block_size: int, n_embd: int) -> Tensor:
     """Fixed position codes, float32 (T, C): sines, then cosines, of geometrically spaced periods (Vaswani 2017)."""
-    sin, cos = _waves(block_size, n_embd)
-    return torch.cat((sin, cos), dim=1)
+    return torch.cat(_waves(block_size, n_embd), dim=1)
 
 
 def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:

@@ -105,10 +105,7 @@ class GPT(nn.Module):
             if self.config.cross_attention:
                 nn.init.zeros_(block.cross_attention.out.weight)
 
-    def forward(
-        self, ids_BT: Tensor, documents_BT: Tensor | None = None, memory_BSC: Tensor | None = None,
-        memory_mask_BS: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def forward(self, ids_BT: Tensor, documents_BT: Tensor | None = None, **memory: Tensor) -> Tensor:
         """Logits of the token after each position.
 
         ids_BT: int64 in 0..V-1, T at most block_size.
@@ -119,7 +116,7 @@ class GPT(nn.Module):
         nothing from it.
         Returns logits_BTV in the dtype of computation. Raises GPTError if T is over block_size or the memory does not fit.
         """
-        return F.linear(self.hidden(ids_BT, documents_BT, memory_BSC, memory_mask_BS), self.head_weight_VC)
+        return F.linear(self.hidden(ids_BT, documents_BT, **memory), self.head_weight_VC)
 
     def loss(
         self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "mean", **memory: Tensor,

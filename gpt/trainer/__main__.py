@@ -56,9 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     if caller:
         caller.call("end", result.resumed_from)
     elif not silent:
+        test = f", {result.test['bpb']:.4f} of test" if result.test else ""
         print(
-            f"{result.model}: {result.bits_per_byte:.4f} bits per byte at step {result.step} of {result.steps}"
-            f"{' (stopped early)' if result.stopped_early else ''}, "
+            f"{result.model}: {result.bits_per_byte:.4f} bits per byte of val{test} at step {result.step} of {result.steps}"
+            f"{' (stopped early)' if result.advice else ''}, "
             f"{result.n_parameters:,} parameters, {result.tokens:,} tokens, {result.seconds:.1f} s"
         )
     return 0

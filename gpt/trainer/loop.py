@@ -4,7 +4,7 @@ Notable:
 - `_Run.train` is the loop, `gpt.trainer.update` one step of it, `gpt.trainer.run_folder` the files
 - independent of trackers and schedulers, which come in by the callbacks `on_step` and `on_evaluation`
 - on CPU, a run that was killed and started again ends in the same bytes as one left alone (but for out/log/)
-- every evaluation scores all of val; the best weights by bits per byte are the result
+- every evaluation scores all of val; the best weights by bits per byte are the result, which is then scored on test, once
 - if the loss is not finite, or jumps and stays up, the run goes back to a state before that, once, and leaves out the batches
   around; the result depends on data and configuration alone, not on where that state was
 """
@@ -12,6 +12,7 @@ Notable:
 import logging
 import shutil
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,15 +21,17 @@ from pathlib import Path
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.data.dataset import Dataset
+from gpt.evaluation.score import evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, prepare
 from gpt.machine.interruption import Interrupted, Interruption, held_back
 from gpt.machine.launch import launch
+from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.schedule import lr_ratio
-from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor
-from gpt.trainer.update import Learner
+from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor, advice, stops_early, worse_in_a_row
+from gpt.trainer.update import Learner, micro_steps
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +81,11 @@ def train(
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
-    if dataset.tokenizer.is_file() and parallel.is_main():
-        shutil.copy(dataset.tokenizer, out / "model")  # also where a kill came between the model and this line
+    if parallel.is_main():  # also where a kill came between the model and these lines
+        if dataset.tokenizer.is_file():
+            shutil.copy(dataset.tokenizer, out / "model")
+        if "test" in dataset.splits and not folder.test.is_file():
+            _score_test(folder, dataset, config, runtime)
     return folder.result(resumed_from, time.perf_counter() - started)
 
 
@@ -130,7 +136,10 @@ class _Run:
                     elif saves:
                         self._save_state()
             self.learner.close()
-            self.folder.write_run(self.config.steps, self.skipped, stopped_early=self.step < self.config.steps)
+            stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
+            if stopped:
+                log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
+            self.folder.write_run(self.config.steps, self.skipped, stopped)
             self.folder.finish(self.evaluations)
             parallel.barrier()
         except Interrupted:
@@ -144,10 +153,9 @@ class _Run:
         return self.step == self.config.steps or self.step % every == 0
 
     def _ended(self) -> bool:
-        """After the last step, or after `patience` evaluations none of which was the best."""
+        """After the last step, or after `patience` evaluations that were no better."""
         found = self.evaluations
-        since_best = len(found) - 1 - found.index(best(found)) if found else 0
-        return self.step == self.config.steps or 0 < self.config.patience <= since_best
+        return self.step == self.config.steps or (bool(found) and stops_early(found, best(found), self.config))
 
     def _decide_steps(self, started: float) -> None:
         """With `minutes`, find the number of steps; a run that has a state keeps the number that it found at first."""
@@ -223,7 +231,10 @@ class _Run:
     def _evaluate(self) -> None:
         """Score val, write weights, call back; save the state last, so that after a kill before that all is repeated."""
         score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
-        self.evaluations.append({"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte})
+        found = {"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte}
+        self.evaluations.append(found | {"train_loss": statistics.fmean(self.monitor.losses() or [score.loss])})
+        if worse_in_a_row(self.evaluations, best(self.evaluations), self.config):
+            log.warning(advice(self.evaluations[-1], best(self.evaluations)))
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
@@ -255,6 +266,16 @@ class _Run:
         self.interruption.signal = int(parallel.all_max(self.interruption.signal, self.machine.device))
         if self.interruption.signal:
             raise Interrupted
+
+
+def _score_test(folder: RunFolder, dataset: Dataset, config: TrainConfig, runtime: Runtime) -> None:
+    """Score the result on the documents that nothing was chosen by, as many rows at a time as a process trained on."""
+    world, machine = max(runtime.processes, parallel.launched()), prepare(runtime)
+    rows = config.batch_size // (world * micro_steps(config.batch_size, world, runtime.micro_batch_size))
+    model, _ = checkpoint.load_model(folder.path / "model", machine.device)
+    use_cpu_kernels(model)
+    score = evaluate(model, dataset, "test", rows, machine.device, machine.dtype)
+    checkpoint.write_json(folder.test, {"loss": score.loss, "bpb": score.bits_per_byte})
 
 
 def _ignore(*_: object) -> None:

@@ -1,11 +1,12 @@
 """A run's folder: what the run was asked to do, its saved states, weights and log, and the result.
 
-    out/run.json                   {"steps": to do, "stopped_early", "skipped": steps without an update}
+    out/run.json                   {"steps": to do, "advice": after an early stop, "skipped": steps without an update}
     out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
-    out/evaluations.json           [{"step", "loss", "bpb"}]
+    out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
     out/model/                     the best weights, written last, and the dataset's tokenizer.model
+    out/model/test.json            {"loss", "bpb"} of these weights on test
 
 With many processes every one calls these methods; only the first writes or deletes anything.
 """
@@ -28,11 +29,12 @@ class Result:
 
     model: Path  # folder of the best weights (`gpt.checkpoint.load_model`)
     step: int  # updates after which they were best
-    loss: float  # their nats per scored token of val
+    loss: float  # their nats per target of val
     bits_per_byte: float  # their bits per byte of val
-    evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb
+    test: dict[str, float]  # their loss and bpb on test, by which nothing was chosen; empty if the data have no test
+    evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
     steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
-    stopped_early: bool  # whether `patience` ended it
+    advice: str  # if it stopped early, why, and what to change; else empty
     skipped: list[int]  # numbers (from 0) of the updates left out after a loss spike; usually none
     n_parameters: int  # trained numbers of the model
     tokens: int  # target positions trained on: (steps - skipped) x B x T
@@ -47,6 +49,7 @@ class RunFolder:
         self.path = path
         self.task = describe_task(dataset, model, config)
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
+        self.test = path / "model" / "test.json"
         self._keep, self._tokens_per_step = config.keep_checkpoints, config.batch_size * model.block_size
 
     def is_finished(self) -> bool:
@@ -79,9 +82,8 @@ class RunFolder:
             earlier = [checkpoint.read_progress(folder)[1]["evaluations"] for folder in folders]
             checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
 
-    def write_run(self, steps: int, skipped: list[int], stopped_early: bool = False) -> None:
-        run = {"steps": steps, "stopped_early": stopped_early, "skipped": skipped}
-        checkpoint.write_json(self.path / "run.json", run)
+    def write_run(self, steps: int, skipped: list[int], advice: str = "") -> None:
+        checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice, "skipped": skipped})
 
     def finish(self, evaluations: list[dict[str, float]]) -> None:
         """Make the best weights the result, and delete the states."""
@@ -119,9 +121,10 @@ class RunFolder:
             json.loads((self.path / name).read_text(encoding="utf-8")) for name in ("evaluations.json", "run.json")
         )
         chosen, steps = best(evaluations), evaluations[-1]["step"]
+        test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
-            model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"],
-            evaluations=evaluations, steps=steps, stopped_early=run["stopped_early"], skipped=run["skipped"],
+            model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
+            evaluations=evaluations, steps=steps, advice=run["advice"], skipped=run["skipped"],
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=(steps - len(run["skipped"])) * self._tokens_per_step,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,

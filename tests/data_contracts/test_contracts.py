@@ -14,6 +14,7 @@ GOOD = {
     "doc_id": ["0" * 32, "1" * 32],
     "text": ["é", "ab"],
     "split": ["train", "val"],
+    "place": ["0" * 32, "0" * 32],
     "source_file": ["a.txt", "b.csv"],
     "source_row": [0, 7],
     "metadata": ["{}", "{}"],
@@ -26,7 +27,7 @@ BAD = {
     "no text": ({"text": ["é", None]}, "text: not_nullable"),
     "bytes that are characters": ({"n_bytes": [1, 2]}, "lengths_are_those_of_the_text"),
     "a wrong length": ({"n_chars": [1, 3]}, "lengths_are_those_of_the_text"),
-    "a third split": ({"split": ["train", "test"]}, "split"),
+    "a fourth split": ({"split": ["train", "dev"]}, "split"),
     "a negative row": ({"source_row": [0, -1]}, "source_row"),
     "a wrong type": ({"source_row": ["0", "1"]}, "source_row: dtype"),
     "a share above one": ({"letter_words": pl.Series([0.5, 1.5], dtype=pl.Float32)}, "letter_words"),
@@ -50,14 +51,14 @@ def test_a_bad_frame_fails_lazy_or_not(name, kind):
 
 
 def test_every_broken_rule_is_said_with_file_and_row():
-    frame = pl.LazyFrame(GOOD | {"text": ["é", ""], "split": ["train", "test"]})
+    frame = pl.LazyFrame(GOOD | {"text": ["é", ""], "split": ["train", "dev"]})
     with pytest.raises(DataError) as error:
         check(frame, Documents, "documents of mine")
     message = str(error.value)
     assert message.startswith("documents of mine breaks its contract: ")
     assert "text: str_length" in message
     assert "split: isin" in message
-    assert "b.csv row 7  split = 'test'" in message
+    assert "b.csv row 7  split = 'dev'" in message
 
 
 def test_a_missing_column_lists_those_found():

@@ -11,6 +11,7 @@ import data_contracts
 from data_contracts import DataError, corpora
 from data_contracts.clean.change import text_rules
 from data_contracts.rules import Rules
+from data_contracts.sources.source import Source, fetch
 
 PACKAGE = Path(data_contracts.__file__).parent
 
@@ -53,14 +54,10 @@ def test_every_corpus_has_all_its_parts():
         assert len(set(names)) == len(names), name
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("shakespear", "did you mean 'shakespeare'"),
-        ("rick_and_morty", "did you mean 'rick-and-morty'"),
-        ("xyz", "known are covid-tweets, python-docs"),
-    ],
-)
-def test_an_unknown_corpus_gets_the_nearest_known(name, said):
-    with pytest.raises(DataError, match=said):
-        corpora.load(name)
+@pytest.mark.parametrize("name", ["shakespear", "rick_and_morty", "xyz"])
+def test_an_unknown_corpus_is_a_users_own_and_not_built_in(tmp_path, name):
+    assert corpora.find(name) is corpora.find("own")
+    with pytest.raises(
+        DataError, match=f"corpus '{name}' is not built in: its source needs kind kaggle, https or local"
+    ):
+        fetch(Source("builtin"), name, tmp_path)

@@ -108,7 +108,7 @@ def picture(page) -> Iterator[None]:
 
 
 def test_the_first_page_compares_runs_by_their_figures(runs):
-    for column in ("train/val_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds", "model"):
+    for column in ("train/test_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds", "model"):
         runs.get_by_role("columnheader", name=column, exact=True).first.wait_for()
     runs.get_by_text("models:/gpt-alpha/1", exact=True).first.wait_for()
 

@@ -14,9 +14,23 @@ from urllib.error import HTTPError
 import psutil
 
 from tests.conftest import ROOT, environment
-from tests.flows.conftest import free_port, stop, wait_for
+from tests.flows.conftest import free_port, settings, stop, wait_for
 
 PATIENCE = 300  # seconds for anything to happen; a loaded machine of two cores takes its time
+# python-docs takes long enough in every stage to be caught in it; the checkpoints lie close, so a resumed run has several.
+SETTINGS = {
+    "tokenizer.vocab_size": 1024,
+    "pack.block_size": 64,
+    "model.n_layer": 2,
+    "model.n_embd": 64,
+    "model.dropout": 0.1,
+    "train.steps": 360,
+    "train.eval_every": 180,
+    "train.checkpoint_every": 20,
+    "sample.max_tokens": 10,
+    "runtime.threads": 1,
+}
+TRAIN = ("train", "python-docs", *settings(SETTINGS))
 
 
 def until(done: Callable, what: str, every: float = 0.5):
@@ -101,7 +115,7 @@ class Workshop:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return [json.loads(answer.read() or "null")]
             except HTTPError as error:
-                if error.code != 503:  # so it says that its database is locked at the moment
+                if error.code not in (423, 503):  # no slot is free, or its database is locked at the moment
                     raise
                 return None
 

@@ -103,7 +103,7 @@ def test_a_long_document_is_what_the_library_makes_of_it_whole(tmp_path, model_t
     tokenizer, _ = fit(tmp_path / "a", model_type=model_type, vocab_size="auto")
     whole = tokenizer.processor.encode(long, return_type="numpy")
     monkeypatch.setattr(module, "SEGMENT", 50)
-    monkeypatch.setattr(module, "BATCH_CHARS", 7000)
+    monkeypatch.setattr(module, "BATCH", 140)
     short, ours, empty = tokenizer.encode(["a b", long, ""])
     assert (ours == whole).all()
     assert (short == tokenizer.processor.encode("a b", return_type="numpy")).all()

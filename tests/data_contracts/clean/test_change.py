@@ -14,7 +14,7 @@ from data_contracts.rules import Rules, TextRule
 
 ALL_ON = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True)
 # The rules of each corpus that has its own; a user's has none.
-OWN_RULES = {name: getattr(corpora.load(name), "RULES", ()) for name in corpora.names()}
+OWN_RULES = {name: getattr(corpora.find(name), "RULES", ()) for name in corpora.names()}
 OWN_RULES = {"own": ()} | {name: rules for name, rules in OWN_RULES.items() if rules}
 
 

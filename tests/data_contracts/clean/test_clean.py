@@ -18,7 +18,8 @@ import pytest
 from data_contracts import DataError, clean, corpora
 from data_contracts.clean import clean_corpus, laws
 from data_contracts.clean import shard as shard_module
-from data_contracts.contracts import Documents, Rejects, check
+from data_contracts.clean.split import draw
+from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.corpora import rick_and_morty
 from data_contracts.readers import csv_rows
 from data_contracts.rules import Rules
@@ -99,7 +100,7 @@ def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
     assert figures["pieces"] > figures["texts"]  # one text is cut
     assert figures["rejects"] == rejects.height == sum(figures["rejected"].values())
     assert {name: count for name, count in figures["rejected"].items() if count} == {
-        "malformed": 1, "duplicate": 30 + 10, "empty": 4, "too_short": 4
+        "malformed": 1, "leak": 45, "duplicate": 20, "empty": 4, "too_short": 4
     }  # fmt: skip
     assert dict(rejects["reason"].value_counts().iter_rows()) == {
         name: count for name, count in figures["rejected"].items() if count
@@ -108,7 +109,7 @@ def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
     assert figures["bytes"] == sum(len(text.encode()) for text in documents["text"])
     assert figures["chars"]["total"] == sum(map(len, documents["text"]))
     assert figures["chars"]["max"] == max(map(len, documents["text"]))
-    for split in ("train", "val"):
+    for split in SPLITS:
         of_split = documents.filter(pl.col("split") == split)
         assert figures[f"{split}_documents"] == of_split.height > 0
         assert figures[f"{split}_bytes"] == of_split["n_bytes"].sum()
@@ -116,23 +117,23 @@ def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
 
 def test_rows_keep_their_place_and_measures_stay_beside_rejects(folder, tmp_path):
     kept = [prose(seed, words=9) for seed in range(60)]
-    raw = folder({"a.jsonl": lines(" \n\t", "short", "x" * 101, kept[0], kept[0] + " \r\n", *kept[1:])})
+    raw = folder({"a.jsonl": lines(" \n\t", "short", "x" * 101, kept[0] + " \r\n", kept[0], *kept[1:])})
     clean_corpus("mine", raw, tmp_path / "out", Rules(min_chars=10, max_chars=100))
     rejects, documents = found(tmp_path / "out", "rejects"), found(tmp_path / "out", "documents")
     assert rejects.select("source_row", "reason", "n_chars").rows() == [
         (0, "empty", 0),
         (1, "too_short", 5),
         (2, "too_long", 101),
-        (4, "duplicate", len(kept[0])),
+        (3, "duplicate", len(kept[0])),  # which of two stays is drawn by their places
     ]
     assert documents["text"].to_list() == kept
-    assert documents["source_row"].to_list() == [3, *range(5, 64)]
+    assert documents["source_row"].to_list() == [*range(4, 64)]
     assert set(documents["source_file"]) == {"a.jsonl"}
 
 
 def test_what_the_corpus_itself_turns_away_goes_first(folder, tmp_path):
     bodies = ["[deleted]", "", "hm", *map(prose, range(40))]
-    raw = folder({"r.csv": REDDIT + "".join(f'Comment,1,a,,0,1.0,"{body}",x\n' for body in bodies)})
+    raw = folder({"r.csv": REDDIT + "".join(f'Comment,1,{n},,0,1.0,"{body}",x\n' for n, body in enumerate(bodies))})
     figures = clean_corpus("wsb", raw, tmp_path / "out", Rules(min_chars=10))
     rejects = found(tmp_path / "out", "rejects")
     assert rejects.select("source_row", "reason").sort("source_row").rows() == [
@@ -140,7 +141,8 @@ def test_what_the_corpus_itself_turns_away_goes_first(folder, tmp_path):
     ]  # fmt: skip
     assert rejects.filter(pl.col("reason") == "deleted")["n_chars"].to_list() == [None]
     assert figures["rejected"] == {
-        "malformed": 0, "duplicate": 0, "near_duplicate": 0, "deleted": 1, "no_text": 1, "bot": 0, "empty": 0, "too_short": 1
+        "malformed": 0, "leak": 0, "duplicate": 0, "near_duplicate": 0, "deleted": 1, "no_text": 1, "bot": 0, "empty": 0,
+        "too_short": 1,
     }  # fmt: skip
     assert figures["texts"] == figures["pieces"] == 43
 
@@ -149,8 +151,8 @@ def test_the_real_scripts_in_parts(shared_data, tmp_path):
     raw = shared_data / "kaggle" / "andradaolteanu" / "rickmorty-scripts"
     figures = clean_corpus("rick-and-morty", raw, tmp_path, Rules(split_chars=2000))
     assert (figures["rows"], figures["texts"], figures["rejects"]) == (1905, 11, 0)
-    about = pl.col("metadata").str.json_path_match("$.part").cast(pl.Int64)
-    documents = found(tmp_path, "documents").sort("source_row", about, maintain_order=True)
+    about = (pl.col("metadata").str.json_path_match(f"$.{name}").cast(pl.Int64) for name in ("at", "part"))
+    documents = found(tmp_path, "documents").sort("source_row", *about, maintain_order=True)
     assert figures["documents"] == documents.height > 60
     assert documents["n_chars"].max() < 2000 + 1109 + 30
     spoken = "\n".join(part.rstrip("\n") for part in documents["text"]).split("\n")
@@ -166,8 +168,10 @@ def test_a_book_can_be_split_when_it_is_cut(folder, tmp_path):
     figures = clean_corpus("mine", folder({"book.txt": book}), tmp_path, Rules(split_chars=500))
     assert (figures["rows"], figures["texts"]) == (1, 1)
     assert figures["documents"] == figures["pieces"] > 100
-    assert figures["bytes"] == len(book) - 1  # the last line end is an edge
-    assert found(tmp_path, "documents")["text"].str.join().item() + "\n" == book
+    documents = found(tmp_path, "documents")
+    zones = documents.group_by("place", maintain_order=True).agg(pl.col("text").str.join())["text"].to_list()
+    assert "\n".join(zones) + "\n" == book  # the line end behind each zone is an edge
+    assert figures["bytes"] == len(book) - len(zones)
 
 
 def test_small_files_share_a_shard(folder, tmp_path, monkeypatch):
@@ -193,23 +197,26 @@ def test_progress_grows_to_the_end(folder, tmp_path, one_a_file):
 # --- copies, near copies, and the split ---------------------------------------------------------------------------------
 
 
-def test_of_copies_in_several_shards_the_first_stays(folder, tmp_path, one_a_file):
+def test_of_copies_in_several_shards_one_stays_a_held_out_one_first(folder, tmp_path, one_a_file):
     texts = [prose(seed) for seed in range(50)]
     raw = folder({"b.jsonl": lines(*texts), "a.jsonl": lines(*texts[:20]), "c.jsonl": lines(*texts[30:], texts[30])})
-    clean_corpus("mine", raw, tmp_path, Rules())
+    figures = clean_corpus("mine", raw, tmp_path, Rules())
     documents, rejects = found(tmp_path, "documents"), found(tmp_path, "rejects")
-    assert documents.group_by("source_file").len().sort("source_file").rows() == [("a.jsonl", 20), ("b.jsonl", 30)]
-    assert rejects.select("source_file", "source_row", "reason").rows() == [
-        *(("b.jsonl", row, "duplicate") for row in range(20)),
-        *(("c.jsonl", row, "duplicate") for row in range(21)),
-    ]
+    assert sorted(documents["text"]) == sorted(texts)
+    assert set(rejects["reason"]) == {"duplicate", "leak"}
+    assert figures["rejected"]["duplicate"] + figures["rejected"]["leak"] == rejects.height == 41
+    order = [SPLITS[side] for side in draw(pl.Series([f"a.jsonl:{row}" for row in range(20)]), Rules())]
+    for row, side in enumerate(order):
+        kept = documents.filter(pl.col("text") == texts[row])["split"].item()
+        assert SPLITS.index(kept) >= SPLITS.index(side)
 
 
 def test_copies_can_be_kept_with_ids_of_their_own_on_one_side(folder, tmp_path, one_a_file):
     raw = folder({f"{name}.jsonl": lines(*[f"text {number % 50}" for number in range(75)]) for name in "ab"})
-    figures = clean_corpus("mine", raw, tmp_path, Rules(deduplicate=False, near_duplicates="keep", val_fraction=0.3))
+    figures = clean_corpus("mine", raw, tmp_path, Rules(deduplicate=False, near_duplicates="keep"))
     documents = found(tmp_path, "documents")
-    assert figures["documents"] == documents["doc_id"].n_unique() == 150
+    assert figures["documents"] == documents["doc_id"].n_unique() == 150 - figures["rejected"]["leak"] > 80
+    assert figures["rejected"]["leak"] == figures["rejects"] > 10
     assert documents.group_by("text").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 50
 
 
@@ -228,31 +235,41 @@ def near_copies(folder, one_a_file):
     return folder({"a.jsonl": lines(*texts), "z.jsonl": lines(*map(nearly, texts))} | others)
 
 
-def test_near_copies_are_never_on_both_sides(near_copies, tmp_path):
+def test_near_copies_are_never_on_two_sides(near_copies, tmp_path):
     kept = pairs(tmp_path / "keep", near_copies, Rules(near_duplicates="keep", val_fraction=0.3))
-    assert (kept["split"] != kept["other"]).sum() > 20  # so there is something to keep together
+    assert (kept["split"] != kept["other"]).sum() > 20  # so there is something to keep apart
     together = pairs(tmp_path / "together", near_copies, Rules(near_duplicates="together", val_fraction=0.3))
-    assert (together["split"] == together["other"]).all()
-    assert together["split"].equals(kept["split"])  # on the side of the first
-    assert together["reason"].null_count() == together["why"].null_count() == 100
+    for (one, other), (side, why, other_side, other_why) in zip(
+        kept.select("split", "other").rows(), together.rows(), strict=True
+    ):
+        first = SPLITS.index(one) > SPLITS.index(other)
+        if one == other:
+            assert (side, why, other_side, other_why) == (one, None, other, None)
+        else:  # the one that is not held out, or in val only, is taken out; the other stays where it was
+            expected = (one, None, None, "leak") if first else (None, "leak", other, None)
+            assert (side, why, other_side, other_why) == expected
 
 
-def test_of_near_copies_the_first_stays(near_copies, tmp_path):
+def test_of_near_copies_one_stays(near_copies, tmp_path):
     dropped = pairs(tmp_path, near_copies, Rules(near_duplicates="drop"))
-    assert dropped["reason"].null_count() == 100
-    assert dropped["why"].to_list() == ["near_duplicate"] * 100
+    assert (dropped["reason"].is_null() != dropped["why"].is_null()).all()
+    assert {*dropped["reason"], *dropped["why"]} == {None, "near_duplicate", "leak"}
     assert found(tmp_path, "documents").height == 160
 
 
-def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file):
-    texts = [f"text {number}" for number in range(400)]
+@pytest.mark.parametrize("near", ["keep", "together", "drop"])
+def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file, near):
+    """Also where what is added holds copies, and nearly copies, of what was there, and comes before it."""
+    texts = [prose(number, words=20) for number in range(400)]
     small = folder({"b.jsonl": lines(*texts[:200])}, "small")
-    large = folder({"a.jsonl": lines(*reversed(texts[200:])), "b.jsonl": lines(*texts[:200])}, "large")
+    added = [*reversed(texts[200:]), *texts[:40], *(text + " indeed" for text in texts[40:90])]
+    large = folder({"a.jsonl": lines(*added), "b.jsonl": lines(*texts[:200])}, "large")
     frames = []
     for raw in (small, large):
-        clean_corpus("mine", raw, tmp_path / f"{raw.name}-out", Rules(near_duplicates="keep"))
-        frames.append(found(tmp_path / f"{raw.name}-out", "documents").select("doc_id", "split"))
-    joined = frames[0].join(frames[1], on="doc_id", how="left", validate="1:1")
+        clean_corpus("mine", raw, tmp_path / f"{raw.name}-out", Rules(near_duplicates=near))
+        frames.append(found(tmp_path / f"{raw.name}-out", "documents").select("place", "split"))
+    joined = frames[0].join(frames[1], on="place", validate="1:1")
+    assert joined.height > 100
     assert joined["split"].equals(joined["split_right"], check_names=False)
 
 
@@ -263,11 +280,11 @@ def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file)
     ("contents", "rules", "said"),
     [
         ({"a.jsonl": lines("one book. " * 300)}, Rules(),
-         "mine: 1 documents are too few for val_fraction 0.1: none fell to val\nadd texts, .*split_chars 100, or"),
-        ({"a.jsonl": lines("one", "two")}, Rules(val_fraction=0.999999),
-         "mine: 2 documents are too few for val_fraction 0.999999: none fell to train\nadd texts, change val_fraction"),
+         "mine: 1 documents are too few for .* and test_fraction 0.1: none fell to val\nadd texts, .*split_chars 100, or"),
+        ({"a.jsonl": lines("one", "two")}, Rules(val_fraction=0.89999),
+         "mine: 2 documents are too few for val_fraction 0.89999 and test_fraction 0.1: none fell to train\nadd texts"),
         ({"a.jsonl": lines(*[f"a line of which only the number changes: {i}" for i in range(60)])}, Rules(),
-         "mine: 60 documents are too few for val_fraction 0.1: none fell to val\n.*change clean.near_duplicates"),
+         "mine: 51 documents are too few for val_fraction 0.1 and .*: none fell to val\n.*change clean.near_duplicates"),
         ({"a.jsonl": lines("a", "b"), "b.jsonl": lines("", "cc")}, Rules(min_chars=5),
          r"mine: no document is left of 4 rows \(too_short 3, empty 1\): loosen the rules"),
         ({"a.csv": "text,other\n"}, Rules(), "mine: its raw files hold no row: empty tables in the source"),
@@ -338,7 +355,7 @@ def test_a_broken_law_stops_the_pipeline(folder, tmp_path, monkeypatch):
     monkeypatch.undo()
     settle = clean.settle  # as if texts on both sides were one
     monkeypatch.setattr(clean, "settle", lambda *given: settle(*given).with_columns(key=pl.lit(1, pl.Int64)))
-    with pytest.raises(AssertionError, match="texts in both train and val = 0"):
+    with pytest.raises(AssertionError, match="texts on two sides of the split = 0"):
         clean_corpus("mine", raw, tmp_path / "sides", Rules())
     with pytest.raises(AssertionError, match="'a': 1 is not 2"):
         laws.hold("a", 1, 2)

@@ -95,10 +95,34 @@ def test_the_documentation_of_this_python(tmp_path):
     assert found.height > 5000
     assert 1_500_000 < found["text"].str.len_bytes().sum() < 6_000_000
     about = found["metadata"]
-    [text] = found.filter(about == '{"name":"json.dumps","kind":"function"}')["text"]
+    [text] = found.filter(about.str.contains(r'"name":"json.dumps","kind":"function"'))["text"]
     assert text.startswith("json.dumps\n\nSerialize ``obj`` to a JSON formatted ``str``.")
     assert about.str.contains('"kind":"topic"').sum() > 70
     assert about.str.contains(r'"name":"(test|idlelib|lib2to3)\.').sum() == 0
+    paragraphs = found["text"].str.split("\n\n").list.unique().explode()  # a document may repeat its own
+    assert paragraphs.filter(paragraphs.str.len_chars() >= 100).is_duplicated().sum() == 0
+    assert (found["reason"] == "repeated").sum() > 100
+
+
+def test_a_paragraph_is_kept_where_it_stands_first(tmp_path):
+    """Spelled with other spaces it is the same; a short one belongs to what follows; what has nothing of its own goes."""
+    long, other = "The first of several sentences that stand twice.", "A sentence of which there is but one."
+    rows = [
+        ("b", "topic", f"{long}\n\nExample:\n\n    1"),
+        ("a.f", "function", f"Own words.\n\n{long.replace(' ', chr(10), 3)}\n\nExample:\n\n{other}\n\n{other}"),
+        ("a.g", "function", long),
+        ("c", "topic", long),
+    ]
+    lines = [json.dumps(dict(zip(("name", "kind", "text"), row, strict=True))) + "\n" for row in rows]
+    (tmp_path / "python_docs.jsonl").write_text("".join(lines))
+    found = documents(python_docs, tmp_path, Rules())
+    assert found["text"].to_list()[:2] == [
+        rows[0][2],
+        f"a.f\n\nOwn words.\n\nExample:\n\n{other}\n\n{other}",
+    ]
+    assert found["reason"].to_list() == [None, None, "repeated", "repeated"]
+    assert [json.loads(about)["left_out"] for about in found["metadata"]] == [0, 1, 1, 1]
+    assert found["source_row"].to_list() == [0, 1, 2, 3]
 
 
 def test_docstrings_without_importing(tmp_path):

@@ -535,7 +535,7 @@ def stage(home, monkeypatch):
             parameters,
             {},
             "code",
-            lambda folder: stage.make(Job(recipe, parameters, {}, folder, nothing, nothing, nothing, nothing)),
+            lambda folder: stage.make(Job(recipe, parameters, {}, folder, nothing, nothing, nothing)),
             resumable=stage.resumable,
         )
 

@@ -4,13 +4,20 @@ The traps are those of published trainers: a space without a piece of its own; t
 that are parts of characters, decoded one by one; text that the tokenizer normalises; a first token that nothing stands before.
 """
 
+import hashlib
 import itertools
 import random
 import unicodedata
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from data_contracts.clean import clean_corpus
+from data_contracts.rules import Rules
+from flows.evaluation import scoring
+from flows.store.artifacts import to_artifact
 from gpt.data.dataset import IGNORE, Dataset, Description, write
 from gpt.data.shards import Documents
 from gpt.evaluation import baselines
@@ -125,3 +132,82 @@ def test_marks_of_spaces_in_the_text_are_text(hostile):
     for left, right in itertools.pairwise(["", "a", " ", "  b", SPACE_SYMBOL, "c" + SPACE_SYMBOL]):
         text = left + SPACE_SYMBOL + right
         assert tokenizer.decode(tokenizer.encode([text])[0]) == text
+
+
+# --- what a model was trained on ---------------------------------------------------------------------------------------
+
+
+def cleaned(corpus, raw, out, **rules):
+    """The clean artifact of a corpus, with all that scoring reads of its manifest."""
+    counts = clean_corpus(corpus, raw, out, Rules(**rules))
+    digest = hashlib.sha256(repr((str(out), sorted(rules.items()))).encode()).hexdigest()
+    return {
+        "corpus": corpus,
+        "stage": "clean",
+        "key": "",
+        "digest": digest,
+        "path": str(out),
+        "counts": counts,
+        "seconds": 0.0,
+    }
+
+
+def trained_on(old: dict, new: dict) -> int:
+    """Documents of the new artifact's test split that a model of the old one was trained on."""
+    model = scoring.TrainedModel("old", Path(), {"corpus": old["corpus"]}, {}, old)
+    return len(scoring.trained_on(model, scoring.held_out(to_artifact(new))))
+
+
+def without_places(artifact: dict, sides: dict[str, str]) -> dict:
+    """As an artifact was before there was a test split."""
+    folder = Path(artifact["path"]).with_name(Path(artifact["path"]).name + "-before")
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
+    for path in sorted((Path(artifact["path"]) / "documents").iterdir()):
+        documents = pl.read_parquet(path).drop("place").with_columns(pl.col("split").replace(sides))
+        documents.write_parquet(folder / "documents" / path.name)
+    counts = {name: count for name, count in artifact["counts"].items() if not name.startswith("test_")}
+    return artifact | {"path": str(folder), "digest": "before", "counts": counts}
+
+
+SOCIAL = {"entities": True, "spaces": True, "urls": "drop", "emails": "mask", "near_duplicates": "drop"}
+
+
+def test_after_a_change_of_rules_no_held_out_tweet_was_trained_on_and_one_that_was_is_found(shared_data, tmp_path):
+    raw = shared_data / "kaggle" / "gpreda" / "covid19-tweets"
+    rules = SOCIAL | {"mentions": "mask", "val_fraction": 0.05, "test_fraction": 0.05}
+    champion = cleaned("covid-tweets", raw, tmp_path / "champion", **rules)
+    for name, changed in (("mentions", {"mentions": "drop"}), ("spaces", {"spaces": False})):
+        later = cleaned("covid-tweets", raw, tmp_path / name, **rules | changed)
+        assert later["counts"]["test_documents"] > 350
+        assert trained_on(champion, later) == 0
+        # A model that was trained on what is now held out, under the other rules and before places were recorded.
+        learned = without_places(champion, {"test": "train", "train": "val"})
+        found = trained_on(learned, later)
+        assert 0.9 * later["counts"]["test_documents"] < found <= later["counts"]["test_documents"]
+    other_seed = cleaned("covid-tweets", raw, tmp_path / "seed", **rules | {"mentions": "drop", "seed": 1})
+    n, held_out = other_seed["counts"]["test_documents"], scoring.held_out(to_artifact(other_seed)).documents
+    before = pl.read_parquet(tmp_path / "champion" / "documents" / "*.parquet").filter(pl.col("split") == "train")
+    by_place = held_out["place"].is_in(before["place"].implode()).sum()
+    assert 0.7 * n < by_place <= trained_on(champion, other_seed) < n
+    assert scoring.held_out(to_artifact(without_places(other_seed, {"test": "train"}))).split == "val"
+
+
+def test_a_book_that_was_divided_otherwise_was_trained_on(tmp_path):
+    (tmp_path / "raw").mkdir()
+    book = "".join(f"Line {number} of @somebody and a long book.\n" for number in range(2000))
+    (tmp_path / "raw" / "book.txt").write_text(book)
+    one, cut_otherwise, divided_otherwise = (
+        cleaned("mine", tmp_path / "raw", tmp_path / str(number), near_duplicates="keep", **rules)
+        for number, rules in enumerate(
+            (
+                {"split_chars": 8000},
+                {"split_chars": 500, "mentions": "drop"},
+                {"split_chars": 8000, "test_fraction": 0.2},
+            )
+        )
+    )
+    assert trained_on(one, cut_otherwise) == 0
+    assert trained_on(one, divided_otherwise) == divided_otherwise["counts"]["test_documents"]
+    (tmp_path / "raw" / "book.txt").write_text(book + book.replace("Line", "Verse"))
+    grown = cleaned("mine", tmp_path / "raw", tmp_path / "grown", near_duplicates="keep", split_chars=8000)
+    assert trained_on(one, grown) == 0

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from data_contracts.facts import samples
-from flows.pages.render import Table, columns, escape_markdown, plain
+from flows.pages.render import Table, against_baselines, columns, escape_markdown, plain, render_text
 from tests.conftest import ROOT
 
 
@@ -54,3 +55,40 @@ def test_pages_load_neither_prefect_nor_mlflow():
     code = f"import {', '.join(f'flows.pages.{name}' for name in names)}; import sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"prefect", "mlflow"} & set(run.stdout.split())
+
+
+PACKED = {"baselines": {"gzip": 2.574, "ppmd": 1.236}, "ppmd_order": 16, "repeated": 0.2205}
+
+
+@pytest.mark.parametrize(
+    ("model", "packed", "said"),
+    [
+        (1.568, PACKED, "1.568 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.332 fewer"),
+        (1.1, PACKED, "1.100 bits per byte beat the best baseline, PPMd of order 16 (1.236), by 0.136 (11.0%)"),
+        (1.236, PACKED, "1.236 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.000 fewer"),
+        (1.5, PACKED | {"baselines": {"gzip": 2.0, "ppmd": 3.0}},
+         "1.500 bits per byte beat the best baseline, gzip (2.000), by 0.500 (25.0%)"),
+    ],
+)  # fmt: skip
+def test_a_model_stands_beside_its_best_baseline(model, packed, said):
+    assert against_baselines(model, packed) == said
+
+
+@pytest.mark.parametrize("advice", ["", "held-out text got worse; try fewer steps"])
+def test_results_begin_with_the_verdict_and_say_why_a_run_stopped(advice):
+    about = {
+        "clean": {"documents": 9, "rejects": 1},
+        "tokenize": {"vocab_size": 300},
+        "train": {"steps": 9, "advice": advice},
+    }
+    about["pack"] = PACKED | {"train_tokens": 90, "val_tokens": 10, "test_tokens": 10}
+    stages = {name: SimpleNamespace(counts=counts, reused=True) for name, counts in about.items()}
+    summary = dict.fromkeys(("longest_overlap", "facts")) | dict.fromkeys(("model", "mlflow_url", "mlflow_run"), "")
+    summary |= {"verdict": "it wins", "epochs": 1.0, "parameters": 9, "test_bpb": 1.5, "baselines": PACKED["baselines"]}
+    summary |= {"assessing_seconds": 1.0, "peak_memory_bytes": 9}
+    lines = render_text("run_results.txt", summary=summary, stages=stages).splitlines()
+    assert lines[0] == "result: it wins"
+    shown = "22.1% of the held-out text stands word for word in the training text, in runs of 50 characters or more"
+    assert f"held out: {shown}" in lines
+    assert (f"stopped early: {advice}" in lines) == bool(advice)
+    assert any("stopped early" in line for line in lines) == bool(advice)

@@ -155,7 +155,13 @@ def test_a_run_goes_through_the_password(guarded, home, folder):
     )
     (last,) = shown["last"]
     assert (last["corpus"], last["run"]) == ("python-docs", "Completed")
-    assert last["val_bpb"] > 0
+    assert last["test_bpb"] > 0
+
+    def comparisons() -> list[dict]:  # an automation asks the server from within
+        rows = json.loads(gpt(home, "status", "--json", **SECRET).stdout)
+        return [row for row in rows["queued"] + rows["next"] if row["run"] == "compare/all"]
+
+    until(comparisons, "the comparison after the training")
     refused = gpt(home, "status")
     assert refused.returncode == 2
     assert "PREFECT_API_AUTH_STRING" in refused.stderr
@@ -195,7 +201,7 @@ def test_a_run_that_no_worker_takes_is_told(guarded, home):
 
 def test_the_password_stands_nowhere(guarded, home):
     lines = alive(home)
-    assert len(lines) >= 5  # itself, two servers and a child of MLflow's, a worker
+    assert len(lines) >= 4  # itself, two servers, a worker
     assert PASSWORD not in "\n".join(lines) + guarded["said"]
     files = [path for path in home.rglob("*") if path.is_file()]
     assert {"mlflow.db", "mlflow-auth.db", "prefect.db", "worker.log"} <= {path.name for path in files}
@@ -216,7 +222,6 @@ def test_what_dies_is_told_and_started_again(guarded, home, ports):
             return ask(search(ports), PASSWORD, experiment_ids=["1"])[0] == 200
         return False
 
-    assert children
     until(again, "MLflow")
     assert "mlflow ended with code -9; restarting it" in (home / "logs" / "up.log").read_text()
 
@@ -346,7 +351,7 @@ def test_ui_leaves_no_child(tmp_path, empty_mlflow):
     command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
     page = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True)
     assert f":{port}/#/experiments" in page.stdout.readline()
-    until(lambda: len(alive(home)) >= 3 or page.poll() is not None, "the server")  # itself, MLflow and its child
+    until(lambda: len(alive(home)) >= 2 or page.poll() is not None, "the server")  # itself and MLflow
     page.terminate()
     assert page.wait(PATIENCE) == 0
     assert alive(home) == []

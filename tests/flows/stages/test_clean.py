@@ -36,7 +36,7 @@ def stages(output: str) -> list[list[str]]:
 
 def test_clean_explains_and_reuses(run, home, notes, prefect_server):
     (notes / "note-98.txt").write_text("short <b>")
-    (notes / "note-99.txt").write_text((notes / "note-00.txt").read_text())
+    (notes / "note-99.txt").write_text((notes / "note-01.txt").read_text())
     asked = ("clean", "--from", str(notes), "--name", "explained", *settings({"clean.min_chars": 20}))
     first = run(*asked, "--explain")
     assert first.returncode == 0, first.stderr

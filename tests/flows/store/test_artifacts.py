@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import UserError
-from flows.store import locks
 from flows.store.artifacts import Store, differences, digest_of, make_key, read_manifest
 from flows.store.locks import idle, in_use, lock
 
@@ -187,8 +186,7 @@ def test_nothing_is_pruned_while_a_run_is_in_progress(home):
         pass
 
 
-def test_a_run_that_waits_for_pruning_says_for_whom(home, monkeypatch):
-    monkeypatch.setattr(locks, "MOMENT", 0.1)
+def test_a_run_that_waits_for_pruning_says_for_whom(home):
     said, went_on = [], threading.Event()
 
     def use() -> None:

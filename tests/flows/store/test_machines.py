@@ -165,7 +165,7 @@ def test_two_machines_make_what_one_makes(postgres, tmp_path):
         shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
         assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
-        assert "its process is gone" in shop.python(CRASH_DEAD_RUNS, homes["b"])
+        assert "Its process is gone" in shop.python(CRASH_DEAD_RUNS, homes["b"])
         shop.start_worker(homes["b"], "--work-queue", "gpu")
         trained = shop.wait(shop.run("train/python-docs", overrides=OVERRIDES))
         assert trained["state"]["type"] == "COMPLETED", trained["state"]

@@ -32,7 +32,7 @@ def test_a_uniform_model_gets_the_bits_of_a_blind_guess(model, packed):
     data = Dataset.open(packed)
     part = data.splits["val"]
     score = evaluate(uniform(model), data)
-    assert score.n_tokens == part.n_tokens - part.n_documents
+    assert (score.n_tokens, score.n_ends) == (part.n_tokens - part.n_documents, part.n_documents)
     assert score.loss == pytest.approx(math.log(VOCAB), rel=1e-6)
     assert score.bits_per_byte == pytest.approx(math.log2(VOCAB) * score.n_tokens / part.n_bytes, rel=1e-6)
 
@@ -142,6 +142,26 @@ def test_a_split_without_text_is_refused(model, tmp_path):
     write(tmp_path, splits(train=some, val=none), about(block_size=4))
     with pytest.raises(GPTError, match="no text to evaluate on"):
         evaluate(model, Dataset.open(tmp_path))
+
+
+@pytest.mark.parametrize("strategy", ["concat", "best_fit"])
+def test_training_and_evaluation_have_the_same_loss_on_the_same_text(tmp_path, strategy):
+    """Texts of a token or two, each with an end: half of all targets. Evaluation once left the ends out of its loss."""
+    some = [(str(n), np.full(1 + n % 2, 1 + n % (VOCAB - 1)), 2) for n in range(40)]
+    write(tmp_path, splits(train=some, val=some), about(strategy=strategy))
+    data, V = Dataset.open(tmp_path), VOCAB
+    torch.manual_seed(3)
+    likely = torch.randn(V, V) * 4
+    likely[:, EOS] += 12  # the ends are easy, the text is not
+    rigged = Rigged(likely.log_softmax(1))
+    everything = data.batch(0, data.n_sequences(), seed=0)
+    ids_BT, targets_BT, _ = map(torch.from_numpy, everything)
+    losses, is_target = rigged.loss(ids_BT, targets_BT), (targets_BT >= 0).flatten()
+    score = evaluate(rigged, data)
+    assert score.loss == pytest.approx(losses[is_target].mean().item(), rel=1e-5)
+    assert score.n_tokens + score.n_ends == is_target.sum()
+    assert score.nats / score.n_tokens > 1.5 * score.loss  # so leaving them out would be seen
+    assert score.bits_per_byte == pytest.approx(score.document_nats.sum() / math.log(2) / 80)
 
 
 def test_bits_per_byte_needs_bytes():

@@ -16,7 +16,7 @@ from gpt import GPTError
 from gpt.checkpoint import save_model
 from gpt.config import ModelConfig, preset
 from gpt.export.hugging_face import architecture, export_hf, hf_config, hf_weights
-from gpt.generation.sample import sample
+from gpt.generation.sample import generate
 from gpt.model.transformer import GPT
 
 BENCH = Path(__file__).resolve().parents[3] / ".venv-bench" / "bin" / "python"
@@ -172,6 +172,6 @@ def test_transformers_gives_the_same_logits_tokens_and_texts(tmp_path, python, n
     assert given["class"] == ("GPT2LMHeadModel" if FITS[name] == "GPT2" else f"{FITS[name]}ForCausalLM")
     assert given["amiss"] == []
     torch.testing.assert_close(torch.tensor(given["logits"]), model(ids_BT), atol=1e-4, rtol=0)
-    assert given["greedy"] == list(sample(model, ids_BT[0, :5].tolist(), 8, temperature=0))[: len(given["greedy"])]
+    assert given["greedy"] == generate(model, ids_BT[0, :5].tolist(), 8, temperature=0)[: len(given["greedy"])]
     assert given["texts"] == [[1, *tokenizer.encode(text)] for text in PROMPTS]
     assert given["decoded"] == PROMPTS

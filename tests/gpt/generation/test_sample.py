@@ -13,15 +13,24 @@ from gpt.generation.sample import (
     choose,
     generate,
     load,
-    sample,
     sample_batch,
-    stream_text,
     stream_texts,
     texts,
     window,
 )
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
+
+
+def sample(model, ids, max_tokens=256, **settings):
+    """The tokens that continue one list of tokens."""
+    return (token for _, token in sample_batch(model, [ids], max_tokens=max_tokens, **settings))
+
+
+def stream_text(model, tokenizer, prompt="", **settings):
+    """The pieces of text that continue one prompt."""
+    return (piece for _, piece in stream_texts(model, tokenizer, [prompt], **settings))
+
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",

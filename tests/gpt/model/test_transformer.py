@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from gpt import GPTError
 from gpt.config import ModelConfig, TrainConfig, preset
-from gpt.model.loss import IGNORE, cross_entropy
+from gpt.model.loss import CHUNK, IGNORE, TILE, cross_entropy
 from gpt.model.positions import Rotation, rotations, sinusoids
 from gpt.model.transformer import GPT
 from gpt.trainer.muon import Muon, orthogonalize
@@ -148,18 +148,18 @@ def test_a_memory_is_seen_where_its_mask_lets_it_be_and_nowhere_else(values):
         torch.randint(61, (3, 12)),
         torch.tensor([[1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool(),
     )
-    masked = model(ids_BT, None, memory_BSC, mask_BS)
+    masked = model(ids_BT, memory_BSC=memory_BSC, memory_mask_BS=mask_BS)
     changed_BSC = memory_BSC.where(mask_BS[..., None], torch.randn(3, 5, 32))
-    torch.testing.assert_close(model(ids_BT, None, changed_BSC, mask_BS), masked)
-    torch.testing.assert_close(model(ids_BT[:1], None, memory_BSC[:1, [0, 1, 3]]), masked[:1])
-    torch.testing.assert_close(model(ids_BT[2:], None, memory_BSC[2:]), masked[2:])
-    assert not torch.allclose(model(ids_BT, None, memory_BSC)[0], masked[0], atol=1e-3)
+    torch.testing.assert_close(model(ids_BT, memory_BSC=changed_BSC, memory_mask_BS=mask_BS), masked)
+    torch.testing.assert_close(model(ids_BT[:1], memory_BSC=memory_BSC[:1, [0, 1, 3]]), masked[:1])
+    torch.testing.assert_close(model(ids_BT[2:], memory_BSC=memory_BSC[2:]), masked[2:])
+    assert not torch.allclose(model(ids_BT, memory_BSC=memory_BSC)[0], masked[0], atol=1e-3)
     assert masked.isfinite().all()
     if not values:  # without a bias, nothing seen is nothing added
         torch.testing.assert_close(masked[1:2], model(ids_BT[1:2]))
     changed_BSC = memory_BSC.clone()
     changed_BSC[0, 3] += 1
-    assert not torch.allclose(model(ids_BT, None, changed_BSC, mask_BS)[0], masked[0], atol=1e-3)
+    assert not torch.allclose(model(ids_BT, memory_BSC=changed_BSC, memory_mask_BS=mask_BS)[0], masked[0], atol=1e-3)
 
 
 def test_the_gradient_reaches_cross_attention_and_what_made_the_memory():
@@ -188,8 +188,9 @@ def test_the_gradient_reaches_cross_attention_and_what_made_the_memory():
     ],
 )
 def test_an_unfit_memory_is_refused(model, memory, mask, message):
+    given = {"memory_BSC": memory and torch.randn(memory), "memory_mask_BS": mask}
     with pytest.raises(GPTError, match=message):
-        build(**model)(torch.zeros(2, 3, dtype=torch.int64), None, memory and torch.randn(memory), mask)
+        build(**model)(torch.zeros(2, 3, dtype=torch.int64), **given)
 
 
 @pytest.mark.parametrize("values", [{"tied": True}, {"tied": False, "n_kv_head": 1}])
@@ -245,26 +246,29 @@ def test_nothing_but_padding_costs_nothing():
     assert all(not p.grad.any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("chunk", [1, 61 * 5, 61 * 24, 0])
+@pytest.mark.parametrize("chunk", [1, 61 * 5, 61 * 24, 2**26])
 @pytest.mark.parametrize("tile", [1, 64])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_the_loss_in_chunks_and_padded_is_torchs_own(chunk, tile, reduction):
+def test_the_loss_in_chunks_and_padded_is_torchs_own(chunk, tile, reduction, monkeypatch):
+    monkeypatch.setitem(CHUNK, "cpu", chunk)
+    monkeypatch.setitem(TILE, "cpu", tile)
     torch.manual_seed(0)
     x_NC, weight_VC = torch.randn(24, 8, requires_grad=True), torch.randn(61, 8, requires_grad=True)
     targets_N = torch.randint(61, (24,))
     targets_N[[3, 17]] = IGNORE
     expected = F.cross_entropy(F.linear(x_NC, weight_VC), targets_N, ignore_index=IGNORE, reduction=reduction)
-    given = cross_entropy(x_NC, weight_VC, targets_N, reduction, chunk, tile)
+    given = cross_entropy(x_NC, weight_VC, targets_N, reduction)
     torch.testing.assert_close(given, expected)
     upstream = torch.rand_like(expected)
     gradients = (torch.autograd.grad(loss, (x_NC, weight_VC), upstream) for loss in (given, expected))
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
-        torch.testing.assert_close(cross_entropy(x_NC, weight_VC, targets_N, reduction, chunk, tile), expected)
+        torch.testing.assert_close(cross_entropy(x_NC, weight_VC, targets_N, reduction), expected)
 
 
-def test_the_loss_never_holds_more_logits_than_a_chunk():
+def test_the_loss_never_holds_more_logits_than_a_chunk(monkeypatch):
+    monkeypatch.setitem(CHUNK, "cpu", 5000)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -276,7 +280,7 @@ def test_the_loss_never_holds_more_logits_than_a_chunk():
 
     x_NC, weight_VC = torch.randn(400, 8, requires_grad=True), torch.randn(100, 8, requires_grad=True)
     with Watch():
-        cross_entropy(x_NC, weight_VC, torch.zeros(400, dtype=torch.int64), chunk=5000).backward()
+        cross_entropy(x_NC, weight_VC, torch.zeros(400, dtype=torch.int64)).backward()
     assert largest == 5000
 
 

@@ -15,13 +15,14 @@ import torch
 from gpt import GPTError, checkpoint
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
+from gpt.data import dataset
 from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine.device import prepare
 from gpt.model.transformer import GPT
 from gpt.trainer.loop import train
 from gpt.trainer.update import Learner
-from tests.gpt.conftest import RUNTIME, files, pack, poisoned
+from tests.gpt.conftest import RUNTIME, about, documents, files, pack, poisoned, splits
 
 
 def lines(out: Path) -> list[dict]:
@@ -53,7 +54,7 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     model, metadata = load_model(result.model)
     assert evaluate(model, Dataset.open(packed), batch_size=4).bits_per_byte == pytest.approx(best["bpb"], rel=1e-9)
     assert metadata["tokenizer_fingerprint"] == "rule of three"
-    assert (result.steps, result.stopped_early, result.skipped) == (24, False, [])
+    assert (result.steps, result.advice, result.skipped) == (24, "", [])
     assert result.tokens == 24 * 4 * 16
     assert written[-1]["loss"] < written[0]["loss"] < 3.5
     assert not (out / "state").exists()
@@ -124,7 +125,7 @@ def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, s
     monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
     result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
     assert result.skipped == list(range(12, 21))
-    assert (result.stopped_early, result.step, result.steps) == (True, 40, 48)
+    assert (bool(result.advice), result.step, result.steps) == (True, 40, 48)
     arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
     expected, disturbed = files(whole), list(runs.iterdir())
@@ -319,23 +320,42 @@ def test_training_that_diverges_again_is_given_up_with_a_remedy(packed, tmp_path
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
 
 
-def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch):
-    bpb = iter([3.0, 2.0, 2.5, 2.0, 1.0])
-    plain = Learner.evaluate
+def scores(monkeypatch, *bpb):
+    """The held-out text has these bits per byte, evaluation by evaluation."""
+    left, plain = iter(bpb), Learner.evaluate
 
     def scored(self, on_batch):
         score = plain(self, on_batch)
-        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
+        return dataclasses.replace(score, nats=next(left) * score.n_bytes * math.log(2))
 
     monkeypatch.setattr(Learner, "evaluate", scored)
-    config = dataclasses.replace(schedule, eval_every=3, patience=2)
-    result = train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert (result.step, result.steps, result.stopped_early) == (6, 12, True)
+
+
+def test_an_early_stop_keeps_the_best(packed, tmp_path, shape, schedule, monkeypatch, caplog):
+    """It says at the first worse evaluation what goes wrong, and at the end what to change."""
+    scores(monkeypatch, 3.0, 2.0, 2.5, 2.2, 1.0)
+    config = dataclasses.replace(schedule, eval_every=3)
+    with caplog.at_level("WARNING", "gpt"):
+        result = train(packed, tmp_path / "out", shape, config, RUNTIME)
+    assert (result.step, result.steps) == (6, 12)
     assert result.tokens == 12 * 4 * 16
     assert load_model(result.model)[1]["step"] == 6
+    first, second, stopped = caplog.messages
+    assert first.startswith(
+        "held-out text had 2.000 bits per byte at step 6, and has 2.500 bits per byte at step 9, while"
+    )
+    assert "by heart; try fewer steps (train.steps=6), more dropout" in second == result.advice
+    assert stopped == "stopped at step 12 of 24; the best weights are kept"
     monkeypatch.undo()
     again = train(packed, tmp_path / "out", shape, config, RUNTIME)
-    assert (again.stopped_early, again.resumed_from) == (True, 12)
+    assert (again.resumed_from, again.advice) == (12, result.advice)
+
+
+def test_no_run_is_stopped_before_a_falling_learning_rate_improves_it(packed, tmp_path, shape, schedule, monkeypatch):
+    """The rate falls from step 10 on, below FALLING from 13 on: what is a little worse until then is no reason."""
+    scores(monkeypatch, 2.0, 2.08, 2.09, 2.05, 2.04, 1.9, 1.95, 1.8)
+    result = train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, eval_every=3), RUNTIME)
+    assert (result.step, result.steps, result.advice) == (24, 24, "")
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_path, shape, schedule, monkeypatch):
@@ -368,3 +388,19 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(packed, tmp_pa
 def test_a_device_that_is_not_here_is_refused(packed, tmp_path, shape, schedule):
     with pytest.raises(GPTError, match="cuda:99"):
         train(packed, tmp_path / "out", shape, schedule, Runtime(device="cuda:99"))
+
+
+def test_the_result_is_scored_on_test_which_chose_nothing(tmp_path, shape, schedule):
+    some = {"train": documents(1, 60), "val": documents(2, 12), "test": documents(3, 12)}
+    dataset.write(tmp_path / "data", splits(**some), about())
+    result = train(tmp_path / "data", tmp_path / "out", shape, schedule, RUNTIME)
+    score = evaluate(load_model(result.model)[0], Dataset.open(tmp_path / "data"), "test", batch_size=4)
+    assert result.test == {"loss": pytest.approx(score.loss), "bpb": pytest.approx(score.bits_per_byte)}
+    assert result.test["bpb"] != result.bits_per_byte
+    test = result.model / "test.json"
+    before = test.read_bytes()
+    test.unlink()  # as if a kill had come before it
+    assert train(tmp_path / "data", tmp_path / "out", shape, schedule, RUNTIME).test == result.test
+    assert test.read_bytes() == before
+    pack(tmp_path / "without")
+    assert train(tmp_path / "without", tmp_path / "other", shape, schedule, RUNTIME).test == {}

@@ -15,7 +15,7 @@ def test_from_the_command_line(packed, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "step      4  loss" in printed
     assert "0:00 left" in printed
-    assert "bits per byte at step 4 of 4" in printed
+    assert "bits per byte of val at step 4 of 4" in printed
     assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
     for text, message in [
         ("[train]\nstepps = 3\n", "did you mean 'steps'"),

@@ -38,7 +38,7 @@ def test_an_average_takes_the_place_of_the_weights_and_leaves_it():
         torch.testing.assert_close(model.weight.detach(), first + 0.5)
     assert torch.equal(model.weight, own)
     ema.update(1)  # early, the average forgets faster than its decay
-    torch.testing.assert_close(ema.tensors()["weight"], first + 0.5 + 0.5 * (1 - 2 / 11))
+    torch.testing.assert_close(ema.average["weight"], first + 0.5 + 0.5 * (1 - 2 / 11))
 
 
 @pytest.mark.parametrize("ahead", [False, True])

@@ -1,0 +1,78 @@
+"""What simple models and compressors make of the held-out text, and how much of that stands in the training text.
+
+gzip and xz see the held-out texts alone. PPMd (Cleary and Witten 1984; Shkarin's variant I) has read the training text before,
+as the model has, and goes on learning in the held-out text. Two line ends stand between documents. Where a document ends is
+known and costs nothing, as for a model: the bytes that it puts out for these line ends are not counted. As it puts out whole
+bytes, the sum is uncertain by about half the square root of the number of documents, in bytes.
+"""
+
+import lzma
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyppmd
+
+from flows.stages.documents import read_texts
+from gpt.data.dataset import Dataset
+from gpt.evaluation.baselines import bigram_bits_per_byte, unigram_bits_per_byte
+from gpt.evaluation.memorisation import repeated_share
+
+ORDERS = (4, 5, 6, 8, 12, 16)  # of PPMd: the most bytes before a byte that it is predicted from
+MEMORY = 256 << 20  # of PPMd, in bytes; a full one is pruned
+READ_BYTES = 32_000_000  # of the training text, from its beginning, that PPMd reads: some ten seconds an order
+SEARCHED_BYTES = 500_000_000  # of the training text that is searched for what is held out: a minute
+HELD_OUT_BYTES = 4_000_000  # of the held-out text, by which the order is chosen, and that is searched for
+REPEATED_CHARS = 50
+BETWEEN = b"\n\n"
+
+
+def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
+    """baselines: bits per byte of a split, by name; ppmd_order: the best of ORDERS; repeated: the share of its bytes that
+    stand in train word for word, in runs of REPEATED_CHARS characters or more.
+
+    documents: folder of the clean stage.
+    """
+    bits = {
+        "uniform": 8.0,
+        "unigram": unigram_bits_per_byte(packed, split),
+        "bigram": bigram_bits_per_byte(packed, split),
+    }
+    bits |= compressed_bits_per_byte(read_texts(documents, split))
+    bits["ppmd"], order = ppmd_bits_per_byte(documents, split)
+    held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
+    repeated = repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)
+    baselines = {name: round(value, 4) for name, value in bits.items()}
+    return {"baselines": baselines, "ppmd_order": order, "repeated": round(repeated, 4)}
+
+
+def compressed_bits_per_byte(texts: Iterable[str]) -> dict[str, float]:
+    """gzip -9 and xz -9 of the texts one after another, in bits per byte of them."""
+    packers: dict = {"gzip": zlib.compressobj(9, wbits=31), "xz": lzma.LZMACompressor(preset=9)}
+    sizes, n_bytes = dict.fromkeys(packers, 0), 0
+    for text in texts:
+        raw = text.encode()
+        n_bytes += len(raw)
+        for name, packer in packers.items():
+            sizes[name] += len(packer.compress(raw))
+    return {name: 8 * (sizes[name] + len(packer.flush())) / n_bytes for name, packer in packers.items()}
+
+
+def ppmd_bits_per_byte(documents: Path, split: str) -> tuple[float, int]:
+    """PPMd of all texts of a split after READ_BYTES of train, in bits per byte of the split; and the best of ORDERS."""
+    known = BETWEEN.join(text.encode() for text in read_texts(documents, "train", READ_BYTES))
+    tried = {order: ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES)) for order in ORDERS}
+    order = min(tried, key=lambda order: tried[order])
+    return ppmd(order, known, read_texts(documents, split)), order
+
+
+def ppmd(order: int, known: bytes, texts: Iterable[str]) -> float:
+    """PPMd of texts after what it knows, in bits per byte of the texts."""
+    encoder = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF)
+    encoder.encode(known)
+    size = n_bytes = 0
+    for raw in (text.encode() for text in texts):
+        encoder.encode(BETWEEN)
+        n_bytes += len(raw)
+        size += len(encoder.encode(raw))
+    return 8 * (size + len(encoder.flush())) / n_bytes

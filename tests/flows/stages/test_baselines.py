@@ -1,0 +1,88 @@
+"""The figures of compressors that a model is compared with, on folders of the clean stage."""
+
+import math
+import random
+from pathlib import Path
+
+import polars as pl
+import pyppmd
+import pytest
+
+from flows.stages import baselines
+from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, ppmd_bits_per_byte
+from flows.stages.documents import read_texts
+
+WORDS = [
+    "the",
+    "river",
+    "bends",
+    "and",
+    "old",
+    "bridge",
+    "waits",
+    "for",
+    "rain",
+    "while",
+    "miller",
+    "counts",
+    "sacks",
+    "of",
+    "barley",
+]
+
+
+def cleaned(folder: Path, train: list[str], val: list[str]) -> Path:
+    """A folder as the clean stage leaves it."""
+    texts, splits = [*train, *val], ["train"] * len(train) + ["val"] * len(val)
+    frame = pl.DataFrame({"doc_id": [f"{n:032}" for n in range(len(texts))], "text": texts, "split": splits})
+    frame = frame.with_columns(n_bytes=pl.col("text").str.len_bytes(), source_file=pl.lit("a"), source_row=pl.lit(0))
+    (folder / "documents").mkdir()
+    frame.write_parquet(folder / "documents" / "00000.parquet")
+    return folder
+
+
+def written(seed: int, documents: int, words: int) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choice(WORDS) for _ in range(words)) for _ in range(documents)]
+
+
+def size(order: int, *texts: bytes) -> int:
+    encoder = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF)
+    return sum(len(encoder.encode(text)) for text in texts) + len(encoder.flush())
+
+
+def test_ppmd_has_read_the_training_text_and_pays_for_no_end_of_a_document(tmp_path):
+    """Against whole compressed sizes: of both texts without the training text's, and with the line ends between documents."""
+    train, val = written(1, 60, 200), written(2, 40, 100)
+    found, order = ppmd_bits_per_byte(cleaned(tmp_path, train, val), "val")
+    known, held_out = BETWEEN.join(text.encode() for text in train), [text.encode() for text in val]
+    n_bytes = sum(map(len, held_out))
+    alone = size(order, BETWEEN.join(held_out))
+    both = size(order, known, *(BETWEEN + text for text in held_out)) - size(order, known)
+    ends = 2 * len(val)  # bytes: a line end is foreseen about as well as a word
+    assert 8 * (both - ends) / n_bytes < found < 8 * both / n_bytes < 8 * alone / n_bytes
+    assert found == pytest.approx(math.log2(len(WORDS)) * 100 * len(val) / n_bytes, rel=0.15)  # the entropy of the draw
+
+
+def test_the_best_order_is_taken_however_much_of_the_text_it_is_chosen_by(tmp_path, monkeypatch):
+    """Sentences that come again whole are foreseen by what stands far before."""
+    sentences, draw = written(3, 40, 9), random.Random(4)
+    texts = [" ".join(draw.choice(sentences) for _ in range(12)) for _ in range(80)]
+    folder = cleaned(tmp_path, texts[:60], texts[60:])
+    found, order = ppmd_bits_per_byte(folder, "val")
+    monkeypatch.setattr(baselines, "ORDERS", (4,))
+    assert order > 4
+    assert found < ppmd_bits_per_byte(folder, "val")[0]
+    monkeypatch.setattr(baselines, "ORDERS", ORDERS)
+    monkeypatch.setattr(baselines, "HELD_OUT_BYTES", 1)  # one document
+    again, order = ppmd_bits_per_byte(folder, "val")
+    assert again == pytest.approx(found, rel=0.1)  # of all of them all the same
+    monkeypatch.setattr(baselines, "READ_BYTES", 1)
+    assert ppmd_bits_per_byte(folder, "val")[0] > 1.2 * found
+
+
+def test_only_the_first_texts_are_read(tmp_path):
+    folder = cleaned(tmp_path, ["ab", "cde", "f", "g"], ["h"])
+    assert [list(read_texts(folder, "train", limit)) for limit in (0, 1, 2, 3, 99)] == [
+        [], ["ab"], ["ab"], ["ab", "cde"], ["ab", "cde", "f", "g"],
+    ]  # fmt: skip
