@@ -106,4 +106,4 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
         print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
         raise processes.start_failure(service, process.wait())
     finally:
-        processes.end_all(mark, [])
+        processes.end_all(mark)

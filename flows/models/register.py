@@ -23,7 +23,9 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
     if versions := _versions(client, name, decoder):
         return str(versions[0].version)
-    info = log_model(recipe, decoder)
+    with mlflow.start_run(tracker.run_id):
+        info = log_model(recipe, decoder)
+    client.update_run(tracker.run_id, "RUNNING")  # the end of the block has ended it
     tags = {
         "digest": decoder.digest,
         "test_bpb": f"{decoder.counts['test_bpb']:.6f}",

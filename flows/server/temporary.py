@@ -6,16 +6,12 @@ from a pipe that nobody writes to, until the pipe is closed. Its socket is open 
 """
 
 import atexit
-import gc
 import os
-import runpy
 import socket
 import subprocess
 import sys
-import threading
 import urllib.request
 from contextlib import suppress
-from signal import SIGTERM
 
 from flows import UserError
 from flows.home import ROOT, TEMPORARY_PREFECT
@@ -37,7 +33,8 @@ def start() -> None:
         api, number = f"http://127.0.0.1:{place.getsockname()[1]}/api", place.fileno()
         more = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", HOSTS_VARIABLE: "127.0.0.1",
                 "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": api}  # fmt: skip
-        command = [sys.executable, "-m", "flows.server.temporary", str(number)]
+        command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_temporary"]
+        command += ["--fd", str(number), "--log-level", "error"]
         # In a session of its own, so that Ctrl-C stops the command, which tells the server how it ended.
         _running.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | more, stdin=subprocess.PIPE,
                                          pass_fds=[number], start_new_session=True))  # fmt: skip
@@ -63,21 +60,3 @@ def stop() -> None:
         process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-
-
-def serve(number: str) -> None:
-    """Be the server, on the socket with this number, until standard input is closed."""
-
-    def watch() -> None:
-        sys.stdin.read()
-        os.kill(os.getpid(), SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-    sys.argv = ["uvicorn", "--factory", "flows.server.prefect_app:create_app", "--fd", number, "--log-level", "error"]
-    runpy.run_module("uvicorn", run_name="__main__")
-
-
-if __name__ == "__main__":
-    gc.set_threshold(100_000, 50, 100)  # as the command, see `flows.cli.app`
-    atexit.register(gc.freeze)
-    serve(sys.argv[1])

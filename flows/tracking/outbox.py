@@ -97,9 +97,13 @@ class Outbox:
             self._file.flush()
             self.state.add(line)
 
+    def place(self, name: str) -> Path:
+        """Where a new file, or folder, of this name may be made in the outbox."""
+        return Path(tempfile.mkdtemp(dir=self.folder / "files")) / name
+
     def attach(self, path: Path) -> str:
         """Link a file or folder into the outbox (copy it, from another disk); returns the name for a line."""
-        place = Path(tempfile.mkdtemp(dir=self.folder / "files")) / path.name
+        place = self.place(path.name)
         shutil.copytree(path, place, copy_function=_link) if path.is_dir() else _link(path, place)
         return str(place.relative_to(self.folder))
 

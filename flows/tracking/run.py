@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import fluent
+from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
@@ -180,10 +179,9 @@ class Tracker:
 
     def content(self, content: bytes, file: str) -> None:
         folder, _, name = file.rpartition("/")
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
-            path = Path(temporary) / name
-            path.write_bytes(content)
-            self.files([path], folder)
+        place = self._box.place(name)
+        place.write_bytes(content)
+        self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
@@ -198,11 +196,7 @@ class Tracker:
         self.tags({"artifacts": json.dumps(made)} if made else {})  # at the end: MLflow shows the oldest tags first
         self._box.put(end=status, at=_now())
         if problem := self._box.close():
-            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
             log_line(f"{problem}; the next run, or gpt ui, sends the rest of what this run logged")
-        else:
-            with suppress(Exception):
-                mlflow.end_run(status)
 
     def _begin(self, box: Outbox | None) -> None:
         """Start a run, or continue the stopped run of this outbox."""
@@ -211,11 +205,12 @@ class Tracker:
         tags |= origin_tags() | provenance.tags(environment)
         with answering():
             if box:
-                mlflow.start_run(box.run_id, tags=tags, log_system_metrics=False)
+                self.client.update_run(box.run_id, "RUNNING")
+                box.put(tags=tags)
                 with suppress(MlflowException):  # it has none
                     self.client.delete_tag(box.run_id, "error")
             else:
-                run = mlflow.start_run(None, self.experiment, self.recipe.corpus, tags=tags, log_system_metrics=False)
+                run = self.client.create_run(self.experiment, None, resolve_tags(tags), self.recipe.corpus)
                 about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
                 box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id

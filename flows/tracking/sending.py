@@ -37,9 +37,6 @@ class RunState:
         for name, value, step, _ in (*line.get("metrics", ()), *checkpoint.get("metrics", ())):
             self.metrics[name, step] = value
         self.stage_keys |= line.get("stage", {})
-        for tag, value in line.get("tags", {}).items():  # so it was told by earlier versions
-            if tag.endswith(".key"):
-                self.stage_keys[tag.removesuffix(".key")] = value
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))
