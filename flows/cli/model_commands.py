@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, call_flow, prefect, table
+from flows.cli.terminal import Json, call_flow, table
 from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
@@ -126,12 +126,11 @@ def reproduce(
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
-    at_terminal()
-    with prefect("reproduce") as loaded:
-        state: Any = loaded.reproduce(run, folder or None, anyway, return_state=True)
-        verdict = state.result(raise_on_failure=False)
-        if isinstance(verdict, BaseException):
-            raise verdict
+    asked = {"run": run, "folder": folder or None, "anyway": anyway, "return_state": True}
+    state = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked)
+    verdict = state.result(raise_on_failure=False)
+    if isinstance(verdict, BaseException):
+        raise verdict
     if as_json:
         print(json.dumps(verdict, indent=1))
     else:

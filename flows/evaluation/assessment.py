@@ -24,23 +24,20 @@ if TYPE_CHECKING:
     from gpt.model.transformer import GPT
 
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
-SAMPLING_SECONDS = 2.0  # at most, after an evaluation
+SAMPLING_SECONDS = 1.0  # at most, after an evaluation
 SAMPLED_PROMPTS = 4  # after an evaluation
 SHOWN_TOKENS = 24  # of a text, in the figure of attention
 LEAST_OVERLAP = 50  # characters that a sample shares with the training text to count as repeated
 
 
 def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
-    """Add what a checkpoint's model writes, a few tokens a prompt, to the run's table of samples.
-
-    It takes no longer than the evaluation did, but writes at least one token. folder: of the checkpoint.
-    """
+    """Add what a checkpoint's model writes, a few tokens a prompt, to the run's table of samples. folder: of the checkpoint."""
     from sentencepiece import SentencePieceProcessor
 
     from gpt.checkpoint import load_model
     from gpt.generation.sample import stream_texts
 
-    asked, end = recipe.sample, time.monotonic() + min(tracker.evaluation_seconds, SAMPLING_SECONDS)
+    asked, end = recipe.sample, time.monotonic() + SAMPLING_SECONDS
     if not asked.evaluation_tokens:
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]

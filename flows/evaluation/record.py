@@ -3,15 +3,17 @@
 import hashlib
 import io
 import json
+import logging
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.stages.code_identity import hash_sources
 from flows.store.artifacts import Artifact
@@ -34,6 +36,7 @@ class Record:
     def __init__(self) -> None:
         self.calls: list[list] = []
         self.result: dict[str, Any] = {}
+        self.complete = True
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *values: self.calls.append([name, *values])
@@ -43,23 +46,33 @@ class Record:
         figure.savefig(image)
         self.calls.append(["content", b64encode(image.getvalue()).decode(), file])
 
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """What fails within is left out, with a line."""
+        try:
+            yield
+        except Exception as error:
+            self.complete = False
+            log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
+
     def log(self, tracker: Tracker) -> None:
         for name, first, *values in self.calls:
             getattr(tracker, name)(b64decode(first) if name == "content" else first, *values)
 
-    def keep(self, path: Path) -> None:
-        """On a disk that is full or read-only it is not kept: the next run measures again."""
+
+def recall(path: Path, measure: Callable[[], Record]) -> Record:
+    """The record that a file keeps, else that of `measure`, which is kept if it is complete. On a disk that is full or
+    read-only it is not: the next run measures again."""
+    with suppress(OSError, ValueError):
+        record = Record()
+        vars(record).update(json.loads(path.read_text(encoding="utf-8")))
+        return record
+    record, partial = measure(), path.with_suffix(f".{os.getpid()}")
+    if record.complete:
         with suppress(OSError):
             path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(vars(self)), encoding="utf-8")
+            partial.write_text(json.dumps(vars(record)), encoding="utf-8")
             partial.replace(path)
-
-
-def kept(path: Path) -> Record:
-    """Raises OSError or ValueError if there is none."""
-    record = Record()
-    vars(record).update(json.loads(path.read_text(encoding="utf-8")))
     return record
 
 

@@ -1,11 +1,9 @@
 """How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
 
 import json
-import logging
 import resource
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 from mlflow.exceptions import MlflowException
@@ -16,7 +14,7 @@ from rich.markup import escape
 from flows import progress
 from flows.evaluation.assessment import continuations, log_attention_map, log_overlaps, score_facts
 from flows.evaluation.comparison import challenge
-from flows.evaluation.record import Record, kept, place
+from flows.evaluation.record import Record, place, recall
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
@@ -75,25 +73,21 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-    path = place(tracker.stages["train"], tracker.stages["clean"], recipe)
-    try:
-        record = kept(path)
-    except (OSError, ValueError):
+
+    def measured() -> Record:
         with tracker.assessing(), turn(1):
-            record, failures = measure(recipe, tracker.stages)
-        if not failures:
-            record.keep(path)
+            return measure(recipe, tracker.stages)
+
+    record = recall(place(tracker.stages["train"], tracker.stages["clean"], recipe), measured)
     record.log(tracker)
     return record.result.pop("texts"), record.result
 
 
-def measure(recipe: Recipe, stages: dict[str, Artifact]) -> tuple[Record, list[str]]:
-    """The record of a model, and what is left out of it."""
-    record, failures, decoder = Record(), list[str](), stages["train"]
+def measure(recipe: Recipe, stages: dict[str, Artifact]) -> Record:
+    record, decoder = Record(), stages["train"]
     result = record.result
     result |= {"texts": [], "longest_overlap": None, "facts": None}
-    attempt = partial(left_out_if_it_fails, failures)
-    with attempt("the assessment of the model"):
+    with record.attempt("the assessment of the model"):
         from gpt.generation.sample import load
 
         step, (gpt, tokenizer) = decoder.counts["best_step"], load(decoder.folder / "model")
@@ -101,22 +95,13 @@ def measure(recipe: Recipe, stages: dict[str, Artifact]) -> tuple[Record, list[s
         texts = [prompt + text for prompt, text in zip(recipe.sample.prompts, written, strict=True)]
         result["texts"] = texts
         record.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        with attempt("the search for repeated text"):
+        with record.attempt("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(record, step, written, stages["clean"].folder)
-        with attempt("the map of attention"):
+        with record.attempt("the map of attention"):
             log_attention_map(record, gpt, tokenizer, texts[0])
-        with attempt("the test of facts"):
+        with record.attempt("the test of facts"):
             result["facts"] = score_facts(record, step, gpt, tokenizer) if recipe.sample.facts else None
-    return record, failures
-
-
-@contextmanager
-def left_out_if_it_fails(failures: list[str], what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        failures.append(what)
-        progress.log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
+    return record
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:

@@ -44,8 +44,6 @@ class Service:
     health_url: str = ""
     """answers with status 200 when the service is ready"""
     port: int = 0
-    hint: str = ""
-    """what to check when it does not start, before `its log`"""
 
     @property
     def log(self) -> Path:
@@ -72,10 +70,7 @@ def start(service: Service, mark: str) -> subprocess.Popen:
 def prefect_server(access: Access) -> Service:
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_prefect"]
     command += ["--host", access.host, "--port", str(access.port), "--log-level", "warning"]
-    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-    given = [f"{without_password(os.environ[name])}, of {name}" for name in names if os.environ.get(name)]
-    hint = f"its database is {(given or [os.environ['PREFECT_HOME'] + '/prefect.db'])[0]}; "
-    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port, hint)
+    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port)
 
 
 def mlflow_server(store: str, access: Access) -> Service:
@@ -91,8 +86,7 @@ def mlflow_server(store: str, access: Access) -> Service:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     health = f"{access.local_url(access.mlflow_port)}/health"
-    hint = f"its database is {without_password(store)}; "
-    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port, hint)
+    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port)
 
 
 def check_port(service: Service, host: str, option: str) -> None:
@@ -145,7 +139,7 @@ def start_failure(service: Service, code: int) -> UserError:
     lines = [line.strip(" │|") for line in text.splitlines() if line.strip(" │|")]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b.*[:(]|error: ", line)]
     words = without_password((named or lines or ["its log is empty"])[-1])[:300]
-    return UserError(f"{service.name} ended with code {code}: {words}\n{service.hint}its log: {service.log}")
+    return UserError(f"{service.name} ended with code {code}: {words}\nits log: {service.log}")
 
 
 def find_processes(mark: str, run: bool = False) -> list[psutil.Process]:

@@ -96,8 +96,6 @@ class Tracker:
         self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
         self.assessing_seconds = 0.0
-        self.evaluation_seconds = 0.0
-        """what the last evaluation took, with the steps since the last logged one"""
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
         self.url = runs_url(self.experiment)
@@ -114,7 +112,6 @@ class Tracker:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of one step. If the step is repeated, its first metrics are kept."""
-        self._last_step_at = time.monotonic()
         logged = self._box.state.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
 
@@ -123,7 +120,6 @@ class Tracker:
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        self.evaluation_seconds = time.monotonic() - self._last_step_at
         logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
@@ -216,7 +212,6 @@ class Tracker:
         self._box, self.run_id = box, box.run_id
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
-        self._last_step_at = time.monotonic()
         self._log_recipe({})
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()

@@ -280,7 +280,7 @@ def test_a_version_has_a_card(runs):
     for words in (
         "licence: not stated",
         f"{runs[0].data.metrics['clean/documents']:.0f} kept",
-        f"| **this model** | {runs[0].data.metrics['test/bpb']:.3f}&emsp;|",
+        f"| **this model**&emsp;| {runs[0].data.metrics['test/bpb']:.3f}&emsp;|",
         "| gzip&emsp;|",
         "the best baseline, PPMd of order",
         "of the held-out text stands word for word in the training text",
