@@ -126,8 +126,8 @@ def reproduce(
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
-    asked = {"run": run, "folder": folder or None, "anyway": anyway, "return_state": True}
-    state = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked)
+    asked: dict[str, Any] = {"run": run, "folder": folder or None, "anyway": anyway}
+    state = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", return_state=True, **asked)
     verdict = state.result(raise_on_failure=False)
     if isinstance(verdict, BaseException):
         raise verdict

@@ -20,9 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
-    """Call a flow of flows/<module>.py here as a person who starts and watches it has it, with a temporary Prefect server if there
-    is no other. says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises
-    UserError where Prefect does not answer."""
+    """Call a flow of flows/<module>.py here, for a person who watches it, with a temporary Prefect server if there is no other.
+    says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises UserError where
+    Prefect does not answer."""
     set_defaults()
     from flows import progress
     from flows.server import supervisor, temporary
