@@ -8,12 +8,13 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPORARY_PREFECT = "GPT_TEMPORARY_PREFECT"  # has the address of the Prefect server that ends with this command
 GPU = "gpu"  # Prefect's limit on trainings at once, which flows.server.bootstrap creates
 
 
@@ -59,22 +60,6 @@ def variables(values: dict[str, str]) -> Iterator[None]:
         for name in values:
             del os.environ[name]
         os.environ.update(before)
-
-
-def stop_orphaned_servers() -> None:
-    """Stop the temporary Prefect servers of this home whose `gpt` was killed, and mark this process as the owner of its own.
-    Prefect starts such a server for each process without another one; a killed process cannot stop it."""
-    import psutil
-
-    folder = str(home())
-    for process in psutil.process_iter(["cmdline"]):
-        if not any("prefect.server.api.server" in word for word in process.info["cmdline"] or ()):
-            continue
-        with suppress(psutil.Error, ValueError):
-            owner, place = (process.environ().get(name, "") for name in ("GPT_OWNER", "GPT_OWNER_HOME"))
-            if owner and place == folder and not psutil.pid_exists(int(owner)):
-                process.terminate()
-    os.environ |= {"GPT_OWNER": str(os.getpid()), "GPT_OWNER_HOME": folder}
 
 
 def set_defaults() -> None:

@@ -1,6 +1,7 @@
 """What a person sees while it works: lines and bars on the terminal, the log and a progress artifact in Prefect.
 
 The artifact is updated every few seconds at most, since each update is a request. A server that does not answer stops nothing.
+Prefect is imported where a flow runs, since lines are shown before it is loaded.
 """
 
 import logging
@@ -12,9 +13,6 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
@@ -27,7 +25,9 @@ Report = Callable[..., None]
 
 def log_line(text: str, level: int = logging.INFO) -> None:
     """Log a line in Prefect, and print it on the terminal."""
-    if FlowRunContext.get() or TaskRunContext.get():
+    if in_flow():
+        from prefect.logging import get_run_logger
+
         with suppress(Exception):
             get_run_logger().log(level, text)
     if to_terminal:
@@ -41,6 +41,12 @@ def left_out_if_it_fails(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
+
+
+def in_flow() -> bool:
+    """Whether this runs within a flow or a task of Prefect's."""
+    loaded: Any = sys.modules.get("prefect.context")
+    return bool(loaded and (loaded.FlowRunContext.get() or loaded.TaskRunContext.get()))
 
 
 class _DecoderLog(logging.Handler):
@@ -73,12 +79,14 @@ def progress_bar(stage: str) -> Iterator[Report]:
         last = now
         if to_terminal and bar.disable and fraction < 1:
             console.print(f"{stage:<9} {fraction:4.0%}  {text}", markup=False)
-        if FlowRunContext.get() and not request.is_alive():
+        if in_flow() and not request.is_alive():
             request = threading.Thread(target=copy_context().run, args=(update_artifact, fraction, text), daemon=True)
             request.start()
 
     def update_artifact(fraction: float, text: str) -> None:
         nonlocal artifact_id
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
         percent, text = 100 * fraction, text or stage
         with suppress(Exception):
             if artifact_id is None:

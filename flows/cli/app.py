@@ -1,5 +1,7 @@
 """The `gpt` command. Every table takes --json. Errors that a user can cause are a line or two on stderr, with exit code 2."""
 
+import atexit
+import gc
 import sys
 
 import typer
@@ -30,6 +32,10 @@ DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quot
 
 def main() -> None:
     """The console script."""
+    # Loading Prefect, MLflow and torch makes millions of objects and no garbage. Looking for some takes a second while they are
+    # loaded, and two seconds at the end.
+    gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)
     from data_contracts import DataError
     from gpt import GPTError
     from tokenizers import TokenizerError

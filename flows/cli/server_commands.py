@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, at_terminal, prefect_answering, table
+from flows.cli.terminal import Json, call_flow, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
@@ -74,12 +74,12 @@ def notify(
     """Post every run that fails, crashes or finds damage to a web address, through the server that gpt up started."""
     if address and not address.startswith(("http://", "https://")):
         raise UserError(f"{address!r} is no web address: it begins with http:// or https://")
-    if not at_terminal(goes_on=False):
-        raise UserError("no Prefect server is up; gpt up starts it")
-    from flows.server.bootstrap import notify_on_failure
+    set_defaults()
+    from flows.server import supervisor
 
-    with prefect_answering():
-        notify_on_failure(address)
+    if not supervisor.use_running():
+        raise UserError("no Prefect server is up; gpt up starts it")
+    call_flow("server.bootstrap", "notify_on_failure", "setting it", goes_on=False, address=address)
     print("failures are posted there" if address else "failures are no longer posted")
 
 
@@ -89,7 +89,7 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")
-    import secrets
+    import uvicorn
 
     from flows.server import processes
     from flows.server.access import Access
@@ -100,12 +100,8 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     processes.check_port(service, "127.0.0.1", "--port")
     page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()
-    mark = secrets.token_hex(8)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    try:
-        process = processes.start(service, mark)
-        print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
-        raise processes.start_failure(service, process.wait())
-    finally:
-        processes.end_all(mark, [])
+    os.environ |= service.environment
+    print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
+    uvicorn.run("flows.server.apps:create_mlflow", factory=True, port=port, log_level="warning")

@@ -5,8 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
@@ -18,30 +17,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
-from flows.home import home, set_defaults, stop_orphaned_servers
+from flows.home import home, set_defaults
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
-    """Call a flow of flows/<module>.py here, with a temporary Prefect server if there is no other. says: its first line.
-    goes_on: whether a second call goes on where one that was stopped ended."""
-    server = at_terminal(goes_on)
-    from flows import progress
-
-    where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
-    progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
-    flow = getattr(import_module(f"flows.{module}"), name)
-    with prefect_answering():
-        return flow(**arguments)
-
-
-def at_terminal(goes_on: bool = True) -> str:
-    """What a flow that a person starts and watches needs, before Prefect is loaded. Returns the address of Prefect's API; empty
-    where Prefect will start a temporary server."""
+    """Call a flow of flows/<module>.py here, for a person who watches it, with a temporary Prefect server if there is no other.
+    says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises UserError where
+    Prefect does not answer."""
     set_defaults()
-    stop_orphaned_servers()
-    from flows.server import supervisor
+    from flows import progress
+    from flows.server import supervisor, temporary
 
     server = supervisor.use_running()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
@@ -49,21 +36,18 @@ def at_terminal(goes_on: bool = True) -> str:
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_stop, goes_on))
-    from flows import progress
-
     progress.to_terminal = True
-    return server
-
-
-@contextmanager
-def prefect_answering() -> Iterator[None]:
-    """Prefect's failure to answer as a UserError."""
+    where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
+    progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
+    temporary.start()
+    flow = getattr(import_module(f"flows.{module}"), name)  # while the server starts
+    temporary.wait()
     try:
-        yield
+        return flow(**arguments)
     except RuntimeError as error:  # Prefect's, when its server does not answer
         if "API" not in str(error):
             raise
-        where = os.environ.get("PREFECT_API_URL", "its temporary server")
+        where = server or "the address of its profile, or its temporary server"
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
 
 

@@ -17,6 +17,7 @@ from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
 from flows.home import shared_home
 from flows.progress import Report
 from flows.recipe import Recipe
+from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from gpt.config import Runtime
 from gpt.evaluation.confidence import Interval, interval
@@ -82,7 +83,8 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
         return False, "it was trained on all that is held out now, so the two do not compare"
     fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
     text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
-    old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
+    with turn(1):
+        old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
     gap = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     without = f" (not on {len(trained)} that the champion was trained on)" if len(trained) else ""
     reason = ", worse than the champion" if gap.low > 0 else "" if gap.high < 0 else ", within the noise"

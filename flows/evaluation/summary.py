@@ -5,7 +5,6 @@ import resource
 import shlex
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -16,11 +15,11 @@ from data_contracts.clean.personal import veiled
 from flows import progress
 from flows.evaluation.assessment import log_attention_map, log_overlaps, sampling, score_facts
 from flows.evaluation.comparison import challenge
+from flows.evaluation.record import Record, place, recall
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
-from flows.pages.render import against_baselines, render_text
-from flows.progress import left_out_if_it_fails
+from flows.pages.render import against_baselines, render_text, spaced
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact
@@ -37,9 +36,8 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     """
     stages = tracker.stages
     decoder, sequences = stages["train"], stages["pack"]
-    with turn(1):  # assessing computes on the device, too
-        texts, assessed = assess(recipe, tracker)
-        model, champion = register_model(tracker, recipe) if named else ("", "")
+    texts, assessed = assess(recipe, tracker)
+    model, champion = register_model(tracker, recipe) if named else ("", "")
     summary = {
         "corpus": recipe.corpus,
         "test_bpb": decoder.counts["test_bpb"],
@@ -60,7 +58,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "assessing_seconds": round(tracker.assessing_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    tracker.tags({"mlflow.note.content": render_text("run_note.md", recipe=recipe, summary=summary)})
+    tracker.tags({"mlflow.note.content": spaced(render_text("run_note.md", recipe=recipe, summary=summary))})
     once = {"test/bpb": summary["test_bpb"], "val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
@@ -76,26 +74,36 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-    from gpt.generation import sample
 
-    decoder = tracker.stages["train"]
-    texts: list[str] = []
-    assessed: dict[str, Any] = {"longest_overlap": None, "facts": None}
-    with tracker.assessing(), left_out_if_it_fails("the assessment of the model"):
+    def measured() -> Record:
+        with tracker.assessing(), turn(1):
+            return measure(recipe, tracker.stages)
+
+    record = recall(place(tracker.stages["train"], tracker.stages["clean"], recipe), measured)
+    record.log(tracker)
+    return record.result.pop("texts"), record.result
+
+
+def measure(recipe: Recipe, stages: dict[str, Artifact]) -> Record:
+    record, decoder = Record(), stages["train"]
+    result = record.result
+    result |= {"texts": [], "longest_overlap": None, "facts": None}
+    with record.attempt("the assessment of the model"):
+        from gpt.generation import sample
+
         step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
         prompts, how = recipe.sample.prompts, sampling(recipe, recipe.sample.max_tokens)
         written = [text for (text,) in sample.texts(gpt, tokenizer, prompts, **how)]
         whole = [prompt + text for prompt, text in zip(prompts, written, strict=True)]
-        texts += veiled(whole, recipe.clean)
-        tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        with left_out_if_it_fails("the search for repeated text"):
-            documents = tracker.stages["clean"].folder
-            assessed["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
-        with left_out_if_it_fails("the map of attention"):
-            log_attention_map(tracker, gpt, tokenizer, texts[0])
-        with left_out_if_it_fails("the test of facts"):
-            assessed["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
-    return texts, assessed
+        result["texts"] = texts = veiled(whole, recipe.clean)
+        record.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+        with record.attempt("the search for repeated text"):
+            result["longest_overlap"] = log_overlaps(record, step, written, stages["clean"].folder, recipe.clean)
+        with record.attempt("the map of attention"):
+            log_attention_map(record, gpt, tokenizer, texts[0])
+        with record.attempt("the test of facts"):
+            result["facts"] = score_facts(record, step, gpt, tokenizer) if recipe.sample.facts else None
+    return record
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:

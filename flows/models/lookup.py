@@ -15,7 +15,7 @@ from flows import UserError
 from flows.home import shared_home
 from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.store.artifacts import Store
-from flows.tracking.connection import answering, without_password
+from flows.tracking.connection import answering, digest_of_stage, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,8 +41,8 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
-        here = Store(shared_home()).manifests(tags.get("corpus", "*"), "train")
-        if kept := [manifest for manifest in here if manifest["digest"] == tags.get("train.digest")]:
+        here, digest = Store(shared_home()).manifests(tags.get("corpus", "*"), "train"), digest_of_stage(tags, "train")
+        if kept := [manifest for manifest in here if manifest["digest"] == digest]:
             return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
             raise UserError(f"run {model} left no model (it is {tags.get('error') or 'unfinished'})")

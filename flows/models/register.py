@@ -10,7 +10,7 @@ from mlflow.models import infer_signature
 from mlflow.models.model import ModelInfo
 
 from flows.home import ROOT
-from flows.pages.render import render_text
+from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
 from flows.store.artifacts import Artifact, read_manifest
 from flows.store.provenance import MODEL_PACKAGES
@@ -23,7 +23,9 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
     if versions := _versions(client, name, decoder):
         return str(versions[0].version)
-    info = log_model(recipe, decoder)
+    with mlflow.start_run(tracker.run_id):
+        info = log_model(recipe, decoder)
+    client.update_run(tracker.run_id, "RUNNING")  # the end of the block has ended it
     tags = {
         "digest": decoder.digest,
         "test_bpb": f"{decoder.counts['test_bpb']:.6f}",
@@ -44,7 +46,7 @@ def model_card(tracker: Tracker, recipe: Recipe) -> str:
     source = "built in" if recipe.source.kind == "builtin" else recipe.source_page() or "files of its maker"
     commit = (read_manifest(stages["train"].folder) or {})["git"]["commit"] or "of no commit"
     about = {"recipe": recipe, "counts": counts, "stages": stages, "source": source, "commit": commit}
-    return render_text("model_card.md", run=tracker.run_id, **about)
+    return spaced(render_text("model_card.md", run=tracker.run_id, **about))
 
 
 def registered_name(corpus: str, decoder: Artifact) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from flows.pages.figures import Drawing, draw
-from flows.pages.render import Table, columns, publish, render_text
+from flows.pages.render import Table, columns, publish, render_text, spaced
 
 TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
@@ -51,7 +51,7 @@ def write_comparison(folder: Path, result: dict) -> None:
 
 def comparison_text(result: dict) -> str:
     """The page in Markdown, without the figure."""
-    return render_text(TEMPLATE, facts=result, **_values(result, None))
+    return spaced(render_text(TEMPLATE, facts=result, **_values(result, None)))
 
 
 def short_names(result: dict) -> dict[str, str]:

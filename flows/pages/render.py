@@ -84,6 +84,11 @@ def render_text(template: str, **values: object) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
 
+def spaced(text: str) -> str:
+    """Markdown for a page of MLflow, which leaves no space between the columns of a table."""
+    return re.sub(r"(?m)^\|(?![-: |]+$).*\|$", lambda row: row[0].replace(" |", "&emsp;|"), text)
+
+
 def card_markdown(folder: Path) -> str:
     """card.md with its figures inside, for a page of Prefect, which has no files beside it."""
     text = (folder / "card.md").read_text(encoding="utf-8")

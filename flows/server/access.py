@@ -5,12 +5,9 @@ never by an argument, which every user of the machine can see, nor by a file.
 """
 
 import ipaddress
-import logging
 import os
-import secrets
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -18,8 +15,9 @@ import psutil
 from flows import UserError
 
 AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
-PASSWORD_CHARS = 12  # MLflow takes no shorter one
-HOSTS_VARIABLE = "GPT_PREFECT_HOSTS"
+PASSWORD_CHARS = 12  # at least
+# What `apps` is told by the environment: the host names that Prefect answers, and the user:password that MLflow asks for.
+HOSTS_VARIABLE, LOGIN_VARIABLE = "GPT_PREFECT_HOSTS", "GPT_MLFLOW_LOGIN"
 ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -66,7 +64,7 @@ class Access:
 
     def prefect_environment(self) -> dict[str, str]:
         """Variables for the Prefect server: the address at which its page finds the API, by default port 4200 of the browser's
-        machine; and the host names and the pages that it answers (see `prefect_app`)."""
+        machine; and the host names and the pages that it answers (see `apps`)."""
         page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.public_url(self.port)}/api"
         origins = [f"http://{name}:{self.port}" for name in self.names()] + [page.removesuffix("/api").lower()]
         if given := os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
@@ -78,18 +76,14 @@ class Access:
         }
 
     def mlflow_environment(self) -> dict[str, str]:
-        """Variables for the MLflow server, such as the host names that it answers; by default those of this machine only."""
-        found = {}
-        if not _loopback(self.host):
-            addresses = [f"{name}:{self.mlflow_port}" for name in self.names()]
-            allowed = {
-                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*self.names(), *addresses]),
-                "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
-            }
-            found = {name: os.environ.get(name) or value for name, value in allowed.items()}
-        if self.password:
-            found["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
-        return found
+        """Variables for the MLflow server: the host names and the pages that it answers, and the password."""
+        addresses = [f"{name}:{self.mlflow_port}" for name in self.names()]
+        allowed = {
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*self.names(), *addresses]),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
+        }
+        found = {name: os.environ.get(name) or value for name, value in allowed.items()}
+        return found | ({LOGIN_VARIABLE: f"{self.user}:{self.password}"} if self.password else {})
 
 
 def access(host: str, port: int, mlflow_port: int) -> Access:
@@ -104,27 +98,6 @@ def access(host: str, port: int, mlflow_port: int) -> Access:
     if given and not (user and len(password) >= PASSWORD_CHARS):
         raise UserError(f"the password is too short, or has no user\n{mend}")
     return Access(host, port, mlflow_port, user, password)
-
-
-def mlflow_users(folder: Path, user: str, password: str) -> Path:
-    """Set the user's password in MLflow, and write the configuration of its basic-auth app, which holds no secret."""
-    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    config, database = folder / "mlflow-auth.ini", folder / "mlflow-auth.db"
-    for path in (config, database):
-        path.touch(mode=0o600)
-    config.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{database}\nadmin_username = {user}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n"
-    )
-    store = SqlAlchemyStore()
-    store.init_db(f"sqlite:///{database}")
-    if store.has_user(user):  # MLflow itself leaves an existing user's password as it is
-        store.update_user(user, password=password, is_admin=True)
-    else:
-        store.create_user(user, password, is_admin=True)
-    return config
 
 
 def _loopback(host: str) -> bool:

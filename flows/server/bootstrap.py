@@ -37,33 +37,30 @@ RESTARTED = "Its process was killed; it is started again, once, and goes on from
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
     """answer: receives the lines to print and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
-    from flows.server import prefect_yaml
+    from flows.server import prefect_private
     from flows.tracking.connection import experiment_id  # while the servers start
 
-    deployments = prefect_yaml.check(prefect_file)
+    deployments = prefect_private.check(prefect_file)
     for url in health_urls:  # `gpt up` ends this process if a server does not start
         while not is_healthy(url):
             time.sleep(0.3)
-    pools = create_pool()
-    prefect_yaml.check_pools(prefect_file, deployments, pools)
-    prefect_yaml.deploy(prefect_file)
+    create_pool()
+    prefect_private.deploy(prefect_file)
     lines = [f"deployments    {len(deployments)} of {prefect_file.name}", *create_automations(), *crash_dead_runs()]
     answer.write_text(json.dumps({"lines": lines, "experiment": experiment_id()}))
 
 
-def create_pool() -> set[str]:
-    """Create the work pool and its queues where they are missing. Returns the names of all pools."""
+def create_pool() -> None:
+    """Create the work pool and its queues where they are missing."""
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
     with get_client(sync_client=True) as client:
-        pools = {pool.name for pool in client.read_work_pools()}
-        if POOL not in pools:
+        with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
         for queue in QUEUES:
             with suppress(ObjectAlreadyExists):
                 client.create_work_queue(queue, work_pool_name=POOL)
-    return pools | {POOL}
 
 
 def create_automations(

@@ -27,6 +27,9 @@ _held: list[IO[str]] = []  # open as long as this process lives
 
 def hold_lock(flow, flow_run, state) -> None:
     """A flow's on_running hook: lock the run's file for as long as this process lives."""
+    from flows.server.prefect_private import go_on_without_slot
+
+    go_on_without_slot()
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     path, new = folder / f"{PREFIX}{flow_run.id}", folder / f".{flow_run.id}"

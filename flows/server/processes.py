@@ -25,7 +25,7 @@ import psutil
 
 from flows import UserError
 from flows.home import ROOT, home, shared_home
-from flows.server.access import AUTH_VARIABLE, Access, mlflow_users
+from flows.server.access import AUTH_VARIABLE, Access
 from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
@@ -44,8 +44,6 @@ class Service:
     health_url: str = ""
     """answers with status 200 when the service is ready"""
     port: int = 0
-    hint: str = ""
-    """what to check when it does not start, before `its log`"""
 
     @property
     def log(self) -> Path:
@@ -70,17 +68,14 @@ def start(service: Service, mark: str) -> subprocess.Popen:
 
 
 def prefect_server(access: Access) -> Service:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.prefect_app:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_prefect"]
     command += ["--host", access.host, "--port", str(access.port), "--log-level", "warning"]
-    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-    given = [f"{without_password(os.environ[name])}, of {name}" for name in names if os.environ.get(name)]
-    hint = f"its database is {(given or [os.environ['PREFECT_HOME'] + '/prefect.db'])[0]}; "
-    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port, hint)
+    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port)
 
 
 def mlflow_server(store: str, access: Access) -> Service:
     """store: the database; it may hold a password, so it is passed by the environment."""
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.mlflow_app:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_mlflow"]
     command += ["--host", access.host, "--port", str(access.mlflow_port), "--log-level", "warning"]
     environment = {
         "_MLFLOW_SERVER_FILE_STORE": store,
@@ -90,11 +85,8 @@ def mlflow_server(store: str, access: Access) -> Service:
         "_MLFLOW_SGI_NAME": "uvicorn",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    if access.password:
-        environment["MLFLOW_AUTH_CONFIG_PATH"] = str(mlflow_users(home(), access.user, access.password))
     health = f"{access.local_url(access.mlflow_port)}/health"
-    hint = f"its database is {without_password(store)}; "
-    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port, hint)
+    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port)
 
 
 def check_port(service: Service, host: str, option: str) -> None:
@@ -147,47 +139,47 @@ def start_failure(service: Service, code: int) -> UserError:
     lines = [line.strip(" │|") for line in text.splitlines() if line.strip(" │|")]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b.*[:(]|error: ", line)]
     words = without_password((named or lines or ["its log is empty"])[-1])[:300]
-    return UserError(f"{service.name} ended with code {code}: {words}\n{service.hint}its log: {service.log}")
+    return UserError(f"{service.name} ended with code {code}: {words}\nits log: {service.log}")
 
 
-def find_processes(mark: str, run: bool | None = None) -> list[psutil.Process]:
-    """The living processes with this mark. run: True for those of flow runs only, False for all others only."""
+def find_processes(mark: str, run: bool = False) -> list[psutil.Process]:
+    """The living processes with this mark. run: those of flow runs only."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             environment = process.environ()
-            if environment.get(MARK) == mark and run in (None, FLOW_RUN_VARIABLE in environment):
+            if environment.get(MARK) == mark and (FLOW_RUN_VARIABLE in environment or not run):
                 found.append(process)
     return found
 
 
-def end_all(mark: str, first: list[int], hurry: Callable[[], bool] = lambda: False) -> int:
-    """End all processes with this mark and return their number: first the trainings, which save a checkpoint, then the servers.
+def end_all(mark: str, worker: int = 0, hurry: Callable[[], bool] = lambda: False) -> int:
+    """End all processes with this mark and return their number: first the trainings, which save a checkpoint, then the worker,
+    then the servers, to which both report.
 
-    first: process ids of the services in the order in which they end, the worker before the servers that it reports to.
-    hurry: returns whether to stop waiting and kill the rest.
+    worker: its process id. hurry: returns whether to stop waiting and kill the rest.
     """
-    count = len(find_processes(mark))
-    ours = {process.pid: process for process in find_processes(mark, run=False)}
-    with suppress(psutil.Error, KeyError, IndexError):
-        ours[first[0]].suspend()  # the worker: so that it starts no run, and kills none that is saving its checkpoint
-    runs = {process.pid: process for process in find_processes(mark, run=True)}
+    everything = partial(find_processes, mark)
+
+    def workers() -> list[psutil.Process]:
+        return [process for process in everything() if process.pid == worker]
+
+    count = len(everything())
+    for process in workers():
+        process.suspend()  # so that it starts no run, and kills none that is saving its checkpoint
+    runs = {process.pid: process for process in everything(run=True)}
     for process in runs.values():
         with suppress(psutil.Error):
             if process.ppid() not in runs:  # a run passes the signal on to its own children
                 process.terminate()
-    _wait_or_kill(partial(find_processes, mark, run=True), RUN_GRACE, hurry)
-    for pid in first:
-        with suppress(psutil.Error, KeyError):
-            ours[pid].terminate()
-            ours[pid].resume()
-            _wait_or_kill(partial(_session, mark, pid), GRACE, hurry)
-    _wait_or_kill(partial(find_processes, mark), 0.0, hurry)
+    _wait_or_kill(partial(everything, run=True), RUN_GRACE, hurry)
+    for find in workers, everything:
+        for process in find():
+            with suppress(psutil.Error):
+                process.terminate()
+                process.resume()
+        _wait_or_kill(find, GRACE, hurry)
     return count
-
-
-def _session(mark: str, pid: int) -> list[psutil.Process]:
-    return [process for process in find_processes(mark) if pid in (process.pid, os.getsid(process.pid))]
 
 
 def _wait_or_kill(find: Callable[[], list[psutil.Process]], seconds: float, hurry: Callable[[], bool]) -> None:

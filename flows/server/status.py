@@ -27,18 +27,10 @@ def status() -> dict:
         services.append(_service("gpt up", "down: gpt down ends what is left"))
     if services and not found["ready"]:
         services.append(_service("gpt up", "starting", found["created"]))
-    result: dict = {
-        "up": up,
-        "api": found.get("api", ""),
-        "services": services,
-        "running": [],
-        "queued": [],
-        "next": [],
-        "unsent": waiting(),
-        "last": [],
-    }
-    ask = bool(services) and found["ready"] and "prefect" not in down
-    return result | {"last": _last(_add_runs(result, found["api"]) if ask else [])}
+    result: dict = {"up": up, "api": found.get("api", ""), "services": services}
+    result |= {"running": [], "queued": [], "next": [], "unsent": waiting()}
+    answers = bool(services) and found["ready"] and "prefect" not in down
+    return result | {"last": _last(_add_runs(result, found["api"]) if answers else [])}
 
 
 def _service(name: str, state: str, since: float = 0.0, address: str = "") -> dict:

@@ -30,7 +30,6 @@ from flows.tracking.connection import DATABASE, RUNS_PAGE
 START_SECONDS = 900  # a small, busy machine takes minutes to create the two databases of a fresh home
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # after more restarts than this in so many seconds it gives up
 STOP_SECONDS = 240.0
-STOP_ORDER = ("worker", "set-up", "mlflow", "prefect")
 
 
 def state_file() -> Path:
@@ -142,7 +141,7 @@ class _Supervisor:
             self.say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
         finally:
             self.ending = True
-            processes.end_all(self.mark, _pids(self.state), hurry=lambda: self.signals > 1)
+            processes.end_all(self.mark, _worker(self.state), hurry=lambda: self.signals > 1)
             for _, process in self.running.values():
                 process.wait(STOP_SECONDS)
             state_file().unlink(missing_ok=True)
@@ -232,10 +231,10 @@ class _Supervisor:
 def _end_what_is_left(say: Callable[[str], None]) -> None:
     """End what a killed `gpt up` left behind."""
     if found := state():
-        if count := processes.end_all(found["mark"], _pids(found)):
+        if count := processes.end_all(found["mark"], _worker(found)):
             say(f"ended {count} processes that an earlier gpt up left behind")
         state_file().unlink()
 
 
-def _pids(found: dict) -> list[int]:
-    return [found["services"][name]["pid"] for name in STOP_ORDER if name in found["services"]]
+def _worker(found: dict) -> int:
+    return found["services"].get("worker", {}).get("pid", 0)

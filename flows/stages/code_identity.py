@@ -6,13 +6,12 @@ The lock has a row for each part: a stage, or the reader of one corpus. Whoever 
     make lock ANSWER=same          # none does: the new hash is accepted, the version stays, and nobody's artifacts are rebuilt
     make lock ANSWER=changed       # all do: the version is raised, and every artifact made by the part is rebuilt
 
-Until then the identity is the hash, so an experiment is never served what older code made. The hash is one of the syntax tree:
-comments, docstrings, layout and the version of Python are no part of it.
+Until then the identity is the hash, so an experiment is never served what older code made. The hash is one of the sources'
+text, so an edited comment asks, too.
 """
 
 import ast
 import hashlib
-import json
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -35,16 +34,11 @@ def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path 
 def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
     """16 hex digits over these sources and all that they import from their own packages, near and far."""
     files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
-    trees: list[ast.AST] = [_parse(path) for path in files]
+    texts = [path.read_text(encoding="utf-8") for path in files]
     for file, _, name in (entry.partition(":") for entry in entries):
         if name:
-            trees += _definitions(root / file, name)
-    return hash_trees(trees)
-
-
-def hash_trees(trees: list[ast.AST]) -> str:
-    text = json.dumps([_normal(tree) for tree in trees], separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+            texts += _definitions((root / file).read_text(encoding="utf-8"), name)
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
@@ -59,15 +53,9 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
         found.add(path)
         package = path.relative_to(root).parts[0]
         waiting += _modules(root, ".".join(path.relative_to(root).parent.parts))
-        for node in ast.walk(_parse(path)):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                if name.split(".")[0] == package:
-                    waiting += _modules(root, name)
+        for name in _imports(path.read_text(encoding="utf-8")):
+            if name.split(".")[0] == package:
+                waiting += _modules(root, name)
     return sorted(found)
 
 
@@ -98,61 +86,34 @@ def _modules(root: Path, name: str) -> list[Path]:
     return [path for path in (*packages, root.joinpath(*parts).with_suffix(".py")) if path.is_file()]
 
 
-def _definitions(path: Path, name: str) -> list[ast.stmt]:
-    """A function of a file, and all that it uses of the same file: other functions, classes and constants."""
+@cache  # many parts are made by the same files
+def _imports(text: str) -> set[str]:
+    """Every name that a source may import: of `from a import b` both a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _definitions(text: str, name: str) -> list[str]:
+    """A function of a source, and all that it uses of the same source: other functions, classes and constants."""
     defined: dict[str, ast.stmt] = {}
-    for node in _parse(path).body:
+    for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
             defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-    found: dict[str, ast.stmt] = {}
-    waiting = [name]
+    found: dict[str, str] = {}
+    lines, waiting = text.splitlines(), [name]
     while waiting:
         name = waiting.pop()
-        found[name] = node = defined[name]
+        node = defined[name]
+        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+        found[name] = "\n".join(lines[first - 1 : node.end_lineno])
         inner = [inner for part in getattr(node, "body", [node]) for inner in ast.walk(part)]
         used = {name.id for name in inner if isinstance(name, ast.Name)}
         waiting += (used & defined.keys()) - found.keys()
     return [found[name] for name in sorted(found)]
-
-
-def _parse(path: Path) -> ast.Module:
-    """Without what only runs when the file is a program."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))]
-    return tree
-
-
-def _normal(node: object) -> object:
-    """A syntax tree as lists that every version of Python writes alike: without docstrings, and without empty fields, which
-    versions add."""
-    if isinstance(node, list):
-        return [_normal(item) for item in node]
-    if isinstance(node, ast.Constant):
-        return [type(node.value).__name__, repr(node.value)]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        fields["body"] = [line for line in node.body if not _is_text(line)]
-    if isinstance(node, ast.JoinedStr):
-        fields["values"] = _joined(node.values)
-    return [type(node).__name__, {name: _normal(value) for name, value in fields.items() if value not in (None, [])}]
-
-
-def _joined(values: list[ast.expr]) -> list[ast.expr]:
-    """The pieces of an f-string without empty texts, and neighbouring texts as one: versions of Python cut them differently."""
-    pieces: list[ast.expr] = []
-    for value in values:
-        if not isinstance(value, ast.Constant):
-            pieces.append(value)
-        elif pieces and isinstance(pieces[-1], ast.Constant):
-            pieces[-1] = ast.Constant(f"{pieces[-1].value!s}{value.value!s}")
-        elif value.value:
-            pieces.append(value)
-    return pieces
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from prefect import flow_engine
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
-from prefect.concurrency._leases import maintain_concurrency_lease
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
@@ -22,9 +20,6 @@ from flows.stages.definitions import HELD_OUT, STAGES, Job, held_out_split
 from flows.store.artifacts import Artifact, Store
 from flows.tracking.run import Tracker, current_tracker
 
-flow_engine.maintain_concurrency_lease = lambda lease_id, seconds, **_: maintain_concurrency_lease(
-    lease_id, seconds, raise_on_lease_renewal_failure=False
-)  # a run that lost the slot of its deployment while the machine slept goes on; Prefect would cancel it
 LEASE = 60.0  # seconds until the slot of a killed training is free again; Prefect's shortest
 CARDS = {"clean": "data-card", "tokenize": "tokenizer-card", "pack": "packing-report"}
 SUMMARIES = {

@@ -68,8 +68,8 @@ def tags(environment: dict) -> dict[str, str]:
     """The part of `environment` to find runs by."""
     versions = environment["packages"] | {"python": environment["python"]}
     found = {name: versions[name] for name in TAGGED_PACKAGES if name in versions}
-    hardware = {"cpu": environment["cpu"], "cores": str(environment["cores"]), "gpus": ", ".join(environment["gpus"])}
-    return found | hardware
+    hardware = {"cpu": environment["cpu"], "cores": str(environment["cores"])}
+    return found | hardware | ({"gpus": ", ".join(environment["gpus"])} if environment["gpus"] else {})
 
 
 def machine(runtime: Runtime) -> dict:

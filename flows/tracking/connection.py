@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from flows import UserError
@@ -30,6 +30,12 @@ VIEW = {
     "modelVersionFilter": "All Runs",
     "selectedColumns": [*(f"metrics.`{name}`" for name in METRICS), "tags.`model`", "tags.`champion`"],
 }
+
+
+def digest_of_stage(tags: Mapping[str, str], stage: str) -> str:
+    """The digest of the artifact that a run made or reused, by the run's tags; empty if there is none."""
+    made = json.loads(tags.get("artifacts", "{}"))
+    return made[stage]["digest"] if stage in made else tags.get(f"{stage}.digest", "")  # as earlier versions tagged it
 
 
 def experiment_id() -> str:

@@ -10,6 +10,7 @@ Lines: JSON objects, each of one kind.
     {"table": file, "columns": {name: values}}: more rows of a table
     {"input": dataset, "tags": {...}}: a dataset that the run uses
     {"checkpoint": {...}}: a LoggedModel with its metrics
+    {"stage": {name: key}}: all of a stage is told; for a run that continues this one, not for MLflow
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
 A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is
@@ -96,9 +97,13 @@ class Outbox:
             self._file.flush()
             self.state.add(line)
 
+    def place(self, name: str) -> Path:
+        """Where a new file, or folder, of this name may be made in the outbox."""
+        return Path(tempfile.mkdtemp(dir=self.folder / "files")) / name
+
     def attach(self, path: Path) -> str:
         """Link a file or folder into the outbox (copy it, from another disk); returns the name for a line."""
-        place = Path(tempfile.mkdtemp(dir=self.folder / "files")) / path.name
+        place = self.place(path.name)
         shutil.copytree(path, place, copy_function=_link) if path.is_dir() else _link(path, place)
         return str(place.relative_to(self.folder))
 

@@ -8,21 +8,22 @@ its metrics go on where they ended. If a step is repeated after a crash or a rol
 from __future__ import annotations
 
 import json
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import fluent
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
+from flows.home import TEMPORARY_PREFECT
 from flows.progress import log_line
 from flows.recipe import Recipe
 from flows.store import provenance
@@ -31,9 +32,6 @@ from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # By the stage that makes them.
 DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val", "tokens/test")}
@@ -88,13 +86,18 @@ def ended(tag: Callable[[dict[str, str]], object], end: Callable[[str], object])
 
 
 def origin_tags() -> dict[str, str]:
-    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one."""
+    """Tags that lead from an MLflow run to the commit, and to Prefect's run where there is one. Its source is the deployment or
+    the command."""
     git = provenance.git_state()
     tags = {"git.commit": git["commit"], "git.dirty": str(git["dirty"]).lower()}
     if flow_run.id:
+        flow, run = flow_run.flow_name, flow_run.name
+        command = f"gpt {flow} {run}" if run != flow else f"gpt {flow}"
+        tags[MLFLOW_SOURCE_NAME] = f"{flow}/{deployment.name}" if deployment.id else command
         tags["prefect.flow_run_id"] = str(flow_run.id)
-        if not str(flow_run.ui_url).startswith("None"):  # a temporary server has no page
-            tags["prefect.flow_run_url"] = str(flow_run.ui_url)
+        page = str(flow_run.ui_url)
+        if not (page.startswith("None") or os.environ.get(TEMPORARY_PREFECT)):  # a temporary server has none
+            tags["prefect.flow_run_url"] = page
     return tags
 
 
@@ -105,8 +108,6 @@ class Tracker:
         self.recipe, self.work = recipe, work
         self.stages: dict[str, Artifact] = {}
         self.assessing_seconds = 0.0
-        self.evaluation_seconds = 0.0
-        """what the last evaluation took, with the steps since the last logged one"""
         self.experiment = experiment_id()
         self.client = mlflow.MlflowClient()
         self.url = runs_url(self.experiment)
@@ -123,7 +124,6 @@ class Tracker:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of one step. If the step is repeated, its first metrics are kept."""
-        self._last_step_at = time.monotonic()
         logged = self._box.state.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
 
@@ -132,7 +132,6 @@ class Tracker:
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        self.evaluation_seconds = time.monotonic() - self._last_step_at
         logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
@@ -154,7 +153,7 @@ class Tracker:
         self._log_recipe(before)
 
     def stage(self, artifact: Artifact) -> None:
-        """A finished stage: its key and digest as tags, counts as metrics, reports as files, datasets as inputs."""
+        """A finished stage: counts as metrics, reports as files, datasets as inputs."""
         name, counts, logged_keys = artifact.stage, artifact.counts, self._box.state.stage_keys
         if logged_keys.get(name, artifact.key) != artifact.key:
             self._begin_another_run()
@@ -177,17 +176,20 @@ class Tracker:
             machine = counts["machine"]
             self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
             self._log_history(artifact.folder / "log" / "metrics.jsonl")
-        self.tags({f"{name}.digest": artifact.digest, f"{name}.reused": artifact.reused, f"{name}.key": artifact.key})
+        self._box.put(stage={name: artifact.key})
 
     def files(self, paths: list[Path], folder: str) -> None:
         for path in paths:
             self._box.put(file=self._box.attach(path), to=folder)
 
     def text(self, text: str, file: str) -> None:
-        self._write(file, lambda path: path.write_text(text, encoding="utf-8"))
+        self.content(text.encode(), file)
 
-    def figure(self, figure: Figure, file: str) -> None:
-        self._write(file, figure.savefig)
+    def content(self, content: bytes, file: str) -> None:
+        folder, _, name = file.rpartition("/")
+        place = self._box.place(name)
+        place.write_bytes(content)
+        self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
@@ -198,13 +200,11 @@ class Tracker:
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
         self._stop_watching()
+        made = {name: {"key": a.key, "digest": a.digest, "reused": a.reused} for name, a in self.stages.items()}
+        self.tags({"artifacts": json.dumps(made)} if made else {})  # at the end: MLflow shows the oldest tags first
         self._box.put(end=status, at=_now())
         if problem := self._box.close():
-            fluent._active_run_stack.get().pop()  # as end_run does, without a request; nothing public does that
             log_line(f"{problem}; the next run, or gpt ui, sends the rest of what this run logged")
-        else:
-            with suppress(Exception):
-                mlflow.end_run(status)
 
     def _begin(self, box: Outbox | None) -> None:
         """Start a run, or continue the stopped run of this outbox."""
@@ -215,18 +215,17 @@ class Tracker:
             tags["mlflow.parentRunId"] = parent.info.run_id
         with answering():
             if box:
-                mlflow.start_run(box.run_id, nested=True, tags=tags, log_system_metrics=False)
+                self.client.update_run(box.run_id, "RUNNING")
+                box.put(tags=tags)
                 with suppress(MlflowException):  # it has none
                     self.client.delete_tag(box.run_id, "error")
             else:
-                name = self.recipe.corpus
-                run = mlflow.start_run(None, self.experiment, name, True, tags=tags, log_system_metrics=False)
+                run = self.client.create_run(self.experiment, None, resolve_tags(tags), self.recipe.corpus)
                 about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
                 box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
-        self._last_step_at = time.monotonic()
         self._log_recipe({})
         self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
@@ -269,14 +268,6 @@ class Tracker:
         if metrics:
             now = _now()
             self._box.put(metrics=[[name, float(value), step, now] for name, value in metrics.items()])
-
-    def _write(self, file: str, write: Callable[[Path], object]) -> None:
-        """Log a file that `write(path)` makes."""
-        folder, _, name = file.rpartition("/")
-        with tempfile.TemporaryDirectory(dir=self._box.folder) as temporary:
-            path = Path(temporary) / name
-            write(path)
-            self.files([path], folder)
 
 
 def _now() -> int:

@@ -9,11 +9,11 @@ from mlflow.entities import Run, ViewType
 from flows import UserError
 from flows.recipe import CORPUS_PATTERN
 from flows.tracking import outbox
-from flows.tracking.connection import answering, experiment_id
+from flows.tracking.connection import answering, digest_of_stage, experiment_id
 
 MOST = 100_000  # runs that are looked through
 MEASURES = ("train/test_bpb", "train/val_bpb")  # the second of runs before there was a test split
-DIGESTS = ("download.digest", "clean.digest", "pack.digest")
+DATA = ("download", "clean", "pack")
 
 
 def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> tuple[list[dict], str]:
@@ -46,8 +46,8 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
 
 
 def _learned_from(run: Run, digest: str) -> bool:
-    tags = run.data.tags
-    return "train.digest" in tags and any(tags.get(name, "").startswith(digest) for name in DIGESTS)
+    digests = {stage: digest_of_stage(run.data.tags, stage) for stage in (*DATA, "train")}
+    return bool(digests["train"]) and any(digests[stage].startswith(digest) for stage in DATA)
 
 
 def _best(runs: list[Run]) -> tuple[list[Run], int]:

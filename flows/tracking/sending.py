@@ -36,9 +36,7 @@ class RunState:
         checkpoint = line.get("checkpoint", {})
         for name, value, step, _ in (*line.get("metrics", ()), *checkpoint.get("metrics", ())):
             self.metrics[name, step] = value
-        for tag, value in line.get("tags", {}).items():
-            if tag.endswith(".key"):
-                self.stage_keys[tag.removesuffix(".key")] = value
+        self.stage_keys |= line.get("stage", {})
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))

@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -290,26 +290,40 @@ def test_stopped_in_every_stage(shop, tmp_path, undisturbed):
         assert statuses(home) == ["FINISHED"]
 
 
-def test_a_killed_run_leaves_no_server_behind_for_long(tmp_path):
-    """Without a server of one's own, Prefect starts a temporary one; the next run ends it."""
+def test_a_killed_run_leaves_no_process_behind(tmp_path):
+    """Without a server of one's own a run has a temporary one, which ends with it."""
+    home = tmp_path / "home"
 
-    def servers() -> list[int]:
-        return [
-            process.pid
-            for process in psutil.process_iter(["cmdline"])
-            if any("prefect.server.api" in word for word in process.info["cmdline"] or ())
-            and process.environ().get("GPT_OWNER_HOME") == str(tmp_path / "home")
-        ]
+    def living() -> list[int]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("GPT_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
 
-    command = [sys.executable, "-m", "flows.cli", *TRAIN]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path / "home"), stderr=subprocess.DEVNULL)
-    until(lambda: list(tmp_path.glob("home/artifacts/*/*/.building-*")), "a stage is being made")
-    process.kill()
-    process.wait()
-    assert len(servers()) == 1
-    assert gpt(tmp_path / "home", *TRAIN, "--steps", "2").returncode == 0
-    assert servers() == []
-    assert statuses(tmp_path / "home") == ["KILLED", "FINISHED"]  # another recipe's run did not continue it
+    def runs_of_prefect() -> int:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+            return database.execute("select count(*) from flow_run").fetchone()[0]
+        return 0
+
+    def kill_when(done: Callable[[], object], what: str) -> None:
+        command = [sys.executable, "-m", "flows.cli", *TRAIN]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(home), stderr=subprocess.DEVNULL)
+        until(done, what, every=0.01)
+        assert len(living()) > 1
+        process.kill()
+        process.wait()
+        until(lambda: not living(), "what the run has started ends, too")
+
+    with injected("kill -9 without a server, before and after it is up", 2):
+        kill_when(lambda: len(living()) > 1, "the temporary server starts")
+        assert runs_of_prefect() == 0
+        kill_when(runs_of_prefect, "the flow has begun")
+        assert gpt(home, *TRAIN, "--steps", "2").returncode == 0
+        assert living() == []
+        assert statuses(home)[-1:] == ["FINISHED"]  # another recipe's run did not continue it
+        assert set(statuses(home)[:-1]) <= {"KILLED"}
 
 
 def test_two_fresh_homes_give_the_same_digests(tmp_path, shop, undisturbed):

@@ -117,7 +117,7 @@ def test_a_run_is_found_by_its_corpus_and_tells_everything(runs):
     search(runs, "tags.corpus = 'beta'", "1 matching run")
     runs.get_by_role("link", name="beta", exact=True).click()
     runs.get_by_text(re.compile("bits per byte")).first.wait_for()  # the description at its top
-    for words in ("beta/raw", "prefect.flow_run", "train.digest", "val/bpb", "gpt-beta"):
+    for words in ("beta/raw", "prefect.flow_run", "artifacts", "val/bpb", "gpt-beta"):
         runs.get_by_text(re.compile(re.escape(words))).first.wait_for()
 
 

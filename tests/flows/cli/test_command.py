@@ -105,6 +105,13 @@ def test_without_any_server_the_flow_still_runs(home, notes):
         assert states == dict.fromkeys(STAGES, "Completed")
         keys = {key for (key,) in database.execute("select key from artifact")}
         assert {"stages-mine", "mlflow-mine", "samples-mine"} <= keys
+        lines = [line for (line,) in database.execute("select message from log")]
+        assert [line.split()[0] for line in lines if line.split()[0] in STAGES] == STAGES
+    assert_refused(gpt(home, "train", "--from", str(notes), "--name", "mine", *TINY, "--set", "tokenizer.vocab_size=9000"),
+                   "vocab_size 9000", "largest possible")  # fmt: skip
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        ended = database.execute("select name, state_name from task_run order by expected_start_time").fetchall()[5:]
+        assert ended == [("download", "Reused"), ("clean", "Reused"), ("tokenize", "Failed")]
 
 
 @pytest.mark.parametrize(

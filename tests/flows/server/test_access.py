@@ -1,6 +1,7 @@
 """Whom the servers of `gpt up` answer. The servers themselves, as a foreign page asks them: test_supervisor.py."""
 
 import asyncio
+import base64
 import json
 import os
 import socket
@@ -8,8 +9,8 @@ import socket
 import psutil
 import pytest
 
-from flows.server.access import HOSTS_VARIABLE, Access
-from flows.server.prefect_app import OwnAddresses
+from flows.server.access import HOSTS_VARIABLE, LOGIN_VARIABLE, Access
+from flows.server.apps import AsksForPassword, OwnAddresses
 from flows.server.supervisor import use_running
 
 
@@ -28,7 +29,10 @@ def test_on_this_machine_only_its_own_names_are_answered(monkeypatch):
     assert set(found[HOSTS_VARIABLE]) == {"localhost", "127.0.0.1", "[::1]", "127.0.0.1:4200"}
     assert "http://localhost:4200" in found["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
     assert "*" not in found["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
-    assert "MLFLOW_SERVER_ALLOWED_HOSTS" not in found  # MLflow's own are those of this machine
+    assert set(found["MLFLOW_SERVER_ALLOWED_HOSTS"]) == {
+        name for own in ("localhost", "127.0.0.1", "[::1]") for name in (own, f"{own}:5000")
+    }
+    assert LOGIN_VARIABLE not in found
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "gpu.example.org", "203.0.113.7", "2001:db8::7"])
@@ -48,8 +52,8 @@ def test_the_address_of_a_proxy_is_answered(monkeypatch):
     assert found["MLFLOW_SERVER_ALLOWED_HOSTS"] == ["mine"]
 
 
-def answer(kind: str, headers: dict[str, str], origins: list[str]) -> int | None:
-    """What the middleware answers to a request: a status, 403 for a closed socket; None where it lets it through."""
+def answer(kind: str, headers: dict[str, str], origins: list[str] = (), login: str = "", path: str = "/") -> int | None:
+    """The status that the middleware answers to a request; None where it lets it through."""
     reached, sent = [], []
 
     async def app(scope, receive, send) -> None:
@@ -59,10 +63,13 @@ def answer(kind: str, headers: dict[str, str], origins: list[str]) -> int | None
         sent.append(message)
 
     pairs = {"host": "localhost:4200"} | {name.lower(): value for name, value in headers.items()}
-    scope = {"type": kind, "headers": [(name.encode(), value.encode()) for name, value in pairs.items()]}
-    asyncio.run(OwnAddresses(app, ["localhost", "[::1]", "proxy:8443"], origins)(scope, None, send))
+    scope = {"type": kind, "path": path, "headers": [(name.encode(), value.encode()) for name, value in pairs.items()]}
+    guard = OwnAddresses(app, ["localhost", "[::1]", "proxy:8443"], origins)
+    if login:
+        guard = AsksForPassword(app, login)
+    asyncio.run(guard(scope, None, send))
     assert bool(reached) != bool(sent)
-    return None if reached else sent[0].get("status", 403)
+    return None if reached else sent[0]["status"]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,16 @@ def test_other_hosts_and_other_origins_are_refused(headers, status):
 
 def test_a_user_may_allow_every_origin():
     assert answer("http", {"Origin": "http://evil.example"}, ["*"]) is None
+
+
+def test_mlflow_asks_for_the_password_but_not_whether_it_is_up():
+    given = {"Authorization": "Basic " + base64.b64encode(b"me:a long password").decode()}
+    for kind in ("http", "websocket"):
+        assert answer(kind, given, login="me:a long password") is None
+        assert answer(kind, given, login="me:another password") == 401
+        assert answer(kind, {}, login="me:a long password") == 401
+    assert answer("http", {}, login="me:a long password", path="/health") is None
+    assert answer("http", {}, login="me:a long password", path="/health/x") == 401
 
 
 def test_a_server_that_is_up_in_this_home_is_used(home, monkeypatch):

@@ -15,6 +15,7 @@ import mlflow
 import polars as pl
 import pytest
 
+from flows.tracking.connection import digest_of_stage
 from tests.conftest import ROOT, environment, spelled
 from tests.flows.conftest import TINY, free_port, gpt_here, own_home, settings, stop, wait_for
 
@@ -49,11 +50,16 @@ def test_statuses_parameters_and_tags(runs):
     for run in runs:
         assert run.data.params["corpus"] == "mine"
         assert run.data.params["pack.block_size"] == "32"
-        assert {"corpus", "git.commit", "prefect.flow_run_id", "download.key", "clean.digest"} <= run.data.tags.keys()
+        names = run.data.tags.keys()
+        assert {"corpus", "git.commit", "prefect.flow_run_id"} <= names
+        assert list(names)[-1] == "artifacts"  # below what people read
+        assert all(run.data.tags.values())
+        assert run.data.tags["mlflow.source.name"] == "gpt train mine"
     assert runs[0].data.tags["prefect.flow_run_url"].startswith("http://127.0.0.1")
     assert "vocab_size 9999" in runs[3].data.tags["error"]
     assert "clean/documents" in runs[3].data.metrics  # it keeps what it had
-    assert [run.data.tags.get("train.reused") for run in runs] == ["False", "True", "False", None]
+    made = [json.loads(run.data.tags["artifacts"]) for run in runs]
+    assert [stages.get("train", {}).get("reused") for stages in made] == [False, True, False, None]
 
 
 def test_metrics_over_steps_also_of_a_reused_run(runs):
@@ -84,7 +90,7 @@ def test_datasets_are_inputs_by_digest(runs):
         for item in run.inputs.dataset_inputs:
             inputs[{tag.key: tag.value for tag in item.tags}["mlflow.data.context"]] = item.dataset
         assert set(inputs) == {"raw", "clean", "tokens/train", "tokens/val", "tokens/test"}
-        assert run.data.tags["clean.digest"].startswith(inputs["clean"].digest)
+        assert digest_of_stage(run.data.tags, "clean").startswith(inputs["clean"].digest)
     found = mlflow.search_runs(
         [runs[0].info.experiment_id], f"dataset.digest = '{inputs['clean'].digest}'", output_format="list"
     )
@@ -218,13 +224,20 @@ def test_ui_serves_the_runs_on_loopback_only(trained):
         stop(server)
 
 
+def test_a_reused_model_is_not_measured_again(runs, trained):
+    seconds = [run.data.metrics["assessing_seconds"] for run in runs[:3]]
+    assert (seconds[0] > 0, seconds[1], seconds[2] > 0) == (True, 0, True)
+    first, second = (mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/summary.json") for run in runs[:2])
+    assert json.loads(first)["longest_overlap"] == json.loads(second)["longest_overlap"]
+    assert len(list(trained.glob("artifacts/mine/train/*/assessed/*.json"))) == 2
+
+
 def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
     for run in runs[:3]:
         note = run.data.tags["mlflow.note.content"]
         assert run.data.metrics["test/bpb"] != run.data.metrics["val/best_bpb"]
         assert f"{run.data.metrics['test/bpb']:.3f}" in note
-        assert run.data.metrics["assessing_seconds"] > 0
-        assert "| gzip |" in note
+        assert "| gzip&emsp;|" in note
         beats = "beat" if run.data.metrics["baseline/margin"] > 0 else "do not beat"
         assert f"bits per byte {beats} the best baseline, PPMd of order" in note
         assert "of the held-out text stands word for word in the training text" in note
@@ -267,12 +280,12 @@ def test_a_version_has_a_card(runs):
     for words in (
         "licence: not stated",
         f"{runs[0].data.metrics['clean/documents']:.0f} kept",
-        f"| **this model** | {runs[0].data.metrics['test/bpb']:.3f} |",
-        "| gzip |",
+        f"| **this model**&emsp;| {runs[0].data.metrics['test/bpb']:.3f}&emsp;|",
+        "| gzip&emsp;|",
         "the best baseline, PPMd of order",
         "of the held-out text stands word for word in the training text",
         "22,016 parameters",
-        runs[0].data.tags["clean.digest"][:32],
+        digest_of_stage(runs[0].data.tags, "clean")[:32],
     ):
         assert words in card
 

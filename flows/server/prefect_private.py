@@ -1,0 +1,70 @@
+"""All that uses what Prefect keeps to itself, so that another version of Prefect is held against one file: its model of
+prefect.yaml, since `prefect deploy` skips a file that it cannot read, and unknown keys; and the lease of a run's slot."""
+
+import io
+import re
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from flows import UserError
+from gpt.settings import nearest
+
+
+def check(path: Path) -> list[str]:
+    """The names of the deployments of a prefect.yaml. Raises UserError that says where what is wrong: what YAML or Prefect's
+    model does not take, and unknown keys. `deploy` finds the rest."""
+    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content.get("deployments"):
+        raise UserError(f"{path.name} has no deployments\n{path}")
+    content.pop("definitions", None)  # where the file keeps what its entries share
+    try:
+        deployments = PrefectYamlModel.model_validate(content, extra="forbid").deployments
+    except ValidationError as error:
+        # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
+        first = error.errors()[0]
+        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]
+        place = f"{path.name}, {'.'.join(keys)}"
+        if first["type"] != "extra_forbidden":
+            raise UserError(f"{place}: {first['msg']}") from None
+        models = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
+        known = [name for model in models for name in model.model_fields]
+        raise UserError(f"{place} is not known{nearest(keys[-1], known)}") from None
+    return [str(deployment.name) for deployment in deployments]
+
+
+def deploy(path: Path) -> None:
+    """Create or update every deployment of the file: `prefect deploy --all`, in this process, which has loaded Prefect."""
+    from prefect.cli import app
+
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    output = io.StringIO()
+    try:
+        with redirect_stdout(output), redirect_stderr(output):
+            app()
+    except SystemExit as end:
+        if end.code:
+            words = re.sub("[│╭╰─╮╯]", " ", output.getvalue()).split()
+            raise UserError(f"{path.name} could not be deployed: {' '.join(words)[-300:]}\n{path}") from None
+    finally:
+        print(output.getvalue())
+
+
+def go_on_without_slot() -> None:
+    """From now on a run that lost the slot of its deployment while the machine slept goes on; Prefect would cancel it."""
+    from prefect import flow_engine
+    from prefect.concurrency._leases import maintain_concurrency_lease
+
+    flow_engine.maintain_concurrency_lease = lambda lease_id, seconds, **_: maintain_concurrency_lease(
+        lease_id, seconds, raise_on_lease_renewal_failure=False
+    )

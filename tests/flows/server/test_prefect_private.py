@@ -1,0 +1,79 @@
+"""prefect.yaml as people edit it: what is wrong is told with its place before the servers are up, or when it is deployed."""
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows import UserError
+from flows.recipe import corpus_names
+from flows.server import prefect_private
+from flows.server.bootstrap import create_pool
+from tests.conftest import ROOT
+
+HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_pool: {name: gpt}\n"
+
+
+def test_ours_is_sound():
+    assert set(corpus_names()) <= set(prefect_private.check(ROOT / "prefect.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (HEAD + "  tags: [a\n  parameters: {}\n", " is no YAML: ", ["line 6"]),
+        (HEAD + "  concurency_limit: 1\n", ", deployments.0.concurency_limit is not", ["'concurrency_limit'"]),
+        ("x: 1\n" + HEAD, ", x is not known", []),
+        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezon: UTC}\n", "0.schedules.0.timezon is", ["'timezone'"]),
+        (HEAD + "  concurrency_limit: many\n", "deployments.0.concurrency_limit", ["valid integer"]),
+        ("deployments:\n- train\n", ", deployments.0", ["valid dictionary"]),
+        ("deployments: mine\n", ", deployments", ["valid list"]),
+    ],
+)
+def test_a_wrong_edit_is_told_with_its_place(tmp_path, text, place, words):
+    path = tmp_path / "prefect.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        prefect_private.check(path)
+    said = str(error.value)
+    assert said.startswith("prefect.yaml")
+    assert place in said
+    assert len(said.splitlines()) <= 2
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize("text", ["", "deployments: []\n", "just words\n"])
+def test_a_file_without_deployments_is_told(tmp_path, text):
+    (tmp_path / "prefect.yaml").write_text(text)
+    with pytest.raises(UserError, match="has no deployments"):
+        prefect_private.check(tmp_path / "prefect.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        prefect_private.check(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD.replace("name: gpt", "name: nowhere"), ["work pool 'nowhere' which does not exist"]),
+        (HEAD.replace("train.py", "trian.py"), ["flows/trian.py"]),
+        (HEAD.replace(":train\n", ":trane\n"), ["trane", "not"]),
+        ("deployments:\n- name: mine\n  work_pool: {name: gpt}\n", ["entrypoint must be provided"]),
+        ("deployments:\n- entrypoint: flows/train.py:train\n", ["name must be provided"]),
+        ("definitions: &a\n  entrypoint: flows/none.py:f\ndeployments:\n- <<: *a\n  name: n\n", ["none.py"]),
+        (HEAD + "  schedules:\n  - cron: '0 99 * * 1'\n", ["0 99 * * 1"]),
+        (HEAD + "  schedules:\n  - cron: weekly\n", ["weekly"]),
+        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezone: Mars/Base}\n", ["Mars/Base"]),
+    ],
+)
+def test_what_prefect_refuses_is_told(tmp_path, prefect_server, text, words):
+    path = tmp_path / "prefect.yaml"
+    path.write_text(text)
+    with temporary_settings({PREFECT_API_URL: prefect_server}):
+        create_pool()
+        prefect_private.check(path)
+        with pytest.raises(UserError) as error:
+            prefect_private.deploy(path)
+    said = str(error.value)
+    assert said.startswith("prefect.yaml could not be deployed: ")
+    assert len(said.splitlines()) <= 2
+    for word in words:
+        assert word in said, said
