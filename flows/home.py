@@ -65,9 +65,7 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 def set_defaults() -> None:
     """Set the defaults: telemetry off, everything under the home."""
     folder = home()
-    logging.getLogger("mlflow.store.db").setLevel(
-        logging.CRITICAL
-    )  # it prints tracebacks; what fails is told in a line
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # its errors, which are told in a line, have tracebacks
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
         "PREFECT_HOME": str(folder / "prefect"),

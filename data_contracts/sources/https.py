@@ -127,7 +127,8 @@ def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> reque
             part.unlink()
             raise Failure("damaged", "the server did not resume where the transfer broke off")
         if status != 200 and not resumed:
-            raise _refusal(response)
+            what = f"the server answered {response.status_code} ({response.reason})"
+            raise Failure("status", what, response.status_code)
         done = start if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
         files.require_space(part.parent, length, part.stem)
@@ -153,10 +154,6 @@ def network_failures() -> Iterator[None]:
         raise Failure("network", "the server went silent" if silent else "no connection") from None
     except exceptions.RequestException as error:
         raise Failure("other", type(error).__name__) from None
-
-
-def _refusal(response: requests.Response) -> Failure:
-    return Failure("status", f"the server answered {response.status_code} ({response.reason})", response.status_code)
 
 
 def _size(part: Path | None) -> int:

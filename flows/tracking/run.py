@@ -59,11 +59,9 @@ def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
 @contextmanager
 def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
     """An MLflow run around what trains no model itself: tagged with its kind. Yields mlflow_run and mlflow_url."""
-    experiment = experiment_id()
+    experiment, tags = experiment_id(), {"kind": kind} | tags | origin_tags()
     with answering():
-        run = mlflow.start_run(
-            None, experiment, kind, tags={"kind": kind} | tags | origin_tags(), log_system_metrics=False
-        )
+        run = mlflow.start_run(None, experiment, kind, tags=tags, log_system_metrics=False)
     with ended(mlflow.set_tags, mlflow.end_run):
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
 

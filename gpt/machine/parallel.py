@@ -37,9 +37,7 @@ def group(device: torch.device) -> Iterator[None]:
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     except Exception:
-        dist.distributed_c10d._world.group_count = (
-            0  # else the next group has another number here than in its other processes
-        )
+        dist.distributed_c10d._world.group_count = 0  # else the next group has another number here than elsewhere
         raise
     try:
         yield
