@@ -4,12 +4,10 @@
     gpt ablate wsb                                  # the same flow, here and now
 
 What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
-are scored on one set of texts: those held out for test that no compared rule touches, as every variant has them, character by
-character. So the question is whether a rule, by what it does to other texts, helps to model these. The answer holds if the
-paired 95 % interval over documents leaves out 0, and if the difference is larger than that to a second model of the recipe with
-another seed. It is one of these steps and of this size.
-
-Artifacts are those of a corpus <corpus>-ablation, so that no command takes one of them for one of the corpus.
+are scored on the same texts: those held out for test that no compared rule touches. So the question is whether a rule, by what
+it does to other texts, helps to model these. The answer holds, for these steps and this size, if the paired 95 % interval over
+documents leaves out 0, and if the difference is larger than that to a second model of the recipe with another seed. The
+artifacts are those of a corpus <corpus>-ablation, so that no command takes one of them for one of the corpus.
 """
 
 import sys
@@ -126,9 +124,7 @@ def other_values(rules: Rules, asked: list[str]) -> dict[str, object]:
         if found[name] == getattr(rules, name):
             raise UserError(f"the recipe has {name} = {found[name]}; give a value to compare with it, {name}=VALUE")
         if name == "near_duplicates" and "keep" in (found[name], rules.near_duplicates):
-            raise UserError(
-                "near_duplicates = keep trains on near copies of what is held out; compare together and drop"
-            )
+            raise UserError("near_duplicates = keep trains on near copies of held-out texts; compare together and drop")
     if not found:
         raise UserError("the recipe sets no rule; name some with values, such as min_words=5")
     return found

@@ -65,7 +65,7 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 def set_defaults() -> None:
     """Set the defaults: telemetry off, everything under the home."""
     folder = home()
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # its errors, which are told in a line, have tracebacks
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
         "PREFECT_HOME": str(folder / "prefect"),

@@ -26,7 +26,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 
 import polars as pl
 
@@ -66,7 +65,9 @@ def clean_corpus(
     file and row for raw data that breaks its contract, and if train, val or test would have no document.
     """
     module = corpora.find(corpus)
-    _require_options(module, corpus, options)
+    known = list(inspect.signature(module.read).parameters)[2:]
+    if unknown := ", ".join(sorted(options.keys() - known)):
+        raise DataError(f"corpus {corpus!r} takes no option {unknown}; it takes {', '.join(known) or 'none'}")
     found = files.require(raw_folder, module.FILES)
     found = module.choose(found) if hasattr(module, "choose") else found
     work, report = out / "work", out / "report.json"
@@ -104,13 +105,6 @@ def clean_corpus(
     write_json(summary, work / "report", report)
     shutil.rmtree(work)
     return summary
-
-
-def _require_options(module: ModuleType, corpus: str, options: dict) -> None:
-    known = list(inspect.signature(module.read).parameters)[2:]
-    if unknown := sorted(set(options) - set(known)):
-        takes = ", ".join(known) or "none"
-        raise DataError(f"corpus {corpus!r} takes no option {', '.join(unknown)}; it takes {takes}")
 
 
 def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str]) -> list[Shard]:

@@ -54,9 +54,14 @@ def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
     module = corpora.find(shard.corpus)
     accepted, set_aside, counts = _read(shard, module)
-    accepted, sample, counts_of_change = _change(zones(accepted, shard.rules), shard, module)
+    accepted = zones(accepted, shard.rules)
+    after, changed = apply_rules(accepted["text"], text_rules(getattr(module, "RULES", ()), shard.rules))
+    both = accepted.select(pl.col("text").alias("before"), after.alias("text"), "source_file", "source_row")
+    sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
+    accepted = accepted.with_columns(after.alias("text"))
+    counts |= {"text_bytes": _bytes(accepted), "changed": changed}
     judged = accepted.lazy().pipe(cut, shard.rules.split_chars).collect().pipe(judge, shard.rules)
-    del accepted
+    del accepted, both, after
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
     texts = pl.concat([kept.drop("text_id", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
@@ -64,7 +69,7 @@ def clean_shard(shard: Shard) -> dict:
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
     write_parquet(sample.with_columns(pl.col("before", "text").str.slice(0, SAMPLE_CHARS)), shard.path("sample"))
-    counts |= counts_of_change | {"pieces": judged.height, "piece_bytes": _bytes(judged), "kept": kept.height}
+    counts |= {"pieces": judged.height, "piece_bytes": _bytes(judged), "kept": kept.height}
     counts["rejected"] = dict(sorted(rejected.group_by("reason").len().iter_rows()))
     write_json(counts, shard.path("partial"), shard.path("json"))
     return counts
@@ -153,15 +158,6 @@ def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFr
     if malformed.height and not shard.rules.max_malformed:
         raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
     return raw.filter(pl.col("malformed").is_null()).drop("malformed"), malformed
-
-
-def _change(accepted: pl.DataFrame, shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
-    """The texts after the text rules; a sample of them, with the text before; bytes, and changed texts by rule."""
-    after, changed = apply_rules(accepted["text"], text_rules(getattr(module, "RULES", ()), shard.rules))
-    texts = accepted.with_columns(after.alias("text"))
-    both = texts.select(accepted["text"].alias("before"), "text", "source_file", "source_row")
-    sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
-    return texts, sample, {"text_bytes": _bytes(texts), "changed": changed}
 
 
 def _bytes(texts: pl.DataFrame) -> int:

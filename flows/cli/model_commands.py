@@ -30,21 +30,18 @@ def generate(
     """Let a model write, token by token; several samples are written side by side and shown one after another."""
     set_defaults()
     from flows.models import lookup
-    from gpt.generation.sample import load, stream_texts
+    from gpt.generation import sample
 
-    decoder, tokenizer = load(lookup.find(model))
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    pieces = stream_texts(decoder, tokenizer, [prompt], samples, stop=stop, **settings)
+    which = *sample.load(lookup.find(model)), [prompt], samples
+    asked: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "stop": stop}
+    asked |= {"top_k": top_k, "top_p": top_p}
     if samples == 1:
         print(prompt, end="")
-        for _, piece in pieces:
+        for _, piece in sample.stream_texts(*which, **asked):
             print(piece, end="", flush=True)
         print()
         return
-    written = [""] * samples
-    for row, piece in pieces:
-        written[row] += piece
-    for number, text in enumerate(written, start=1):
+    for number, text in enumerate(sample.texts(*which, **asked)[0], start=1):
         print(f"--- {number}\n{prompt}{text}")
 
 

@@ -44,8 +44,8 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     temporary.wait()
     try:
         return flow(**arguments)
-    except RuntimeError as error:  # Prefect's, when its server does not answer
-        if "API" not in str(error):
+    except Exception as error:  # Prefect's, when its server does not answer, or no longer does
+        if type(error).__name__ != "ConnectError" and not (isinstance(error, RuntimeError) and "API" in str(error)):
             raise
         where = server or "the address of its profile, or its temporary server"
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None

@@ -30,9 +30,8 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     settings, steps = training["parameters"]["train"], training["counts"]["steps"]
     if not 1 <= step <= steps:
         raise UserError(f"--step {step} is not within 1 and {steps}, the steps of this run")
-    source = " ".join(
-        str(raw["parameters"][name]) for name in ("handle", "version", "url") if raw["parameters"].get(name)
-    )
+    about = raw["parameters"]
+    source = " ".join(str(about[name]) for name in ("handle", "version", "url") if about.get(name))
     dataset = Dataset.open(packed["path"])
     tokenizer = Tokenizer(dataset.tokenizer)
     index, files = dataset.splits["train"].index, read_sources(dataset.folder)

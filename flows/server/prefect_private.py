@@ -11,13 +11,12 @@ import yaml
 from pydantic import ValidationError
 
 from flows import UserError
-from gpt.settings import nearest
 
 
 def check(path: Path) -> list[str]:
     """The names of the deployments of a prefect.yaml. Raises UserError that says where what is wrong: what YAML or Prefect's
     model does not take, and unknown keys. `deploy` finds the rest."""
-    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
+    from prefect.cli.deploy._models import PrefectYamlModel
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -31,15 +30,11 @@ def check(path: Path) -> list[str]:
     try:
         deployments = PrefectYamlModel.model_validate(content, extra="forbid").deployments
     except ValidationError as error:
-        # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
         first = error.errors()[0]
-        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]
-        place = f"{path.name}, {'.'.join(keys)}"
-        if first["type"] != "extra_forbidden":
-            raise UserError(f"{place}: {first['msg']}") from None
-        models = (PrefectYamlModel, DeploymentConfig, RawScheduleConfig)
-        known = [name for model in models for name in model.model_fields]
-        raise UserError(f"{place} is not known{nearest(keys[-1], known)}") from None
+        # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
+        place = ".".join(str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part))
+        problem = " is not known" if first["type"] == "extra_forbidden" else f": {first['msg']}"
+        raise UserError(f"{path.name}, {place}{problem}") from None
     return [str(deployment.name) for deployment in deployments]
 
 

@@ -19,7 +19,6 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -89,11 +88,19 @@ class Soak:
                 with suppress(subprocess.TimeoutExpired):
                     training.wait(self.random.uniform(0, self.seconds))
                 self.kill(victim, training)
-            if training.wait(PATIENCE) == 0:
+            if self.wait(training) == 0:
                 break
             self.reruns[victim] += 1
         assert digests(self.home) == self.expected, f"another digest after a killed {victim}"
         print(f"round {self.rounds}: {victim} killed, digests equal, {sum(self.kills.values())} kills", flush=True)
+
+    def wait(self, training: "subprocess.Popen | FlowRun") -> int:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            self.up()  # it may have given up: too many of its processes died
+            with suppress(subprocess.TimeoutExpired):
+                return training.wait(5)
+        raise AssertionError(f"what was killed did not end in {PATIENCE} s")
 
     def command(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "flows.cli", *TRAIN]
@@ -101,7 +108,7 @@ class Soak:
         return subprocess.Popen(command, cwd=ROOT, env=environment(self.home), stdout=log, stderr=log)
 
     def flow_run(self) -> "FlowRun":
-        return FlowRun(self.up)
+        return FlowRun(self.up()["api"])
 
 
 class FlowRun:
@@ -109,8 +116,8 @@ class FlowRun:
 
     pid = 0
 
-    def __init__(self, up: Callable[[], dict]):
-        self.up, self.api = up, up()["api"]
+    def __init__(self, api: str):
+        self.api = api
         deployed = self.ask("deployments/name/train/python-docs")["id"]
         self.run = self.ask(f"deployments/{deployed}/create_flow_run", {"parameters": {"overrides": SETTINGS}})["id"]
 
@@ -123,7 +130,6 @@ class FlowRun:
     def wait(self, seconds: float) -> int:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.up()  # it may have given up: too many of its processes died
             with suppress(OSError):
                 kind = self.ask(f"flow_runs/{self.run}")["state"]["type"]
                 if kind in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
