@@ -54,7 +54,6 @@ def clean_shard(shard: Shard) -> dict:
     """Write the shard's texts (kept or not), keys, sample and, last, counts into the work folder; returns the counts."""
     module = corpora.find(shard.corpus)
     accepted, set_aside, counts = _read(shard, module)
-    accepted = zones(accepted, shard.rules)
     after, changed = apply_rules(accepted["text"], text_rules(getattr(module, "RULES", ()), shard.rules))
     both = accepted.select(pl.col("text").alias("before"), after.alias("text"), "source_file", "source_row")
     sample = both.sample(min(shard.sampled, both.height), seed=shard.number)
@@ -131,7 +130,7 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
 
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
-    """The texts that the corpus accepts; malformed records and texts that it turns away, with reasons; the counts of all."""
+    """The texts that the corpus accepts, in zones; malformed records and texts that it turns away, with reasons; the counts of all."""
     rows, malformed = _readable(shard, module)
     check(rows, module.Raw, f"raw rows of {shard.corpus}")
     texts = make_texts(module, rows)
@@ -147,7 +146,7 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
         "sources": accepted["source_id"].unique().sort().head(ENOUGH).to_list(),
     }
     set_aside = pl.concat([malformed, turned_away], how="diagonal_relaxed")
-    return accepted, set_aside, counts
+    return zones(accepted, shard.rules), set_aside, counts
 
 
 def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -45,7 +45,12 @@ def create_temporary() -> App:
     """Prefect, until standard input is closed (see `temporary`)."""
     gc.set_threshold(100_000, 50, 100)  # as the command, see `flows.cli.app`
     atexit.register(gc.freeze)
-    threading.Thread(target=lambda: (sys.stdin.read(), os.kill(os.getpid(), SIGTERM)), daemon=True).start()
+
+    def watch() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
     return create_prefect()
 
 
