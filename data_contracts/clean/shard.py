@@ -130,7 +130,7 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
 
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
-    """The texts that the corpus accepts, in zones; malformed records and texts that it turns away, with reasons; the counts of all."""
+    """The zones of the texts that the corpus accepts; malformed records and texts that it turns away; the counts of all."""
     rows, malformed = _readable(shard, module)
     check(rows, module.Raw, f"raw rows of {shard.corpus}")
     texts = make_texts(module, rows)

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import dead_runs
 from flows.server.bootstrap import create_automations
-from tests.conftest import ROOT, environment, gpt
+from tests.conftest import ROOT, environment, gpt, spelled
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.cli.test_command import STAGES, digests
 from tests.flows.conftest import settings
@@ -238,8 +238,8 @@ def test_one_of_two_processes_killed(shop, tmp_path, undisturbed_home):
         until_in(home, "train", lambda: training.poll() is None)
         commands = command_lines(psutil.Process(training.pid).children())
         ranks = [psutil.Process(pid) for pid, command in commands.items() if "gpt.trainer" in command]
-        assert len(ranks) == 2
-        ranks[1].kill()
+        assert len(ranks) == 1  # the training itself is the first of the two
+        ranks[0].kill()
         assert training.wait(300) not in (0, None)
         assert not psutil.wait_procs(ranks, timeout=60)[1]
         result = gpt(home, *TRAIN, *two, PREFECT_API_URL=shop.api)
@@ -250,7 +250,7 @@ def test_one_of_two_processes_killed(shop, tmp_path, undisturbed_home):
 
 
 def test_the_network_goes_away_in_a_download(shop, tmp_path):
-    text = b"".join(b"MIRANDA:\nO brave new world, number %d.\n\n" % i for i in range(9000))
+    text = "".join(f"MIRANDA:\nO brave new world, number {spelled(i)}.\n\n" for i in range(9000)).encode()
     home, ranges = tmp_path / "home", {"Accept-Ranges": "bytes"}
 
     def command(stub: Stub) -> list[str]:

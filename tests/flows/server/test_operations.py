@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import gpt
+from tests.conftest import gpt, spelled
 from tests.data_contracts.stub_server import Dataset, Stub
 from tests.flows.cli.test_command import assert_refused
 from tests.flows.workshop import Workshop, until
@@ -34,8 +34,9 @@ CHAMPION = (
 
 
 def script(lines: int) -> bytes:
-    row = "{i},1,{e},Pilot {e},{who},Well number {i} of {e} is what {who} says about the portal and the other side"
-    return (HEADER + "".join(row.format(i=i, e=1 + i // 50, who="RM"[i % 2] * 3) + "\n" for i in range(lines))).encode()
+    row = "{i},1,{e},Pilot {e},{who},Well number {n} of {e} is what {who} says about the portal and the other side"
+    rows = (row.format(i=i, n=spelled(i), e=1 + i // 50, who="RM"[i % 2] * 3) for i in range(lines))
+    return (HEADER + "".join(f"{row}\n" for row in rows)).encode()
 
 
 @pytest.fixture(scope="module")
