@@ -72,10 +72,8 @@ def why(
 
     asked = options(corpus, settings, source, name, size=size, steps=steps, minutes=minutes)
     found = stale.why(Store(shared_home()), load_recipe(**asked))
-    table(
-        [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found],
-        as_json,
-    )
+    rows = [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found]
+    table(rows, as_json)
 
 
 def corpora(as_json: Json = False):

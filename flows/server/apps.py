@@ -18,14 +18,11 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, MutableMapping
 from secrets import compare_digest
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi.responses import PlainTextResponse
 
 from flows.server.access import HOSTS_VARIABLE, LOGIN_VARIABLE
-
-if TYPE_CHECKING:
-    from mlflow.server import Response
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable, Callable], Awaitable[None]]
@@ -56,24 +53,21 @@ def create_temporary() -> App:
 
 def create_mlflow() -> App:
     """With the environment of `processes.mlflow_server`. Creates the tables of a new database."""
-    from mlflow.server import app, fastapi_app, handlers
-    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+    from mlflow.server import Response, app, constants, fastapi_app, handlers
 
-    store = os.environ[BACKEND_STORE_URI_ENV_VAR]
-    handlers.initialize_backend_stores(store, store, os.environ[ARTIFACT_ROOT_ENV_VAR])
-    app.after_request(through_server)
+    store = os.environ[constants.BACKEND_STORE_URI_ENV_VAR]
+    handlers.initialize_backend_stores(store, store, os.environ[constants.ARTIFACT_ROOT_ENV_VAR])
+    folder = re.escape(os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR].encode())
+
+    @app.after_request
+    def through_server(response: Response) -> Response:
+        """The folder of artifacts as clients know it; the content of an artifact stays as it is."""
+        if response.is_json and not response.is_streamed:
+            response.set_data(re.sub(folder + b'(/|(?="))', b"mlflow-artifacts:/", response.get_data()))
+        return response
+
     login = os.environ.get(LOGIN_VARIABLE)
     return AsksForPassword(fastapi_app.app, login) if login else fastapi_app.app
-
-
-def through_server(response: "Response") -> "Response":
-    """MLflow's answer with the folder of artifacts as clients know it; the content of an artifact stays as it is."""
-    from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR
-
-    if response.is_json and not response.is_streamed:
-        folder = re.escape(os.environ[ARTIFACTS_DESTINATION_ENV_VAR].encode())
-        response.set_data(re.sub(folder + b'(/|(?="))', b"mlflow-artifacts:/", response.get_data()))
-    return response
 
 
 class OwnAddresses:
