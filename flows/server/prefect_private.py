@@ -11,12 +11,13 @@ import yaml
 from pydantic import ValidationError
 
 from flows import UserError
+from gpt.settings import nearest
 
 
 def check(path: Path) -> list[str]:
     """The names of the deployments of a prefect.yaml. Raises UserError that says where what is wrong: what YAML or Prefect's
     model does not take, and unknown keys. `deploy` finds the rest."""
-    from prefect.cli.deploy._models import PrefectYamlModel
+    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -32,9 +33,12 @@ def check(path: Path) -> list[str]:
     except ValidationError as error:
         first = error.errors()[0]
         # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
-        place = ".".join(str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part))
-        problem = " is not known" if first["type"] == "extra_forbidden" else f": {first['msg']}"
-        raise UserError(f"{path.name}, {place}{problem}") from None
+        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]
+        problem = f": {first['msg']}"
+        if first["type"] == "extra_forbidden":
+            known = [name for model in (DeploymentConfig, RawScheduleConfig) for name in model.model_fields]
+            problem = f" is not known{nearest(keys[-1], known)}"
+        raise UserError(f"{path.name}, {'.'.join(keys)}{problem}") from None
     return [str(deployment.name) for deployment in deployments]
 
 
