@@ -6,9 +6,8 @@ Numbers are bits per byte. Colour shows them relative to the corpus's own model,
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -22,13 +21,14 @@ COSTS = (
     "characters_written_per_second",
 )  # fmt: skip
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
-COLOURS = matplotlib.colormaps["BrBG_r"].with_extremes(bad="#f2f5f7")  # where it is not known
+SHADES = LinearSegmentedColormap.from_list("relative", ["#1f7a5c", "white", "#2f6fb0"])
+COLOURS = SHADES.with_extremes(bad="#f2f5f7")  # where it is not known
 INK, FAINT, OWN = "#1f2933", "#616e7c", "#d9822b"
 TILE_WIDTH, TILE_HEIGHT = 1.5, 0.52  # inches
 LEAST_COLUMNS = 4  # for which the title and the caption have room
 CAPTION = (
     "Fewer is better. Below each figure the 95 % interval over documents, and the difference to the corpus's own model.\n"
-    "Colour: that difference, from 40 % fewer bits (green) to twice as many (brown). Framed: the corpus's own model."
+    "Colour: that difference, from 40 % fewer bits (green) to twice as many (blue). Framed: the corpus's own model."
 )
 
 
@@ -113,14 +113,15 @@ def heat_map(result: dict) -> Figure:
     width = TILE_WIDTH * max(len(corpora), LEAST_COLUMNS) + 0.09 * max(len(name) for name, _ in rows)
     figure = Figure((width + 0.3, TILE_HEIGHT * len(rows) + 2.2), facecolor="white", layout="constrained")
     axes = figure.subplots()
-    axes.set_title("Bits per byte on held-out text", loc="left", fontsize=14, color=INK, weight="bold", pad=20)
+    axes.set_title("Bits per byte on held-out text", loc="left", fontsize=14, color=INK, weight="bold", pad=36)
     figure.supxlabel(CAPTION, x=0.01, ha="left", fontsize=8, color=FAINT)
 
     relative_RC = np.array([[tile.relative for tile in row] for _, row in rows], float)  # nan for None
     axes.pcolormesh(relative_RC, cmap=COLOURS, norm=SCALE, edgecolor="white", linewidth=2)
     for (y, x), relative in np.ndenumerate(relative_RC):
         tile, ink = rows[y][1][x], text_colour(relative)
-        axes.text(x + 0.5, y + 0.45, tile.bits, color=ink, fontsize=12, weight="bold", ha="center", va="center")
+        middle = y + (0.42 if tile.details else 0.5)
+        axes.text(x + 0.5, middle, tile.bits, color=ink, fontsize=12, weight="bold", ha="center", va="center")
         axes.text(x + 0.5, y + 0.8, tile.details, color=ink, fontsize=6.5, ha="center", va="center")
         if tile.own:
             axes.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, fill=False, edgecolor=OWN, linewidth=2))
