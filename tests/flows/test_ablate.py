@@ -149,7 +149,7 @@ def test_mlflow_has_a_parent_with_children_and_prefect_a_page(result, prefect_se
         ("mentions=hide", "clean.mentions = 'hide'"),
         ("min_words", "no document of mine changes by min_words"),
         ("min_words=500", "no document is left"),
-        ("near_duplicates=together", "near_duplicates = keep trains on near copies of what is held out"),
+        ("near_duplicates=together", "near_duplicates = keep trains on near copies of held-out texts"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(folder, rule, words):
