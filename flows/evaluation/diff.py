@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 from prefect.artifacts import create_markdown_artifact
 
+from data_contracts.facts import PLACE
 from flows import UserError
 from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
@@ -21,7 +22,7 @@ from flows.store.artifacts import Store, differences, read_manifest, to_artifact
 from flows.tracking.run import Tracker
 
 DRIFT = 0.005  # of the rows: a column's share of nulls has drifted if it moved so far
-WHERE = pl.format("{} row {}", "source_file", "source_row").alias("where")
+WHERE = PLACE.alias("where")
 
 
 def versions(store: Store, corpus: str, older: str = "", newer: str = "") -> tuple[dict, dict]:

@@ -178,6 +178,22 @@ def settings(values: dict[str, object]) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
 
+WORDS = [
+    "the",
+    "river",
+    "bends",
+    "old",
+    "bridges",
+    "wait",
+    "for",
+    "rain",
+    "while",
+    "a",
+    "miller",
+    "counts",
+    "his",
+    "sacks",
+]
 TINY = settings(
     {
         "tokenizer.vocab_size": 300,

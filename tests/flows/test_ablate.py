@@ -16,24 +16,8 @@ from flows.ablate import RECIPE, SEED, compare, other_values, untouched
 from flows.evaluation import scoring
 from flows.store.artifacts import Store, to_artifact
 from tests.conftest import ROOT
-from tests.flows.conftest import TINY, gpt_here, own_home, settings
+from tests.flows.conftest import TINY, WORDS, gpt_here, own_home, settings
 
-WORDS = (
-    "the",
-    "river",
-    "bends",
-    "old",
-    "bridges",
-    "wait",
-    "for",
-    "rain",
-    "while",
-    "a",
-    "miller",
-    "counts",
-    "his",
-    "sacks",
-)
 RULES = settings(
     {"clean.mentions": "mask", "clean.max_repeated_lines": 0.3, "clean.min_words": 2, "clean.near_duplicates": "keep"}
 )

@@ -9,25 +9,9 @@ import mlflow
 import pytest
 
 from flows.store.artifacts import Store
-from tests.flows.conftest import TINY, gpt_here, own_home, settings
+from tests.flows.conftest import TINY, WORDS, gpt_here, own_home, settings
 from tests.flows.stages.test_clean import artifacts
 
-WORDS = (
-    "the",
-    "river",
-    "bends",
-    "old",
-    "bridges",
-    "wait",
-    "for",
-    "rain",
-    "while",
-    "a",
-    "miller",
-    "counts",
-    "his",
-    "sacks",
-)
 DRAW = random.Random(0)
 EVERY = [" ".join(DRAW.choices(WORDS, k=12)) + f" {number}." for number in range(167)]
 TEXTS, OTHERS, NEW = EVERY[:160], EVERY[160:163], EVERY[163:]
