@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from gpt import GPTError
 from gpt.config import ModelConfig, Runtime, TrainConfig
 
 POLL = 0.1  # seconds between checks of the processes
@@ -55,7 +56,7 @@ def launch(data: Path, out: Path, model: ModelConfig, config: TrainConfig, runti
             yield
         except Exception as error:
             for rank, process in enumerate(others, 1):
-                if process.poll():
+                if process.poll() and not isinstance(error, GPTError):  # such an error is every process's own
                     failed = f"process {rank} of {runtime.processes} ended with code {process.returncode}"
                     raise RuntimeError(failed) from error
             raise

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import torch
 from gpt import GPTError
 from gpt.checkpoint import load_model
 from gpt.config import Runtime
+from gpt.machine.launch import launch
 from gpt.trainer.loop import train
 
 ONE = Runtime(device="cpu", threads=1, log_every=1)
@@ -252,6 +254,19 @@ def test_a_process_that_dies_is_named_and_nobody_waits_for_it(packed, tmp_path, 
     assert time.monotonic() - started < 60
     assert not others(tmp_path)
     assert "WORLD_SIZE" not in os.environ
+
+
+@pytest.mark.slow
+def test_an_error_of_ours_is_told_though_another_process_ended_first(packed, tmp_path, shape, config):
+    def fail():
+        (pid,) = others(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):  # it is looked after already
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        raise GPTError("made here")
+
+    with pytest.raises(GPTError, match="made here"), launch(packed, tmp_path / "out", shape, config, two("ddp")):
+        fail()
 
 
 @pytest.mark.slow
