@@ -27,7 +27,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # Options of one benchmark: make bench BENCHES=encoding BENCH="--help". Results go to .bench; peers have their own venv, .venv-bench.
-BENCHES ?= cleaning encoding decoder overhead
+BENCHES ?= cleaning encoding decoder overhead beside
 bench: .venv/installed
 	-@$(MAKE) --no-print-directory .venv-bench/installed # if it fails (no network), the benchmarks run without peers
 	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done

@@ -37,14 +37,14 @@ from flows.evaluation.diff import differing
 from flows.home import shared_home
 from flows.pages.figures import draw, intervals
 from flows.pages.render import card_markdown, publish
-from flows.recipe import Recipe, Size, load_recipe, parse_override, settle_size
+from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
 from flows.tracking.run import tracked_run, untrained_run
-from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack
+from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
 from gpt.evaluation.confidence import interval
 
 RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
@@ -85,7 +85,7 @@ def ablate(
         raw = artifact(download(recipe))
         base = artifact(clean(raw, recipe))
         named = {"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
-        recipe = settle_size(recipe, base.counts["train_bytes"]).model_copy(update=named)
+        recipe = settled(recipe, base).model_copy(update=named)
         again = replace(recipe.train, seed=recipe.train.seed + 1)
         jobs = {RECIPE: (recipe, base), SEED: (recipe.model_copy(update={"train": again}), base)}
         changed: dict[str, int] = {}

@@ -9,7 +9,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,13 +23,13 @@ from data_contracts.sources.source import Source
 from flows import UserError
 from flows.home import ROOT
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
-from gpt.machine import sizing
+from gpt.machine import dial
 from gpt.settings import nearest
-from tokenizers.config import MAX_VOCAB_SIZE, TokenizerConfig
+from tokenizers.config import MAX_VOCAB_SIZE, TokenizerConfig, automatic
 
 FOLDER = ROOT / "flows" / "recipes"
-# Of the recipe's own family, by what the corpus asks for, or a preset of either family.
-Size = Literal["nano", "tiny", "small", "medium", "large", "xl", "auto", *PRESETS]  # type: ignore[valid-type]
+# Of the recipe's own family, or a preset of either.
+Size = Literal["nano", "tiny", "small", "medium", "large", "xl", *PRESETS]  # type: ignore[valid-type]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SECRET_URL = "export it as a variable, such as MY_URL, where the run is, and set source.url='${MY_URL}'"
 OWN = "own"  # the reader, and the recipe, of a folder that a user brings
@@ -79,8 +80,10 @@ class Recipe(BaseModel):
 
     corpus: str = Field(pattern=CORPUS_PATTERN)
     title: str = ""
-    size: Literal["", "auto"] = ""
-    """auto: `settle_size` chooses layers, heads and width of `model` when the corpus's bytes are known"""
+    minutes: float = Field(4.0, gt=0)
+    """for which the dial plans the training, on two CPU cores or on the GPU that is there"""
+    dial: tuple[str, ...] = ()
+    """the settings that nobody gave: `settle` chooses them (gpt.machine.dial) when the corpus's bytes are known"""
     licence: str = ""
     """of the data, for the model's card"""
     reader: str
@@ -93,7 +96,7 @@ class Recipe(BaseModel):
     workers: Workers = Workers()
     pack: Pack = Pack()
     model: ModelConfig
-    train: TrainConfig
+    train: TrainConfig = TrainConfig()
     runtime: Runtime = Runtime()
     sample: Sample = Sample()
 
@@ -115,19 +118,28 @@ class Recipe(BaseModel):
     def flat(self) -> dict[str, str]:
         """`section.name` -> value as text, for MLflow's parameters."""
         values = self.public_values()
-        unsettled = sizing.SHAPE if self.size else ()
-        for name in ("vocab_size", "block_size", *unsettled):  # the first two are settings of tokenizer and pack
+        for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
             del values["model"][name]
-        return dict(sorted(_flatten(values)))
+        flat = dict(sorted(_flatten(values)))
+        return {name: value for name, value in flat.items() if name not in (*self.dial, "dial")}
 
 
-def settle_size(recipe: Recipe, train_bytes: int) -> Recipe:
-    """Choose the model's shape where the recipe has size auto. train_bytes: of the documents to train on."""
-    if not recipe.size:
-        return recipe
-    flops = sizing.device_flops(recipe.runtime.device, recipe.runtime.threads)
-    _, model = sizing.sized(recipe.model, recipe.train, train_bytes, flops)
-    return recipe.model_copy(update={"size": "", "model": model})
+def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
+    """The recipe with nothing open, and a line on what was chosen and why. train_bytes: of the documents to train on."""
+    if not recipe.dial:
+        return recipe, ""
+    pieces = recipe.tokenizer.vocab_size
+    model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
+    flops = dial.device_flops(recipe.runtime.device)
+    budget = dial.Budget(train_bytes, recipe.train.minutes or recipe.minutes, flops)
+    given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
+    chosen = dial.choose(given, model, budget)
+    parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}
+    for name, value in chosen.items():
+        section, _, key = name.partition(".")
+        parts[section][key] = value
+    settled = {section: replace(getattr(recipe, section), **values) for section, values in parts.items()}
+    return recipe.model_copy(update={"dial": (), **settled}), dial.reason(chosen, model, budget)
 
 
 def corpus_names() -> list[str]:
@@ -146,7 +158,7 @@ def load_recipe(
 ) -> Recipe:
     """The recipe of a corpus. Raises UserError with every problem found.
 
-    size: a preset of the recipe's family instead of its own shape, a preset's whole name, or auto. steps, minutes: of train.
+    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps, minutes: of train.
     source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
     overrides: {"train.lr": 0.001}.
     """
@@ -161,7 +173,7 @@ def load_recipe(
         _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
-    values["tokenizer"].setdefault("user_defined_symbols", masks)  # one piece each
+    values.setdefault("tokenizer", {}).setdefault("user_defined_symbols", masks)  # one piece each
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:
@@ -216,7 +228,7 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
 
 
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
-    """Fill [model] with its preset, block_size and vocab_size."""
+    """Fill [model] with its preset, block_size and vocab_size, and `dial` with the settings that are open."""
     model = dict(values.get("model") or {})
     for section, name, usual in (("tokenizer", "vocab_size", MAX_VOCAB_SIZE), ("pack", "block_size", Pack.block_size)):
         if name in model:
@@ -224,18 +236,17 @@ def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:
         given = (values.get(section) or {}).get(name)
         # The sections of their own check these values; the model needs any numbers to be checked with.
         model[name] = given if isinstance(given, int) else usual
-    base = model.pop("preset", "modern-nano")
-    if size == "auto":
-        values["size"] = size
-    elif size:
+    base = model.pop("preset", "modern")
+    if size:
         base = size if size in PRESETS else f"{str(base).split('-')[0]}-{size}"
-        model = {name: value for name, value in model.items() if name not in sizing.SHAPE}
+        model = {name: value for name, value in model.items() if name not in ("n_layer", "n_head", "n_embd")}
     try:
-        model = preset(base) | model
+        values["model"] = preset(base) | model
     except ValueError as error:
         problems.append(str(error))
-        model = preset("modern-nano") | model
-    values["model"] = model
+        values["model"] = model
+    sections = ((name, *name.split(".")) for name in dial.CHOSEN)
+    values["dial"] = [name for name, section, key in sections if key not in (values.get(section) or {})]
 
 
 def _validate(values: dict, problems: list[str]) -> Recipe | None:

@@ -33,7 +33,7 @@ from flows.home import shared_home
 from flows.models.register import registered_name
 from flows.models.run_record import champion_recipe
 from flows.progress import log_line
-from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle_size
+from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle
 from flows.server import dead_runs
 from flows.stages.definitions import work_id
 from flows.stages.run_stage import run_stage
@@ -88,10 +88,10 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
         raw = download(recipe, force == "download")
         documents = clean(raw, recipe, force == "clean")
         log_changes(tracker)
+        recipe = settled(recipe, documents)
+        tracker.settle_recipe(recipe)
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
-        recipe = settle_size(recipe, tracker.stages["clean"].counts["train_bytes"])
-        tracker.settle_recipe(recipe)
         fit_decoder(sequences, tokenizer, recipe, force == "train")
         return finish(recipe, tracker, named=not reproduces)
 
@@ -111,7 +111,7 @@ def train(
 
     Args:
         corpus: name of the corpus; gpt corpora lists them
-        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
+        size: model size, instead of the recipe's, or a whole preset such as classic-tiny
         steps: training steps, instead of the recipe's
         minutes: as many training steps as end in time, instead of steps
         overrides: settings by name, such as {"train.lr": 0.001}
@@ -161,7 +161,7 @@ def prepare(
 
     Args:
         corpus: name of the corpus; gpt corpora lists them
-        size: model size, instead of the recipe's, or a whole preset such as classic-tiny; auto: by bytes and device
+        size: model size, instead of the recipe's, or a whole preset such as classic-tiny
         steps: training steps, instead of the recipe's
         minutes: as many training steps as end in time, instead of steps
         overrides: settings by name, such as {"train.lr": 0.001}
@@ -176,6 +176,7 @@ def prepare(
         raw = download(recipe, force == "download")
         made = documents = clean(raw, recipe, force == "clean")
         if until == "pack":
+            recipe = settled(recipe, documents)
             tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
             made = pack(documents, tokenizer, recipe, force == "pack")
     if then_train:
@@ -185,6 +186,14 @@ def prepare(
         except ObjectNotFound:
             raise UserError(f"train/{corpus} is not deployed here: prefect --no-prompt deploy --all") from None
     return artifact(made)
+
+
+def settled(recipe: Recipe, documents: Artifact | State) -> Recipe:
+    """The recipe with nothing open, now that the documents are there."""
+    recipe, line = settle(recipe, artifact(documents).counts["train_bytes"])
+    if line:
+        log_line(f"dial      {line}")
+    return recipe
 
 
 def artifact(made: Artifact | State) -> Artifact:

@@ -4,6 +4,12 @@ Imports point down: trainer and export to generation and evaluation; those to ch
 data, that to config and settings. Each folder says in its __init__ what is in it. Nothing is imported here: it costs nothing.
 """
 
+import os
+
+# How often a waiting thread of torch's looks for work before it sleeps. The default, 300,000 times, takes time from other
+# processes, and theirs then from the thread that it waits for (docs/log.md). libgomp reads this once, when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 
 class GPTError(ValueError):
     """Something a user gave cannot be used. The message, a line or two, names the thing, the value and the remedy."""

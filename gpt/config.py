@@ -205,7 +205,7 @@ SIZES = {
     "xl": (48, 25, 1600),
 }
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = _FAMILIES | {
     f"{family}-{size}": {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, **parts}
     for family, parts in _FAMILIES.items()
     for size, (n_layer, n_head, n_embd) in SIZES.items()

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import log2
 from typing import Literal
 
 from tokenizers import TokenizerError
@@ -9,7 +10,7 @@ from tokenizers import TokenizerError
 END_OF_DOCUMENT = "<|endofdocument|>"
 PADDING = "<|padding|>"
 SPACE_SYMBOL = "\u2581"  # SentencePiece writes it for a space, and cannot tell it from one
-MAX_VOCAB_SIZE = 32_768  # of an automatic vocabulary
+MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 512, 32_768  # of an automatic vocabulary
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,14 @@ class TokenizerConfig:
                 problems.append(f"user_defined_symbols: {symbol!r} is empty, holds white space, or is taken")
         if problems:
             raise TokenizerError("; ".join(problems))
+
+
+def automatic(n_bytes: int) -> int:
+    """The vocabulary size for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
+
+    Each piece is a row of the embedding and needs text to learn it from. llama2.c takes 512 to 4,096 pieces for a small corpus;
+    GPT-2's 50,257 go with 40 GB.
+    """
+    wanted = 640 * (n_bytes / 100_000) ** 0.5
+    power: int = 2 ** round(log2(max(1, wanted)))
+    return max(MIN_VOCAB_SIZE, min(MAX_VOCAB_SIZE, power))

@@ -11,14 +11,13 @@ import random
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import log2
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from tokenizers import TokenizerError
-from tokenizers.config import END_OF_DOCUMENT, MAX_VOCAB_SIZE, PADDING, SPACE_SYMBOL, TokenizerConfig
+from tokenizers.config import END_OF_DOCUMENT, PADDING, SPACE_SYMBOL, TokenizerConfig, automatic
 from tokenizers.tokenizer import ROUND_TRIP_TEXTS, Tokenizer
 
 THREADS = 4  # a constant, not the machine's cores: see above
@@ -26,7 +25,6 @@ LINE_BYTES = 8192  # SentencePiece's limit on one "sentence"; longer lines are c
 PART = 65_536  # characters of a document that are drawn or left out together
 CHECKED = 1000  # documents that must decode to themselves
 CHECKED_CHARS = 20_000  # of each, its first
-MIN_VOCAB_SIZE = 512  # of an automatic vocabulary
 # SentencePiece's message about too small a vocabulary.
 REQUIRED = re.compile(r"smaller than required_chars\D*\d+\D+(\d+)")
 
@@ -96,17 +94,6 @@ def fit(sample: Sample, config: TokenizerConfig) -> bytes:
             if not needed or config.vocab_size != "auto":
                 raise TokenizerError(_explain(str(error), wanted, sample)) from None
         wanted = 2 * int(needed[1])  # a script of many characters, such as Chinese: as many pieces again for words
-
-
-def automatic(n_bytes: int) -> int:
-    """The vocabulary size for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
-
-    Each piece is a row of the embedding and needs text to learn it from. llama2.c takes 512 to 4,096 pieces for a small corpus;
-    GPT-2's 50,257 go with 40 GB.
-    """
-    wanted = 640 * (n_bytes / 100_000) ** 0.5
-    power: int = 2 ** round(log2(max(1, wanted)))
-    return max(MIN_VOCAB_SIZE, min(MAX_VOCAB_SIZE, power))
 
 
 def _fit(sample: Sample, config: TokenizerConfig, vocab_size: int) -> bytes:

@@ -256,4 +256,5 @@ def work_id(recipe: Recipe) -> str:
         name: [stage.code(recipe), stage.parameters(recipe) if name != "download" else repr(recipe.source)]
         for name, stage in STAGES.items()
     }
-    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, made], sort_keys=True).encode()).hexdigest()[:16]
+    planned = [recipe.minutes, *recipe.dial] if recipe.dial else []
+    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, planned, made], sort_keys=True).encode()).hexdigest()[:16]

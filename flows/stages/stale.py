@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.recipe import Recipe, settle_size
+from flows.recipe import Recipe, settle
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import Artifact, Store, differences, make_key
 
@@ -37,8 +37,10 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
             digests[name] = found.digest  # also of a damaged one: it is rebuilt to the same bytes
             damage = store.damage(found)
             because = "; ".join(damage) or f"{found.key} is up to date"
+            if name == "clean":
+                recipe, chosen = settle(recipe, found.counts["train_bytes"])
+                because += f"; from its {chosen}" if chosen else ""
             reasons.append(Reason(name, because, None if damage else found))
-            recipe = settle_size(recipe, found.counts["train_bytes"]) if name == "clean" else recipe
         elif built:
             changes += [f"input {line}" for line in differences(last["inputs"], inputs)]
             reasons.append(Reason(name, "; ".join(changes) or "the artifact was removed"))

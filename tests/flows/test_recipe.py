@@ -4,8 +4,7 @@ import pytest
 
 from data_contracts import corpora
 from flows import UserError
-from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, settle_size
-from gpt.config import Runtime
+from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, settle
 
 
 @pytest.mark.parametrize("corpus", corpus_names())
@@ -125,15 +124,21 @@ def test_flat_parameters_are_text_by_section():
     assert all(isinstance(value, str) for value in flat.values())
 
 
-def test_size_auto_is_settled_by_the_corpus_and_only_then_told():
-    recipe = load_recipe("shakespeare", size="auto", minutes=600)
-    open_yet = {"model.n_layer", "model.n_head", "model.n_embd"}
-    assert not open_yet & recipe.flat().keys()
-    small, large = (
-        settle_size(recipe.model_copy(update={"runtime": Runtime(device="cpu", threads=64)}), train_bytes)
-        for train_bytes in (10**6, 10**9)
-    )
-    assert (small.model.n_layer, large.model.n_layer) == (4, 6)
-    assert large.model.dropout == recipe.model.dropout  # the rest of the model stays as the recipe has it
-    assert open_yet < large.flat().keys()
-    assert settle_size(large, 1) is large
+def test_what_nobody_gave_is_settled_by_the_corpus_and_only_then_told():
+    recipe = load_recipe("shakespeare", overrides={"model.dropout": 0.05, "train.lr": 0.003})
+    assert {"model.n_layer", "train.steps", "pack.block_size"} < set(recipe.dial)
+    assert not set(recipe.dial) & recipe.flat().keys()
+    (small, why), (large, _) = (settle(recipe, train_bytes) for train_bytes in (10**4, 10**9))
+    assert small.pack.block_size == small.model.block_size < large.pack.block_size == large.model.block_size == 256
+    assert (small.train.lr, small.model.dropout) == (large.train.lr, large.model.dropout) == (0.003, 0.05)
+    assert set(recipe.dial) < large.flat().keys()
+    assert f"T {small.pack.block_size}" in why
+    assert settle(large, 1) == (large, "")
+
+
+def test_a_named_size_leaves_only_the_rest_to_the_dial():
+    recipe = load_recipe("shakespeare", size="classic-tiny")
+    assert not {"model.n_layer", "model.n_head", "model.n_embd"} & set(recipe.dial)
+    settled, _ = settle(recipe, 10**6)
+    assert (settled.model.n_layer, settled.model.positions, settled.train.lr) == (6, "learned", 0.00877)
+    assert settle(load_recipe("shakespeare", overrides={"model.preset": "classic"}), 10**6)[0].model.n_layer == 2
