@@ -209,7 +209,6 @@ def train(job: Job) -> dict:
         "best_step": result.step,
         "steps": result.steps,
         "advice": result.advice,
-        "skipped_steps": len(result.skipped),
         "resumed_from": result.resumed_from,
         "machine": provenance.machine(recipe.runtime),
     }
@@ -257,4 +256,6 @@ def work_id(recipe: Recipe) -> str:
         for name, stage in STAGES.items()
     }
     planned = [recipe.minutes, *recipe.dial] if recipe.dial else []
-    return hashlib.sha256(json.dumps([recipe.corpus, recipe.reader, planned, made], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([recipe.corpus, recipe.reader, planned, made], sort_keys=True).encode()
+    ).hexdigest()[:16]

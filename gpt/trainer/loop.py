@@ -5,8 +5,6 @@ Notable:
 - independent of trackers and schedulers, which come in by the callbacks `on_step` and `on_evaluation`
 - on CPU, a run that was killed and started again ends in the same bytes as one left alone (but for out/log/)
 - every evaluation scores all of val; the best weights by bits per byte are the result, which is then scored on test, once
-- if the loss is not finite, or jumps and stays up, the run goes back to a state before that, once, and leaves out the batches
-  around; the result depends on data and configuration alone, not on where that state was
 """
 
 import logging
@@ -31,7 +29,7 @@ from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.schedule import lr_ratio
-from gpt.trainer.stability import APART, SKIPPED_BEFORE, LossMonitor, advice, stops_early, worse_in_a_row
+from gpt.trainer.stability import Losses, advice, stops_early, worse_in_a_row
 from gpt.trainer.update import Learner, micro_steps
 
 log = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ def train(
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
     Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run,
-    or the training diverges a second time.
+    or the training diverges.
     SIGINT and SIGTERM (in the main thread): the step is finished, the state saved, and the signal raised again for the
     caller's own handler; SystemExit(128 + signal) if that handler returns.
     """
@@ -91,7 +89,7 @@ def train(
 
 
 class _Run:
-    """One training run in progress, after `step` updates; those in `skipped` are left out because of a loss spike."""
+    """One training run in progress, after `step` updates."""
 
     def __init__(
         self, dataset: Dataset, folder: RunFolder, model: ModelConfig, config: TrainConfig, runtime: Runtime,
@@ -100,7 +98,7 @@ class _Run:
         self.dataset, self.folder, self.model, self.config = dataset, folder, model, config
         self.runtime, self.machine, self.interruption = runtime, machine, interruption
         self.on_step, self.on_evaluation = on_step, on_evaluation
-        self.step, self.skipped = 0, list[int]()
+        self.step = 0
 
     def train(self, started: float) -> int:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
@@ -117,18 +115,16 @@ class _Run:
             while not self._ended():
                 if parallel.world_size() == 1 or self.step % self.runtime.log_every == 0:
                     self._check_interruption()  # with many processes not at every step: it makes a GPU wait
-                if self.step not in self.skipped:
-                    loss, grad_norm = self.learner.update(self.step)
-                    self.monitor.record(self.step, loss, grad_norm)
-                    speed.tokens += self.config.batch_size * self.dataset.block_size
+                loss, grad_norm = self.learner.update(self.step)
+                self.losses.record(self.step, loss, grad_norm)
+                speed.tokens += self.config.batch_size * self.dataset.block_size
                 self.step += 1
 
-                logs = self.step - 1 not in self.skipped and (self.step == 1 or self._is_due(self.runtime.log_every))
+                logs = self.step == 1 or self._is_due(self.runtime.log_every)
                 evaluates, saves = self._is_due(self.config.eval_every), self._is_due(self.config.checkpoint_every)
                 if not (logs or evaluates or saves):
                     continue  # nothing that needs the loss's value, for which a GPU would have to wait
-                if self._went_back():
-                    continue
+                self.losses.read()
                 if logs:
                     self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
                 if evaluates:
@@ -139,12 +135,12 @@ class _Run:
             stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
             if stopped:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
-            self.folder.write_run(self.config.steps, self.skipped, stopped)
+            self.folder.write_run(self.config.steps, stopped)
             self.folder.finish(self.evaluations)
             parallel.barrier()
         except Interrupted:
             # Before the first step there is nothing that a fresh start would not do again.
-            if self.step and not self._went_back():
+            if self.step:
                 self._save_state()
         return resumed_from
 
@@ -167,7 +163,7 @@ class _Run:
                 steps = steps_that_fit(learner, self.config, scratch, started, self._check_interruption)
                 log.info("%d steps fit into %g minutes", steps, self.config.minutes)
             self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
-        self.folder.write_run(self.config.steps, self.skipped)
+        self.folder.write_run(self.config.steps)
 
     def _new_learner(self) -> Learner:
         return Learner(self.dataset, self.model, self.config, self.runtime, self.machine)
@@ -175,13 +171,12 @@ class _Run:
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
         self.learner = self._new_learner()
-        self.step, self.evaluations, self.monitor = 0, [], LossMonitor()
+        self.evaluations, self.losses = [], Losses()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved
             checkpoint.load_state(folder, self.learner.model, self.learner.optimizers, self.learner.ema)
-            self.monitor, self.evaluations = LossMonitor(progress["losses"]), progress["evaluations"]
-            self.skipped = sorted({*self.skipped, *progress["skipped"]})
-            self.folder.keep_checkpoints(self.evaluations)  # a kill may have come before it was done
+            self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
+            self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
         parallel.barrier()  # before the first process deletes what another still reads
         self.folder.rewind_log(self.step, self._evaluated())
 
@@ -192,28 +187,6 @@ class _Run:
         if last != -first:
             where = f"{self.folder.path} is not the same folder for all processes"
             raise GPTError(f"{where}: name one on a disk that the machines share")
-
-    def _went_back(self) -> bool:
-        """Whether an update since the last call was bad; if so, the run is back at a state before it."""
-        bad = self.monitor.first_bad()
-        if bad is None:
-            return False
-        step, why = bad
-        if self.skipped and step - self.skipped[-1] < APART:
-            raise GPTError(
-                f"at step {step + 1} {why}, soon after a first such trouble at step {self.skipped[-1] + 1}: the training "
-                "diverged; lower lr and matrix_lr, or raise warmup_steps"
-            )
-        first = max(0, step - SKIPPED_BEFORE)
-        self.skipped = [*self.skipped, *range(first, step + 1)]
-        states = self.folder.states
-        checkpoint.keep_only(states, {saved for saved in checkpoint.steps_in(states) if saved <= first})
-        parallel.barrier()
-        del self.learner  # frees its device memory before another is built
-        self._resume()
-        text = "at step %d %s: back to step %d, and on without the steps from %d to there"
-        log.warning(text, step + 1, why, self.step, first + 1)
-        return True
 
     def _log(self, loss: float, grad_norm: float, speed: dict[str, float]) -> None:
         metrics = {
@@ -230,7 +203,7 @@ class _Run:
         """Score val, write weights, call back; save the state last, so that after a kill before that all is repeated."""
         score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
         found = {"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte}
-        self.evaluations.append(found | {"train_loss": statistics.fmean(self.monitor.losses() or [score.loss])})
+        self.evaluations.append(found | {"train_loss": statistics.fmean(self.losses.read() or [score.loss])})
         if worse_in_a_row(self.evaluations, best(self.evaluations), self.config):
             log.warning(advice(self.evaluations[-1], best(self.evaluations)))
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
@@ -243,7 +216,6 @@ class _Run:
         self.folder.append_log(self.step, metrics)
         self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
         self._save_state()
-        self.folder.keep_checkpoints(self.evaluations)
 
     def _evaluated(self) -> int:
         """The step of the latest evaluation."""
@@ -253,11 +225,11 @@ class _Run:
         """Save what `_resume` loads."""
         progress = {
             "task": self.folder.task, "steps": self.config.steps, "evaluations": self.evaluations,
-            "skipped": self.skipped, "losses": self.monitor.losses(),
+            "losses": self.losses.read(),
         }  # fmt: skip
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
-        self.folder.keep_states(self.step)
+        self.folder.keep_latest(self.evaluations)
 
     def _check_interruption(self) -> None:
         """Raise Interrupted if a signal has arrived; many processes stop at the same step."""

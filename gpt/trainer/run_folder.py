@@ -1,6 +1,6 @@
 """A run's folder: what the run was asked to do, its saved states, weights and log, and the result.
 
-    out/run.json                   {"steps": to do, "advice": after an early stop, "skipped": steps without an update}
+    out/run.json                   {"steps": to do, "advice": after an early stop}
     out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
@@ -21,7 +21,6 @@ from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.machine.parallel import is_main
-from gpt.trainer.stability import SKIPPED_BEFORE
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class Result:
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
     steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
     advice: str  # if it stopped early, why, and what to change; else empty
-    skipped: list[int]  # numbers (from 0) of the updates left out after a loss spike; usually none
     n_parameters: int  # trained numbers of the model
-    tokens: int  # target positions trained on: (steps - skipped) x B x T
+    tokens: int  # target positions trained on: steps x B x T
     resumed_from: int  # step that this call resumed from; 0 for a fresh start, `steps` if there was nothing left to do
     seconds: float  # wall time of this call
 
@@ -70,20 +68,15 @@ class RunFolder:
         self._check_task(folder, progress.get("task"))
         return folder, step, progress
 
-    def keep_states(self, step: int) -> None:
-        """After saving the state at `step`: keep the latest ones, and one to go back to if a spike is found."""
-        steps = checkpoint.steps_in(self.states)
-        far = [saved for saved in steps if saved <= step - SKIPPED_BEFORE]
-        checkpoint.keep_only(self.states, {*steps[len(far) :], *far[-1:]})
+    def keep_latest(self, evaluations: list[dict[str, float]]) -> None:
+        """Keep the latest state and one before, and the weights that were the latest or the best at one of them."""
+        saved = checkpoint.steps_in(self.states)[-2:]
+        checkpoint.keep_only(self.states, set(saved))
+        known = [[found for found in evaluations if found["step"] <= step] for step in saved]
+        checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, known)))
 
-    def keep_checkpoints(self, evaluations: list[dict[str, float]]) -> None:
-        """Keep the latest weights and the best, and those that were so at a saved state, which the run may go back to."""
-        saved = checkpoint.steps_in(self.states)
-        earlier = [[found for found in evaluations if found["step"] <= step] for step in saved]
-        checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, [*earlier, evaluations])))
-
-    def write_run(self, steps: int, skipped: list[int], advice: str = "") -> None:
-        checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice, "skipped": skipped})
+    def write_run(self, steps: int, advice: str = "") -> None:
+        checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice})
 
     def finish(self, evaluations: list[dict[str, float]]) -> None:
         """Make the best weights the result, and delete the states."""
@@ -126,9 +119,9 @@ class RunFolder:
         test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
-            evaluations=evaluations, steps=steps, advice=run["advice"], skipped=run["skipped"],
+            evaluations=evaluations, steps=steps, advice=run["advice"],
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
-            tokens=(steps - len(run["skipped"])) * self._tokens_per_step,
+            tokens=steps * self._tokens_per_step,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,
         )  # fmt: skip
 

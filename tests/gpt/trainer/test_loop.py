@@ -54,7 +54,7 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     model, metadata = load_model(result.model)
     assert evaluate(model, Dataset.open(packed), batch_size=4).bits_per_byte == pytest.approx(best["bpb"], rel=1e-9)
     assert metadata["tokenizer_fingerprint"] == "rule of three"
-    assert (result.steps, result.advice, result.skipped) == (24, "", [])
+    assert (result.steps, result.advice) == (24, "")
     assert result.tokens == 24 * 4 * 16
     assert written[-1]["loss"] < written[0]["loss"] < 3.5
     assert not (out / "state").exists()
@@ -118,13 +118,12 @@ while child(out / str(kill_at), kill_at):
 
 @pytest.mark.slow
 def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, schedule, monkeypatch):
-    """With all that has a state: both optimizers, an average of the weights, a spike, an early stop."""
+    """With all that has a state: both optimizers, an average of the weights, an early stop."""
     config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1, momentum_warmup_steps=9)
     whole, runs = tmp_path / "whole", tmp_path / "runs"
-    factors = {20: math.nan} | dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
+    factors = dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
     monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
     result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
-    assert result.skipped == list(range(12, 21))
     assert (bool(result.advice), result.step, result.steps) == (True, 40, 48)
     arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
@@ -256,50 +255,6 @@ def test_a_model_that_does_not_fit_the_data_is_refused(packed, tmp_path, shape, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_loss_that_is_not_finite_is_survived_once(packed, tmp_path, shape, schedule, monkeypatch, caplog):
-    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {17: math.nan}))
-    result = train(packed, tmp_path / "out", shape, schedule, RUNTIME)
-    assert "at step 18 the loss is not a finite number: back to step 8" in caplog.text
-    assert result.skipped == list(range(9, 18))
-    assert result.tokens == (24 - 9) * 4 * 16
-    assert result.evaluations[-1]["loss"] < 3.5
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped"] == result.skipped
-    # Where it went back to is of no account: here to the very start.
-    monkeypatch.setattr(checkpoint, "steps_in", lambda root: [])
-    rarely = dataclasses.replace(schedule, checkpoint_every=1000)
-    train(packed, tmp_path / "rarely", shape, rarely, dataclasses.replace(RUNTIME, log_every=7))
-    assert "back to step 0" in caplog.text
-    assert files(tmp_path / "rarely") == files(tmp_path / "out")
-    # The weights are those of a run in which these steps change nothing.
-    monkeypatch.undo()
-    plain = Learner.update
-    nothing = (torch.tensor(3.0), torch.tensor(1.0))
-    monkeypatch.setattr(Learner, "update", lambda self, step: nothing if 9 <= step < 18 else plain(self, step))
-    train(packed, tmp_path / "without", shape, schedule, RUNTIME)
-    name = "checkpoints/step-000024/model.safetensors"
-    assert files(tmp_path / "without")[name] == files(tmp_path / "out")[name]
-
-
-def test_the_weights_that_an_earlier_state_calls_the_best_are_there_to_go_back_to(
-    packed, tmp_path, shape, schedule, monkeypatch
-):
-    bpb, plain = (
-        iter([2.0, 1.0, 3.0, 3.0]),
-        Learner.evaluate,
-    )  # after 8 and 16 steps, and from step 12 on again 16 and 24
-
-    def scored(self, on_batch):
-        score = plain(self, on_batch)
-        return dataclasses.replace(score, nats=next(bpb) * score.n_bytes * math.log(2))
-
-    monkeypatch.setattr(Learner, "evaluate", scored)
-    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
-    result = train(packed, tmp_path / "out", shape, dataclasses.replace(schedule, checkpoint_every=12), RUNTIME)
-    assert [(e["step"], round(e["bpb"], 9)) for e in result.evaluations] == [(8, 2), (16, 3), (24, 3)]
-    assert load_model(result.model)[1]["step"] == result.step == 8
-    assert [e["step"] for e in lines(tmp_path / "out") if "val/bpb" in e] == [8, 16, 24]
-
-
 def test_a_state_holds_the_losses_so_far(packed, tmp_path, shape, schedule):
     seen, out = [], tmp_path / "out"
 
@@ -314,10 +269,11 @@ def test_a_state_holds_the_losses_so_far(packed, tmp_path, shape, schedule):
     assert len(seen) == 7
 
 
-def test_training_that_diverges_again_is_given_up_with_a_remedy(packed, tmp_path, shape, schedule, monkeypatch):
-    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {4: math.inf, 20: math.nan}))
-    with pytest.raises(GPTError, match=r"at step 21 the loss .* trouble at step 5: .* lower lr"):
+def test_training_that_diverges_is_given_up_with_a_remedy(packed, tmp_path, shape, schedule, monkeypatch):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
+    with pytest.raises(GPTError, match=r"at step 21 the loss is not a finite number: .* lower lr"):
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
+    assert checkpoint.steps_in(tmp_path / "out" / "state")[-1] <= 20  # what was good before it is there
 
 
 def scores(monkeypatch, *bpb):

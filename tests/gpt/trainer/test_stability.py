@@ -1,38 +1,28 @@
-"""Which losses count as a spike."""
+"""Which trainings go wrong."""
 
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
+from gpt import GPTError
 from gpt.config import TrainConfig
-from gpt.trainer.stability import LossMonitor, advice, stops_early
+from gpt.trainer.stability import LATEST, Losses, advice, stops_early
 
 
-def test_a_jump_that_stays_is_a_spike_and_an_odd_batch_is_none():
-    generator = np.random.default_rng(0)
-    losses = 3 + 0.1 * generator.standard_normal(300) - np.arange(300) / 300
-    losses[150] += 4
-    for jump, expected in ((0.0, None), (2.0, 202)):
-        monitor, verdicts = LossMonitor(), []
-        for step, loss in enumerate(losses + jump * (np.arange(300) >= 200)):
-            monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
-            if step % 40 == 39 and not verdicts:
-                verdicts += filter(None, [monitor.first_bad()])
-        assert [step for step, _ in verdicts] == ([expected] if expected else [])
-    first, second = LossMonitor(), None
-    for step, loss in enumerate(losses[:250] + 2.0 * (np.arange(250) >= 200)):  # cut off amid the jump and gone on with
-        monitor = second or first
-        monitor.record(step, torch.tensor(loss), torch.tensor(1.0))
-        if step == 200:
-            assert monitor.first_bad() is None
-            second = LossMonitor(json.loads(json.dumps(first.losses())))
-    assert second.first_bad()[0] == 202
-    monitor = LossMonitor()
-    monitor.record(0, torch.tensor(2.0), torch.tensor(math.nan))
-    assert monitor.first_bad() == (0, "the gradient norm is not a finite number")
+def test_losses_are_read_when_asked_for_and_must_be_finite():
+    losses = Losses()
+    for step in range(LATEST + 5):
+        losses.record(step, torch.tensor(float(step)), torch.tensor(1.0))
+    latest = losses.read()
+    assert latest == losses.read() == [float(step) for step in range(5, LATEST + 5)]
+    resumed = Losses(json.loads(json.dumps(latest)))
+    resumed.record(LATEST + 5, torch.tensor(0.5), torch.tensor(1.0))
+    assert resumed.read() == [*latest[1:], 0.5]
+    resumed.record(LATEST + 6, torch.tensor(2.0), torch.tensor(math.nan))
+    with pytest.raises(GPTError, match=f"at step {LATEST + 7} the gradient norm is not a finite number"):
+        resumed.read()
 
 
 def evaluated(*pairs: tuple[float, float], every: int = 100) -> list[dict]:
