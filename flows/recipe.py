@@ -120,8 +120,7 @@ class Recipe(BaseModel):
         values = self.public_values()
         for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
             del values["model"][name]
-        flat = dict(sorted(_flatten(values)))
-        return {name: value for name, value in flat.items() if name not in (*self.dial, "dial")}
+        return {name: value for name, value in sorted(_flatten(values)) if name not in (*self.dial, "dial")}
 
 
 def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
@@ -130,8 +129,8 @@ def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
         return recipe, ""
     pieces = recipe.tokenizer.vocab_size
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
-    flops = dial.device_flops(recipe.runtime.device)
-    budget = dial.Budget(train_bytes, recipe.train.minutes or recipe.minutes, flops)
+    minutes = recipe.train.minutes or recipe.minutes
+    budget = dial.Budget(train_bytes, minutes, dial.device_flops(recipe.runtime.device))
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}
@@ -216,7 +215,7 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
     """Set `section.name`, or a setting of no section."""
     section, dot, key = name.partition(".")
     place = values.setdefault(section, {}) if dot else values
-    if section in ("corpus", "reader"):
+    if section in ("corpus", "reader", "dial"):
         problems.append(f"{section} follows from the corpus that is named, and cannot be set")
     elif not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")

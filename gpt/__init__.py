@@ -6,8 +6,7 @@ data, that to config and settings. Each folder says in its __init__ what is in i
 
 import os
 
-# How often a waiting thread of torch's looks for work before it sleeps. The default, 300,000 times, takes time from other
-# processes, and theirs then from the thread that it waits for (docs/log.md). libgomp reads this once, when torch is loaded.
+# How often a waiting thread of torch's looks for work before it sleeps (docs/log.md). libgomp reads it when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 

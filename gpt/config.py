@@ -128,8 +128,6 @@ class TrainConfig:
     """AdamW: decay of the mean squared gradient."""
     momentum: Decay = 0.95
     """Muon: decay of the mean gradient. No effect with optimizer adamw."""
-    momentum_warmup_steps: Count = 0
-    """Steps in which Muon's momentum rises from 0.85 (or less) to its value, as early gradients are soon out of date."""
     grad_clip: Annotated[float, (0.0, 1e9)] = 1.0
     """Largest norm of the whole gradient; 0: no clipping."""
     ema: Annotated[float, (0.0, 0.999999)] = 0.0

@@ -17,9 +17,9 @@ MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 512, 32_768  # of an automatic vocabulary
 class TokenizerConfig:
     """What determines the pieces, apart from the text. Raises TokenizerError that lists every problem."""
 
-    model_type: Literal["bpe", "unigram", "char", "word"] = "bpe"
+    model_type: Literal["bpe", "unigram", "char"] = "bpe"
     """bpe merges by frequency (quick to train); unigram prunes by likelihood (quick to encode, slow to train); char: single
-    characters; word: words between spaces. Whatever has no piece is spelled in bytes."""
+    characters. Whatever has no piece is spelled in bytes."""
     vocab_size: int | Literal["auto"] = "auto"
     """Number of pieces, including 256 bytes and the special ones. auto: by the size of the text, at most what it supports."""
     character_coverage: float = 0.9995

@@ -39,7 +39,6 @@ ROUND_TRIP_TEXTS = (
 SEGMENT = 4096  # characters
 # After a newline, which is a piece of its own, or before the space that begins the next word: no piece reaches across.
 CUT = re.compile(r"(?<=\n)|(?<=[^ ])(?= )")
-LINES = re.compile(r"\n|[^\n]+")
 BATCH = 1024  # segments encoded in one call
 
 
@@ -61,7 +60,6 @@ class Tokenizer:
         self.vocab_size: int = self.processor.get_piece_size()
         self.eos_id: int = self.processor.eos_id()  # of the end of a document; it also stands before the first
         self.pad_id: int = self.processor.pad_id()  # of the padding of a sequence; no text has it
-        self._is_of_words = self.proto.trainer_spec.model_type == self.proto.trainer_spec.WORD
         self._space_symbol_ids = np.array([self._byte_id(byte) for byte in SPACE_SYMBOL.encode()], np.int32)
 
     @property
@@ -90,8 +88,6 @@ class Tokenizer:
             for (number, segment), ids in zip(batch, encoded, strict=True):
                 if segment[0] == SPACE_SYMBOL:
                     ids = np.tile(self._space_symbol_ids, len(segment))
-                elif self._is_of_words:
-                    ids = self._with_spaces(ids)
                 parts.append(ids)
                 owners.append(number)
         lengths = np.bincount(owners, [len(part) for part in parts], len(texts)).astype(np.int64)
@@ -118,9 +114,6 @@ class Tokenizer:
     def _segments(self, text: str) -> Iterator[str]:
         """Parts of a text to encode one by one: their ids joined are those of the whole. Some are of SPACE_SYMBOL alone."""
         for part in filter(None, re.split(f"({SPACE_SYMBOL}+)", text)) if SPACE_SYMBOL in text else (text,):
-            if self._is_of_words:  # a newline would be joined to the words beside it
-                yield from LINES.findall(part)
-                continue
             start = 0
             while len(part) - start > SEGMENT and part[0] != SPACE_SYMBOL:
                 found = CUT.search(part, start + SEGMENT, start + 16 * SEGMENT)
@@ -129,16 +122,6 @@ class Tokenizer:
                 start = end
             if start < len(part):
                 yield part[start:]
-
-    def _with_spaces(self, ids: np.ndarray) -> np.ndarray:
-        """An unknown word is spelled in bytes, with those of SPACE_SYMBOL for the space before it: make these a space."""
-        one, two, three = self._space_symbol_ids
-        at = np.flatnonzero((ids[:-2] == one) & (ids[1:-1] == two) & (ids[2:] == three))
-        if not at.size:
-            return ids
-        ids = ids.copy()  # the library's are read-only
-        ids[at] = self._byte_id(ord(" "))
-        return np.delete(ids, np.concatenate((at + 1, at + 2)))
 
     def _byte_id(self, byte: int) -> int:
         return self.processor.piece_to_id(f"<0x{byte:02X}>")

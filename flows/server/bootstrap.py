@@ -86,8 +86,6 @@ def create_automations(
             raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
         for automation in (compare_after_training(compare, compare_after), restart_crashed_runs(restart_after)):
             made += _create(client, automation)
-        for old in client.read_automations_by_name("crash silent runs"):  # of earlier versions: `dead_runs` does it
-            client.delete_automation(old.id)
     return made
 
 

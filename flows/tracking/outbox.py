@@ -22,7 +22,6 @@ kind can be sent again without effect: MLflow ignores a metric that it has, a ch
 a table is sent with all its rows. A line that MLflow refuses while it answers other requests is skipped with a message.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -258,11 +257,10 @@ def _unheld() -> Iterator[Outbox]:
     """The outboxes of this home and of this MLflow that no process holds, newest first; each is held when it comes."""
     if not (abouts := sorted(spool().glob("*/about.json"), key=os.path.getmtime, reverse=True)):
         return
-    # The second is what earlier versions wrote.
-    servers = database(), hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:16]
+    server = database()
     for about in abouts:
         with suppress(OSError, ValueError, UserError):  # one that cannot be held is skipped
-            if json.loads(about.read_text())["server"] in servers:
+            if json.loads(about.read_text())["server"] == server:
                 yield Outbox(about.parent)
 
 

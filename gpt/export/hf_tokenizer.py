@@ -9,23 +9,15 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from gpt import GPTError
-
-# SentencePiece's own numbers: of kinds of piece, and of kinds of model.
-NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
-UNIGRAM, WORD = 1, 3
+NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6  # SentencePiece's numbers of kinds of piece
+UNIGRAM = 1  # its number of a kind of model
 
 
 def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
-    """The content of tokenizer.json. It puts the end-of-document token before a text, as the models expect.
-
-    Raises GPTError for a tokenizer of whole words, which has no lossless counterpart.
-    """
+    """The content of tokenizer.json. It puts the end-of-document token before a text, as the models expect."""
     proto = list(_fields(tokenizer.serialized_model_proto()))
     kinds = [dict(_fields(piece)).get(3, NORMAL) for field, piece in proto if field == 1]
     model_kind = dict(_fields(dict(proto)[2])).get(3, UNIGRAM)  # among the trainer's settings
-    if model_kind == WORD:
-        raise GPTError("a tokenizer of whole words has no lossless counterpart in transformers: train one of type bpe")
     pieces = [tokenizer.id_to_piece(token) for token in range(tokenizer.vocab_size())]
     eos = tokenizer.id_to_piece(tokenizer.eos_id())
     # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.

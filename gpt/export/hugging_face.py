@@ -34,7 +34,7 @@ def export_hf(model_folder: Path, out: Path) -> None:
     """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and a model card, atomically.
 
     model_folder: with weights and tokenizer.model. out: a new folder.
-    Raises GPTError for a folder that exists, a setting that no published architecture has, or a tokenizer of whole words.
+    Raises GPTError for a folder that exists, or a setting that no published architecture has.
     """
     out = Path(out)
     if out.exists():

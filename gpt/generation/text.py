@@ -13,26 +13,20 @@ SPACE_SYMBOL = "\u2581"  # SentencePiece writes it for a space, and cannot tell 
 def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
     """The ids of a text, which decode to the same text. Raises GPTError for a character that the tokenizer cannot spell.
 
-    SentencePiece reads SPACE_SYMBOL as a space; here it is spelled in bytes. A tokenizer of whole words spells unknown ones in
-    bytes with SPACE_SYMBOL for the space before them, and joins newlines to them; here spaces and newlines stay as they are.
+    SentencePiece reads SPACE_SYMBOL as a space; here it is spelled in bytes.
     """
-    symbol, (space,) = (
-        [tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in char.encode()] for char in (SPACE_SYMBOL, " ")
-    )
-    has_bytes = tokenizer.is_byte(space)
+    symbol = [tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
+    has_bytes = tokenizer.is_byte(symbol[0])
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise GPTError(f"the prompt is not text: {error.reason} at character {error.start}") from None
     ids: list[int] = []
-    for part in re.findall(f"{SPACE_SYMBOL}+|\n|[^{SPACE_SYMBOL}\n]+", text) if has_bytes else [text]:
+    for part in re.findall(f"{SPACE_SYMBOL}+|[^{SPACE_SYMBOL}]+", text) if has_bytes else [text]:
         if has_bytes and part.startswith(SPACE_SYMBOL):
             ids += symbol * len(part)
-            continue
-        for token in tokenizer.encode(part):
-            ids.append(token)
-            if ids[-3:] == symbol:
-                ids[-3:] = [space]
+        else:
+            ids += tokenizer.encode(part)
     if tokenizer.unk_id() in ids:
         unknown = next((char for char in text if tokenizer.unk_id() in tokenizer.encode(char)), text)
         raise GPTError(f"the prompt holds {unknown!r}, which this model's tokenizer cannot spell: leave it out")

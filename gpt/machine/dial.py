@@ -32,7 +32,7 @@ WIDTH = 128  # for which the learning rates were measured: 0.02, and 0.01 for Mu
 EVALUATIONS = 8
 CHOSEN = (
     "pack.block_size", "model.n_layer", "model.n_head", "model.n_embd", "model.dropout", "train.steps", "train.batch_size",
-    "train.lr", "train.matrix_lr", "train.momentum", "train.eval_every", "train.checkpoint_every",
+    "train.lr", "train.matrix_lr", "train.momentum", "train.eval_every",
 )  # fmt: skip
 
 
@@ -60,12 +60,11 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
     # As much context as the width can use; in a small corpus also the held-out part must hold a sequence.
     T = given.get("pack.block_size", min(256 if width < 512 else 1024, 2 ** int(log2(max(2, epoch / 20)))))
     tokens = min(budget.tokens(n), MOST_EPOCHS * epoch)
-    least, most = BATCH_TOKENS
-    batch = given.get("train.batch_size", round(min(most, max(least, 2 ** round(log2(tokens / STEPS)))) / T) or 1)
+    at_once = min(BATCH_TOKENS[1], max(BATCH_TOKENS[0], 2 ** round(log2(tokens / STEPS))))
+    batch = given.get("train.batch_size", round(at_once / T) or 1)
     steps = given.get("train.steps", max(1, round(tokens / (batch * T))))
     epochs = steps * batch * T / epoch
-    slower = (WIDTH / width) ** 0.75
-    every = max(1, steps // EVALUATIONS)
+    slower = min(1.0, (WIDTH / width) ** 0.75)
     rules = {
         "pack.block_size": T,
         **shape,
@@ -75,21 +74,19 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
         "train.lr": round(0.02 * slower, 5),
         "train.matrix_lr": round(0.01 * slower, 5),
         "train.momentum": 0.85 if steps < 600 else 0.95,  # early gradients are soon out of date
-        "train.eval_every": every,
-        "train.checkpoint_every": every,
+        "train.eval_every": max(1, steps // EVALUATIONS),
     }
     return {**rules, **given}
 
 
 def reason(chosen: Mapping[str, Any], model: ModelConfig, budget: Budget) -> str:
     """One line that says what was chosen and why."""
-    tokens = chosen["train.steps"] * chosen["train.batch_size"] * chosen["pack.block_size"]
-    epochs = tokens * _bytes_per_token(model.vocab_size) / budget.train_bytes
     layers, width, T = (chosen[name] for name in ("model.n_layer", "model.n_embd", "pack.block_size"))
+    tokens = chosen["train.steps"] * chosen["train.batch_size"] * T
     return (
         f"{budget.train_bytes / 1e6:.2f} MB and {budget.minutes:g} minutes at {budget.flops / 1e9:,.0f} GFLOP/s: "
-        f"{layers} layers of {width}, T {T}, {chosen['train.steps']:,} steps of {chosen['train.batch_size']} sequences, "
-        f"about {epochs:.1f} epochs, dropout {chosen['model.dropout']:g}"
+        f"{layers} layers of {width}, dropout {chosen['model.dropout']:g}, T {T}, {chosen['train.steps']:,} steps of "
+        f"{chosen['train.batch_size']} sequences, {tokens * _bytes_per_token(model.vocab_size) / budget.train_bytes:.1f} epochs"
     )
 
 

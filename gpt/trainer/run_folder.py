@@ -72,8 +72,8 @@ class RunFolder:
         """Keep the latest state and one before, and the weights that were the latest or the best at one of them."""
         saved = checkpoint.steps_in(self.states)[-2:]
         checkpoint.keep_only(self.states, set(saved))
-        known = [[found for found in evaluations if found["step"] <= step] for step in saved]
-        checkpoint.keep_only(self.checkpoints, set().union(*map(self._kept, known)))
+        kept = (self._kept([found for found in evaluations if found["step"] <= step]) for step in saved)
+        checkpoint.keep_only(self.checkpoints, set().union(*kept))
 
     def write_run(self, steps: int, advice: str = "") -> None:
         checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice})

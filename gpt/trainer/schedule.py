@@ -1,4 +1,4 @@
-"""How the learning rates and Muon's momentum change from step to step."""
+"""How the learning rates change from step to step."""
 
 import math
 
@@ -6,23 +6,12 @@ from torch.optim import Optimizer
 
 from gpt.config import TrainConfig
 
-FIRST_MOMENTUM = 0.85  # modded-nanogpt's and nanochat's, over their first 300 to 500 steps
-
 
 def set_schedule(optimizers: list[Optimizer], step: int, config: TrainConfig) -> None:
-    """Set every group's learning rate, and Muon's momentum, for update number `step` (from 0)."""
+    """Set every group's learning rate for update number `step` (from 0)."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * lr_ratio(step, config)
-            if "momentum" in group:
-                group["momentum"] = momentum(step, config)
-
-
-def momentum(step: int, config: TrainConfig) -> float:
-    """Muon's momentum for update number `step`: a linear rise from FIRST_MOMENTUM to config.momentum, then constant."""
-    first = min(FIRST_MOMENTUM, config.momentum)
-    progress = min(1.0, step / config.momentum_warmup_steps) if config.momentum_warmup_steps else 1.0
-    return first + (config.momentum - first) * progress
 
 
 def lr_ratio(step: int, config: TrainConfig) -> float:

@@ -16,6 +16,7 @@ from gpt import GPTError
 from gpt.config import TrainConfig
 from gpt.trainer.schedule import lr_ratio
 
+REMEDY = "the training diverged; lower lr and matrix_lr, or raise warmup_steps"
 LATEST = 100  # losses whose mean stands beside an evaluation
 OVERFITTED = 1.05  # of the best bits per byte: 3 % were made good again before the learning rate fell (docs/log.md)
 FALLING = 0.9  # of the peak learning rate: from there on a model should improve at every evaluation
@@ -39,10 +40,7 @@ class Losses:
         for (step, _), (loss, grad_norm) in zip(self._unread, values, strict=True):
             for name, value in (("loss", loss), ("gradient norm", grad_norm)):
                 if not math.isfinite(value):
-                    remedy = "lower lr and matrix_lr, or raise warmup_steps"
-                    raise GPTError(
-                        f"at step {step + 1} the {name} is not a finite number: the training diverged; {remedy}"
-                    )
+                    raise GPTError(f"at step {step + 1} the {name} is not a finite number: {REMEDY}")
             self._latest.append(loss)
         self._unread = []
         return list(self._latest)

@@ -25,7 +25,7 @@ from tokenizers.config import SPACE_SYMBOL
 from tokenizers.tokenizer import ROUND_TRIP_TEXTS, Tokenizer
 from tokenizers.training import TokenizerConfig, train
 
-TYPES = ("bpe", "unigram", "char", "word")
+TYPES = ("bpe", "unigram", "char")
 HOSTILE = [
     *(text for text in ROUND_TRIP_TEXTS if text),
     "nospacesatall" * 5,

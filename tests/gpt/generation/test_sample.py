@@ -298,13 +298,6 @@ def test_a_prompt_is_encoded_so_that_it_comes_back(tokenizer, text):
         assert encode(tokenizer, text) == tokenizer.encode(text)
 
 
-def test_a_tokenizer_of_words_spells_unknown_ones_as_they_are():
-    settings = {"model_type": "word", "byte_fallback": True, "vocab_size": 290, "required_chars": "\u2581"}
-    words = train_tokenizer(**settings)
-    assert words.decode(encode(words, "the zebra\njumps")) == "the zebra\njumps"
-    assert words.piece_to_id("<0x20>") in encode(words, "the zebra")
-
-
 def test_a_prompt_that_cannot_be_spelled_is_refused(model, tokenizer):
     bare = train_tokenizer(byte_fallback=False, vocab_size=60)
     assert encode(bare, "the fox") == bare.encode("the fox")

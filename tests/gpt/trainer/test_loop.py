@@ -119,7 +119,7 @@ while child(out / str(kill_at), kill_at):
 @pytest.mark.slow
 def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, schedule, monkeypatch):
     """With all that has a state: both optimizers, an average of the weights, an early stop."""
-    config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1, momentum_warmup_steps=9)
+    config = dataclasses.replace(schedule, steps=56, checkpoint_every=11, ema=0.9, patience=1)
     whole, runs = tmp_path / "whole", tmp_path / "runs"
     factors = dict.fromkeys(range(30, 48), -1.0)  # uphill: the evaluation at 48 is no better
     monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))

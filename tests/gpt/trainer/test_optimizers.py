@@ -1,6 +1,5 @@
 """Schedules, averages and feeding: what the trainer is made of."""
 
-import dataclasses
 import threading
 
 import numpy as np
@@ -8,23 +7,9 @@ import pytest
 import torch
 
 from gpt import GPTError
-from gpt.config import TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder
 from gpt.model.ema import EMA
-from gpt.model.transformer import GPT
-from gpt.trainer.optimizers import build_optimizers
-from gpt.trainer.schedule import momentum, set_schedule
-
-
-def test_momentum_rises_to_its_value(shape):
-    config = TrainConfig(momentum=0.95, momentum_warmup_steps=100)
-    assert [momentum(step, config) for step in (0, 50, 100, 500)] == pytest.approx([0.85, 0.9, 0.95, 0.95])
-    assert momentum(0, dataclasses.replace(config, momentum_warmup_steps=0)) == 0.95
-    assert momentum(0, dataclasses.replace(config, momentum=0.5)) == 0.5
-    muon, adamw = build_optimizers(GPT(shape), config)
-    set_schedule([muon, adamw], 50, config)
-    assert muon.param_groups[0]["momentum"] == pytest.approx(0.9)
 
 
 def test_an_average_takes_the_place_of_the_weights_and_leaves_it():
