@@ -19,7 +19,11 @@ from flows import UserError
 from tests.conftest import ROOT
 from tests.flows.conftest import TINY, free_port, gpt_here, own_home
 
-SMALL = dict(option.split("=") for option in TINY[1::2]) | {"clean.test_fraction": "0.25", "train.eval_every": "20"}
+SMALL = dict(option.split("=") for option in TINY[1::2]) | {
+    "clean.test_fraction": "0.25",
+    "train.eval_every": "20",
+    "train.lr": 0.02,
+}
 OTHER = {
     "tokenizer.model_type": "char",
     "tokenizer.vocab_size": "auto",
