@@ -67,7 +67,7 @@ def test_every_choice_is_a_valid_training_within_the_limits(train_bytes, minutes
     epoch = train_bytes * 3.6 / power
     assert steps * B * T <= (MOST_EPOCHS * epoch + B * T) * 1.01
     assert B == 1 or BATCH_TOKENS[1] * 1.5 >= B * T
-    assert (chosen["model.n_layer"], chosen["model.n_head"], chosen["model.n_embd"]) in SHAPES
+    assert (chosen["model.n_layer"], chosen["model.n_embd"]) in SHAPES
     assert chosen["model.dropout"] in (0.0, *(rate for _, rate in DROPOUT))
     assert f"{steps:,} steps" in reason(chosen, of, budget)
 
@@ -82,6 +82,13 @@ def test_what_is_given_wins_and_the_rest_follows_from_it():
     assert chosen["train.lr"] < usual["train.lr"]  # of a wider model
     assert chosen["train.batch_size"] * 64 >= BATCH_TOKENS[0]
     assert chosen["train.eval_every"] == 2
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 4), (64, 4), (192, 4), (384, 6), (500, 4), (1600, 25)])
+@pytest.mark.parametrize("layers", [{}, {"model.n_layer": 3}])
+def test_heads_follow_from_a_width_that_is_given(width, heads, layers):
+    chosen = choose({"model.n_embd": width, **layers}, model(), Budget(2_000_000, 4, CPU_FLOPS))
+    assert (chosen["model.n_head"], chosen["model.n_embd"]) == (heads, width)
 
 
 def test_parameters_are_those_of_the_model_but_for_its_vectors_and_positions():
