@@ -45,12 +45,16 @@ def main() -> None:
     for _ in range(given.rounds):
         for busy in BUSY:
             for work in given.only:
-                for way in ("ours",) if work in WITHOUT_WAYS else WAYS:
+                for way in ways(work):
                     with beside(busy):
                         rate = measure(work, home, given.seconds, WAYS[way])
                     found.add("rates", {"work": work, "busy": busy, "way": way, "rate": rate})
                     print(f"{work:>10}, {busy} busy, {way}: {rate:,.0f}", flush=True)
     (given.cache / "beside.md").write_text(show(found, given.only), encoding="utf-8")
+
+
+def ways(work: str) -> tuple[str, ...]:
+    return ("ours",) if work in WITHOUT_WAYS else tuple(WAYS)
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def show(found: Results, works: list[str]) -> str:
     units = dict.fromkeys(WORKS, "tokens/s") | {"cleaning": "kB/s"}
     for work in works:
         rows = []
-        for way in ("ours",) if work in WITHOUT_WAYS else WAYS:
+        for way in ways(work):
             own = [run for run in found["rates"] if (run["work"], run["way"]) == (work, way)]
             rows.append([way, *(spread([run["rate"] for run in own if run["busy"] == busy]) for busy in BUSY)])
         table(
@@ -89,7 +93,7 @@ def show(found: Results, works: list[str]) -> str:
 
 
 def repeat(seconds: float, one: Callable[[int], int]) -> float:
-    """Units a second of one(number), which says how many it did. The first call is not counted."""
+    """Units a second of one(number), which returns how many it did. The first call is not counted."""
     one(0)
     started, n, done = time.perf_counter(), 0, 0
     while time.perf_counter() - started < seconds:
@@ -138,7 +142,7 @@ def cleaning(home: Path, seconds: float) -> float:
 
 def with_torch(name: str, packed: Path, trained: Path, seconds: float) -> float:
     from gpt.checkpoint import load_model
-    from gpt.config import ModelConfig, Runtime, TrainConfig
+    from gpt.config import Runtime, TrainConfig
     from gpt.data.dataset import Dataset
     from gpt.generation.sample import sample_batch
     from gpt.machine.device import prepare
@@ -147,17 +151,22 @@ def with_torch(name: str, packed: Path, trained: Path, seconds: float) -> float:
 
     runtime = Runtime(device="cpu", threads=int(os.environ.get("BENCH_THREADS", "0")))
     machine, dataset = prepare(runtime), Dataset.open(packed)
-    model, _ = load_model(next(trained.glob("model*/")))
+    model, _ = load_model(trained / "model")
     use_cpu_kernels(model)
     if name == "generation":
         starts = [[dataset.eos_id]] * 4
         return repeat(seconds, lambda n: len(list(sample_batch(model, starts, max_tokens=64, seed=n))))
-    shape = ModelConfig(**vars(model.config))
-    learner = Learner(dataset, shape, TrainConfig(steps=10**6, batch_size=4, lr=0.001), runtime, machine)
-    if name == "training":
-        return repeat(seconds, lambda n: 4 * dataset.block_size + 0 * int(learner.update(n)[0].item()))
-    tokens = dataset.splits["val"].n_tokens
-    return repeat(seconds, lambda n: tokens + 0 * int(learner.evaluate(lambda *_: None).loss))
+    learner = Learner(dataset, model.config, TrainConfig(steps=10**6, batch_size=4, lr=0.001), runtime, machine)
+
+    def update(number: int) -> int:
+        learner.update(number)
+        return 4 * dataset.block_size
+
+    def evaluate(_: int) -> int:
+        learner.evaluate(lambda *_: None)
+        return dataset.splits["val"].n_tokens
+
+    return repeat(seconds, update if name == "training" else evaluate)
 
 
 if __name__ == "__main__":
