@@ -55,9 +55,7 @@ def status(as_json: Json = False):
     elif not found["services"]:
         print("nothing is up; gpt up starts it")
         if unsent := found["unsent"]:
-            print(
-                f"runs that have not sent all to MLflow, which gpt runs does: {len(unsent)} {unsent[0]['because']}".strip()
-            )
+            print(f"runs that have not sent all to MLflow, which gpt runs does: {len(unsent)}")
     else:
         for title, rows in found.items():
             if title not in ("up", "api"):

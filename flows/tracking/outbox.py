@@ -1,8 +1,7 @@
 """The outbox of a run: a file through which all that it logs reaches MLflow, so that training never waits for MLflow.
 
-Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to), `sent`
-(an offset in the lines) and `failures.json` (tries of the line at that offset). One process at a time holds the folder, by a
-kernel lock on `about.json`.
+Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to) and
+`sent` (an offset in the lines). One process at a time holds the folder, by a kernel lock on `about.json`.
 
 Lines: JSON objects, each of one kind.
     {"metrics": [[name, value, step, time]]} or {"params": {...}} or {"tags": {...}}: values
@@ -41,14 +40,12 @@ from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
 from flows.tracking.sending import BATCH, RunState, Sender, refused
-from flows.tracking.spool import read_failures, read_sent, spool
+from flows.tracking.spool import read_sent, spool
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
 PATIENCE = 60.0  # seconds that the end of a run waits until all is sent
 AWAY = 10.0  # the same, if the last request failed
-REFUSALS = 3  # tries of a line that MLflow refuses, before it is skipped
-FAILURES = 20  # tries of a line that fails for another reason
 DAYS = 30  # for which a stopped run can be continued
 
 
@@ -67,8 +64,7 @@ class Outbox:
         except (OSError, ValueError, UserError):
             self._about_file.close()
             raise
-        self._lock, known = threading.Lock(), read_failures(folder)
-        self._failures = known["tries"] if known and known["position"] == read_sent(folder) else 0
+        self._lock, self._failed = threading.Lock(), False
         self._closing, self._given_up = threading.Event(), threading.Event()
         # In the context of the run, so that its messages reach Prefect's log.
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
@@ -120,11 +116,11 @@ class Outbox:
     def close(self) -> str:
         """Wait, for a limited time, until all is sent. Returns what is in the way if it is not, else nothing."""
         self._closing.set()
-        self._thread.join(AWAY if self._failures else PATIENCE)
+        self._thread.join(AWAY if self._failed else PATIENCE)
         self._given_up.set()  # the request in progress, if there is one, is the last
         if not self._thread.is_alive():
             return ""
-        return "MLflow does not answer" if self._failures else f"MLflow is still taking it in after {PATIENCE:.0f} s"
+        return "MLflow does not answer" if self._failed else f"MLflow is still taking it in after {PATIENCE:.0f} s"
 
     def flush(self) -> None:
         """Send all lines that are there now. Raises what MLflow raises, except for a line that it refuses for good."""
@@ -134,15 +130,17 @@ class Outbox:
             try:
                 self._sender.send(request)
             except Exception as error:
-                self._count_failure(error)
-                if not (refused(error) or self._failures >= FAILURES):
+                first, self._failed = not self._failed, True
+                if not refused(error):
                     raise
                 self.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
-                if self._failures < REFUSALS:
+                if first:
                     continue
                 log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
-            self._failures = 0
-            self._write("sent", str(position))
+            self._failed = False
+            partial = self.folder / "sent.new"
+            partial.write_text(str(position))
+            partial.replace(self.folder / "sent")
 
     def next_request(self) -> tuple[dict, int] | None:
         """What to send next, one line or the values of several, and the offset at which its last line ends."""
@@ -152,7 +150,7 @@ class Outbox:
             line = json.loads(raw)
             batchable = line.keys() | request.keys() <= BATCH.keys()
             # After a failure each line is sent alone, so that a refused one takes no other with it.
-            if request and (self._failures or not batchable):
+            if request and (self._failed or not batchable):
                 break
             if request and any(len(line[kind]) + len(request.get(kind, ())) > BATCH[kind] for kind in line):
                 break
@@ -202,18 +200,6 @@ class Outbox:
                 if not raw.endswith(b"\n"):
                     return  # it is being written
                 yield raw
-
-    def _count_failure(self, error: Exception) -> None:
-        """Also for the processes that try later."""
-        self._failures += 1
-        known = {"position": read_sent(self.folder), "tries": self._failures, "problem": problem(error)}
-        with suppress(OSError):  # a full disk
-            self._write("failures.json", json.dumps(known))
-
-    def _write(self, name: str, text: str) -> None:
-        partial = self.folder / f"{name}.new"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.folder / name)
 
 
 def stopped(work: str) -> Outbox | None:

@@ -17,13 +17,6 @@ def spool() -> Path:
     return Path(os.environ.get(SPOOL) or home() / "spool")
 
 
-def read_failures(folder: Path) -> dict:
-    """Of an outbox: the offset of the line that could not be sent, how often, and why; empty if there is none."""
-    with suppress(OSError, ValueError):
-        return json.loads((folder / "failures.json").read_text(encoding="utf-8"))
-    return {}
-
-
 def read_sent(folder: Path) -> int:
     """Of an outbox: the offset up to which its lines are sent."""
     with suppress(OSError, ValueError):
@@ -32,13 +25,12 @@ def read_sent(folder: Path) -> int:
 
 
 def waiting() -> list[dict]:
-    """The runs that have not sent all to MLflow, though no process is at it: run, corpus, bytes of lines, and why."""
+    """The runs that have not sent all to MLflow, though no process is at it: run, corpus and bytes of lines."""
     rows = []
     for file in sorted(spool().glob("*/about.json")):
         folder = file.parent
         with suppress(OSError, ValueError, UserError), file.open("r+") as about:
             left = (folder / "lines.jsonl").stat().st_size - read_sent(folder)
             if take(about) and left > 0:
-                row = {"run": folder.name, "corpus": json.load(about)["corpus"], "bytes": left}
-                rows.append(row | {"because": read_failures(folder).get("problem", "")})
+                rows.append({"run": folder.name, "corpus": json.load(about)["corpus"], "bytes": left})
     return rows
