@@ -1,14 +1,11 @@
-"""How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
+"""How a run ends: the model is assessed and registered, and its results are told to MLflow and the terminal."""
 
 import json
 import resource
 import shlex
-from contextlib import suppress
 from functools import partial
 
 from mlflow.exceptions import MlflowException
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.context import FlowRunContext
 from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
@@ -29,7 +26,7 @@ SHOWN_LINES = 12  # of each sample, on the terminal
 
 
 def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
-    """Assess the model, register it, tell Prefect and MLflow; returns the summary that the flow ends with.
+    """Assess the model, register it, tell MLflow; returns the summary that the flow ends with.
 
     named: False for a reproduction, whose model has its name from the run that it reproduces.
     """
@@ -62,9 +59,6 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
-    if FlowRunContext.get():
-        with suppress(Exception):  # a missing table on Prefect's page is no reason to lose a trained model
-            show_in_prefect(recipe, stages, texts)
     if progress.to_terminal and named:
         show_on_terminal(recipe, summary, stages, texts)
     return summary
@@ -110,16 +104,6 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
         return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
     return f"{name}/{version}", verdict
-
-
-def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str]) -> None:
-    rows = []
-    for name, a in stages.items():
-        row = {"stage": name, "state": "reused" if a.reused else "built", "seconds": a.seconds, "key": a.key}
-        rows.append(row | {"counts": json.dumps(a.counts)})
-    create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
-    text = "\n\n".join(f"```\n{text}\n```" for text in texts)
-    create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
 
 
 def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:

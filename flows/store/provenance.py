@@ -26,7 +26,6 @@ DECIDING_PACKAGES = {
     "pack": ("sentencepiece", "numpy"),
     "train": ("torch", "numpy", "safetensors"),
 }
-TAGGED_PACKAGES = ("python", "torch", "numpy", "sentencepiece", "polars")  # whose versions are tags of a run
 MODEL_PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")  # that a registered model requires
 
 
@@ -62,14 +61,6 @@ def environment() -> dict:
         "gpus": gpus(),
         "packages": dict(sorted(installed.items(), key=lambda item: item[0].lower())),
     }
-
-
-def tags(environment: dict) -> dict[str, str]:
-    """The part of `environment` to find runs by."""
-    versions = environment["packages"] | {"python": environment["python"]}
-    found = {name: versions[name] for name in TAGGED_PACKAGES if name in versions}
-    hardware = {"cpu": environment["cpu"], "cores": str(environment["cores"])}
-    return found | hardware | ({"gpus": ", ".join(environment["gpus"])} if environment["gpus"] else {})
 
 
 def machine(runtime: Runtime) -> dict:
