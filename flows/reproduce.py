@@ -9,13 +9,12 @@ held-out loss has to be within run_record's TOLERANCE.
 
 import json
 import sys
-from contextlib import AbstractContextManager
 from itertools import chain, count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-import flows.environment  # sets the defaults that Prefect and MLflow read when they are imported
+import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
 
 # isort: split
 
@@ -24,10 +23,10 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed, State
 
-import flows.home
 from flows import UserError
 from flows.evaluation.scoring import WEIGHTS
-from flows.home import shared_home
+from flows.home import home as own_home
+from flows.home import shared_home, variables
 from flows.models.run_record import Plan, plan, read
 from flows.pages.render import render_text
 from flows.progress import left_out_if_it_fails, log_line
@@ -35,9 +34,9 @@ from flows.server import dead_runs
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import MANIFEST
 from flows.store.locks import in_use, lock
-from flows.tracking.spool import SPOOL, spool
 from flows.train import pipeline
 
+SHARED = "GPT_SHARED_HOME"  # has the artifacts; what waits for MLflow is in the home itself, where later runs find it
 NOTE = "reproduction.json"  # in the home of a reproduction: which run it is of, and the verdict once there is one
 
 
@@ -51,7 +50,7 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
         anyway: go on if something that matters differs from the record
     """
     planned = plan(read(run_id))
-    original, run = flows.home.home(), planned.record.run_id
+    original, run = own_home(), planned.record.run_id
     for line in planned.matters:
         log_line(f"! {line}")
     if planned.matters and not anyway:
@@ -61,7 +60,7 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
     with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
         folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
         log_line(f"it is made again in {folder}")
-        with _home_at(folder):
+        with variables({SHARED: str(folder)}):
             summary = pipeline(planned.recipe, reproduces=run)
         verdict = compare(planned, summary, folder)
         (folder / NOTE).write_text(json.dumps(verdict, indent=1) + "\n")
@@ -109,17 +108,11 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
         note = folder / NOTE
         interrupted = note.is_file() and json.loads(note.read_text()) == {"run": run}
         if interrupted or not folder.is_dir() or not any(folder.iterdir()):
-            with _home_at(folder):
-                flows.home.home()  # made, and found to be writable
+            with variables({SHARED: str(folder)}):
+                shared_home()  # made, and found to be writable
             note.write_text(json.dumps({"run": run}))
             return folder
     raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
-
-
-def _home_at(folder: Path) -> AbstractContextManager[None]:
-    """Within the block this process writes to `folder`; MLflow and Prefect stay where `flows.environment` has set them, and
-    what waits for MLflow is in the home, where later runs find it."""
-    return flows.home.variables({"GPT_HOME": str(folder), "GPT_SHARED_HOME": str(folder), SPOOL: str(spool())})
 
 
 def _publish(verdict: dict) -> None:

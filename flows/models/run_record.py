@@ -22,7 +22,6 @@ from flows.stages.parameters import reader_of
 from flows.store import provenance
 from flows.store.artifacts import Store, differences, to_artifact
 from flows.tracking.connection import answering
-from flows.tracking.run import origin_tags
 from gpt import GPTError
 from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
@@ -62,8 +61,6 @@ def plan(record: Record) -> Plan:
     if recipe is None:
         raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
-    for line in differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())}):
-        log_line(line)
     source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
@@ -120,10 +117,6 @@ def _stages(record: Record, recipe: Recipe) -> Iterator[str]:
         if name != "download":  # whose parameters name the data: see _source
             old, new = old | manifest["parameters"], new | stage.parameters(recipe)
         yield from (f"{name}: {line}" for line in differences(old, new))
-
-
-def _commit(tags: dict[str, str]) -> str:
-    return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
 def _source(record: Record, recipe: Recipe, matters: list[str]) -> Source:

@@ -224,7 +224,6 @@ class Tracker:
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self._log_recipe({})
-        self.text(json.dumps(provenance.environment(), indent=1), "environment.json")
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
         self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)

@@ -1,7 +1,6 @@
 """Where the outboxes of runs lie, and what waits in them for MLflow, told without loading MLflow."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,12 +8,10 @@ from flows import UserError
 from flows.home import home
 from flows.store.locks import take
 
-SPOOL = "GPT_SPOOL"  # set for a reproduction, whose home nobody looks into again
-
 
 def spool() -> Path:
     """The folder of all outboxes of this home."""
-    return Path(os.environ.get(SPOOL) or home() / "spool")
+    return home() / "spool"
 
 
 def read_sent(folder: Path) -> int:

@@ -90,15 +90,14 @@ def test_a_run_records_what_is_needed_to_have_it_again(run):
     recipe, problems = recorded_recipe(load("recipe.json"))
     assert problems == []
     assert recipe.flat() == run.data.params
-    environment, tags = load("environment.json"), run.data.tags
-    assert environment["packages"]["torch"] == version("torch")
-    assert {"python", "cpu", "cores", "memory_bytes", "gpus"} <= environment.keys()
+    tags = run.data.tags
     assert {"git.commit", "git.dirty"} <= tags.keys()
-    assert (tags["threads"], tags["device"]) == ("1", environment["cpu"])
+    assert (tags["threads"], tags["device"]) == ("1", load("train/manifest.json")["counts"]["machine"]["cpu"])
     for stage in STAGES:
         manifest = load(f"{stage}/manifest.json")
         assert manifest["digest"] == digest_of_stage(tags, stage)
         assert {"code", "parameters", "packages", "git"} <= manifest.keys()
+        assert manifest["packages"]["torch"] == version("torch")
 
 
 def test_an_address_is_recorded_without_its_secrets(monkeypatch):
