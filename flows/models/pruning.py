@@ -23,7 +23,7 @@ from flows.models.promotion import named_decoders
 from flows.store.artifacts import Store
 from flows.store.locks import idle
 from flows.tracking.connection import DATABASE, answering, experiment_id
-from flows.tracking.spool import spool
+from flows.tracking.outbox import spool
 
 DAY = 86_400  # seconds
 

@@ -13,8 +13,7 @@ Lines: JSON objects, each of one kind.
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
 A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is
-left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`;
-`gpt status` shows what waits.
+left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`.
 
 A line counts as sent when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so every
 kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is created, and
@@ -36,11 +35,11 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from flows import UserError
+from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
 from flows.tracking.sending import BATCH, RunState, Sender, refused
-from flows.tracking.spool import read_sent, spool
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
@@ -125,7 +124,7 @@ class Outbox:
     def flush(self) -> None:
         """Send all lines that are there now. Raises what MLflow raises, except for a line that it refuses for good."""
         end = (self.folder / "lines.jsonl").stat().st_size
-        while read_sent(self.folder) < end and (found := self.next_request()):
+        while self.sent() < end and (found := self.next_request()):
             request, position = found
             try:
                 self._sender.send(request)
@@ -142,9 +141,15 @@ class Outbox:
             partial.write_text(str(position))
             partial.replace(self.folder / "sent")
 
+    def sent(self) -> int:
+        """The offset up to which the lines are sent."""
+        with suppress(OSError, ValueError):
+            return int((self.folder / "sent").read_text())
+        return 0
+
     def next_request(self) -> tuple[dict, int] | None:
         """What to send next, one line or the values of several, and the offset at which its last line ends."""
-        position = read_sent(self.folder)
+        position = self.sent()
         request: dict = {}
         for raw in self._lines(position):
             line = json.loads(raw)
@@ -200,6 +205,11 @@ class Outbox:
                 if not raw.endswith(b"\n"):
                     return  # it is being written
                 yield raw
+
+
+def spool() -> Path:
+    """The folder of all outboxes of this home."""
+    return home() / "spool"
 
 
 def stopped(work: str) -> Outbox | None:
