@@ -124,8 +124,6 @@ def _log(result: dict, folder: Path) -> None:
     """Log the scores as metrics, which later comparisons have too, the page with its heat map, and the tables."""
     names = short_names(result)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-    for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second"):
-        values |= {f"{name}/{names[m['model']]}": m[name] for m in result["models"] if m[name] is not None}
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
     mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
     mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])

@@ -6,7 +6,6 @@ Nothing here stops a training or loses a trained model.
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from gpt.model.transformer import GPT
 
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
-SAMPLING_SECONDS = 1.0  # at most, after an evaluation
 SAMPLED_PROMPTS = 4  # after an evaluation
 SHOWN_TOKENS = 24  # of a text, in the figure of attention
 LEAST_OVERLAP = 50  # characters that a sample shares with the training text to count as repeated
@@ -36,22 +34,17 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     from sentencepiece import SentencePieceProcessor
 
     from gpt.checkpoint import load_model
-    from gpt.generation.sample import stream_texts
+    from gpt.generation.sample import texts
 
-    asked, end = recipe.sample, time.monotonic() + SAMPLING_SECONDS
+    asked = recipe.sample
     if not asked.evaluation_tokens:
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]
-    written = [""] * len(prompts)
     with left_out_if_it_fails(f"the sample of step {step}"):
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
         how = sampling(recipe, asked.evaluation_tokens)
-        for row, piece in stream_texts(model, tokenizer, prompts, **how):
-            written[row] += piece
-            if time.monotonic() > end:
-                break
-        written = veiled(written, recipe.clean)
+        written = veiled([text for (text,) in texts(model, tokenizer, prompts, **how)], recipe.clean)
         rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
         tracker.table(rows, "samples/evaluations.json")
 
@@ -63,9 +56,7 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     """
     found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES), LEAST_OVERLAP)
     longest = max((overlap.length for overlap in found), default=0)
-    covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
-    share = covered / max(1, sum(map(len, samples)))
-    tracker.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
+    tracker.step(step, {"sample/longest_overlap": longest})
     rows = [
         {"sample": number, "longest_overlap": overlap.length, "text": text, "repeated": overlap.covered}
         for number, overlap in enumerate(found)

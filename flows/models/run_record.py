@@ -150,8 +150,6 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str]) -> Runtime:
     if runtime.threads > cores:
         matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
-    elif runtime.threads != recipe.runtime.threads:
-        log_line(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
     try:
         here = provenance.machine(runtime)
     except GPTError as error:  # the device is not here

@@ -189,9 +189,7 @@ def test_the_record_decides_threads_and_steps(record, logged):
     assert plan.recipe.runtime.threads == 1
     assert (plan.recipe.train.steps, plan.recipe.train.minutes, plan.recipe.train.warmup_steps) == (77, 0.0, 77)
     assert plan.tolerance == 0
-    shown = logged()
-    assert "threads: 1, as the run had them" in shown
-    assert "77 steps, which the minutes" in shown
+    assert "77 steps, which the minutes" in logged()
 
 
 def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
