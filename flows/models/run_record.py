@@ -58,8 +58,6 @@ class Plan:
 def plan(record: Record) -> Plan:
     """How to make a run again, and what differs from its record. Raises UserError for a run that cannot be made again."""
     recipe, problems = recorded_recipe(record.recipe)
-    if recipe is None:
-        raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
     source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
     if train.minutes:
@@ -97,10 +95,9 @@ def champion_recipe(asked: Recipe) -> Recipe | None:
     Raises UserError for a record that is incomplete or cannot be used any more, or when MLflow does not answer."""
     if not lookup.champion(asked.corpus):
         return None
-    record = read(f"gpt-{asked.corpus}@champion")
-    recipe, problems = recorded_recipe(record.recipe)
-    if recipe is None or problems:
-        raise UserError(f"the recipe of gpt-{asked.corpus}@champion cannot be used any more: {'; '.join(problems)}")
+    recipe, problems = recorded_recipe(read(f"gpt-{asked.corpus}@champion").recipe)
+    for problem in problems:
+        log_line(f"recipe of the champion: {problem}; it is left out")
     if recipe.source_page() == asked.source_page():  # an address is recorded without what may be secret in it
         recipe = recipe.model_copy(update={"source": replace(recipe.source, url=asked.source.url)})
     return recipe

@@ -179,6 +179,24 @@ def test_all_that_differs_is_listed_before_it_starts(record):
     assert plan.tolerance == 0  # with so much else, the machine explains nothing
 
 
+def test_a_champion_is_refreshed_without_a_setting_that_is_no_longer_known(trained, run, logged):
+    from flows.models.run_record import champion_recipe
+
+    def older(files):
+        files["recipe.json"]["train"]["stepz"] = 3
+
+    client, notes = mlflow.MlflowClient(), str(trained.parent / "notes")
+    version = client.create_model_version("gpt-mine", notes, copy_of(run, older)).version
+    client.set_registered_model_alias("gpt-mine", "champion", version)
+    try:
+        recipe = champion_recipe(load_recipe("mine", source=notes))
+    finally:
+        client.set_registered_model_alias("gpt-mine", "champion", "1")
+        client.delete_model_version("gpt-mine", version)
+    assert recipe.flat() == run.data.params
+    assert "recipe of the champion: train.stepz is not known; did you mean 'train.steps'?; it is left out" in logged()
+
+
 def test_the_record_decides_threads_and_steps(record, logged):
     def change(recipe, manifests, _):
         recipe["runtime"]["threads"] = 0
