@@ -52,12 +52,7 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             row[model.name] = answer
     for text in texts:
         own = next((model.name for model in models if model.corpus == text.clean.corpus), None)
-        about: dict = {
-            "corpus": text.name,
-            "own": own,
-            "documents": len(text.documents),
-            "of_documents": text.of_documents,
-        }
+        about: dict = {"corpus": text.name, "documents": len(text.documents), "of_documents": text.of_documents}
         about |= {"bytes": text.n_bytes, "digest": text.clean.digest, "baselines": text.baselines}
         result["corpora"].append(about)
         result["matrix"] += [_cell(model.name, text, own, nats) for model in models]
