@@ -125,8 +125,6 @@ def _log(result: dict, folder: Path) -> None:
     names = short_names(result)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
-    mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
-    mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
     mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
     mlflow.log_artifacts(str(folder), "comparison")
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
