@@ -39,7 +39,7 @@ from flows.pages.figures import draw, intervals
 from flows.pages.render import card_markdown, publish
 from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
-from flows.stages.definitions import work_id
+from flows.stages.definitions import HELD_OUT, work_id
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
@@ -135,7 +135,7 @@ def untouched(text: scoring.HeldOut, variants: Iterable[Path]) -> scoring.HeldOu
     there is none."""
     documents = text.documents.lazy()
     for folder in variants:
-        held_out = scoring.documents(folder, text.split).select("text")
+        held_out = scoring.documents(folder, HELD_OUT).select("text")
         documents = documents.join(held_out, on="text", how="semi", maintain_order="left")
     found = documents.collect()
     if found.is_empty():

@@ -8,7 +8,6 @@ Its result is one dict of plain values. The terminal, MLflow's tables and figure
 
 import re
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +34,7 @@ from flows.pages.comparison_page import BASELINES, comparison_text, short_names,
 from flows.pages.render import card_markdown
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
+from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
@@ -94,34 +94,24 @@ def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[st
 
 
 def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: int, notes: list[str]) -> list[HeldOut]:
-    """The held-out texts to score on: of the corpora, or of the models' own. Adds to the notes; raises UserError for none."""
-    sources: dict[str, tuple[dict, dict]] = {}  # (packed, clean) by the digest of the documents
-    for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
-        of_models = [(model.packed, model.clean) for model in models if model.corpus == corpus]
-        found = [(packed, clean) for packed, clean in of_models if packed and clean] or _newest(store, corpus)
-        if not found:
-            missing = f"no held-out text of {corpus!r} is in this home"
-            if corpora:
-                raise UserError(f"{missing}; run: gpt train {corpus}")
-            notes.append(f"{missing}, so it has no column (pruned?)")
-        sources |= {clean["digest"]: (packed, clean) for packed, clean in found}
-    if not sources:
-        raise UserError(f"nothing to compare on: {'; '.join(notes)}; name corpora that are here with --corpus")
-    of_corpus = Counter(clean["corpus"] for _, clean in sources.values())
+    """The newest held-out text of each corpus that is named, or has a model. Adds to the notes; raises UserError for none."""
     texts = []
-    for digest, (packed, clean) in sources.items():
-        name = clean["corpus"] if of_corpus[clean["corpus"]] == 1 else f"{clean['corpus']}@{digest[:8]}"
-        baselines = dict.fromkeys(BASELINES) | packed["counts"]["baselines"]  # an older artifact lacks some
-        texts.append(replace(held_out(to_artifact(clean), limit), name=name, baselines=baselines))
-        if texts[-1].split == "val":
-            notes.append(f"{name} is from before there was a test split: scored on val, by which its model was chosen")
+    for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
+        packed = store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []
+        made = ((found, store.made_from(found, "clean")) for found in reversed(packed))
+        known = next(
+            ((found, clean) for found, clean in made if clean and held_out_split(clean["counts"]) == HELD_OUT), None
+        )
+        if known:
+            baselines = dict.fromkeys(BASELINES) | known[0]["counts"]["baselines"]  # an older artifact lacks some
+            texts.append(replace(held_out(to_artifact(known[1]), limit), baselines=baselines))
+        elif corpora:
+            raise UserError(f"no held-out text of {corpus!r} is in this home; run: gpt train {corpus}")
+        else:
+            notes.append(f"no held-out text of {corpus!r} is in this home, so it has no column (pruned?)")
+    if not texts:
+        raise UserError(f"nothing to compare on: {'; '.join(notes)}; name corpora that are here with --corpus")
     return texts
-
-
-def _newest(store: Store, corpus: str) -> list[tuple[dict, dict]]:
-    """The newest manifests (packed, clean) of a corpus; none where it has none."""
-    known = reversed(store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else [])
-    return [(packed, clean) for packed in known if (clean := store.made_from(packed, "clean"))][:1]
 
 
 def _prompts(texts: list[HeldOut]) -> list[str]:
@@ -134,11 +124,7 @@ def _log(result: dict, folder: Path) -> None:
     """Log the scores as metrics, which later comparisons have too, the page with its heat map, and the tables."""
     names = short_names(result)
     values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-    for name in ("parameters", "tokens_seen", "training_seconds", "tokens_scored_per_second"):
-        values |= {f"{name}/{names[m['model']]}": m[name] for m in result["models"] if m[name] is not None}
     mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
-    mlflow.log_param("models", ", ".join(model["model"] for model in result["models"])[:6000])
-    mlflow.log_param("corpora", ", ".join(column["corpus"] for column in result["corpora"])[:6000])
     mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
     mlflow.log_artifacts(str(folder), "comparison")
     corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]

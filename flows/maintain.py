@@ -43,13 +43,12 @@ def maintain(keep: Keep = 3, days: Days = 30, trash: bool = False, dry_run: bool
     rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.crash_dead_runs(dry_run)]
     if not dry_run:
         outbox.sync()  # it also ends the runs whose process is gone
-    pruned, freed = prune(keep, days, trash, dry_run)
-    rows += pruned
+    rows += prune(keep, days, trash, dry_run)
     with in_use(shared_home(), log_line):
         found = Store(shared_home()).verify()
         damaged = [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
     rows += damaged
-    summary = f"{len(rows)} things " + ("to do" if dry_run else f"done; {freed:,} bytes are free now that were not")
+    summary = f"{len(rows)} things {'to do' if dry_run else 'done'}"
     for row in rows:
         log_line(f"{row['what']}: {row['which']}: {row['done']}")
     create_table_artifact(table=rows or [{"what": "nothing to do", "which": "", "done": ""}], key="maintenance",

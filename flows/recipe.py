@@ -180,11 +180,13 @@ def load_recipe(
     return recipe
 
 
-def recorded_recipe(values: dict) -> tuple[Recipe | None, list[str]]:
+def recorded_recipe(values: dict) -> tuple[Recipe, list[str]]:
     """The recipe in a run's record, and its problems: settings that are no longer known, or whose value is no longer allowed,
-    are left out. None if it cannot be used without them."""
+    are left out. Raises UserError if it cannot be used without them."""
     problems: list[str] = []
-    return _validate(json.loads(json.dumps(values)), problems), problems
+    if not (recipe := _validate(json.loads(json.dumps(values)), problems)):
+        raise UserError(f"a recorded recipe of {values.get('corpus')} cannot be used any more: {'; '.join(problems)}")
+    return recipe, problems
 
 
 def parse_override(text: str) -> tuple[str, object]:

@@ -64,17 +64,13 @@ def prune(
     """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
     A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
     set_defaults()
-    from flows.models.promotion import named_decoders
     from flows.models.pruning import prune
 
-    rows, size = prune(keep, days, trash, dry_run=True)
+    rows = prune(keep, days, trash, dry_run=True)
     table(rows, as_json)
-    kept = "; ".join([f"the {keep} newest models of each corpus", *sorted(named_decoders().values())])
-    print(f"kept, with all that they were made from: {kept}", file=sys.stderr)
     if not rows:
         return
-    if not yes and not (sys.stdin.isatty() and typer.confirm(f"remove these, with folders of {size / 1e6:.0f} MB?")):
+    if not yes and not (sys.stdin.isatty() and typer.confirm("remove these?")):
         raise UserError("nothing was removed; --yes removes them")
-    rows, freed = prune(keep, days, trash, dry_run=False)
-    left = [row["done"] for row in rows if row["done"].startswith("not removed")]
-    print("; ".join([f"{freed:,} bytes are free now that were not", *left]), file=sys.stderr)
+    for row in prune(keep, days, trash, dry_run=False):
+        print(f"{row['what']} {row['which']}: {row['done']}", file=sys.stderr)

@@ -117,10 +117,7 @@ def runs(
     set_defaults()
     from flows.tracking import run_list
 
-    rows, note = run_list.listing(corpus, dataset_digest, best, limit)
-    if note:
-        print(note, file=sys.stderr)
-    table(rows, as_json)
+    table(run_list.listing(corpus, dataset_digest, best, limit), as_json)
 
 
 def reproduce(

@@ -54,10 +54,6 @@ def status(as_json: Json = False):
         print(json.dumps(found, indent=1))
     elif not found["services"]:
         print("nothing is up; gpt up starts it")
-        if unsent := found["unsent"]:
-            print(
-                f"runs that have not sent all to MLflow, which gpt runs does: {len(unsent)} {unsent[0]['because']}".strip()
-            )
     else:
         for title, rows in found.items():
             if title not in ("up", "api"):

@@ -5,13 +5,12 @@ Nothing here stops a training or loses a trained model.
 
 from __future__ import annotations
 
-import time
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.clean.personal import veiled
 from data_contracts.rules import Rules
-from flows.evaluation.record import Record
 from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from gpt.model.transformer import GPT
 
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
-SAMPLING_SECONDS = 1.0  # at most, after an evaluation
 SAMPLED_PROMPTS = 4  # after an evaluation
 SHOWN_TOKENS = 24  # of a text, in the figure of attention
 LEAST_OVERLAP = 50  # characters that a sample shares with the training text to count as repeated
@@ -36,63 +34,56 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     from sentencepiece import SentencePieceProcessor
 
     from gpt.checkpoint import load_model
-    from gpt.generation.sample import stream_texts
+    from gpt.generation.sample import texts
 
-    asked, end = recipe.sample, time.monotonic() + SAMPLING_SECONDS
+    asked = recipe.sample
     if not asked.evaluation_tokens:
         return
     prompts = asked.prompts[:SAMPLED_PROMPTS]
-    written = [""] * len(prompts)
     with left_out_if_it_fails(f"the sample of step {step}"):
         model, _ = load_model(folder)
         tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
         how = sampling(recipe, asked.evaluation_tokens)
-        for row, piece in stream_texts(model, tokenizer, prompts, **how):
-            written[row] += piece
-            if time.monotonic() > end:
-                break
-        written = veiled(written, recipe.clean)
+        written = veiled([text for (text,) in texts(model, tokenizer, prompts, **how)], recipe.clean)
         rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
         tracker.table(rows, "samples/evaluations.json")
 
 
-def log_overlaps(record: Record, step: int, samples: list[str], documents: Path, rules: Rules) -> int:
+def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path, rules: Rules) -> int:
     """Log, and return, the longest overlap of the samples with the training documents, in characters.
 
     samples: what the model wrote, without the prompts. documents: folder of the clean stage.
     """
     found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES), LEAST_OVERLAP)
     longest = max((overlap.length for overlap in found), default=0)
-    covered = sum(overlap.covered * len(text) for overlap, text in zip(found, samples, strict=True))
-    share = covered / max(1, sum(map(len, samples)))
-    record.step(step, {"sample/longest_overlap": longest, "sample/repeated": share})
+    tracker.step(step, {"sample/longest_overlap": longest})
     rows = [
         {"sample": number, "longest_overlap": overlap.length, "text": text, "repeated": overlap.covered}
         for number, overlap in enumerate(found)
         for text in veiled([str(overlap.text)], rules)
     ]
-    record.table(rows, "samples/overlaps.json")
+    tracker.table(rows, "samples/overlaps.json")
     return longest
 
 
-def score_facts(record: Record, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
+def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
     """Log which of the simple facts the model gets right; returns the row of all facts."""
     from gpt.evaluation import facts
 
     try:
         verdicts = facts.score(model, tokenizer, facts.load())
     except GPTError as error:  # the context is too short
-        record.tags({"facts": str(error)})
+        tracker.tags({"facts": str(error)})
         return None
     summary = facts.summarize(verdicts)
     everything: dict[str, Any] = summary[-1]
-    record.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
-    record.table(summary, "facts/summary.json")
-    record.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
+    tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
+    tracker.table(summary, "facts/summary.json")
+    tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
 
 
-def log_attention_map(record: Record, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
+def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
     """Log a figure of what each token of a text attends to: the mean over the heads of some layers."""
     import torch
 
@@ -104,7 +95,9 @@ def log_attention_map(record: Record, model: GPT, tokenizer: SentencePieceProces
     maps_LTT = attention_maps(model, torch.tensor([ids]))[:, 0].mean(1).numpy()
     pieces = tokenizer.id_to_piece(ids)
     tokens = ["⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in pieces]
-    record.figure(attention(maps_LTT, ["(start)", *tokens[1:]]), "attention.png")
+    image = io.BytesIO()
+    attention(maps_LTT, ["(start)", *tokens[1:]]).savefig(image)
+    tracker.content(image.getvalue(), "attention.png")
 
 
 def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The results of `measure` are plain values, as `gpt compare --json` prints them; 
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,21 +45,14 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             n_tokens, seconds = n_tokens + found.n_tokens, seconds + found.seconds
             if trained := len(scoring.trained_on(model, text)):
                 result["notes"].append(f"{model.name} was trained on {trained} documents held out of {text.name}")
-        started = time.perf_counter()
         written = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
-        writing = sum(map(len, written)) / (time.perf_counter() - started)
-        speed = {"tokens_scored_per_second": n_tokens / seconds, "characters_written_per_second": writing}
+        speed = {"tokens_scored_per_second": n_tokens / seconds}
         result["models"].append(_size_and_cost(model, loaded) | speed)
         for row, answer in zip(answers, written, strict=True):
             row[model.name] = answer
     for text in texts:
-        own = _own_model(text, models)
-        about: dict = {
-            "corpus": text.name,
-            "own": own,
-            "documents": len(text.documents),
-            "of_documents": text.of_documents,
-        }
+        own = next((model.name for model in models if model.corpus == text.clean.corpus), None)
+        about: dict = {"corpus": text.name, "documents": len(text.documents), "of_documents": text.of_documents}
         about |= {"bytes": text.n_bytes, "digest": text.clean.digest, "baselines": text.baselines}
         result["corpora"].append(about)
         result["matrix"] += [_cell(model.name, text, own, nats) for model in models]
@@ -93,13 +85,6 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
     )
     interval_95 = f"difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
     return gap.high < 0, f"{figures}{without}; {interval_95}"
-
-
-def _own_model(text: HeldOut, models: list[TrainedModel]) -> str | None:
-    """The corpus's own model: the one for which this very text was held out, or else the first of the corpus."""
-    of_corpus = [model for model in models if model.corpus == text.clean.corpus]
-    held_out = [model for model in of_corpus if model.packed and model.packed["inputs"]["clean"] == text.clean.digest]
-    return next((model.name for model in held_out or of_corpus), None)
 
 
 def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str], np.ndarray]) -> dict:

@@ -1,6 +1,6 @@
 """Score a trained model on the held-out documents of any corpus: nats of each document, which add up to bits per byte.
 
-The text is the test split of a clean artifact, whose bytes were counted there; of an artifact from before there was one, val.
+The text is the test split of a clean artifact, whose bytes were counted there.
 A model is scored as its trainer evaluates it: the text is encoded by the model's own tokenizer and packed as the model was
 trained, in sequences of its own T; every token is scored once, and ends of documents do not count. So on the held-out text of
 its own corpus a model has its `test_bpb` again.
@@ -19,7 +19,7 @@ import polars as pl
 
 from flows import UserError
 from flows.models import lookup
-from flows.stages.definitions import held_out_split
+from flows.stages.definitions import HELD_OUT
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.data.dataset import Dataset, Description, Split
 from gpt.data.shards import Documents, ShardWriter
@@ -72,7 +72,6 @@ class HeldOut:
     """that they are from"""
     documents: pl.DataFrame
     """as in the clean artifact, in the order of the split"""
-    split: str = "test"
     baselines: dict[str, float | None] = field(default_factory=dict)
     """bits per byte of all that is held out; None if not computed"""
 
@@ -83,7 +82,7 @@ class HeldOut:
     @property
     def of_documents(self) -> int:
         """How many are held out in all."""
-        return self.clean.counts[f"{self.split}_documents"]
+        return self.clean.counts[f"{HELD_OUT}_documents"]
 
 
 def find(store: Store, name: str) -> TrainedModel:
@@ -103,12 +102,11 @@ def held_out(clean: Artifact, limit: int = MAX_BYTES) -> HeldOut:
 
     Of more, those whose ids come first are taken. Ids are hashes, so this is a random sample, and the same every time.
     """
-    name = held_out_split(clean.counts)
-    split = documents(clean.folder, name)
+    split = documents(clean.folder, HELD_OUT)
     sizes = split.select("doc_id", "n_bytes").collect()
     drawn = sizes.sort("doc_id").filter((pl.col("n_bytes").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
     wanted = split.filter(pl.col("doc_id").is_in(drawn["doc_id"].implode())).drop("split")
-    return HeldOut(clean.corpus, clean, wanted.collect(), name)
+    return HeldOut(clean.corpus, clean, wanted.collect())
 
 
 def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:

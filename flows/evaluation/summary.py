@@ -1,21 +1,17 @@
-"""How a run ends: the model is assessed and registered, and its results are told to MLflow, Prefect and the terminal."""
+"""How a run ends: the model is assessed and registered, and its results are told to MLflow and the terminal."""
 
 import json
 import resource
 import shlex
-from contextlib import suppress
 from functools import partial
 
 from mlflow.exceptions import MlflowException
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.context import FlowRunContext
 from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
 from flows import progress
 from flows.evaluation.assessment import log_attention_map, log_overlaps, sampling, score_facts
 from flows.evaluation.comparison import challenge
-from flows.evaluation.record import Record, place, recall
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import register
@@ -30,7 +26,7 @@ SHOWN_LINES = 12  # of each sample, on the terminal
 
 
 def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
-    """Assess the model, register it, tell Prefect and MLflow; returns the summary that the flow ends with.
+    """Assess the model, register it, tell MLflow; returns the summary that the flow ends with.
 
     named: False for a reproduction, whose model has its name from the run that it reproduces.
     """
@@ -63,9 +59,6 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
     tracker.text(json.dumps(summary, indent=1), "summary.json")
-    if FlowRunContext.get():
-        with suppress(Exception):  # a missing table on Prefect's page is no reason to lose a trained model
-            show_in_prefect(recipe, stages, texts)
     if progress.to_terminal and named:
         show_on_terminal(recipe, summary, stages, texts)
     return summary
@@ -74,36 +67,29 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
 def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
-
-    def measured() -> Record:
-        with tracker.assessing(), turn(1):
-            return measure(recipe, tracker.stages)
-
-    record = recall(place(tracker.stages["train"], tracker.stages["clean"], recipe), measured)
-    record.log(tracker)
-    return record.result.pop("texts"), record.result
-
-
-def measure(recipe: Recipe, stages: dict[str, Artifact]) -> Record:
-    record, decoder = Record(), stages["train"]
-    result = record.result
-    result |= {"texts": [], "longest_overlap": None, "facts": None}
-    with record.attempt("the assessment of the model"):
+    texts: list[str] = []
+    result: dict = {"longest_overlap": None, "facts": None}
+    decoder, documents, left_out = (
+        tracker.stages["train"],
+        tracker.stages["clean"].folder,
+        progress.left_out_if_it_fails,
+    )
+    with tracker.assessing(), turn(1), left_out("the assessment of the model"):
         from gpt.generation import sample
 
         step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
         prompts, how = recipe.sample.prompts, sampling(recipe, recipe.sample.max_tokens)
         written = [text for (text,) in sample.texts(gpt, tokenizer, prompts, **how)]
         whole = [prompt + text for prompt, text in zip(prompts, written, strict=True)]
-        result["texts"] = texts = veiled(whole, recipe.clean)
-        record.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        with record.attempt("the search for repeated text"):
-            result["longest_overlap"] = log_overlaps(record, step, written, stages["clean"].folder, recipe.clean)
-        with record.attempt("the map of attention"):
-            log_attention_map(record, gpt, tokenizer, texts[0])
-        with record.attempt("the test of facts"):
-            result["facts"] = score_facts(record, step, gpt, tokenizer) if recipe.sample.facts else None
-    return record
+        texts = veiled(whole, recipe.clean)
+        tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+        with left_out("the search for repeated text"):
+            result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
+        with left_out("the map of attention"):
+            log_attention_map(tracker, gpt, tokenizer, texts[0])
+        with left_out("the test of facts"):
+            result["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
+    return texts, result
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
@@ -118,16 +104,6 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
         return "", ""
     tracker.tags({"model": f"models:/{name}/{version}", "champion": verdict})
     return f"{name}/{version}", verdict
-
-
-def show_in_prefect(recipe: Recipe, stages: dict[str, Artifact], texts: list[str]) -> None:
-    rows = []
-    for name, a in stages.items():
-        row = {"stage": name, "state": "reused" if a.reused else "built", "seconds": a.seconds, "key": a.key}
-        rows.append(row | {"counts": json.dumps(a.counts)})
-    create_table_artifact(table=rows, key=f"stages-{recipe.corpus}", description=f"Stages of {recipe.corpus}")
-    text = "\n\n".join(f"```\n{text}\n```" for text in texts)
-    create_markdown_artifact(text, key=f"samples-{recipe.corpus}", description="What the model wrote")
 
 
 def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact], texts: list[str]) -> None:

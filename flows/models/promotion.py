@@ -22,18 +22,14 @@ def champions() -> list[str]:
     return sorted(f"{model.name}/{model.aliases[CHAMPION]}" for model in models if CHAMPION in model.aliases)
 
 
-def named_decoders() -> dict[str, str]:
-    """Every registered version that has an alias, such as the champions and what a person has pinned: `gpt-<corpus>/<version>
-    (its aliases)` by the digest of the decoder. Raises UserError when MLflow does not answer."""
-    named: dict[str, str] = {}
+def named_decoders() -> set[str]:
+    """The digests of the decoders of all registered versions that have an alias, such as the champions and what a person has
+    pinned. Raises UserError when MLflow does not answer."""
     with answering():
         client = mlflow.MlflowClient()
-        for model in client.search_registered_models("name LIKE 'gpt-%'", max_results=1000):
-            for version in set(model.aliases.values()):
-                aliases = ", ".join(sorted(alias for alias, of in model.aliases.items() if of == version))
-                digest = client.get_model_version(model.name, version).tags.get("digest", "")
-                named[digest] = f"{model.name}/{version} ({aliases})"
-    return named
+        models = client.search_registered_models("name LIKE 'gpt-%'", max_results=1000)
+        named = {(model.name, version) for model in models for version in model.aliases.values()}
+        return {client.get_model_version(name, version).tags.get("digest", "") for name, version in named}
 
 
 def pin(model: str, pinned: bool = True) -> str:
@@ -60,16 +56,12 @@ def promote(tracker: Tracker, name: str, new: str, challenge: Callable[[str], tu
         return f"version {new} is the first"
     if str(present) == new:
         return f"version {new} stays champion"
-    if verdict := client.get_model_version(name, new).tags.get(f"against.{present}"):
-        return verdict  # a reused decoder is not measured again
     try:
         with tracker.assessing():
             better, figures = challenge(f"{name}/{present}")
     except Exception as error:  # whatever it is, the new model is trained and registered
         return f"version {present} stays: it cannot be scored to compare ({str(error)[:200]})"
-    verdict = f"version {new} replaces {present}: {figures}" if better else f"version {present} stays: {figures}"
-    if better:
-        client.set_registered_model_alias(name, CHAMPION, new)
-    else:
-        client.set_model_version_tag(name, new, f"against.{present}", verdict)
-    return verdict
+    if not better:
+        return f"version {present} stays: {figures}"
+    client.set_registered_model_alias(name, CHAMPION, new)
+    return f"version {new} replaces {present}: {figures}"

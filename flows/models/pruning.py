@@ -9,14 +9,13 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Iterable
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout
 from os.path import relpath
 from pathlib import Path
 
 import mlflow
 from mlflow.cli import _gc_tracking_resources
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy.exc import OperationalError
 
 from flows import UserError
 from flows.home import home, shared_home
@@ -24,28 +23,28 @@ from flows.models.promotion import named_decoders
 from flows.store.artifacts import Store
 from flows.store.locks import idle
 from flows.tracking.connection import DATABASE, answering, experiment_id
-from flows.tracking.spool import spool
+from flows.tracking.outbox import spool
 
 DAY = 86_400  # seconds
 
 
-def prune(keep: int, days: int, trash: bool, dry_run: bool) -> tuple[list[dict[str, str]], int]:
-    """Remove, or only list, what `old_folders` and `old_runs` find; returns a row each, and the bytes of it. While a run is in
-    progress, no folder is removed. Raises UserError when MLflow does not answer."""
+def prune(keep: int, days: int, trash: bool, dry_run: bool) -> list[dict[str, str]]:
+    """Remove, or only list, what `old_folders` and `old_runs` find; returns a row each. While a run is in progress, no folder
+    is removed. Raises UserError when MLflow does not answer."""
     named, runs, done = named_decoders(), old_runs(days, trash), "to remove" if dry_run else "removed"
     rows = [{"what": "MLflow run", "which": run, "done": f"{done}: {why}"} for run, why in runs.items()]
-    freed = 0 if dry_run else remove_runs(runs, days)
+    if not dry_run:
+        remove_runs(runs, days)
     try:
         with nullcontext() if dry_run else idle(shared_home()):
             for folder, size in old_folders(keep, named).items():
                 if not dry_run:
                     shutil.rmtree(folder)
-                freed += size
                 which = relpath(folder, shared_home())
                 rows.append({"what": "folder", "which": which, "done": f"{done}: {size / 1e6:.1f} MB"})
     except UserError as error:
         rows.append({"what": "folders", "which": "all", "done": f"not removed: {error}"})
-    return rows, freed
+    return rows
 
 
 def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
@@ -55,7 +54,7 @@ def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
     found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
     left = [folder for folder in spool().glob("*") if not (folder / "about.json").exists()]
     found += [folder for folder in left if folder.stat().st_mtime < time.time() - DAY]
-    return {folder: _size([folder]) for folder in found}
+    return {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in found}
 
 
 def old_runs(days: int, trash: bool) -> dict[str, str]:
@@ -74,9 +73,9 @@ def old_runs(days: int, trash: bool) -> dict[str, str]:
     return {run: why for run, why in runs.items() if run not in named}
 
 
-def remove_runs(runs: Iterable[str], days: int) -> int:
-    """Remove runs with all that they logged, and what is left of checkpoints that were deleted so many days ago. Returns the
-    bytes that are free since then. Of a server whose database is not known here, the runs are only marked as deleted."""
+def remove_runs(runs: Iterable[str], days: int) -> None:
+    """Remove runs with all that they logged, and what is left of checkpoints that were deleted so many days ago. Of a server
+    whose database is not known here, the runs are only marked as deleted."""
     experiment, client, models = experiment_id(), mlflow.MlflowClient(), []
     with answering():
         for run in (runs := list(runs)):
@@ -86,18 +85,12 @@ def remove_runs(runs: Iterable[str], days: int) -> int:
                 client.delete_logged_model(model.model_id)
             client.delete_run(run)
         if not (database := _database()):
-            return 0
-        places = [shared_home() / "mlartifacts"]
-        places += [Path(database.engine.url.database or "")] if database.db_type == "sqlite" else []
-        before = _size(places)
+            return
         models += database._get_deleted_logged_models(1000 * days * DAY)
         with redirect_stdout(io.StringIO()):
             _gc_tracking_resources(
                 database, runs, None, models, None, 0, skip_experiments=True, skip_logged_models=False
             )
-        with suppress(OperationalError), database.engine.connect() as connection:  # it is in use, or the disk is full
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
-    return max(0, before - _size(places))
 
 
 def _database() -> SqlAlchemyStore | None:
@@ -105,8 +98,3 @@ def _database() -> SqlAlchemyStore | None:
     uri = mlflow.get_tracking_uri()
     uri = os.environ.get(DATABASE, "") if uri.startswith("http") else uri
     return SqlAlchemyStore(uri, (shared_home() / "mlartifacts").as_uri()) if uri else None
-
-
-def _size(places: Iterable[Path]) -> int:
-    """Bytes of files, and of all files in folders."""
-    return sum(file.stat().st_size for place in places for file in (place, *place.rglob("*")) if file.is_file())

@@ -6,7 +6,6 @@ when the project changes. Requests have limits, which environment variables of t
 
 import logging
 import os
-from collections.abc import Iterator
 
 import mlflow
 import pandas as pd
@@ -36,12 +35,6 @@ class GPTModel(PythonModel):
         except GPTError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return [text for of_prompt in written for text in of_prompt]
-
-    def predict_stream(self, context, model_input: pd.DataFrame, params: dict | None = None) -> Iterator[str]:
-        """The first continuation of the first prompt, piece by piece, each as soon as its characters are complete."""
-        prompts, settings = _checked(model_input, params)
-        for _, piece in sample.stream_texts(self.model, self.tokenizer, prompts[:1], **settings | {"samples": 1}):
-            yield piece
 
 
 def _checked(model_input: pd.DataFrame, params: dict | None) -> tuple[list[str], dict]:

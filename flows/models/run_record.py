@@ -22,7 +22,6 @@ from flows.stages.parameters import reader_of
 from flows.store import provenance
 from flows.store.artifacts import Store, differences, to_artifact
 from flows.tracking.connection import answering
-from flows.tracking.run import origin_tags
 from gpt import GPTError
 from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
@@ -59,11 +58,7 @@ class Plan:
 def plan(record: Record) -> Plan:
     """How to make a run again, and what differs from its record. Raises UserError for a run that cannot be made again."""
     recipe, problems = recorded_recipe(record.recipe)
-    if recipe is None:
-        raise UserError(f"the recipe of run {record.run_id} cannot be used any more: {'; '.join(problems)}")
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
-    for line in differences({"commit": _commit(record.tags)}, {"commit": _commit(origin_tags())}):
-        log_line(line)
     source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
     if train.minutes:
         train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
@@ -100,10 +95,9 @@ def champion_recipe(asked: Recipe) -> Recipe | None:
     Raises UserError for a record that is incomplete or cannot be used any more, or when MLflow does not answer."""
     if not lookup.champion(asked.corpus):
         return None
-    record = read(f"gpt-{asked.corpus}@champion")
-    recipe, problems = recorded_recipe(record.recipe)
-    if recipe is None or problems:
-        raise UserError(f"the recipe of gpt-{asked.corpus}@champion cannot be used any more: {'; '.join(problems)}")
+    recipe, problems = recorded_recipe(read(f"gpt-{asked.corpus}@champion").recipe)
+    for problem in problems:
+        log_line(f"recipe of the champion: {problem}; it is left out")
     if recipe.source_page() == asked.source_page():  # an address is recorded without what may be secret in it
         recipe = recipe.model_copy(update={"source": replace(recipe.source, url=asked.source.url)})
     return recipe
@@ -120,10 +114,6 @@ def _stages(record: Record, recipe: Recipe) -> Iterator[str]:
         if name != "download":  # whose parameters name the data: see _source
             old, new = old | manifest["parameters"], new | stage.parameters(recipe)
         yield from (f"{name}: {line}" for line in differences(old, new))
-
-
-def _commit(tags: dict[str, str]) -> str:
-    return (tags.get("git.commit", "")[:12] or "none") + (" with changes" if tags.get("git.dirty") == "true" else "")
 
 
 def _source(record: Record, recipe: Recipe, matters: list[str]) -> Source:
@@ -157,8 +147,6 @@ def _runtime(record: Record, recipe: Recipe, matters: list[str]) -> Runtime:
     if runtime.threads > cores:
         matters.append(f"threads {runtime.threads} -> {cores}: this machine has no more")
         runtime = replace(runtime, threads=cores)
-    elif runtime.threads != recipe.runtime.threads:
-        log_line(f"threads: {runtime.threads}, as the run had them ({cores} cores here)")
     try:
         here = provenance.machine(runtime)
     except GPTError as error:  # the device is not here

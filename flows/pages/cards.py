@@ -7,8 +7,6 @@ from flows.pages import figures
 from flows.pages.render import Table, columns, publish
 from gpt.evaluation.packing_report import PER_TEN
 
-SHOWN_FILES = 3  # of the raw data's
-
 
 def write_data_card(folder: Path, facts: dict) -> None:
     """The card of the clean stage. facts: of data_contracts.facts."""
@@ -55,14 +53,11 @@ def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict
 
 
 def _source(source: dict) -> list[tuple[str, str]]:
-    """The identity of the raw data, one row per part; of many files the first ones."""
+    """The identity of the raw data, one row per part; of files with their hashes the number."""
     rows = []
     for name, value in source.items():
         if isinstance(value, dict):
-            value = [f"{file} (sha256 {sha256[:12]})" for file, sha256 in value.items()]
-        if isinstance(value, list):
-            more = len(value) - SHOWN_FILES
-            value = ", ".join(value[:SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+            value = f"{len(value):,} files"
         if value:
-            rows.append((name, str(value)))
+            rows.append((name, ", ".join(value) if isinstance(value, list) else str(value)))
     return rows

@@ -18,7 +18,6 @@ TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
 COSTS = (
     "parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second",
-    "characters_written_per_second",
 )  # fmt: skip
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
 SHADES = LinearSegmentedColormap.from_list("relative", ["#1f7a5c", "white", "#2f6fb0"])
@@ -33,15 +32,11 @@ CAPTION = (
 
 
 class Tile(NamedTuple):
-    bits_per_byte: float | None
+    bits: str
     relative: float | None
     """to the corpus's own model"""
     details: str = ""
     own: bool = False
-
-    @property
-    def bits(self) -> str:
-        return "–" if self.bits_per_byte is None else f"{self.bits_per_byte:.3f}"
 
 
 def write_comparison(folder: Path, result: dict) -> None:
@@ -71,11 +66,14 @@ def tiles(result: dict) -> list[tuple[str, list[Tile]]]:
         own = None
         for cell in (cell for cell in result["matrix"] if cell["corpus"] == column["corpus"]):
             bits, relative = cell["bits_per_byte"], cell["relative"]
-            found[cell["model"]].append(Tile(bits, relative, f"({interval(cell)}) {difference(cell)}", cell["own"]))
+            found[cell["model"]].append(
+                Tile(f"{bits:.3f}", relative, f"({interval(cell)}) {difference(cell)}", cell["own"])
+            )
             own = None if relative is None else bits / (1 + relative)
         for name in BASELINES:
             bits = column["baselines"][name]
-            found[name].append(Tile(bits, bits / own - 1 if bits and own else None))
+            relative = bits / own - 1 if bits and own else None
+            found[name].append(Tile(f"{bits:.3f}" if bits else "–", relative))
     return list(found.items())
 
 

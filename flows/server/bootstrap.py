@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore
@@ -46,7 +46,8 @@ def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
             time.sleep(0.3)
     create_pool()
     prefect_private.deploy(prefect_file)
-    lines = [f"deployments    {len(deployments)} of {prefect_file.name}", *create_automations(), *crash_dead_runs()]
+    create_automations()
+    lines = [f"deployments    {len(deployments)} of {prefect_file.name}", *crash_dead_runs()]
     answer.write_text(json.dumps({"lines": lines, "experiment": experiment_id()}))
 
 
@@ -65,28 +66,24 @@ def create_pool() -> None:
 
 def create_automations(
     compare_after: timedelta = timedelta(minutes=10), restart_after: timedelta = timedelta(minutes=1)
-) -> list[str]:
-    """Create the GPU limit and the automations where they are missing. Returns a line for each thing made.
+) -> None:
+    """Create the GPU limit and the automations where they are missing.
 
     compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
     """
     import torch
 
-    made = []
     with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(GPU)
-        except ObjectNotFound:
+        with suppress(ObjectAlreadyExists):
             slots = max(1, torch.cuda.device_count())
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
-            made.append(f"limit {GPU}: {slots} at a time (prefect gcl update {GPU} --limit N)")
         try:
             compare = client.read_deployment_by_name("compare/all").id
         except ObjectNotFound:
             raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
         for automation in (compare_after_training(compare, compare_after), restart_crashed_runs(restart_after)):
-            made += _create(client, automation)
-    return made
+            if not client.read_automations_by_name(automation.name):
+                client.create_automation(automation)
 
 
 def compare_after_training(deployment, after: timedelta) -> AutomationCore:
@@ -148,19 +145,6 @@ def notify_on_failure(address: str) -> None:
         )
         failures = {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Damaged")}
         client.create_automation(AutomationCore(name=NOTIFY, trigger=EventTrigger(expect=failures), actions=[message]))
-
-
-def _create(client: SyncPrefectClient, automation: AutomationCore) -> list[str]:
-    """Create the automation. An existing one keeps its changes, but gets the new id of a deployment that was made again."""
-    if not (known := client.read_automations_by_name(automation.name)):
-        client.create_automation(automation)
-        return [f"automation {automation.name!r}"]
-    before, now = (getattr(one.actions[0], "deployment_id", None) for one in (known[0], automation))
-    if before != now:
-        changed = known[0].model_copy(update={"actions": automation.actions})
-        client.update_automation(changed.id, AutomationCore(**changed.model_dump(exclude={"id"})))
-        return [f"automation {automation.name!r}: {now} instead of {before}"]
-    return []
 
 
 if __name__ == "__main__":

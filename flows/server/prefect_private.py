@@ -11,13 +11,12 @@ import yaml
 from pydantic import ValidationError
 
 from flows import UserError
-from gpt.settings import nearest
 
 
 def check(path: Path) -> list[str]:
     """The names of the deployments of a prefect.yaml. Raises UserError that says where what is wrong: what YAML or Prefect's
     model does not take, and unknown keys. `deploy` finds the rest."""
-    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
+    from prefect.cli.deploy._models import PrefectYamlModel
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -32,13 +31,8 @@ def check(path: Path) -> list[str]:
         deployments = PrefectYamlModel.model_validate(content, extra="forbid").deployments
     except ValidationError as error:
         first = error.errors()[0]
-        # Where a value may have one of several forms, Prefect's models list the usual one first. Its name is no key.
-        keys = [str(part) for part in first["loc"] if "RawScheduleConfig" not in str(part)]
-        problem = f": {first['msg']}"
-        if first["type"] == "extra_forbidden":
-            known = [name for model in (DeploymentConfig, RawScheduleConfig) for name in model.model_fields]
-            problem = f" is not known{nearest(keys[-1], known)}"
-        raise UserError(f"{path.name}, {'.'.join(keys)}{problem}") from None
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path.name}, {place}: {first['msg']}") from None
     return [str(deployment.name) for deployment in deployments]
 
 

@@ -6,7 +6,6 @@ from flows.home import shared_home
 from flows.server.processes import ask
 from flows.server.supervisor import is_process, state
 from flows.store.artifacts import Store
-from flows.tracking.spool import waiting
 
 LIMIT = 200  # Prefect returns no more runs at once
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -14,8 +13,8 @@ EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "test_bpb": ""}
 
 
 def status() -> dict:
-    """`up` says whether everything is up, `api` is Prefect's address. The rest are rows: services, running, queued, next,
-    unsent (runs that have not sent all to MLflow), last (by corpus)."""
+    """`up` says whether everything is up, `api` is Prefect's address. The rest are rows: services, running, queued, next, last
+    (by corpus)."""
     found = state()
     services = [
         _service(name, "up" if is_process(entry) else "down", entry["created"], found.get(name, ""))
@@ -28,7 +27,7 @@ def status() -> dict:
     if services and not found["ready"]:
         services.append(_service("gpt up", "starting", found["created"]))
     result: dict = {"up": up, "api": found.get("api", ""), "services": services}
-    result |= {"running": [], "queued": [], "next": [], "unsent": waiting()}
+    result |= {"running": [], "queued": [], "next": []}
     answers = bool(services) and found["ready"] and "prefect" not in down
     return result | {"last": _last(_add_runs(result, found["api"]) if answers else [])}
 

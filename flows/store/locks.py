@@ -1,8 +1,6 @@
 """Kernel locks, which a killed process loses: on an artifact that is built, a home that is used, a run that is alive."""
 
 import fcntl
-import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +39,7 @@ def in_use(home: Path, log: Callable[[str], None] = print) -> Iterator[None]:
     """Every run holds this from beginning to end, so that nothing is pruned that it still needs. Logs a line if it waits."""
     with _open(home, "in-use") as file:
         if not take(file, shared=True):
-            file.seek(0)
-            log(f"waiting until {file.read()} has pruned this home")
+            log("waiting until another process has pruned this home")
             take(file, shared=True, wait=True)
         yield
 
@@ -53,9 +50,6 @@ def idle(home: Path) -> Iterator[None]:
     with _open(home, "in-use") as file:
         if not take(file):
             raise UserError("a run is in progress in this home; try again when it has ended")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
         yield
 
 

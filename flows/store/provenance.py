@@ -1,20 +1,18 @@
 """Where a result comes from, as plain values: the commit, the packages and the machine.
 
-`environment` is what a run finds at its beginning. `machine` is what trained a decoder: it is kept with the artifact, since a
-later run that reuses the artifact may be on another machine.
+`machine` is what trained a decoder: it is kept with the artifact, since a later run that reuses the artifact may be on another
+machine.
 """
 
-import os
 import platform
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 
 from flows.home import ROOT
 from gpt.config import Runtime
-from gpt.machine.hardware import usable_cores
 
 # Whose versions a manifest has.
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "polars", "pandera", "py3langid", "prefect",
@@ -26,7 +24,6 @@ DECIDING_PACKAGES = {
     "pack": ("sentencepiece", "numpy"),
     "train": ("torch", "numpy", "safetensors"),
 }
-TAGGED_PACKAGES = ("python", "torch", "numpy", "sentencepiece", "polars")  # whose versions are tags of a run
 MODEL_PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "sentencepiece")  # that a registered model requires
 
 
@@ -45,31 +42,6 @@ def git_state() -> dict:
 def package_versions() -> dict[str, str]:
     """The versions of Python and of RECORDED_PACKAGES."""
     return {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES}
-
-
-def environment() -> dict:
-    """The software and the hardware that this process finds, as JSON."""
-    import psutil
-
-    installed = {found.metadata["Name"] or "?": found.version for found in distributions()}
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": cpu(),
-        "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus(),
-        "packages": dict(sorted(installed.items(), key=lambda item: item[0].lower())),
-    }
-
-
-def tags(environment: dict) -> dict[str, str]:
-    """The part of `environment` to find runs by."""
-    versions = environment["packages"] | {"python": environment["python"]}
-    found = {name: versions[name] for name in TAGGED_PACKAGES if name in versions}
-    hardware = {"cpu": environment["cpu"], "cores": str(environment["cores"])}
-    return found | hardware | ({"gpus": ", ".join(environment["gpus"])} if environment["gpus"] else {})
 
 
 def machine(runtime: Runtime) -> dict:
@@ -98,14 +70,3 @@ def cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def gpus() -> list[str]:
-    """The names of this machine's NVIDIA GPUs; none without a driver."""
-    with suppress(Exception):
-        import pynvml
-
-        pynvml.nvmlInit()
-        devices = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [pynvml.nvmlDeviceGetName(device) for device in devices]
-    return []

@@ -1,8 +1,7 @@
 """The outbox of a run: a file through which all that it logs reaches MLflow, so that training never waits for MLflow.
 
-Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to), `sent`
-(an offset in the lines) and `failures.json` (tries of the line at that offset). One process at a time holds the folder, by a
-kernel lock on `about.json`.
+Folder: `<home>/spool/<run id>/` with `about.json` (the run, its server), `lines.jsonl`, `files/` (what lines refer to) and
+`sent` (an offset in the lines). One process at a time holds the folder, by a kernel lock on `about.json`.
 
 Lines: JSON objects, each of one kind.
     {"metrics": [[name, value, step, time]]} or {"params": {...}} or {"tags": {...}}: values
@@ -14,8 +13,7 @@ Lines: JSON objects, each of one kind.
     {"end": status, "at": time}: the end of the run, unless another line follows, which continues it
 
 A thread of the run's process sends them in order, the values of many lines in one request, at most a request a second. What is
-left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`;
-`gpt status` shows what waits.
+left because MLflow was away, or the run was killed, is sent by `sync`: at the next run of this home, `gpt runs` or `gpt ui`.
 
 A line counts as sent when MLflow has answered and the offset of the line's end is in `sent`. An answer may be lost, so every
 kind can be sent again without effect: MLflow ignores a metric that it has, a checkpoint is looked up before it is created, and
@@ -37,18 +35,16 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from flows import UserError
+from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
 from flows.tracking.sending import BATCH, RunState, Sender, refused
-from flows.tracking.spool import read_failures, read_sent, spool
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
 PATIENCE = 60.0  # seconds that the end of a run waits until all is sent
 AWAY = 10.0  # the same, if the last request failed
-REFUSALS = 3  # tries of a line that MLflow refuses, before it is skipped
-FAILURES = 20  # tries of a line that fails for another reason
 DAYS = 30  # for which a stopped run can be continued
 
 
@@ -67,8 +63,7 @@ class Outbox:
         except (OSError, ValueError, UserError):
             self._about_file.close()
             raise
-        self._lock, known = threading.Lock(), read_failures(folder)
-        self._failures = known["tries"] if known and known["position"] == read_sent(folder) else 0
+        self._lock, self._failed = threading.Lock(), False
         self._closing, self._given_up = threading.Event(), threading.Event()
         # In the context of the run, so that its messages reach Prefect's log.
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
@@ -120,39 +115,47 @@ class Outbox:
     def close(self) -> str:
         """Wait, for a limited time, until all is sent. Returns what is in the way if it is not, else nothing."""
         self._closing.set()
-        self._thread.join(AWAY if self._failures else PATIENCE)
+        self._thread.join(AWAY if self._failed else PATIENCE)
         self._given_up.set()  # the request in progress, if there is one, is the last
         if not self._thread.is_alive():
             return ""
-        return "MLflow does not answer" if self._failures else f"MLflow is still taking it in after {PATIENCE:.0f} s"
+        return "MLflow does not answer" if self._failed else f"MLflow is still taking it in after {PATIENCE:.0f} s"
 
     def flush(self) -> None:
         """Send all lines that are there now. Raises what MLflow raises, except for a line that it refuses for good."""
         end = (self.folder / "lines.jsonl").stat().st_size
-        while read_sent(self.folder) < end and (found := self.next_request()):
+        while self.sent() < end and (found := self.next_request()):
             request, position = found
             try:
                 self._sender.send(request)
             except Exception as error:
-                self._count_failure(error)
-                if not (refused(error) or self._failures >= FAILURES):
+                first, self._failed = not self._failed, True
+                if not refused(error):
                     raise
                 self.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
-                if self._failures < REFUSALS:
+                if first:
                     continue
                 log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
-            self._failures = 0
-            self._write("sent", str(position))
+            self._failed = False
+            partial = self.folder / "sent.new"
+            partial.write_text(str(position))
+            partial.replace(self.folder / "sent")
+
+    def sent(self) -> int:
+        """The offset up to which the lines are sent."""
+        with suppress(OSError, ValueError):
+            return int((self.folder / "sent").read_text())
+        return 0
 
     def next_request(self) -> tuple[dict, int] | None:
         """What to send next, one line or the values of several, and the offset at which its last line ends."""
-        position = read_sent(self.folder)
+        position = self.sent()
         request: dict = {}
         for raw in self._lines(position):
             line = json.loads(raw)
             batchable = line.keys() | request.keys() <= BATCH.keys()
             # After a failure each line is sent alone, so that a refused one takes no other with it.
-            if request and (self._failures or not batchable):
+            if request and (self._failed or not batchable):
                 break
             if request and any(len(line[kind]) + len(request.get(kind, ())) > BATCH[kind] for kind in line):
                 break
@@ -203,17 +206,10 @@ class Outbox:
                     return  # it is being written
                 yield raw
 
-    def _count_failure(self, error: Exception) -> None:
-        """Also for the processes that try later."""
-        self._failures += 1
-        known = {"position": read_sent(self.folder), "tries": self._failures, "problem": problem(error)}
-        with suppress(OSError):  # a full disk
-            self._write("failures.json", json.dumps(known))
 
-    def _write(self, name: str, text: str) -> None:
-        partial = self.folder / f"{name}.new"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.folder / name)
+def spool() -> Path:
+    """The folder of all outboxes of this home."""
+    return home() / "spool"
 
 
 def stopped(work: str) -> Outbox | None:

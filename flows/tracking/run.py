@@ -206,9 +206,8 @@ class Tracker:
 
     def _begin(self, box: Outbox | None) -> None:
         """Start a run, or continue the stopped run of this outbox."""
-        environment = provenance.environment()
         tags = {"corpus": self.recipe.corpus, "mlflow.note.content": f"**{self.recipe.corpus}**: {self.recipe.title}"}
-        tags |= origin_tags() | provenance.tags(environment)
+        tags |= origin_tags()
         if parent := mlflow.active_run():
             tags["mlflow.parentRunId"] = parent.info.run_id
         with answering():
@@ -225,7 +224,6 @@ class Tracker:
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self._log_recipe({})
-        self.text(json.dumps(environment, indent=1), "environment.json")
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
         self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)

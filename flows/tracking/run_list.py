@@ -12,13 +12,13 @@ from flows.tracking import outbox
 from flows.tracking.connection import answering, digest_of_stage, experiment_id
 
 MOST = 100_000  # runs that are looked through
-MEASURES = ("train/test_bpb", "train/val_bpb")  # the second of runs before there was a test split
+MEASURE = "train/test_bpb"
 DATA = ("download", "clean", "pack")
 
 
-def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> tuple[list[dict], str]:
+def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> list[dict]:
     """Runs, newest first, as run, corpus, kind, started (UTC), status, steps, test_bpb, val_bpb, best_baseline and model, None
-    where a run has none; and a note on what is left out.
+    where a run has none.
 
     dataset_digest: the beginning of the digest of a download, clean or pack artifact: only runs that made or reused a model
     from these bytes. best: of each corpus the run with the fewest bits per byte, among those measured on the held-out documents
@@ -38,11 +38,9 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
         chosen = mlflow.search_runs([experiment], where, ViewType.ACTIVE_ONLY, enough, order, output_format="list")
     if dataset_digest:
         chosen = [run for run in chosen if _learned_from(run, dataset_digest)]
-    note = ""
     if best:
-        chosen, others = _best(chosen)
-        note = f"{others} measured on other held-out documents, which do not compare, left out" if others else ""
-    return [_row(run) for run in chosen[: limit or None]], note
+        chosen = _best(chosen)
+    return [_row(run) for run in chosen[: limit or None]]
 
 
 def _learned_from(run: Run, digest: str) -> bool:
@@ -50,21 +48,17 @@ def _learned_from(run: Run, digest: str) -> bool:
     return bool(digests["train"]) and any(digests[stage].startswith(digest) for stage in DATA)
 
 
-def _best(runs: list[Run]) -> tuple[list[Run], int]:
-    """Of each corpus the best, and how many runs do not compare with it. runs: newest first."""
-    measured = [run for run in runs if _measure(run) is not None and "corpus" in run.data.tags]
+def _best(runs: list[Run]) -> list[Run]:
+    """Of each corpus the best. runs: newest first."""
+    measured = [run for run in runs if MEASURE in run.data.metrics and "corpus" in run.data.tags]
     newest: dict[str, str] = {}  # by corpus, what names the held-out documents of its newest run
     for run in measured:
         newest.setdefault(run.data.tags["corpus"], _held_out(run))
     same = [run for run in measured if _held_out(run) == newest[run.data.tags["corpus"]]]
     # A reused model has equally good runs; the newest of them stands for it.
-    same.sort(key=lambda run: (-(_measure(run) or 0), run.info.start_time))
+    same.sort(key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time))
     best = {run.data.tags["corpus"]: run for run in same}
-    return [best[corpus] for corpus in newest], len(measured) - len(same)
-
-
-def _measure(run: Run) -> float | None:
-    return next((run.data.metrics[name] for name in MEASURES if name in run.data.metrics), None)
+    return [best[corpus] for corpus in newest]
 
 
 def _held_out(run: Run) -> str:
@@ -73,7 +67,7 @@ def _held_out(run: Run) -> str:
     digests = {
         tag.value: item.dataset.digest for item in inputs for tag in item.tags if tag.key == "mlflow.data.context"
     }
-    return digests.get("tokens/test") or digests.get("tokens/val", "")
+    return digests.get("tokens/test", "")
 
 
 def _row(run: Run) -> dict:
@@ -86,7 +80,8 @@ def _row(run: Run) -> dict:
         "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(" ", "seconds")[:19],
         "status": run.info.status.lower(),
         "steps": int(steps) if steps is not None else None,
-        **{name.removeprefix("train/"): metrics.get(name) for name in MEASURES},
+        "test_bpb": metrics.get(MEASURE),
+        "val_bpb": metrics.get("train/val_bpb"),
         "best_baseline": metrics.get("baseline/best"),
         "model": tags["model"].removeprefix("models:/") if "model" in tags else None,
     }

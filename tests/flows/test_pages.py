@@ -188,5 +188,5 @@ def test_prefect_shows_the_run_its_stages_and_its_cards(page, addresses):
     for stage in ("download", "clean", "tokenize", "pack", "train"):
         page.get_by_role("link", name=stage, exact=True).first.wait_for()
     page.get_by_text("Artifacts", exact=True).last.click()
-    page.get_by_text("stages-beta").first.click()
-    page.get_by_text("tokenize").first.wait_for()
+    page.get_by_text("tokenizer-card-beta").first.click()
+    page.get_by_text("vocab size").first.wait_for()

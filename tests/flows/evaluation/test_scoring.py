@@ -189,7 +189,6 @@ def test_after_a_change_of_rules_no_held_out_tweet_was_trained_on_and_one_that_w
     before = pl.read_parquet(tmp_path / "champion" / "documents" / "*.parquet").filter(pl.col("split") == "train")
     by_place = held_out["place"].is_in(before["place"].implode()).sum()
     assert 0.7 * n < by_place <= trained_on(champion, other_seed) < n
-    assert scoring.held_out(to_artifact(without_places(other_seed, {"test": "train"}))).split == "val"
 
 
 def test_a_book_that_was_divided_otherwise_was_trained_on(tmp_path):

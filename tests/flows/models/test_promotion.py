@@ -44,13 +44,13 @@ def test_the_first_version_is_champion_unmeasured(tracker):
 def test_a_version_with_an_alias_is_named_and_a_pin_is_an_alias(tracker):
     for version in "123":
         tracker.client.set_model_version_tag(NAME, version, "digest", f"digest {version}")
-    assert named_decoders() == {}
+    assert named_decoders() == set()
     promote(tracker, NAME, "1", never)
     assert pin(f"{NAME}/2") == pin(f"{NAME}/2") == "gpt-mine/2"
     pin(f"{NAME}@champion")
-    assert named_decoders() == {"digest 1": "gpt-mine/1 (champion, pinned-1)", "digest 2": "gpt-mine/2 (pinned-2)"}
+    assert named_decoders() == {"digest 1", "digest 2"}
     pin(f"{NAME}@pinned-2", pinned=False)
-    assert named_decoders() == {"digest 1": "gpt-mine/1 (champion, pinned-1)"}
+    assert named_decoders() == {"digest 1"}
     for unknown in ("gpt-mine/4", "gpt-mine@pinned-2", "gpt-other/1"):
         with pytest.raises(UserError, match="is not known"):
             pin(unknown)
@@ -65,11 +65,10 @@ def test_a_better_version_replaces_the_champion(tracker):
     assert champions() == ["gpt-mine/2"]
 
 
-def test_any_other_version_does_not_and_is_measured_once(tracker):
+def test_any_other_version_does_not(tracker):
     promote(tracker, NAME, "1", never)
     verdict = promote(tracker, NAME, "2", lambda champion: WORSE)
     assert verdict == "version 1 stays: within the noise"
-    assert promote(tracker, NAME, "2", never) == verdict
     assert champions() == ["gpt-mine/1"]
 
 

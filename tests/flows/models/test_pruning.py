@@ -71,7 +71,7 @@ def test_old_failed_and_deleted_runs_go_with_their_checkpoints(here, home):
     old = pruning.old_runs(30, trash=False)
     assert old == {failed[0]: "failed", thrown[0]: "deleted"}
     assert len(left()) == 6
-    assert pruning.remove_runs(old, 30) >= 600_000 - 50_000  # a database that has grown in between takes some of it
+    pruning.remove_runs(old, 30)
     assert left() == {fresh[0], named[0], thrown_now[0], finished[0]}
     assert client.get_logged_model(named[1]).model_id == named[1]
 
@@ -84,7 +84,7 @@ def test_a_server_whose_database_is_not_known_only_marks(here, home, monkeypatch
     old, _ = make(ended=OLD)
     monkeypatch.setattr(pruning, "_database", lambda: None)
     assert pruning.old_runs(30, trash=True) == {old: "failed"}
-    assert pruning.remove_runs([old], 30) == 0
+    pruning.remove_runs([old], 30)
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
 
 

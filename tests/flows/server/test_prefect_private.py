@@ -20,9 +20,9 @@ def test_ours_is_sound():
     ("text", "place", "words"),
     [
         (HEAD + "  tags: [a\n  parameters: {}\n", " is no YAML: ", ["line 6"]),
-        (HEAD + "  concurency_limit: 1\n", ", deployments.0.concurency_limit is not", ["'concurrency_limit'"]),
-        ("x: 1\n" + HEAD, ", x is not known", []),
-        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezon: UTC}\n", "0.schedules.0.timezon is", ["'timezone'"]),
+        (HEAD + "  concurency_limit: 1\n", ", deployments.0.concurency_limit: ", ["not permitted"]),
+        ("x: 1\n" + HEAD, ", x: ", ["not permitted"]),
+        (HEAD + "  schedules:\n  - {cron: '0 3 * * 1', timezon: UTC}\n", "deployments.0.schedules", ["timezon: Extra"]),
         (HEAD + "  concurrency_limit: many\n", "deployments.0.concurrency_limit", ["valid integer"]),
         ("deployments:\n- train\n", ", deployments.0", ["valid dictionary"]),
         ("deployments: mine\n", ", deployments", ["valid list"]),

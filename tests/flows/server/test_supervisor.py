@@ -341,7 +341,7 @@ def test_a_wrong_prefect_yaml_is_told_and_nothing_stays_up(tmp_path):
     file, ports = tmp_path / "mine.yaml", ("--port", str(free_port()), "--mlflow-port", str(free_port()))
     file.write_text(HEAD + "  parametrs: {}\n")
     refused = gpt(tmp_path / "home", "up", *ports, "--prefect-file", str(file))
-    assert_refused(refused, "mine.yaml, deployments.0.parametrs is not known", "'parameters'")
+    assert_refused(refused, "mine.yaml, deployments.0.parametrs: Extra inputs are not permitted")
     assert alive(tmp_path / "home") == []
 
 
