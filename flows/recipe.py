@@ -41,8 +41,6 @@ class Pack:
 
     block_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     """T: tokens in a training sequence, and the most that the decoder looks back"""
-    strategy: Literal["concat", "best_fit"] = "concat"
-    """concat: one document after another, no token lost. best_fit: documents of up to T tokens are never cut, with padding"""
     document_mask: bool = False
     """attention keeps to the document that a position is in"""
 

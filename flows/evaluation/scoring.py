@@ -58,8 +58,8 @@ class LoadedModel:
 
     model: GPT
     tokenizer: Tokenizer
-    packing: dict
-    """how the sequences that it was trained on were packed, as far as that is known; a Description has the defaults"""
+    document_mask: bool
+    """of its training, as far as that is known"""
     machine: Machine
 
 
@@ -147,8 +147,7 @@ def load(model: TrainedModel, machine: Machine) -> LoadedModel:
 
     decoder, _ = sample.load(model.folder, machine.device)
     known = model.packed["parameters"]["pack"] if model.packed else {}
-    packing = {name: known[name] for name in ("strategy", "document_mask") if name in known}
-    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), packing, machine)
+    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), known.get("document_mask", False), machine)
 
 
 def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda *_: None) -> Evaluation:
@@ -157,7 +156,7 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine
     T, eos_id, pad_id = loaded.model.config.block_size, tokenizer.eos_id, tokenizer.pad_id
-    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, **loaded.packing)
+    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, loaded.document_mask)
     ids, lengths = tokenizer.encode_flat(documents["text"].to_list())
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:

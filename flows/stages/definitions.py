@@ -136,7 +136,6 @@ def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
     from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
-    from gpt.evaluation import packing_report
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -158,12 +157,11 @@ def pack(job: Job) -> dict:
     packed = dataset.Dataset.open(job.folder)
     measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
-    report = packing_report.facts(packed)
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
+    rows = [{"split": name, **numbers, "sequences": packed.n_sequences(name)} for name, numbers in splits.items()]
+    write_packing_report(job.folder / "card", job.recipe.corpus, settings, rows, measured)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
-        "train_sequences": report["splits"][0]["sequences"],
-        "utilisation": round(report["splits"][0]["utilisation"], 6),
+        "train_sequences": packed.n_sequences("train"),
         **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
     return counts | packing | measured
@@ -233,7 +231,7 @@ STAGES = {
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
             ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
-             "gpt/evaluation/memorisation.py", "gpt/evaluation/packing_report.py", "tokenizers/tokenizer.py"),
+             "gpt/evaluation/memorisation.py", "tokenizers/tokenizer.py"),
             resumable=True,
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),

@@ -5,9 +5,10 @@
     train-00000.shard ...  val-...    tokens and document index (gpt.data.shards); of test, too, where there is one
     tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
-In an epoch every token is the target of exactly one position of one sequence (gpt.data.packing). The inputs are the tokens
-before the targets; before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it
-of (seed, step, part): a training that stops and resumes anywhere, on any number of devices, sees the same batches.
+Each epoch lays the documents one after another, in an order drawn from (seed, epoch), and cuts this line into sequences of T
+tokens; the last one is padded. So in an epoch every token is the target of exactly one position of one sequence. The inputs are
+the tokens before the targets; before a document's first token stands an eos. A batch is a pure function of (seed, step), and a
+part of it of (seed, step, part): a training that stops and resumes anywhere, on any number of devices, sees the same batches.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.packing import PADDING, Layout, lay_out
 from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, write_json
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
@@ -29,6 +29,7 @@ FORMAT = "gpt-from-scratch/dataset"
 VERSION = 2
 SPLITS = ("train", "val", "test")  # test may be missing: then nothing is scored on it
 IGNORE = -1  # in the place of a target where there is none
+PADDING = -1  # in the place of a document where there is none
 
 
 class Batch(NamedTuple):
@@ -37,6 +38,15 @@ class Batch(NamedTuple):
     ids_BT: np.ndarray  # inputs
     targets_BT: np.ndarray  # the token after each; IGNORE where there is none
     documents_BT: np.ndarray  # the number of each target's document in the split; PADDING where there is no target
+
+
+class Layout(NamedTuple):
+    """The documents of a split in the order in which they lie on a line; n of them. Sequence i is i*T..(i+1)*T of the line."""
+
+    documents: np.ndarray  # (n,) their numbers in the split
+    ends: np.ndarray  # (n,) where each ends on the line
+    moved: np.ndarray  # (n,) from a token's place on the line to its place in the split
+    order: np.ndarray  # (n_sequences,) the sequences, in the order in which the epoch visits them
 
 
 def write(
@@ -145,16 +155,17 @@ class Dataset:
 
     def n_sequences(self, split: str = "train") -> int:
         """Sequences in an epoch, which holds every token of the split once as a target."""
-        if self.about.strategy == "concat":
-            return -(-self.splits[split].n_tokens // self.block_size)
-        return len(self.layout(split).order)
+        return -(-self.splits[split].n_tokens // self.block_size)
 
     def _lay_out(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
         """The layout of a split's documents: in the split's own order or, with a seed (from 0), in that of an epoch."""
-        of_epoch = np.random.SeedSequence((seed, epoch)) if seed >= 0 else None
-        generator = np.random.Generator(np.random.PCG64(of_epoch)) if of_epoch else None
-        lengths = self.splits[split].index["length"].astype(np.int64) + 1
-        return lay_out(lengths, self.block_size, self.about.strategy, generator)
+        lengths = self.splits[split].index["length"].astype(np.int64) + 1  # eos included
+        documents, order = np.arange(len(lengths)), np.arange(self.n_sequences(split))
+        if seed >= 0:
+            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            documents, order = generator.permutation(documents), generator.permutation(order)
+        ends = np.cumsum(lengths[documents])
+        return Layout(documents, ends, np.cumsum(lengths)[documents] - ends, order)
 
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
@@ -179,13 +190,13 @@ class Dataset:
 
     def _gather(self, split: str, layout: Layout, numbers: np.ndarray) -> Batch:
         """The sequences with these numbers in a layout. Raises GPTError for an id that is not in the vocabulary."""
-        on_line_BT = numbers[:, None] * self.block_size + np.arange(self.block_size)
-        piece_BT = np.searchsorted(layout.starts, on_line_BT, "right") - 1
-        in_split_BT = layout.offsets[piece_BT] + on_line_BT - layout.starts[piece_BT]
-        part, documents_BT = self.splits[split], layout.documents[piece_BT]
+        part, on_line_BT = self.splits[split], numbers[:, None] * self.block_size + np.arange(self.block_size)
+        padding_BT = on_line_BT >= part.n_tokens
+        on_line_BT[padding_BT] = 0
+        place_BT = np.searchsorted(layout.ends, on_line_BT, "right")
+        in_split_BT, documents_BT = on_line_BT + layout.moved[place_BT], layout.documents[place_BT]
         ids_BT, targets_BT = part.tokens(in_split_BT - 1), part.tokens(in_split_BT)
-        padding_BT = documents_BT == PADDING
-        ids_BT[padding_BT], targets_BT[padding_BT] = self.about.pad_id, IGNORE
+        ids_BT[padding_BT], targets_BT[padding_BT], documents_BT[padding_BT] = self.about.pad_id, IGNORE, PADDING
         if max(ids_BT.max(initial=0), targets_BT.max(initial=0)) >= self.vocab_size:
             raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {PACK_AGAIN}")
         return Batch(ids_BT, targets_BT, documents_BT)

@@ -20,7 +20,6 @@ from typing import Annotated, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.packing import Strategy
 from gpt.settings import check, refuse
 
 MAGIC = b"gpt-shard\r\n\x1a"  # as in PNG: a copy that converts line ends breaks it
@@ -79,7 +78,6 @@ class Description:
     eos_id: int  # the token that ends a document
     pad_id: int  # the input where there is no target; it may be eos_id
     tokenizer_fingerprint: str  # of the tokenizer that made the ids: equal means equal ids
-    strategy: Strategy = "concat"  # how documents become sequences: gpt.data.packing
     document_mask: bool = False  # a position attends to its own document only
 
     def __post_init__(self) -> None:

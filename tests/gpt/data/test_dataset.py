@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from gpt import GPTError
 from gpt.data import shards
 from gpt.data.dataset import IGNORE, Dataset, write
-from gpt.data.packing import lay_out
 from gpt.data.shards import Shard
 from tests.gpt.conftest import EOS, VOCAB, about, documents, pack, splits
 
@@ -43,17 +42,16 @@ def epoch_of(data, epoch, batch_size, seed):
     block_size=st.integers(2, 13),
     batch_size=st.integers(1, 7),
     seed=st.integers(0, 2**40),
-    strategy=st.sampled_from(["concat", "best_fit"]),
     shard_tokens=st.sampled_from([1, 20, 1000]),
 )
 def test_every_token_is_a_target_exactly_once_an_epoch(
-    tmp_path_factory, lengths, block_size, batch_size, seed, strategy, shard_tokens
+    tmp_path_factory, lengths, block_size, batch_size, seed, shard_tokens
 ):
     lengths = [*lengths, 1]
     block_size = min(block_size, sum(lengths) + len(lengths))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", shard_tokens)
-        data = packed_with(tmp_path_factory.mktemp("data"), lengths, block_size, strategy=strategy)
+        data = packed_with(tmp_path_factory.mktemp("data"), lengths, block_size)
     wanted = sorted(
         (number, before, target)
         for number, length in enumerate(lengths)
@@ -68,46 +66,34 @@ def test_every_token_is_a_target_exactly_once_an_epoch(
             assert (of[~real] == -1).all()
             assert (ids[~real] == PAD).all()
             padding += int((~real).sum())
-            starts = np.flatnonzero(np.diff(of[real], prepend=-2))
-            if strategy == "best_fit":  # no document of up to T tokens is cut
-                for start, end in zip(starts, [*starts[1:], len(of[real])], strict=True):
-                    number = of[real][start]
-                    assert end - start in (lengths[number] + 1, block_size, (lengths[number] + 1) % block_size)
         assert sorted(seen) == wanted
-        assert padding == data.n_sequences() * block_size - len(wanted)
-        assert strategy == "best_fit" or padding < block_size
+        assert padding == data.n_sequences() * block_size - len(wanted) < block_size
 
 
 @settings(max_examples=30, deadline=None)
 @given(step=st.integers(0, 50), seed=st.integers(0, 9), parts=st.sampled_from([1, 2, 3, 6]))
-def test_a_batch_depends_on_step_and_seed_alone_and_parts_make_it_up(two_strategies, step, seed, parts):
-    for data in two_strategies:
-        whole = data.batch(step, 6, seed)
-        fresh = Dataset.open(data.folder)
-        made = [fresh.batch(step, 6, seed, part, parts) for part in range(parts)]
-        for mine, theirs in zip(whole, zip(*made, strict=True), strict=True):
-            assert mine.dtype == np.int64
-            assert (mine == np.concatenate(theirs)).all()
+def test_a_batch_depends_on_step_and_seed_alone_and_parts_make_it_up(data, step, seed, parts):
+    whole, fresh = data.batch(step, 6, seed), Dataset.open(data.folder)
+    made = [fresh.batch(step, 6, seed, part, parts) for part in range(parts)]
+    for mine, theirs in zip(whole, zip(*made, strict=True), strict=True):
+        assert mine.dtype == np.int64
+        assert (mine == np.concatenate(theirs)).all()
     with pytest.raises(GPTError, match="6 sequences does not divide into 4"):
         data.batch(0, 6, 1, 0, 4)
 
 
 @pytest.fixture(scope="module")
-def two_strategies(tmp_path_factory):
-    found = []
-    for strategy in ("concat", "best_fit"):
-        folder = tmp_path_factory.mktemp(strategy)
-        pack(folder, strategy=strategy)
-        found.append(Dataset.open(folder))
-    return found
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    pack(folder)
+    return Dataset.open(folder)
 
 
-def test_documents_lie_otherwise_in_each_epoch_and_by_each_seed(two_strategies):
-    for data in two_strategies:
-        n = data.n_sequences()
-        first, second, other = (data.batch(0, n, 1), data.batch(1, n, 1), data.batch(0, n, 2))
-        for batch in (second, other):
-            assert {*map(bytes, first.targets_BT)} != {*map(bytes, batch.targets_BT)}  # not only the order of the rows
+def test_documents_lie_otherwise_in_each_epoch_and_by_each_seed(data):
+    n = data.n_sequences()
+    first, second, other = (data.batch(0, n, 1), data.batch(1, n, 1), data.batch(0, n, 2))
+    for batch in (second, other):
+        assert {*map(bytes, first.targets_BT)} != {*map(bytes, batch.targets_BT)}  # not only the order of the rows
 
 
 def test_evaluation_takes_the_documents_as_they_stand(tmp_path):
@@ -116,32 +102,6 @@ def test_evaluation_takes_the_documents_as_they_stand(tmp_path):
     assert targets_BT.tolist() == [[2, 3, 4, EOS], [102, EOS, EOS, 302], [303, EOS, -1, -1]]
     assert ids_BT.tolist() == [[EOS, 2, 3, 4], [EOS, 102, EOS, EOS], [302, 303, PAD, PAD]]
     assert documents_BT.tolist() == [[0, 0, 0, 0], [1, 1, 2, 3], [3, 3, -1, -1]]
-
-
-def best_fit_decreasing(pieces, T):
-    """The rule, a piece at a time: how full the rows become, which is the same whichever of two equal rows is taken."""
-    rows = []
-    for piece in sorted(pieces, reverse=True):
-        fitting = [row for row in rows if sum(row) + piece <= T]
-        row = max(fitting, key=sum, default=[])
-        if not fitting:
-            rows.append(row)
-        row.append(piece)
-    return sorted(map(sum, rows))
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60), T=st.integers(2, 15), seed=st.integers(-1, 5))
-def test_best_fit_puts_pieces_where_the_least_room_is_left(lengths, T, seed):
-    layout = lay_out(np.array(lengths), T, "best_fit", None if seed < 0 else np.random.default_rng(seed))
-    rows = [[] for _ in layout.order]
-    for start, end, number in zip(layout.starts, layout.starts[1:], layout.documents, strict=False):
-        if number >= 0:
-            rows[start // T].append(int(end - start))
-    pieces = [size for length in lengths for size in [T] * (length // T) + [length % T] * (length % T > 0)]
-    assert sorted(map(sum, rows)) == best_fit_decreasing(pieces, T)
-    assert sorted(itertools.chain(*rows)) == sorted(pieces)
-    assert sorted(layout.order) == list(range(len(rows)))
 
 
 def test_the_same_documents_give_the_same_bytes_in_whatever_batches_they_come(packed, tmp_path):
@@ -224,7 +184,6 @@ def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
         ({"block_size": 1}, "block_size is 1; it must be from 2"),
         ({"eos_id": VOCAB}, f"eos_id is {VOCAB}; it must be from 0 to {VOCAB - 1}"),
         ({"pad_id": -1}, "pad_id is -1; it must be from 0"),
-        ({"strategy": "first_fit"}, "best_fit"),
         ({"document_mask": 1}, "document_mask is 1"),
     ],
 )
