@@ -130,8 +130,6 @@ class TrainConfig:
     """Muon: decay of the mean gradient. No effect with optimizer adamw."""
     grad_clip: Annotated[float, (0.0, 1e9)] = 1.0
     """Largest norm of the whole gradient; 0: no clipping."""
-    ema: Annotated[float, (0.0, 0.999999)] = 0.0
-    """Decay of an average of the weights (0.99 to 0.999), which is then evaluated and kept in their place; 0: no average."""
     eval_every: Positive = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
     patience: Count = 3

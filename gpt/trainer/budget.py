@@ -38,7 +38,7 @@ def steps_that_fit(
     first, update = _update_seconds(learner, limit, check_interruption)
     scoring = _evaluation_seconds(learner, SHARE * limit)
     before = _clock(device)
-    checkpoint.save_state(scratch, learner.model, learner.optimizers, learner.ema, step=1, progress={})
+    checkpoint.save_state(scratch, learner.model, learner.optimizers, step=1, progress={})
     saving = _clock(device) - before
     if parallel.is_main():
         shutil.rmtree(scratch)

@@ -174,7 +174,7 @@ class _Run:
         self.evaluations, self.losses = [], Losses()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved
-            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers, self.learner.ema)
+            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers)
             self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
             self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
         parallel.barrier()  # before the first process deletes what another still reads
@@ -210,8 +210,7 @@ class _Run:
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
         about["tokenizer_sha256"] = checkpoint.sha256(self.dataset.tokenizer)
-        with self.learner.weights_that_count():
-            checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
+        checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
         checkpoint.write_json(self.folder.path / "evaluations.json", self.evaluations)
         self.folder.append_log(self.step, metrics)
         self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
@@ -228,7 +227,7 @@ class _Run:
             "losses": self.losses.read(),
         }  # fmt: skip
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
-        checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
+        checkpoint.save_state(folder, learner.model, learner.optimizers, step=self.step, progress=progress)
         self.folder.keep_latest(self.evaluations)
 
     def _check_interruption(self) -> None:
