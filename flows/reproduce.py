@@ -81,7 +81,7 @@ def compare(planned: Plan, summary: dict, home: Path) -> dict:
     stages = [{"stage": name, "recorded": a, "reproduced": b, "equal": a == b} for name, a, b in pairs]
     log = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
     metrics = [_compare_metric(record.run_id, name, log) for name in METRICS]
-    # The digest of `train` does not count: of a run with `minutes` the artifact also says how its steps were asked for.
+    # The digest of `train` does not count: an older version may have kept other files beside the weights.
     different = [row["stage"] for row in stages if not row["equal"] and row["stage"] != "train"]
     parts = [f"{different[0]} is the first that differs"] if different else []
     parts += [row["says"] for row in metrics if row["first"] is not None]

@@ -100,10 +100,7 @@ class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
     steps: Positive = 1000
-    """Updates of the weights. No effect if minutes is set."""
-    minutes: Annotated[float, (0.0, 1e6)] = 0.0
-    """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
-    kept when the run resumes; the weights are those of a run of that many `steps`."""
+    """Updates of the weights."""
     batch_size: Positive = 16
     """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
@@ -144,7 +141,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         problems = check(self)
-        if not problems and not self.minutes and self.warmup_steps > self.steps:
+        if not problems and self.warmup_steps > self.steps:
             problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         refuse("train", problems)
 

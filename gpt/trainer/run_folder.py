@@ -33,7 +33,7 @@ class Result:
     bits_per_byte: float  # their bits per byte of val
     test: dict[str, float]  # their loss and bpb on test, by which nothing was chosen; empty if the data have no test
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
-    steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
+    steps: int  # updates gone through: those asked for, or fewer after an early stop
     advice: str  # if it stopped early, why, and what to change; else empty
     n_parameters: int  # trained numbers of the model
     tokens: int  # target positions trained on: steps x B x T

@@ -124,7 +124,7 @@ def test_killed_anywhere_a_run_ends_in_the_same_bytes(packed, tmp_path, shape, s
     monkeypatch.setattr(GPT, "loss", poisoned(packed, config, factors))
     result = train(packed, whole, shape, config, dataclasses.replace(RUNTIME, micro_batch_size=2))
     assert (bool(result.advice), result.step, result.steps) == (True, 32, 40)
-    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "97", repr(factors)]
+    arguments = [sys.executable, "-c", KILLED, packed, runs, repr(shape), repr(config), "61", repr(factors)]
     subprocess.run([str(argument) for argument in arguments], check=True, timeout=900)
     expected, disturbed = files(whole), list(runs.iterdir())
     assert len(disturbed) > 3
