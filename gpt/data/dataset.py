@@ -128,6 +128,8 @@ class Dataset:
         document = read_document(path, FORMAT, VERSION)
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
         about = from_dict(Description, settings, str(path))
+        if document.get("strategy", "concat") != "concat":  # of an older version
+            raise GPTError(f"{path}: packing by {document['strategy']} is known no more: {PACK_AGAIN}")
         splits = {}
         for split in SPLITS:
             try:

@@ -237,13 +237,14 @@ def test_edited_content_is_noticed(packed):
         ({"vocab_size": 70_000}, "another tokenizer or vocabulary"),
         ({"eos_id": 5}, "another tokenizer or vocabulary"),
         ({"block_size": "16"}, "block_size is '16'"),
+        ({"strategy": "best_fit"}, "packing by best_fit is known no more"),
         ({"shards": {}}, "shards of train are missing"),
         ({"splits": {**description["splits"], "val": {"tokens": 1}}}, "val should have"),
     ]:
         edit(packed / "dataset.json", **changes)
         with pytest.raises(GPTError, match=message):
             Dataset.open(packed)
-        edit(packed / "dataset.json", **description)
+        (packed / "dataset.json").write_text(json.dumps(description))
     path = packed / "train-00000.shard"
     whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three")
     index = Shard.open(path, kind).index.copy()
