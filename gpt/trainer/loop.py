@@ -102,7 +102,6 @@ class _Run:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
         resumed_from = 0
         try:
-            self.folder.write_run(self.config.steps)
             self._resume()
             self._check_shared()
             resumed_from = self.step
@@ -130,10 +129,8 @@ class _Run:
                 elif saves:
                     self._save_state()
                 speed.restart()
-            stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
-            if stopped:
+            if self.step < self.config.steps:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
-            self.folder.write_run(self.config.steps, stopped)
             self.folder.finish(self.evaluations)
             parallel.barrier()
         except Interrupted:
@@ -160,12 +157,12 @@ class _Run:
             checkpoint.load_state(folder, self.learner.model, self.learner.optimizers)
             self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
             self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
-        parallel.barrier()  # before the first process deletes what another still reads
         self.folder.rewind_log(self.step, self._evaluated())
+        parallel.barrier()  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:
-        """Raise GPTError if a process does not see the state that the first one writes: it would start from the seed."""
-        seen = self.step if (self.folder.path / "run.json").is_file() else -1
+        """Raise GPTError if a process does not see what the first one writes: it would start from the seed."""
+        seen = self.step if self.folder.log.is_file() else -1
         last, first = (parallel.all_max(sign * seen, self.machine.device) for sign in (1, -1))
         if last != -first:
             where = f"{self.folder.path} is not the same folder for all processes"
