@@ -126,7 +126,7 @@ def _load(cache: Path, n_tokens: int) -> Iterator[dict]:
         for system in LOADERS:
             folder = _tokens(cache, n_tokens, T)
             command = [sys.executable, "-m", "benchmarks.encoding.systems", "load", 1, system.split()[0], folder, T]
-            n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.shard"))
+            n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.tokens.npy"))
             yield watch(system, 1, command, n_bytes, 0.2) | {"T": T}
 
 
@@ -135,7 +135,7 @@ def _tokens(cache: Path, total: int, T: int) -> Path:
     folder = cache / f"loaded-{T}-{total}"
     if not (folder / "dataset.json").exists():
 
-        def made(n_tokens: int, start: int):
+        def made(n_tokens: int):
             generator, done = np.random.default_rng(0), 0
             while done < n_tokens:
                 lengths = np.minimum(generator.geometric(1 / 600, 20_000), 8000)
@@ -145,7 +145,7 @@ def _tokens(cache: Path, total: int, T: int) -> Path:
                 done += len(ids)
 
         about = Description(VOCABULARY, T, 1, 2, "random")
-        write(folder, {"train": lambda start: made(total, start), "val": lambda start: made(1, start)}, about)
+        write(folder, {"train": made(total), "val": made(1)}, about)
     Dataset.open(folder)
     return folder
 

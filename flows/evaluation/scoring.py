@@ -22,7 +22,7 @@ from flows.models import lookup
 from flows.stages.definitions import held_out_split
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.data.dataset import Dataset, Description, Split
-from gpt.data.shards import Documents, ShardWriter
+from gpt.data.shards import Documents, write_shards
 from tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # these load torch
@@ -161,7 +161,6 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with ShardWriter(folder, "val", description) as writer:
-            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n)))
-        packed = Dataset(folder, description, {"val": Split(writer.shards)})
+        encoded = Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n))
+        packed = Dataset(folder, description, {"val": Split(write_shards(folder, "val", [encoded], description))})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,9 +147,7 @@ def pack(job: Job) -> dict:
         tokenizer_fingerprint=tokenizer.fingerprint,
         **settings,
     )
-    splits = dataset.write(
-        job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
-    )
+    splits = dataset.write(job.folder, {split: _encode(job, tokenizer, split) for split in dataset.SPLITS}, about)
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
     for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
@@ -167,15 +164,15 @@ def pack(job: Job) -> dict:
     return counts | packing | measured
 
 
-def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
-    """The documents of a split as tokens, from the `start`-th on."""
+def _encode(job: Job, tokenizer: "Tokenizer", split: str) -> "Iterator[Documents]":
+    """The documents of a split as tokens."""
     from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
     before = SPLITS[: SPLITS.index(split)]
-    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
-    for batch in read_documents(documents.folder, split, start):
+    done = sum(documents.counts[f"{earlier}_documents"] for earlier in before)
+    for batch in read_documents(documents.folder, split):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
         yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), files, batch["source_row"].to_numpy())
@@ -232,7 +229,6 @@ STAGES = {
             "pack", pack, ("clean", "tokenize"), sections("pack"),
             ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
              "gpt/evaluation/memorisation.py", "tokenizers/tokenizer.py"),
-            resumable=True,
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
     )

@@ -1,8 +1,9 @@
 """The packed dataset: documents as token shards, and the batches drawn from them.
 
-    dataset.json                      the `Description`, the shards of each split and their counts
+    dataset.json                      the `Description`, and the shards of each split with the SHA-256 of their indexes
     sources.json                      the files that the documents come from; the index of a shard names them by number
-    train-00000.shard ...  val-...    tokens and document index (gpt.data.shards); of test, too, where there is one
+    train-00000.tokens.npy ...        tokens and document index (gpt.data.shards); of val, too, and of test where there is one
+    train-00000.index.npy ...
     tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
 Each epoch lays the documents one after another, in an order drawn from (seed, epoch), and cuts this line into sequences of T
@@ -12,7 +13,7 @@ part of it of (seed, step, part): a training that stops and resumes anywhere, on
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, write_json
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_json, write_shards
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
 FORMAT = "gpt-from-scratch/dataset"
-VERSION = 2
+VERSION = 3
 SPLITS = ("train", "val", "test")  # test may be missing: then nothing is scored on it
 IGNORE = -1  # in the place of a target where there is none
 PADDING = -1  # in the place of a document where there is none
@@ -49,38 +50,31 @@ class Layout(NamedTuple):
     order: np.ndarray  # (n_sequences,) the sequences, in the order in which the epoch visits them
 
 
-def write(
-    folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description
-) -> dict[str, dict[str, int]]:
-    """Write a dataset, some documents at a time; after an interrupted call, resume behind the shards that it finished.
+def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Description) -> dict[str, dict[str, int]]:
+    """Write a dataset, some documents at a time.
 
-    folder: made if missing. splits: for "train" and "val", and for "test" if there is one, a function that yields its documents
-    from the n-th on (from 0), always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
-    Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
+    folder: made if missing. splits: the documents of "train" and "val", and of "test" if there is one.
+    Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
+    Raises GPTError for invalid ids (`write_shards`), an empty split, or too large a T.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
-    if not (folder / "train-00000.shard").exists():
-        (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
+    (folder / SOURCES).unlink(missing_ok=True)
     parts = {}
     for split in splits:
-        with ShardWriter(folder, split, about) as writer:
-            for documents in splits[split](writer.n_documents_done):
-                writer.add(documents)
-        if not writer.shards:
+        shards = write_shards(folder, split, splits[split], about)
+        if not shards:
             raise GPTError(f"no document in the {split} split: every corpus needs at least one in each")
-        parts[split] = Split(writer.shards)
+        parts[split] = Split(shards)
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    files = {split: [shard.path.name for shard in part.shards] for split, part in parts.items()}
-    counts = {split: part.counts for split, part in parts.items()}
-    description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
-    write_json(folder / "dataset.json", description)
-    return counts
+    names = {split: {shard.name: shard.digest for shard in part.shards} for split, part in parts.items()}
+    write_json(folder / "dataset.json", {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names})
+    return {split: part.counts for split, part in parts.items()}
 
 
 class Split:
@@ -121,26 +115,27 @@ class Dataset:
     def open(cls, folder: Path) -> "Dataset":
         """Map the files of a dataset and check that they belong together.
 
-        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or with other counts.
+        Raises GPTError that names the file: missing, cut, foreign, of another version, tokenizer or dataset.
         """
         folder = Path(folder)
         path = folder / "dataset.json"
         document = read_document(path, FORMAT, VERSION)
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
         about = from_dict(Description, settings, str(path))
-        if document.get("strategy", "concat") != "concat":  # of an older version
-            raise GPTError(f"{path}: packing by {document['strategy']} is known no more: {PACK_AGAIN}")
         splits = {}
         for split in SPLITS:
             try:
                 if split == "test" and split not in document["shards"]:
                     continue
-                names, counted = list(document["shards"][split]), document["splits"][split]
-            except (KeyError, TypeError):
+                names = dict(document["shards"][split])
+            except (KeyError, TypeError, ValueError):
                 raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
-            part = splits[split] = Split([Shard.open(folder / Path(name).name, about) for name in names])
-            if part.counts != counted:
-                raise GPTError(f"{path}: {split} should have {counted}, its shards have {part.counts}: {PACK_AGAIN}")
+            splits[split] = Split([Shard.open(folder, Path(name).name, about) for name in names])
+            for shard in splits[split].shards:
+                if shard.digest != names[shard.name]:
+                    raise GPTError(
+                        f"{folder / shard.name}.index.npy is of another dataset, or was edited: {PACK_AGAIN}"
+                    )
         return cls(folder, about, splits)
 
     @property
@@ -149,11 +144,8 @@ class Dataset:
         return self.folder / "tokenizer.model"
 
     def digest(self) -> str:
-        """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""
-        sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
-        for part in self.splits.values():
-            sha256.update(np.ascontiguousarray(part.index).data)
-        return sha256.hexdigest()
+        """sha256 of dataset.json, which has those of the indexes: it identifies the data without reading every token."""
+        return hashlib.sha256((self.folder / "dataset.json").read_bytes()).hexdigest()
 
     def n_sequences(self, split: str = "train") -> int:
         """Sequences in an epoch, which holds every token of the split once as a target."""
