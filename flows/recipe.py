@@ -41,8 +41,6 @@ class Pack:
 
     block_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     """T: tokens in a training sequence, and the most that the decoder looks back"""
-    strategy: Literal["concat", "best_fit"] = "concat"
-    """concat: one document after another, no token lost. best_fit: documents of up to T tokens are never cut, with padding"""
     document_mask: bool = False
     """attention keeps to the document that a position is in"""
 
@@ -129,8 +127,7 @@ def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
         return recipe, ""
     pieces = recipe.tokenizer.vocab_size
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
-    minutes = recipe.train.minutes or recipe.minutes
-    budget = dial.Budget(train_bytes, minutes, dial.device_flops(recipe.runtime.device))
+    budget = dial.Budget(train_bytes, recipe.minutes, dial.device_flops(recipe.runtime.device))
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}
@@ -157,7 +154,8 @@ def load_recipe(
 ) -> Recipe:
     """The recipe of a corpus. Raises UserError with every problem found.
 
-    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps, minutes: of train.
+    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps: of train.
+    minutes: for which the dial plans.
     source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
     overrides: {"train.lr": 0.001}.
     """
@@ -167,7 +165,7 @@ def load_recipe(
         if not path.exists():
             problems.append(f"--from {path} does not exist")
         values["source"] = {"kind": "local", "path": str(path)}  # max_files and fraction are for downloads
-    lengths = {f"train.{name}": value for name, value in (("steps", steps), ("minutes", minutes)) if value is not None}
+    lengths = {name: value for name, value in (("train.steps", steps), ("minutes", minutes)) if value is not None}
     for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}

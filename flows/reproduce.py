@@ -76,7 +76,7 @@ def compare(planned: Plan, summary: dict, home: Path) -> dict:
     trained = record.manifests["train"], json.loads((folder / MANIFEST).read_text())
     pairs.append(("weights", *(manifest["files"][WEIGHTS]["sha256"] for manifest in trained)))
     stages = [{"stage": name, "recorded": a, "reproduced": b, "equal": a == b} for name, a, b in pairs]
-    # The digest of `train` does not count: of a run with `minutes` the artifact also says how its steps were asked for.
+    # The digest of `train` does not count: an older version may have kept other files beside the weights.
     different = [row["stage"] for row in stages if not row["equal"] and row["stage"] != "train"]
     before, now = (manifest["counts"]["val_loss"] for manifest in trained)
     apart = abs(now / before - 1)

@@ -113,7 +113,7 @@ def train(
         corpus: name of the corpus; gpt corpora lists them
         size: model size, instead of the recipe's, or a whole preset such as classic-tiny
         steps: training steps, instead of the recipe's
-        minutes: as many training steps as end in time, instead of steps
+        minutes: for which the dial plans the training: on two nominal CPU cores, or on the GPU that is there
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
         force: run this stage even if nothing changed
@@ -163,7 +163,7 @@ def prepare(
         corpus: name of the corpus; gpt corpora lists them
         size: model size, instead of the recipe's, or a whole preset such as classic-tiny
         steps: training steps, instead of the recipe's
-        minutes: as many training steps as end in time, instead of steps
+        minutes: for which the dial plans the training: on two nominal CPU cores, or on the GPU that is there
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
         force: run this stage even if nothing changed

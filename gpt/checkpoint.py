@@ -6,7 +6,6 @@
 A training state is the same folder plus
 
     optimizer.safetensors       "<parameter name>/<what the optimizer keeps>"
-    ema.safetensors             the average of the weights by parameter name, where there is one
     state.json                  step and progress; batches and random numbers follow from the step (`gpt.trainer.update`)
 
 A folder is built under a hidden name beside its place, flushed to disk, and renamed: it is there whole or not at all.
@@ -33,7 +32,6 @@ from torch.optim import Optimizer
 from gpt import GPTError
 from gpt.config import ModelConfig
 from gpt.machine.parallel import full, is_main, shard_like
-from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
 from gpt.settings import from_dict, read_document
 
@@ -66,9 +64,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     return model.to(device).eval(), metadata
 
 
-def save_state(
-    folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None, *, step: int, progress: dict[str, Any],
-) -> None:  # fmt: skip
+def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int, progress: dict[str, Any]) -> None:
     """Write all that a run needs to resume after `step` updates exactly as if it had not stopped, atomically.
 
     progress: JSON values of the trainer's own (its evaluations, what it was asked to do).
@@ -80,8 +76,8 @@ def save_state(
         for optimizer in optimizers
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
-    tensors = {"model": model.state_dict(), "optimizer": moments} | ({"ema": ema.average} if ema else {})
     config = {"model": asdict(model.config), "metadata": {"step": step}}
+    tensors = {"model": model.state_dict(), "optimizer": moments}
     _save(folder, tensors, {"config": config, "state": {"step": step, "progress": progress}})
 
 
@@ -92,12 +88,12 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
 
 
 @torch.no_grad()
-def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA | None = None) -> None:
-    """Load a saved state into model, optimizers and average. Raises GPTError (see `load_model`)."""
+def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
+    """Load a saved state into model and optimizers. Raises GPTError (see `load_model`)."""
     folder = Path(folder)
     read_progress(folder)
-    targets = {"model": dict(model.state_dict())} | ({"ema": ema.average} if ema else {})
-    saved = {file: _read_tensors(folder / f"{file}.safetensors", tensors) for file, tensors in targets.items()}
+    weights = model.state_dict()
+    saved = _read_tensors(folder / "model.safetensors", weights)
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
     moments = _read_tensors(path)
     for optimizer in optimizers:
@@ -109,9 +105,8 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer], ema: EMA |
             for what, tensor in own.items():
                 optimizer.state[parameter][what] = tensor if what == "step" else shard_like(parameter, tensor)
         optimizer.load_state_dict(optimizer.state_dict())  # which moves the tensors to the parameters' device
-    for file, tensors in targets.items():
-        for name, tensor in tensors.items():
-            tensor.copy_(shard_like(tensor, saved[file][name]))
+    for name, tensor in weights.items():
+        tensor.copy_(shard_like(tensor, saved[name]))
 
 
 def step_folder(root: Path, step: int) -> Path:

@@ -100,10 +100,7 @@ class TrainConfig:
     """Everything but data and model that determines the numbers of a run. Raises GPTError that lists every problem."""
 
     steps: Positive = 1000
-    """Updates of the weights. No effect if minutes is set."""
-    minutes: Annotated[float, (0.0, 1e6)] = 0.0
-    """Above 0: as many steps as end within this wall time, evaluations included. The number is measured once, at the start, and
-    kept when the run resumes; the weights are those of a run of that many `steps`."""
+    """Updates of the weights."""
     batch_size: Positive = 16
     """B: sequences of T tokens a step, of all devices and micro-batches together."""
     optimizer: Literal["adamw", "muon"] = "muon"
@@ -130,8 +127,6 @@ class TrainConfig:
     """Muon: decay of the mean gradient. No effect with optimizer adamw."""
     grad_clip: Annotated[float, (0.0, 1e9)] = 1.0
     """Largest norm of the whole gradient; 0: no clipping."""
-    ema: Annotated[float, (0.0, 0.999999)] = 0.0
-    """Decay of an average of the weights (0.99 to 0.999), which is then evaluated and kept in their place; 0: no average."""
     eval_every: Positive = 200
     """Steps between evaluations on all of val; the last step is always evaluated."""
     patience: Count = 3
@@ -146,7 +141,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         problems = check(self)
-        if not problems and not self.minutes and self.warmup_steps > self.steps:
+        if not problems and self.warmup_steps > self.steps:
             problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         refuse("train", problems)
 

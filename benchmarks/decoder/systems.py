@@ -170,9 +170,7 @@ def packed(folder: Path, train_N: Tensor, val_N: Tensor, T: int, V: int, val_byt
     sizes = {"train": len(train_N), "val": val_bytes or len(val_N)}
     about = dataset.Description(V + 1, T, V, V, "characters")
     splits = {
-        name: lambda _done, name=name, ids=ids: [
-            Documents([name], ids.numpy(), np.array([len(ids)]), np.array([sizes[name]]), ["text"], np.array([0]))
-        ]
+        name: [Documents([name], ids.numpy(), np.array([len(ids)]), np.array([sizes[name]]), ["text"], np.array([0]))]
         for name, ids in (("train", train_N), ("val", val_N))
     }
     dataset.write(folder, splits, about)

@@ -29,7 +29,7 @@ VOCABULARY = 8192
 PARTS = ("encode", "pack", "load")
 MODELS = ("bpe", "unigram")
 ENCODERS = [("raw", 1), ("ours", 1), ("raw", 2), ("ours", 2), ("processes", 2)]
-LOADERS = ("sequential", "random windows", "ours concat", "ours best_fit")
+LOADERS = ("sequential", "random windows", "ours")
 
 
 def main() -> None:
@@ -124,20 +124,18 @@ def _load(cache: Path, n_tokens: int) -> Iterator[dict]:
     """Batches from a cold memory map, on one core."""
     for T in (256, 1024):
         for system in LOADERS:
-            folder = _tokens(
-                cache, n_tokens, T, system.removeprefix("ours ") if system.startswith("ours") else "concat"
-            )
+            folder = _tokens(cache, n_tokens, T)
             command = [sys.executable, "-m", "benchmarks.encoding.systems", "load", 1, system.split()[0], folder, T]
-            n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.shard"))
+            n_bytes = sum(path.stat().st_size for path in folder.glob("train-*.tokens.npy"))
             yield watch(system, 1, command, n_bytes, 0.2) | {"T": T}
 
 
-def _tokens(cache: Path, total: int, T: int, strategy: str) -> Path:
+def _tokens(cache: Path, total: int, T: int) -> Path:
     """A packed dataset of random ids: `total` in documents of 600 tokens on average, as Wikipedia's articles are."""
-    folder = cache / f"loaded-{strategy}-{T}-{total}"
+    folder = cache / f"loaded-{T}-{total}"
     if not (folder / "dataset.json").exists():
 
-        def made(n_tokens: int, start: int):
+        def made(n_tokens: int):
             generator, done = np.random.default_rng(0), 0
             while done < n_tokens:
                 lengths = np.minimum(generator.geometric(1 / 600, 20_000), 8000)
@@ -146,8 +144,8 @@ def _tokens(cache: Path, total: int, T: int, strategy: str) -> Path:
                 yield Documents(names, ids, lengths, 4 * lengths, ["random"] * len(lengths), rows)
                 done += len(ids)
 
-        about = Description(VOCABULARY, T, 1, 2, "random", strategy)
-        write(folder, {"train": lambda start: made(total, start), "val": lambda start: made(1, start)}, about)
+        about = Description(VOCABULARY, T, 1, 2, "random")
+        write(folder, {"train": made(total), "val": made(1)}, about)
     Dataset.open(folder)
     return folder
 

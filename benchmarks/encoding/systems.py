@@ -67,15 +67,15 @@ def ours(threads: int, model: Path, texts: Path, out: Path) -> dict:
 def pack(threads: int, model: Path, texts: Path, out: Path) -> dict:
     tokenizer = Tokenizer(model)
 
-    def encoded(split: str, start: int):
-        for batch in read_documents(texts, split, start):
+    def encoded(split: str):
+        for batch in read_documents(texts, split):
             ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), threads)
             names, sources = batch["doc_id"].to_list(), batch["source_file"].to_list()
             yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), sources, batch["source_row"].to_numpy())
 
     start = time.perf_counter()
     about = Description(tokenizer.vocab_size, 1024, tokenizer.eos_id, tokenizer.pad_id, tokenizer.fingerprint)
-    counts = write(out, {split: partial(encoded, split) for split in ("train", "val")}, about)
+    counts = write(out, {split: encoded(split) for split in ("train", "val")}, about)
     return {"seconds": time.perf_counter() - start, "tokens": sum(split["tokens"] for split in counts.values())}
 
 
@@ -84,7 +84,7 @@ def load(threads: int, system: str, folder: Path, T: str) -> dict:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     T = int(T)
     B = 16_384 // T
-    descriptor = os.open(next(folder.glob("train-*.shard")), os.O_RDONLY)
+    descriptor = os.open(next(folder.glob("train-*.tokens.npy")), os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)

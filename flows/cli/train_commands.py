@@ -14,7 +14,9 @@ from flows.home import shared_home
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[str, typer.Option(help="nano to xl, or a preset such as classic-tiny, instead of the dial's")]
 Steps = Annotated[int | None, typer.Option(help="training steps, instead of the recipe's", min=1)]
-Minutes = Annotated[float, typer.Option(help="as many training steps as end in time, instead of steps", min=0)]
+Minutes = Annotated[
+    float, typer.Option(help="for which the dial plans: on two nominal CPU cores, or on the GPU that is there", min=0)
+]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]

@@ -22,7 +22,7 @@ from flows.models import lookup
 from flows.stages.definitions import HELD_OUT
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.data.dataset import Dataset, Description, Split
-from gpt.data.shards import Documents, ShardWriter
+from gpt.data.shards import Documents, write_shards
 from tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # these load torch
@@ -58,8 +58,8 @@ class LoadedModel:
 
     model: GPT
     tokenizer: Tokenizer
-    packing: dict
-    """how the sequences that it was trained on were packed, as far as that is known; a Description has the defaults"""
+    document_mask: bool
+    """of its training, as far as that is known"""
     machine: Machine
 
 
@@ -145,8 +145,7 @@ def load(model: TrainedModel, machine: Machine) -> LoadedModel:
 
     decoder, _ = sample.load(model.folder, machine.device)
     known = model.packed["parameters"]["pack"] if model.packed else {}
-    packing = {name: known[name] for name in ("strategy", "document_mask") if name in known}
-    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), packing, machine)
+    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), known.get("document_mask", False), machine)
 
 
 def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda *_: None) -> Evaluation:
@@ -155,12 +154,11 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
 
     tokenizer, documents, machine = loaded.tokenizer, text.documents, loaded.machine
     T, eos_id, pad_id = loaded.model.config.block_size, tokenizer.eos_id, tokenizer.pad_id
-    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, **loaded.packing)
+    description = Description(tokenizer.vocab_size, T, eos_id, pad_id, tokenizer.fingerprint, loaded.document_mask)
     ids, lengths = tokenizer.encode_flat(documents["text"].to_list())
     n, doc_ids, n_bytes = len(documents), documents["doc_id"].to_list(), documents["n_bytes"].to_numpy()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with ShardWriter(folder, "val", description) as writer:
-            writer.add(Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n)))
-        packed = Dataset(folder, description, {"val": Split(writer.shards)})
+        encoded = Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n))
+        packed = Dataset(folder, description, {"val": Split(write_shards(folder, "val", [encoded], description))})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

@@ -27,7 +27,7 @@ from gpt.config import Runtime
 from gpt.machine.hardware import usable_cores
 
 TOLERANCE = 0.01  # of the held-out loss, where bits cannot be expected to be equal
-FILES = ("recipe.json", "train/run.json", *(f"{stage}/manifest.json" for stage in STAGES))
+FILES = ("recipe.json", *(f"{stage}/manifest.json" for stage in STAGES))
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,6 @@ class Record:
     recipe: dict
     manifests: dict[str, dict]
     """of the five stages' artifacts"""
-    steps: int
-    """of the training, also where the recipe has `minutes`"""
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,11 @@ def plan(record: Record) -> Plan:
     """How to make a run again, and what differs from its record. Raises UserError for a run that cannot be made again."""
     recipe, problems = recorded_recipe(record.recipe)
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
-    source, train, steps = _source(record, recipe, matters), recipe.train, record.steps
-    if train.minutes:
-        train = replace(train, minutes=0.0, steps=steps, warmup_steps=min(train.warmup_steps, steps))
-        log_line(f"train: {steps} steps, which the minutes of the recipe came to")
+    source = _source(record, recipe, matters)
     only_machine = not matters
     runtime = _runtime(record, recipe, matters)
     other_bits = matters or runtime.device != "cpu"
-    recipe = recipe.model_copy(update={"source": source, "runtime": runtime, "train": train})
+    recipe = recipe.model_copy(update={"source": source, "runtime": runtime})
     return Plan(record, recipe, matters, TOLERANCE if only_machine and other_bits else 0.0)
 
 
@@ -87,7 +82,7 @@ def read(run: str) -> Record:
         what = f"run {run_id} ({info.run_name}) lacks {', '.join(missing)}"
         raise UserError(f"{what}: it is no training, or one by an older version; a new training can be made again")
     manifests = {stage: files[f"{stage}/manifest.json"] for stage in STAGES}
-    return Record(run_id, tags, files["recipe.json"], manifests, files["train/run.json"]["steps"])
+    return Record(run_id, tags, files["recipe.json"], manifests)
 
 
 def champion_recipe(asked: Recipe) -> Recipe | None:

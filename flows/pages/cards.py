@@ -5,7 +5,6 @@ from pathlib import Path
 from data_contracts.facts import BINS_PER_TEN
 from flows.pages import figures
 from flows.pages.render import Table, columns, publish
-from gpt.evaluation.packing_report import PER_TEN
 
 
 def write_data_card(folder: Path, facts: dict) -> None:
@@ -38,16 +37,14 @@ def write_tokenizer_card(folder: Path, corpus: str, settings: dict, counts: dict
     )
 
 
-def write_packing_report(folder: Path, corpus: str, settings: dict, report: dict, measured: dict) -> None:
-    """settings: of the recipe; report: of gpt.evaluation.packing_report.facts; measured: baselines, ppmd_order, repeated."""
-    drawing = figures.draw(folder / "lengths", figures.lengths, report["lengths"], PER_TEN, "tokens", "documents")
+def write_packing_report(folder: Path, corpus: str, settings: dict, splits: list[dict], measured: dict) -> None:
+    """settings: of the recipe; splits: a row of counts a split; measured: baselines, ppmd_order, repeated."""
     bits = [(name, f"{value:.3f}") for name, value in measured["baselines"].items()]
     publish(
         folder,
         "packing_report.jinja",
-        {"settings": settings} | measured | report,
+        {"settings": settings, "splits": splits} | measured,
         title=f"Packing report: {corpus}",
-        drawings={"lengths": drawing},
         baselines=Table(("baseline", "bits per byte"), bits),
     )
 

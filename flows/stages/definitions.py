@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +135,6 @@ def pack(job: Job) -> dict:
     from flows.pages.cards import write_packing_report
     from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
-    from gpt.evaluation import packing_report
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
@@ -149,35 +147,32 @@ def pack(job: Job) -> dict:
         tokenizer_fingerprint=tokenizer.fingerprint,
         **settings,
     )
-    splits = dataset.write(
-        job.folder, {split: partial(_encode, job, tokenizer, split) for split in dataset.SPLITS}, about
-    )
+    splits = dataset.write(job.folder, {split: _encode(job, tokenizer, split) for split in dataset.SPLITS}, about)
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
     for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
     packed = dataset.Dataset.open(job.folder)
     measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
-    report = packing_report.facts(packed)
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, report, measured)
+    rows = [{"split": name, **numbers, "sequences": packed.n_sequences(name)} for name, numbers in splits.items()]
+    write_packing_report(job.folder / "card", job.recipe.corpus, settings, rows, measured)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
-        "train_sequences": report["splits"][0]["sequences"],
-        "utilisation": round(report["splits"][0]["utilisation"], 6),
+        "train_sequences": packed.n_sequences("train"),
         **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
     return counts | packing | measured
 
 
-def _encode(job: Job, tokenizer: "Tokenizer", split: str, start: int) -> "Iterator[Documents]":
-    """The documents of a split as tokens, from the `start`-th on."""
+def _encode(job: Job, tokenizer: "Tokenizer", split: str) -> "Iterator[Documents]":
+    """The documents of a split as tokens."""
     from gpt.data.dataset import SPLITS
     from gpt.data.shards import Documents
 
     documents = job.inputs["clean"]
     before = SPLITS[: SPLITS.index(split)]
-    done = start + sum(documents.counts[f"{earlier}_documents"] for earlier in before)
-    for batch in read_documents(documents.folder, split, start):
+    done = sum(documents.counts[f"{earlier}_documents"] for earlier in before)
+    for batch in read_documents(documents.folder, split):
         ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
         names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
         yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), files, batch["source_row"].to_numpy())
@@ -233,8 +228,7 @@ STAGES = {
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
             ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
-             "gpt/evaluation/memorisation.py", "gpt/evaluation/packing_report.py", "tokenizers/tokenizer.py"),
-            resumable=True,
+             "gpt/evaluation/memorisation.py", "tokenizers/tokenizer.py"),
         ),
         Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
     )

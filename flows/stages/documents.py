@@ -10,16 +10,13 @@ COLUMNS = ("doc_id", "text", "n_bytes", "source_file", "source_row")
 BATCH_BYTES = 8_000_000  # of text, or one document
 
 
-def read_documents(folder: Path, split: str, start: int = 0) -> Iterator:
-    """The documents of a split from the `start`-th on, as polars frames of COLUMNS. folder: of the clean stage's artifact."""
+def read_documents(folder: Path, split: str) -> Iterator:
+    """The documents of a split, as polars frames of COLUMNS. folder: of the clean stage's artifact."""
     import polars as pl
 
     for path in sorted((folder / "documents").glob("*.parquet")):
         plan = pl.scan_parquet(path).filter(pl.col("split") == split).select(COLUMNS)
         for frame in plan.collect_batches(chunk_size=4096, maintain_order=True):
-            skipped = min(start, frame.height)
-            start -= skipped
-            frame = frame[skipped:]
             full = np.cumsum(frame["n_bytes"].to_numpy(), dtype=np.int64) // BATCH_BYTES
             ends = [*(np.flatnonzero(np.diff(full)) + 1).tolist(), frame.height]
             for first, end in zip([0, *ends], ends, strict=False):

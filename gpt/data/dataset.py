@@ -1,17 +1,19 @@
 """The packed dataset: documents as token shards, and the batches drawn from them.
 
-    dataset.json                      the `Description`, the shards of each split and their counts
+    dataset.json                      the `Description`, and the shards of each split with the SHA-256 of their indexes
     sources.json                      the files that the documents come from; the index of a shard names them by number
-    train-00000.shard ...  val-...    tokens and document index (gpt.data.shards); of test, too, where there is one
+    train-00000.tokens.npy ...        tokens and document index (gpt.data.shards); of val, too, and of test where there is one
+    train-00000.index.npy ...
     tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
-In an epoch every token is the target of exactly one position of one sequence (gpt.data.packing). The inputs are the tokens
-before the targets; before a document's first token stands an eos. A batch is a pure function of (seed, step), and a part of it
-of (seed, step, part): a training that stops and resumes anywhere, on any number of devices, sees the same batches.
+Each epoch lays the documents one after another, in an order drawn from (seed, epoch), and cuts this line into sequences of T
+tokens; the last one is padded. So in an epoch every token is the target of exactly one position of one sequence. The inputs are
+the tokens before the targets; before a document's first token stands an eos. A batch is a pure function of (seed, step), and a
+part of it of (seed, step, part): a training that stops and resumes anywhere, on any number of devices, sees the same batches.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -20,15 +22,15 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.packing import PADDING, Layout, lay_out
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, ShardWriter, write_json
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_json, write_shards
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
 FORMAT = "gpt-from-scratch/dataset"
-VERSION = 2
+VERSION = 3
 SPLITS = ("train", "val", "test")  # test may be missing: then nothing is scored on it
 IGNORE = -1  # in the place of a target where there is none
+PADDING = -1  # in the place of a document where there is none
 
 
 class Batch(NamedTuple):
@@ -39,38 +41,40 @@ class Batch(NamedTuple):
     documents_BT: np.ndarray  # the number of each target's document in the split; PADDING where there is no target
 
 
-def write(
-    folder: Path, splits: dict[str, Callable[[int], Iterable[Documents]]], about: Description
-) -> dict[str, dict[str, int]]:
-    """Write a dataset, some documents at a time; after an interrupted call, resume behind the shards that it finished.
+class Layout(NamedTuple):
+    """The documents of a split in the order in which they lie on a line; n of them. Sequence i is i*T..(i+1)*T of the line."""
 
-    folder: made if missing. splits: for "train" and "val", and for "test" if there is one, a function that yields its documents
-    from the n-th on (from 0), always in the same order. Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
-    Raises GPTError for invalid ids (`ShardWriter.add`), an empty split, or too large a T.
+    documents: np.ndarray  # (n,) their numbers in the split
+    ends: np.ndarray  # (n,) where each ends on the line
+    moved: np.ndarray  # (n,) from a token's place on the line to its place in the split
+    order: np.ndarray  # (n_sequences,) the sequences, in the order in which the epoch visits them
+
+
+def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Description) -> dict[str, dict[str, int]]:
+    """Write a dataset, some documents at a time.
+
+    folder: made if missing. splits: the documents of "train" and "val", and of "test" if there is one.
+    Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
+    Raises GPTError for invalid ids (`write_shards`), an empty split, or too large a T.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
-    if not (folder / "train-00000.shard").exists():
-        (folder / SOURCES).unlink(missing_ok=True)  # of another dataset
+    (folder / SOURCES).unlink(missing_ok=True)
     parts = {}
     for split in splits:
-        with ShardWriter(folder, split, about) as writer:
-            for documents in splits[split](writer.n_documents_done):
-                writer.add(documents)
-        if not writer.shards:
+        shards = write_shards(folder, split, splits[split], about)
+        if not shards:
             raise GPTError(f"no document in the {split} split: every corpus needs at least one in each")
-        parts[split] = Split(writer.shards)
+        parts[split] = Split(shards)
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    files = {split: [shard.path.name for shard in part.shards] for split, part in parts.items()}
-    counts = {split: part.counts for split, part in parts.items()}
-    description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": files, "splits": counts}
-    write_json(folder / "dataset.json", description)
-    return counts
+    names = {split: {shard.name: shard.digest for shard in part.shards} for split, part in parts.items()}
+    write_json(folder / "dataset.json", {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names})
+    return {split: part.counts for split, part in parts.items()}
 
 
 class Split:
@@ -111,7 +115,7 @@ class Dataset:
     def open(cls, folder: Path) -> "Dataset":
         """Map the files of a dataset and check that they belong together.
 
-        Raises GPTError that names the file: missing, cut, foreign, of another version or tokenizer, or with other counts.
+        Raises GPTError that names the file: missing, cut, foreign, of another version, tokenizer or dataset.
         """
         folder = Path(folder)
         path = folder / "dataset.json"
@@ -123,12 +127,15 @@ class Dataset:
             try:
                 if split == "test" and split not in document["shards"]:
                     continue
-                names, counted = list(document["shards"][split]), document["splits"][split]
-            except (KeyError, TypeError):
+                names = dict(document["shards"][split])
+            except (KeyError, TypeError, ValueError):
                 raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
-            part = splits[split] = Split([Shard.open(folder / Path(name).name, about) for name in names])
-            if part.counts != counted:
-                raise GPTError(f"{path}: {split} should have {counted}, its shards have {part.counts}: {PACK_AGAIN}")
+            splits[split] = Split([Shard.open(folder, Path(name).name, about) for name in names])
+            for shard in splits[split].shards:
+                if shard.digest != names[shard.name]:
+                    raise GPTError(
+                        f"{folder / shard.name}.index.npy is of another dataset, or was edited: {PACK_AGAIN}"
+                    )
         return cls(folder, about, splits)
 
     @property
@@ -137,24 +144,22 @@ class Dataset:
         return self.folder / "tokenizer.model"
 
     def digest(self) -> str:
-        """sha256 of dataset.json and the indexes: it identifies the data without reading every token."""
-        sha256 = hashlib.sha256((self.folder / "dataset.json").read_bytes())
-        for part in self.splits.values():
-            sha256.update(np.ascontiguousarray(part.index).data)
-        return sha256.hexdigest()
+        """sha256 of dataset.json, which has those of the indexes: it identifies the data without reading every token."""
+        return hashlib.sha256((self.folder / "dataset.json").read_bytes()).hexdigest()
 
     def n_sequences(self, split: str = "train") -> int:
         """Sequences in an epoch, which holds every token of the split once as a target."""
-        if self.about.strategy == "concat":
-            return -(-self.splits[split].n_tokens // self.block_size)
-        return len(self.layout(split).order)
+        return -(-self.splits[split].n_tokens // self.block_size)
 
     def _lay_out(self, split: str, seed: int = -1, epoch: int = 0) -> Layout:
         """The layout of a split's documents: in the split's own order or, with a seed (from 0), in that of an epoch."""
-        of_epoch = np.random.SeedSequence((seed, epoch)) if seed >= 0 else None
-        generator = np.random.Generator(np.random.PCG64(of_epoch)) if of_epoch else None
-        lengths = self.splits[split].index["length"].astype(np.int64) + 1
-        return lay_out(lengths, self.block_size, self.about.strategy, generator)
+        lengths = self.splits[split].index["length"].astype(np.int64) + 1  # eos included
+        documents, order = np.arange(len(lengths)), np.arange(self.n_sequences(split))
+        if seed >= 0:
+            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+            documents, order = generator.permutation(documents), generator.permutation(order)
+        ends = np.cumsum(lengths[documents])
+        return Layout(documents, ends, np.cumsum(lengths)[documents] - ends, order)
 
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
@@ -179,13 +184,13 @@ class Dataset:
 
     def _gather(self, split: str, layout: Layout, numbers: np.ndarray) -> Batch:
         """The sequences with these numbers in a layout. Raises GPTError for an id that is not in the vocabulary."""
-        on_line_BT = numbers[:, None] * self.block_size + np.arange(self.block_size)
-        piece_BT = np.searchsorted(layout.starts, on_line_BT, "right") - 1
-        in_split_BT = layout.offsets[piece_BT] + on_line_BT - layout.starts[piece_BT]
-        part, documents_BT = self.splits[split], layout.documents[piece_BT]
+        part, on_line_BT = self.splits[split], numbers[:, None] * self.block_size + np.arange(self.block_size)
+        padding_BT = on_line_BT >= part.n_tokens
+        on_line_BT[padding_BT] = 0
+        place_BT = np.searchsorted(layout.ends, on_line_BT, "right")
+        in_split_BT, documents_BT = on_line_BT + layout.moved[place_BT], layout.documents[place_BT]
         ids_BT, targets_BT = part.tokens(in_split_BT - 1), part.tokens(in_split_BT)
-        padding_BT = documents_BT == PADDING
-        ids_BT[padding_BT], targets_BT[padding_BT] = self.about.pad_id, IGNORE
+        ids_BT[padding_BT], targets_BT[padding_BT], documents_BT[padding_BT] = self.about.pad_id, IGNORE, PADDING
         if max(ids_BT.max(initial=0), targets_BT.max(initial=0)) >= self.vocab_size:
             raise GPTError(f"{self.folder}: {split} holds a token over vocab_size {self.vocab_size}: {PACK_AGAIN}")
         return Batch(ids_BT, targets_BT, documents_BT)

@@ -49,7 +49,7 @@ def evaluate(
     model: GPT | Scorer, dataset: Dataset, split: str = "val", batch_size: int = 32, device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32, on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
-    """Score every token of a split once, in sequences of T laid out by the dataset's strategy, in the split's order.
+    """Score every token of a split once, in sequences of T in the split's order.
 
     model: on `device`. batch_size: sequences at a time; it changes speed and memory, not the result (up to float rounding).
     dtype: bfloat16 computes matrix products in it. Sums are float64. on_batch(done, total): called after each batch.

@@ -131,7 +131,7 @@ def distribute(objective: Objective, how: str) -> nn.Module:
 
         for block in objective.model.blocks:
             fully_shard(block)
-        # The root is resharded too, so that an average which takes the weights' place is used (`gpt.model.ema`).
+        # The root is resharded too: after an evaluation no backward pass does it.
         fully_shard(objective, reshard_after_forward=True)
         return objective
     with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # of a new name that torch 2.11 lacks

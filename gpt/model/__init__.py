@@ -1,1 +1,1 @@
-"""The transformer, its positions, its loss, an average of its weights, and kernels for training it on a CPU."""
+"""The transformer, its positions, its loss, and kernels for training it on a CPU."""

@@ -14,7 +14,6 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from gpt import GPTError, checkpoint
@@ -26,7 +25,6 @@ from gpt.machine.device import Machine, prepare
 from gpt.machine.interruption import Interrupted, Interruption, held_back
 from gpt.machine.launch import launch
 from gpt.model.cpu_kernels import use_cpu_kernels
-from gpt.trainer.budget import Speed, steps_that_fit
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.schedule import lr_ratio
 from gpt.trainer.stability import Losses, advice, stops_early, worse_in_a_row
@@ -51,7 +49,7 @@ def train(
 
     data: folder of a packed dataset. out: folder for the run (`gpt.trainer.run_folder`).
     on_step(step, metrics): every `log_every` steps; train/loss, train/lr, train/grad_norm, train/epoch, and those of
-        `gpt.trainer.budget.Speed`.
+        `_Speed`.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
     Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run,
@@ -76,7 +74,7 @@ def train(
                     # No name holds the run, so that nothing of it is left when the group ends.
                     resumed_from = _Run(
                         dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
-                    ).train(started)
+                    ).train()
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
@@ -100,18 +98,17 @@ class _Run:
         self.on_step, self.on_evaluation = on_step, on_evaluation
         self.step = 0
 
-    def train(self, started: float) -> int:
+    def train(self) -> int:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
         resumed_from = 0
         try:
-            self._decide_steps(started)
             self._resume()
             self._check_shared()
             resumed_from = self.step
             if self._is_due(self.config.eval_every) and self._evaluated() < self.step:  # a signal cut it short
                 self._evaluate()
             peak_flops = self.machine.peak_flops * parallel.world_size()
-            speed = Speed(self.learner.model.flops_per_token, peak_flops, self.step)
+            speed = _Speed(self.learner.model.flops_per_token, peak_flops, self.step)
             while not self._ended():
                 if parallel.world_size() == 1 or self.step % self.runtime.log_every == 0:
                     self._check_interruption()  # with many processes not at every step: it makes a GPU wait
@@ -132,10 +129,8 @@ class _Run:
                 elif saves:
                     self._save_state()
                 speed.restart()
-            stopped = advice(self.evaluations[-1], best(self.evaluations)) if self.step < self.config.steps else ""
-            if stopped:
+            if self.step < self.config.steps:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
-            self.folder.write_run(self.config.steps, stopped)
             self.folder.finish(self.evaluations)
             parallel.barrier()
         except Interrupted:
@@ -153,36 +148,21 @@ class _Run:
         found = self.evaluations
         return self.step == self.config.steps or (bool(found) and stops_early(found, best(found), self.config))
 
-    def _decide_steps(self, started: float) -> None:
-        """With `minutes`, find the number of steps; a run that has a state keeps the number that it found at first."""
-        if self.config.minutes:
-            if saved := self.folder.newest_state():
-                steps = saved[2]["steps"]
-            else:
-                learner, scratch = self._new_learner(), self.folder.states / ".measured"
-                steps = steps_that_fit(learner, self.config, scratch, started, self._check_interruption)
-                log.info("%d steps fit into %g minutes", steps, self.config.minutes)
-            self.config = replace(self.config, steps=steps, warmup_steps=min(self.config.warmup_steps, steps))
-        self.folder.write_run(self.config.steps)
-
-    def _new_learner(self) -> Learner:
-        return Learner(self.dataset, self.model, self.config, self.runtime, self.machine)
-
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
-        self.learner = self._new_learner()
+        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine)
         self.evaluations, self.losses = [], Losses()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved
-            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers, self.learner.ema)
+            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers)
             self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
             self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
-        parallel.barrier()  # before the first process deletes what another still reads
         self.folder.rewind_log(self.step, self._evaluated())
+        parallel.barrier()  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:
-        """Raise GPTError if a process does not see the state that the first one writes: it would start from the seed."""
-        seen = self.step if (self.folder.path / "run.json").is_file() else -1
+        """Raise GPTError if a process does not see what the first one writes: it would start from the seed."""
+        seen = self.step if self.folder.log.is_file() else -1
         last, first = (parallel.all_max(sign * seen, self.machine.device) for sign in (1, -1))
         if last != -first:
             where = f"{self.folder.path} is not the same folder for all processes"
@@ -210,8 +190,7 @@ class _Run:
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
         about["tokenizer_sha256"] = checkpoint.sha256(self.dataset.tokenizer)
-        with self.learner.weights_that_count():
-            checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
+        checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
         checkpoint.write_json(self.folder.path / "evaluations.json", self.evaluations)
         self.folder.append_log(self.step, metrics)
         self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
@@ -224,11 +203,12 @@ class _Run:
     def _save_state(self) -> None:
         """Save what `_resume` loads."""
         progress = {
-            "task": self.folder.task, "steps": self.config.steps, "evaluations": self.evaluations,
+            "task": self.folder.task,
+            "evaluations": self.evaluations,
             "losses": self.losses.read(),
-        }  # fmt: skip
+        }
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
-        checkpoint.save_state(folder, learner.model, learner.optimizers, learner.ema, step=self.step, progress=progress)
+        checkpoint.save_state(folder, learner.model, learner.optimizers, step=self.step, progress=progress)
         self.folder.keep_latest(self.evaluations)
 
     def _check_interruption(self) -> None:
@@ -236,6 +216,36 @@ class _Run:
         self.interruption.signal = int(parallel.all_max(self.interruption.signal, self.machine.device))
         if self.interruption.signal:
             raise Interrupted
+
+
+class _Speed:
+    """Tokens per second since the last `restart`, and the time until the end."""
+
+    def __init__(self, flops_per_token: int, peak_flops: float, step: int):
+        """peak_flops: of all devices together. step: updates done already."""
+        self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
+        self._started, self._first_step = time.perf_counter(), step
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out of the rate what came before (an evaluation, a callback); it does count towards the time left."""
+        self.tokens, self._since = 0, time.perf_counter()  # trained on since then
+
+    def metrics(self, step: int, steps: int) -> dict[str, float]:
+        """The speed since the last restart.
+
+        train/tokens_per_second; train/mfu, the share of the devices' peak FLOP/s put to use; train/progress, the share of the
+        steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
+        """
+        now = time.perf_counter()
+        rate = self.tokens / max(now - self._since, 1e-9)
+        pace = (now - self._started) / max(1, step - self._first_step)
+        return {
+            "train/tokens_per_second": rate,
+            "train/mfu": rate * self._flops_per_token / self._peak_flops,
+            "train/progress": step / steps,
+            "train/eta_seconds": pace * (steps - step),
+        }
 
 
 def _score_test(folder: RunFolder, dataset: Dataset, config: TrainConfig, runtime: Runtime) -> None:

@@ -1,6 +1,5 @@
 """A run's folder: what the run was asked to do, its saved states, weights and log, and the result.
 
-    out/run.json                   {"steps": to do, "advice": after an early stop}
     out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
@@ -21,6 +20,7 @@ from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.machine.parallel import is_main
+from gpt.trainer.stability import advice
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Result:
     bits_per_byte: float  # their bits per byte of val
     test: dict[str, float]  # their loss and bpb on test, by which nothing was chosen; empty if the data have no test
     evaluations: list[dict[str, float]]  # every evaluation: step, loss, bpb, train_loss
-    steps: int  # updates gone through: those asked for, or fitting into `minutes`, or fewer after an early stop
+    steps: int  # updates gone through: those asked for, or fewer after an early stop
     advice: str  # if it stopped early, why, and what to change; else empty
     n_parameters: int  # trained numbers of the model
     tokens: int  # target positions trained on: steps x B x T
@@ -49,7 +49,8 @@ class RunFolder:
         self.task = describe_task(dataset, model, config)
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
-        self._keep, self._tokens_per_step = config.keep_checkpoints, config.batch_size * model.block_size
+        self._keep, self._steps = config.keep_checkpoints, config.steps
+        self._tokens_per_step = config.batch_size * model.block_size
 
     def is_finished(self) -> bool:
         """Whether the run has its result, which must be this task's."""
@@ -74,9 +75,6 @@ class RunFolder:
         checkpoint.keep_only(self.states, set(saved))
         kept = (self._kept([found for found in evaluations if found["step"] <= step]) for step in saved)
         checkpoint.keep_only(self.checkpoints, set().union(*kept))
-
-    def write_run(self, steps: int, advice: str = "") -> None:
-        checkpoint.write_json(self.path / "run.json", {"steps": steps, "advice": advice})
 
     def finish(self, evaluations: list[dict[str, float]]) -> None:
         """Make the best weights the result, and delete the states."""
@@ -112,14 +110,12 @@ class RunFolder:
 
     def result(self, resumed_from: int | None, seconds: float) -> Result:
         """The result of the finished run. resumed_from: None if there was nothing left to do."""
-        evaluations, run = (
-            json.loads((self.path / name).read_text(encoding="utf-8")) for name in ("evaluations.json", "run.json")
-        )
+        evaluations = json.loads((self.path / "evaluations.json").read_text(encoding="utf-8"))
         chosen, steps = best(evaluations), evaluations[-1]["step"]
         test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
-            evaluations=evaluations, steps=steps, advice=run["advice"],
+            evaluations=evaluations, steps=steps, advice=advice(evaluations[-1], chosen) if steps < self._steps else "",
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=steps * self._tokens_per_step,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,

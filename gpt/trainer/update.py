@@ -1,4 +1,4 @@
-"""`Learner.update`, one training step: forward and backward over the micro-batches, clip, optimizer step, average.
+"""`Learner.update`, one training step: forward and backward over the micro-batches, clip, optimizer step.
 
 Notable:
 - an update depends on the weights, the optimizers' state and its number alone: batches, learning rates and dropout's random
@@ -7,10 +7,8 @@ Notable:
   rounding) in one piece, in micro-batches, and on many devices
 """
 
-import contextlib
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -24,7 +22,6 @@ from gpt.evaluation.score import Evaluation, evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_of_memory
 from gpt.model.cpu_kernels import use_cpu_kernels
-from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
 from gpt.trainer.schedule import set_schedule
@@ -33,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Learner:
-    """A model initialized from the seed, its optimizers, and (with config.ema) the average of its weights."""
+    """A model initialized from the seed, and its optimizers."""
 
     def __init__(self, dataset: Dataset, model: ModelConfig, config: TrainConfig, runtime: Runtime, machine: Machine):
         self.machine, self._config, self._dataset = machine, config, dataset
@@ -49,7 +46,6 @@ class Learner:
             self._objective = parallel.Objective(self.model)
             self._module = parallel.distribute(self._objective, runtime.parallel)
             self.optimizers = build_optimizers(self.model, config)
-            self.ema = EMA(self.model, config.ema) if config.ema else None
         self._call: Callable[..., Tensor] = self._module
         self._compile_next = machine.compile
         self._feeder = Feeder(
@@ -81,20 +77,13 @@ class Learner:
             for optimizer in self.optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-        if self.ema:
-            self.ema.update(step + 1)
         return parallel.all_sum(loss), parallel.full(grad_norm)
 
     def evaluate(self, on_batch: Callable[[int, int], None]) -> Evaluation:
-        """The score on val of the weights that count (`weights_that_count`), computed by all processes together."""
+        """The score on val, computed by all processes together."""
         model = self.model if parallel.world_size() == 1 else parallel.Scorer(self._objective)
         rows = self._rows * parallel.world_size()
-        with self.weights_that_count():
-            return evaluate(model, self._dataset, "val", rows, self.machine.device, self.machine.dtype, on_batch)
-
-    def weights_that_count(self) -> AbstractContextManager[None]:
-        """Within this context the model has the weights to evaluate and to keep: the average, if there is one."""
-        return self.ema.in_place() if self.ema else contextlib.nullcontext()
+        return evaluate(model, self._dataset, "val", rows, self.machine.device, self.machine.dtype, on_batch)
 
     def _summed_loss(self, batch: MicroBatch) -> Tensor:
         with autocast(self.machine.device, self.machine.dtype):

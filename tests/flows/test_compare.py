@@ -28,7 +28,6 @@ OTHER = {
     "tokenizer.model_type": "char",
     "tokenizer.vocab_size": "auto",
     "pack.block_size": 16,
-    "pack.strategy": "best_fit",
     "pack.document_mask": "true",
 }
 BAD = {"train.lr": 1e-9, "train.matrix_lr": 1e-9}
@@ -102,7 +101,7 @@ def manifest(corpus: str, stage: str) -> dict:
 
 
 def test_on_its_own_corpus_a_model_has_its_own_test_bpb(home, result):
-    """Encoded anew from the raw text: with both strategies of packing, and with and without a document mask."""
+    """Encoded anew from the raw text: with and without a document mask."""
     for corpus in ("mill", "sums"):
         own = cell(result, f"gpt-{corpus}/1", corpus)
         assert own["bits_per_byte"] == pytest.approx(manifest(corpus, "train")["counts"]["test_bpb"], rel=1e-6)

@@ -4,7 +4,7 @@ import pytest
 
 from data_contracts import corpora
 from flows import UserError
-from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, settle
+from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, recorded_recipe, settle
 
 
 @pytest.mark.parametrize("corpus", corpus_names())
@@ -142,3 +142,22 @@ def test_a_named_size_leaves_only_the_rest_to_the_dial():
     settled, _ = settle(recipe, 10**6)
     assert (settled.model.n_layer, settled.model.positions, settled.train.lr) == (6, "learned", 0.00877)
     assert settle(load_recipe("shakespeare", overrides={"model.preset": "classic"}), 10**6)[0].model.n_layer == 2
+
+
+def test_minutes_are_what_the_dial_plans_the_steps_for_and_explicit_steps_win():
+    few, many = (
+        settle(load_recipe("shakespeare", size="nano", minutes=minutes), 10**6)[0].train.steps for minutes in (1, 2)
+    )
+    assert many == pytest.approx(2 * few, rel=0.05)
+    assert settle(load_recipe("shakespeare", minutes=1, steps=77), 10**6)[0].train.steps == 77
+    with pytest.raises(UserError, match="minutes"):
+        load_recipe("shakespeare", minutes=-1)
+
+
+def test_a_record_with_settings_of_an_older_version_is_read_without_them():
+    values = load_recipe("shakespeare").public_values()
+    values["pack"]["strategy"] = "best_fit"
+    values["train"] |= {"ema": 0.0, "minutes": 0.0}
+    recipe, problems = recorded_recipe(values)
+    assert recipe == load_recipe("shakespeare")
+    assert [problem.split()[0] for problem in problems] == ["pack.strategy", "train.ema", "train.minutes"]

@@ -53,7 +53,7 @@ def copy_of(run, change: Callable[[dict], None] = lambda files: None, status="FI
     client = mlflow.MlflowClient()
     made = client.create_run(run.info.experiment_id, tags=dict(run.data.tags)).info.run_id
     client.log_batch(made, params=[Param(name, value) for name, value in run.data.params.items()])
-    wanted = ["recipe.json", "train/run.json", *(f"{stage}/manifest.json" for stage in STAGES)]
+    wanted = ["recipe.json", *(f"{stage}/manifest.json" for stage in STAGES)]
     files = {name: mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}") for name in wanted}
     change(files)
     for name, values in files.items():
@@ -197,17 +197,14 @@ def test_a_champion_is_refreshed_without_a_setting_that_is_no_longer_known(train
     assert "recipe of the champion: train.stepz is not known; did you mean 'train.steps'?; it is left out" in logged()
 
 
-def test_the_record_decides_threads_and_steps(record, logged):
+def test_the_record_decides_the_threads(record, logged):
     def change(recipe, manifests, _):
         recipe["runtime"]["threads"] = 0
-        for train in (recipe["train"], manifests["train"]["parameters"]["train"]):
-            train |= {"minutes": 2.0, "warmup_steps": 500}
 
-    plan = plan_of(replace(record, steps=77), change)
+    plan = plan_of(record, change)
     assert plan.recipe.runtime.threads == 1
-    assert (plan.recipe.train.steps, plan.recipe.train.minutes, plan.recipe.train.warmup_steps) == (77, 0.0, 77)
     assert plan.tolerance == 0
-    assert "77 steps, which the minutes" in logged()
+    assert "threads: 1, as the run had them" in logged()
 
 
 def test_a_device_that_is_not_here_is_a_difference_that_matters(record):
@@ -280,7 +277,7 @@ def test_what_cannot_be_reproduced_is_refused(run):
     client.set_terminated(comparison)
 
     def older(files):
-        del files["recipe.json"], files["train/run.json"]
+        del files["recipe.json"]
         del files["train/manifest.json"]["counts"]["machine"]
 
     def broken(files):
@@ -294,7 +291,7 @@ def test_what_cannot_be_reproduced_is_refused(run):
         (comparison, "(compare) lacks recipe.json", "no training"),
         (copy_of(run, status="FAILED"), "is failed"),
         (copy_of(run, status="RUNNING"), "is running"),
-        (copy_of(run, older), "lacks recipe.json, train/run.json: it is", "older version"),
+        (copy_of(run, older), "lacks recipe.json: it is", "older version"),
         (copy_of(run, broken), "cannot be used any more", "source is missing"),
     ):
         assert_refused(gpt_here("reproduce", run_id), *words)

@@ -29,15 +29,15 @@ def splits(size=7, **found):
     """`dataset.write`'s splits of lists of (id, tokens, bytes), `size` documents at a time."""
 
     def reader(some):
-        def read(start):
-            for first in range(start, len(some), size):
+        def read():
+            for first in range(0, len(some), size):
                 names, ids, n_bytes = zip(*some[first : first + size], strict=True)
                 lengths = np.array([len(one) for one in ids])
                 files = [f"file-{len(name) % 3}" for name in names]
                 rows = np.arange(first, first + len(names))
                 yield Documents(list(names), np.concatenate(ids), lengths, np.array(n_bytes), files, rows)
 
-        return read
+        return read()
 
     return {name: reader(list(some)) for name, some in found.items()}
 

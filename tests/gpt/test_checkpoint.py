@@ -5,7 +5,6 @@ import torch
 
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
-from gpt.model.ema import EMA
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
 
@@ -16,7 +15,7 @@ def model(shape):
     return GPT(shape)
 
 
-def trained(model, optimizers, steps, ema=None):
+def trained(model, optimizers, steps):
     for step in steps:
         torch.manual_seed(step)
         ids_BT = torch.randint(model.config.vocab_size, (2, 8))
@@ -24,8 +23,6 @@ def trained(model, optimizers, steps, ema=None):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        if ema:
-            ema.update(step + 1)
 
 
 def test_a_model_comes_back_as_it_was(model, tmp_path):
@@ -52,20 +49,18 @@ def test_equal_models_are_equal_files_and_a_new_one_replaces_the_old(model, tmp_
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_state_goes_on_exactly(model, tmp_path, optimizer):
     config = TrainConfig(optimizer=optimizer)
-    optimizers, ema = build_optimizers(model, config), EMA(model, 0.9)
-    trained(model, optimizers, range(3), ema)
-    checkpoint.save_state(tmp_path / "s", model, optimizers, ema, step=3, progress={"x": 1})
-    trained(model, optimizers, range(3, 6), ema)
+    optimizers = build_optimizers(model, config)
+    trained(model, optimizers, range(3))
+    checkpoint.save_state(tmp_path / "s", model, optimizers, step=3, progress={"x": 1})
+    trained(model, optimizers, range(3, 6))
     torch.manual_seed(99)
     other = GPT(model.config)
-    other_optimizers, other_ema = build_optimizers(other, config), EMA(other, 0.9)
+    other_optimizers = build_optimizers(other, config)
     assert checkpoint.read_progress(tmp_path / "s") == (3, {"x": 1})
-    checkpoint.load_state(tmp_path / "s", other, other_optimizers, other_ema)
-    trained(other, other_optimizers, range(3, 6), other_ema)
+    checkpoint.load_state(tmp_path / "s", other, other_optimizers)
+    trained(other, other_optimizers, range(3, 6))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
-        assert torch.equal(ema.average[name], other_ema.average[name]), name
-        assert not torch.equal(ema.average[name], tensor), name
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -81,15 +76,15 @@ def test_a_damaged_model_file_is_named(model, tmp_path, name, damage):
         checkpoint.load_model(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_damaged_state_file_is_named(model, tmp_path, name):
-    optimizers, ema = build_optimizers(model, TrainConfig()), EMA(model, 0.9)
+    optimizers = build_optimizers(model, TrainConfig())
     trained(model, optimizers, range(1))
-    checkpoint.save_state(tmp_path / "s", model, optimizers, ema, step=1, progress={})
+    checkpoint.save_state(tmp_path / "s", model, optimizers, step=1, progress={})
     path = tmp_path / "s" / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(GPTError, match=name):
-        checkpoint.load_state(tmp_path / "s", model, optimizers, ema)
+        checkpoint.load_state(tmp_path / "s", model, optimizers)
 
 
 @pytest.mark.parametrize(

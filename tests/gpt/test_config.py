@@ -44,9 +44,8 @@ def test_training_and_runtime_are_checked():
         Runtime(device="gpu")
     with pytest.raises(GPTError, match="processes 2 need parallel ddp or fsdp"):
         Runtime(processes=2)
-    with pytest.raises(GPTError, match=r"ema is 1\.0"):
-        TrainConfig(ema=1.0)
-    assert TrainConfig(steps=10, warmup_steps=20, minutes=1).warmup_steps == 20  # the steps are not known yet
+    with pytest.raises(GPTError, match=r"cooldown is 1\.5"):
+        TrainConfig(cooldown=1.5)
     with pytest.raises(GPTError, match="steps is True"):
         TrainConfig(steps=True)
 

@@ -134,7 +134,7 @@ def test_without_any_server_the_flow_still_runs(home, notes):
         (["explain", "nothing-like-it", "--step", "1"], ["nothing-like-it", "gpt artifacts"]),
         (["explain", "0" * 32, "--step", "1"], ["0" * 32]),
         (["why", "python-docs", "--set", "pack.block_size=1"], ["pack.block_size = 1"]),
-        (["why", "python-docs", "--set", "pack.strategy=first_fit"], ["pack.strategy", "best_fit"]),
+        (["why", "python-docs", "--set", "model.norm=batchnorm"], ["model.norm", "rmsnorm"]),
         (["why", "python-docs", "--set", "tokenizer.model_type=words"], ["tokenizer.model_type", "char"]),
         (["why", "python-docs", "--set", "tokenizer.vocab_size=many"], ["tokenizer.vocab_size", "auto"]),
         (["why", "wikii"], ["wikii"]),

@@ -48,7 +48,7 @@ def packed(folder, texts, model_type, fit_on=None, **changes):
     names, rows = [str(number) for number in range(len(texts))], np.arange(len(texts))
     about = Description(tokenizer.vocab_size, 8, tokenizer.eos_id, tokenizer.pad_id, tokenizer.fingerprint)
     some = Documents(names, ids, lengths, n_bytes, ["text"] * len(texts), rows)
-    write(folder, {split: lambda start: [some] for split in ("train", "val")}, about)
+    write(folder, {split: [some] for split in ("train", "val")}, about)
     return Dataset.open(folder), tokenizer
 
 

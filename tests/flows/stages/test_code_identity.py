@@ -187,10 +187,10 @@ def test_code_is_all_that_a_stage_imports_of_its_package_and_no_more():
     )  # a program's arguments, and what comes after training
     for stage in ("tokenize", "pack"):  # what they read, and the figures of gzip and xz, are made there
         assert "flows/stages/documents.py" in STAGES[stage].sources
-    packed = names("gpt/evaluation/baselines.py", "gpt/evaluation/packing_report.py")  # packing needs no model
+    packed = names("gpt/evaluation/baselines.py")  # packing needs no model
     rooms = {
         "": ("", "settings"),
-        "data/": ("", "dataset", "packing", "shards"),
-        "evaluation/": ("", "baselines", "packing_report"),
+        "data/": ("", "dataset", "shards"),
+        "evaluation/": ("", "baselines"),
     }
     assert packed == {f"gpt/{room}{name or '__init__'}.py" for room, names in rooms.items() for name in names}

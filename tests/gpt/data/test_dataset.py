@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from gpt import GPTError
 from gpt.data import shards
 from gpt.data.dataset import IGNORE, Dataset, write
-from gpt.data.packing import lay_out
-from gpt.data.shards import Shard
 from tests.gpt.conftest import EOS, VOCAB, about, documents, pack, splits
 
 PAD = 1
@@ -43,17 +41,16 @@ def epoch_of(data, epoch, batch_size, seed):
     block_size=st.integers(2, 13),
     batch_size=st.integers(1, 7),
     seed=st.integers(0, 2**40),
-    strategy=st.sampled_from(["concat", "best_fit"]),
     shard_tokens=st.sampled_from([1, 20, 1000]),
 )
 def test_every_token_is_a_target_exactly_once_an_epoch(
-    tmp_path_factory, lengths, block_size, batch_size, seed, strategy, shard_tokens
+    tmp_path_factory, lengths, block_size, batch_size, seed, shard_tokens
 ):
     lengths = [*lengths, 1]
     block_size = min(block_size, sum(lengths) + len(lengths))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", shard_tokens)
-        data = packed_with(tmp_path_factory.mktemp("data"), lengths, block_size, strategy=strategy)
+        data = packed_with(tmp_path_factory.mktemp("data"), lengths, block_size)
     wanted = sorted(
         (number, before, target)
         for number, length in enumerate(lengths)
@@ -68,46 +65,34 @@ def test_every_token_is_a_target_exactly_once_an_epoch(
             assert (of[~real] == -1).all()
             assert (ids[~real] == PAD).all()
             padding += int((~real).sum())
-            starts = np.flatnonzero(np.diff(of[real], prepend=-2))
-            if strategy == "best_fit":  # no document of up to T tokens is cut
-                for start, end in zip(starts, [*starts[1:], len(of[real])], strict=True):
-                    number = of[real][start]
-                    assert end - start in (lengths[number] + 1, block_size, (lengths[number] + 1) % block_size)
         assert sorted(seen) == wanted
-        assert padding == data.n_sequences() * block_size - len(wanted)
-        assert strategy == "best_fit" or padding < block_size
+        assert padding == data.n_sequences() * block_size - len(wanted) < block_size
 
 
 @settings(max_examples=30, deadline=None)
 @given(step=st.integers(0, 50), seed=st.integers(0, 9), parts=st.sampled_from([1, 2, 3, 6]))
-def test_a_batch_depends_on_step_and_seed_alone_and_parts_make_it_up(two_strategies, step, seed, parts):
-    for data in two_strategies:
-        whole = data.batch(step, 6, seed)
-        fresh = Dataset.open(data.folder)
-        made = [fresh.batch(step, 6, seed, part, parts) for part in range(parts)]
-        for mine, theirs in zip(whole, zip(*made, strict=True), strict=True):
-            assert mine.dtype == np.int64
-            assert (mine == np.concatenate(theirs)).all()
+def test_a_batch_depends_on_step_and_seed_alone_and_parts_make_it_up(data, step, seed, parts):
+    whole, fresh = data.batch(step, 6, seed), Dataset.open(data.folder)
+    made = [fresh.batch(step, 6, seed, part, parts) for part in range(parts)]
+    for mine, theirs in zip(whole, zip(*made, strict=True), strict=True):
+        assert mine.dtype == np.int64
+        assert (mine == np.concatenate(theirs)).all()
     with pytest.raises(GPTError, match="6 sequences does not divide into 4"):
         data.batch(0, 6, 1, 0, 4)
 
 
 @pytest.fixture(scope="module")
-def two_strategies(tmp_path_factory):
-    found = []
-    for strategy in ("concat", "best_fit"):
-        folder = tmp_path_factory.mktemp(strategy)
-        pack(folder, strategy=strategy)
-        found.append(Dataset.open(folder))
-    return found
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    pack(folder)
+    return Dataset.open(folder)
 
 
-def test_documents_lie_otherwise_in_each_epoch_and_by_each_seed(two_strategies):
-    for data in two_strategies:
-        n = data.n_sequences()
-        first, second, other = (data.batch(0, n, 1), data.batch(1, n, 1), data.batch(0, n, 2))
-        for batch in (second, other):
-            assert {*map(bytes, first.targets_BT)} != {*map(bytes, batch.targets_BT)}  # not only the order of the rows
+def test_documents_lie_otherwise_in_each_epoch_and_by_each_seed(data):
+    n = data.n_sequences()
+    first, second, other = (data.batch(0, n, 1), data.batch(1, n, 1), data.batch(0, n, 2))
+    for batch in (second, other):
+        assert {*map(bytes, first.targets_BT)} != {*map(bytes, batch.targets_BT)}  # not only the order of the rows
 
 
 def test_evaluation_takes_the_documents_as_they_stand(tmp_path):
@@ -116,32 +101,6 @@ def test_evaluation_takes_the_documents_as_they_stand(tmp_path):
     assert targets_BT.tolist() == [[2, 3, 4, EOS], [102, EOS, EOS, 302], [303, EOS, -1, -1]]
     assert ids_BT.tolist() == [[EOS, 2, 3, 4], [EOS, 102, EOS, EOS], [302, 303, PAD, PAD]]
     assert documents_BT.tolist() == [[0, 0, 0, 0], [1, 1, 2, 3], [3, 3, -1, -1]]
-
-
-def best_fit_decreasing(pieces, T):
-    """The rule, a piece at a time: how full the rows become, which is the same whichever of two equal rows is taken."""
-    rows = []
-    for piece in sorted(pieces, reverse=True):
-        fitting = [row for row in rows if sum(row) + piece <= T]
-        row = max(fitting, key=sum, default=[])
-        if not fitting:
-            rows.append(row)
-        row.append(piece)
-    return sorted(map(sum, rows))
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60), T=st.integers(2, 15), seed=st.integers(-1, 5))
-def test_best_fit_puts_pieces_where_the_least_room_is_left(lengths, T, seed):
-    layout = lay_out(np.array(lengths), T, "best_fit", None if seed < 0 else np.random.default_rng(seed))
-    rows = [[] for _ in layout.order]
-    for start, end, number in zip(layout.starts, layout.starts[1:], layout.documents, strict=False):
-        if number >= 0:
-            rows[start // T].append(int(end - start))
-    pieces = [size for length in lengths for size in [T] * (length // T) + [length % T] * (length % T > 0)]
-    assert sorted(map(sum, rows)) == best_fit_decreasing(pieces, T)
-    assert sorted(itertools.chain(*rows)) == sorted(pieces)
-    assert sorted(layout.order) == list(range(len(rows)))
 
 
 def test_the_same_documents_give_the_same_bytes_in_whatever_batches_they_come(packed, tmp_path):
@@ -167,34 +126,6 @@ def test_counts_dtypes_and_the_index(tmp_path):
     assert data.splits["train"].shards[0].tokens.dtype == np.uint16
     pack(tmp_path / "wide", vocab_size=70_000)
     assert Dataset.open(tmp_path / "wide").splits["val"].shards[0].tokens.dtype == np.uint32
-
-
-def test_a_killed_writer_goes_on_after_the_shards_that_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_TOKENS", 200)
-    some, settings = {"train": list(documents(1, 60)), "val": list(documents(2, 12))}, about()
-    write(tmp_path / "whole", splits(**some), settings)
-    read = splits(3, **some)["train"]
-    asked = []
-
-    def broken(start):
-        for number, batch in enumerate(read(start)):
-            if number == 9:
-                raise KeyboardInterrupt
-            yield batch
-
-    def resumed(start):
-        asked.append(start)
-        return read(start)
-
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "killed", splits(**some) | {"train": broken}, settings)
-    (tmp_path / "killed" / "train-00001.shard").write_bytes(b"cut")  # as if the disk had lost it
-    write(tmp_path / "killed", splits(**some) | {"train": resumed}, settings)
-    first = Shard.open(tmp_path / "whole" / "train-00000.shard", settings)
-    assert asked == [first.n_documents]
-    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")]
-    assert files[0] == files[1]
-    assert len(files[0]) > 6
 
 
 @pytest.mark.parametrize(
@@ -224,7 +155,6 @@ def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
         ({"block_size": 1}, "block_size is 1; it must be from 2"),
         ({"eos_id": VOCAB}, f"eos_id is {VOCAB}; it must be from 0 to {VOCAB - 1}"),
         ({"pad_id": -1}, "pad_id is -1; it must be from 0"),
-        ({"strategy": "first_fit"}, "best_fit"),
         ({"document_mask": 1}, "document_mask is 1"),
     ],
 )
@@ -238,7 +168,7 @@ def edit(path, **changes):
     path.write_text(json.dumps(document | changes))
 
 
-@pytest.mark.parametrize("name", ["train-00000.shard", "val-00000.shard", "dataset.json"])
+@pytest.mark.parametrize("name", ["train-00000.tokens.npy", "val-00000.index.npy", "dataset.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "cut in the header", "foreign", "longer"])
 def test_a_damaged_file_is_named(packed, name, damage):
     path = packed / name
@@ -260,12 +190,12 @@ def test_a_damaged_file_is_named(packed, name, damage):
 
 def test_a_shard_of_another_tokenizer_or_dataset_is_refused(packed, tmp_path):
     for changes, message in (
-        ({"tokenizer_fingerprint": "other"}, r"train-00000\.shard is of another tokenizer"),
-        ({"n_train": 61}, r"train should have .* its shards have"),
-        ({"vocab_size": 70_000}, r"train-00000\.shard is of another tokenizer or vocabulary"),
+        ({"n_train": 61}, r"train-00000\.index\.npy is of another dataset"),
+        ({"vocab_size": 70_000}, r"train-00000\.tokens\.npy is of another tokenizer or vocabulary"),
     ):
         pack(tmp_path / "other", **changes)
-        (packed / "train-00000.shard").write_bytes((tmp_path / "other" / "train-00000.shard").read_bytes())
+        for name in ("train-00000.tokens.npy", "train-00000.index.npy"):
+            (packed / name).write_bytes((tmp_path / "other" / name).read_bytes())
         with pytest.raises(GPTError, match=message):
             Dataset.open(packed)
 
@@ -273,39 +203,42 @@ def test_a_shard_of_another_tokenizer_or_dataset_is_refused(packed, tmp_path):
 def test_edited_content_is_noticed(packed):
     description = json.loads((packed / "dataset.json").read_text())
     for changes, message in [
-        ({"version": 3}, "version 3"),
+        ({"version": 2}, "version 2"),
         ({"format": "x"}, "not of the format"),
         ({"vocab_size": 70_000}, "another tokenizer or vocabulary"),
-        ({"eos_id": 5}, "another tokenizer or vocabulary"),
+        ({"eos_id": 5}, "does not end in eos 5"),
         ({"block_size": "16"}, "block_size is '16'"),
         ({"shards": {}}, "shards of train are missing"),
-        ({"splits": {**description["splits"], "val": {"tokens": 1}}}, "val should have"),
+        (
+            {"shards": {**description["shards"], "val": {"val-00000": "0"}}},
+            r"val-00000\.index\.npy is of another dataset",
+        ),
     ]:
         edit(packed / "dataset.json", **changes)
         with pytest.raises(GPTError, match=message):
             Dataset.open(packed)
-        edit(packed / "dataset.json", **description)
-    path = packed / "train-00000.shard"
-    whole, kind = path.read_bytes(), about(tokenizer_fingerprint="rule of three")
-    index = Shard.open(path, kind).index.copy()
-    for change, message in (
-        ("offset", "do not follow one another, or do not add up"),
-        ("bytes", "do not follow one another, or do not add up"),
-    ):
+        (packed / "dataset.json").write_text(json.dumps(description))
+    path = packed / "train-00000.index.npy"
+    index = np.load(path)
+    for name, message in (("length", "do not add up"), ("bytes", "was edited"), ("offset", "was edited")):
         edited = index.copy()
-        edited[change][3] += 1
-        path.write_bytes(whole[: -index.nbytes] + edited.tobytes())
+        edited[name][3] += 1
+        np.save(path, edited)
         with pytest.raises(GPTError, match=message):
             Dataset.open(packed)
-    place = 256 + 2 * (int(index["length"][0]) + 1)
-    path.write_bytes(whole[:place] + b"\x07\x00" + whole[place + 2 :])
+    np.save(path, index)
+    path = packed / "train-00000.tokens.npy"
+    tokens = np.load(path)
+    tokens[int(index["length"][0]) + 1] = 7
+    np.save(path, tokens)
     with pytest.raises(GPTError, match="does not end in eos"):
         Dataset.open(packed)
 
 
 def test_a_token_beyond_the_vocabulary_is_refused_when_it_is_read(packed):
-    path = packed / "val-00000.shard"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:260] + VOCAB.to_bytes(2, "little") + whole[262:])
+    path = packed / "val-00000.tokens.npy"
+    tokens = np.load(path)
+    tokens[2] = VOCAB
+    np.save(path, tokens)
     with pytest.raises(GPTError, match="over vocab_size"):
         Dataset.open(packed).sequences("val", [0])

@@ -62,24 +62,18 @@ TEXTS = ["Grüße, 世界!", "🙂" * 9, "plain text, " * 50, "", "x"]
 def test_a_uniform_model_of_bytes_gets_eight_bits_per_byte(tmp_path):
     blind = torch.zeros(257, 257)
     blind[:, 256] = -torch.inf  # nothing is wasted on the end of a document, which is not scored
-    for strategy in ("concat", "best_fit"):
-        data = dataset_of_bytes(tmp_path / strategy, TEXTS, block_size=8, strategy=strategy)
-        assert evaluate(Rigged(blind.log_softmax(1)), data).bits_per_byte == pytest.approx(8, rel=1e-6)
+    data = dataset_of_bytes(tmp_path, TEXTS, block_size=8)
+    assert evaluate(Rigged(blind.log_softmax(1)), data).bits_per_byte == pytest.approx(8, rel=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    T=st.integers(2, 90),
-    batch_size=st.integers(1, 40),
-    strategy=st.sampled_from(["concat", "best_fit"]),
-    mask=st.booleans(),
-)
-def test_only_context_can_change_the_score(tmp_path_factory, T, batch_size, strategy, mask):
-    """A model that looks at one token gets the same from every T, batch and strategy: each pair is scored exactly once."""
+@given(T=st.integers(2, 90), batch_size=st.integers(1, 40), mask=st.booleans())
+def test_only_context_can_change_the_score(tmp_path_factory, T, batch_size, mask):
+    """A model that looks at one token gets the same from every T, batch and mask: each pair is scored exactly once."""
     torch.manual_seed(0)
     log_p_VV = torch.randn(257, 257).log_softmax(1)
     folder = tmp_path_factory.mktemp("data")
-    data = dataset_of_bytes(folder, TEXTS, block_size=T, strategy=strategy, document_mask=mask)
+    data = dataset_of_bytes(folder, TEXTS, block_size=T, document_mask=mask)
     by_hand = []
     for text in TEXTS:
         tokens = [256, *text.encode()]
@@ -94,9 +88,10 @@ def test_with_a_document_mask_each_document_scores_as_if_it_were_alone(tmp_path)
     torch.manual_seed(0)
     T = 64
     model = GPT(ModelConfig(vocab_size=257, block_size=T, n_layer=2, n_head=2, n_embd=16, zero_init=False))
-    texts = [text[:T] for text in TEXTS if text] * 3
-    masked = dataset_of_bytes(tmp_path / "masked", texts, block_size=T, strategy="best_fit", document_mask=True)
-    together = dataset_of_bytes(tmp_path / "together", texts, block_size=T, strategy="best_fit")
+    # Two to a sequence, with their ends, so that none is cut.
+    texts = [("plain text, " * 9)[number : number + n] for number, n in enumerate([19, T - 21] * 4)]
+    masked = dataset_of_bytes(tmp_path / "masked", texts, block_size=T, document_mask=True)
+    together = dataset_of_bytes(tmp_path / "together", texts, block_size=T)
     alone = []
     for text in texts:
         tokens = torch.tensor([[256, *text.encode()][: T + 1]])
@@ -144,11 +139,10 @@ def test_a_split_without_text_is_refused(model, tmp_path):
         evaluate(model, Dataset.open(tmp_path))
 
 
-@pytest.mark.parametrize("strategy", ["concat", "best_fit"])
-def test_training_and_evaluation_have_the_same_loss_on_the_same_text(tmp_path, strategy):
+def test_training_and_evaluation_have_the_same_loss_on_the_same_text(tmp_path):
     """Texts of a token or two, each with an end: half of all targets. Evaluation once left the ends out of its loss."""
     some = [(str(n), np.full(1 + n % 2, 1 + n % (VOCAB - 1)), 2) for n in range(40)]
-    write(tmp_path, splits(train=some, val=some), about(strategy=strategy))
+    write(tmp_path, splits(train=some, val=some), about())
     data, V = Dataset.open(tmp_path), VOCAB
     torch.manual_seed(3)
     likely = torch.randn(V, V) * 4

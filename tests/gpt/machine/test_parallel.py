@@ -31,7 +31,7 @@ def two(how):
 @pytest.fixture
 def config(schedule):
     return dataclasses.replace(
-        schedule, batch_size=12, steps=18, eval_every=9, checkpoint_every=100, ema=0.9, keep_checkpoints=5
+        schedule, batch_size=12, steps=18, eval_every=9, checkpoint_every=100, keep_checkpoints=5
     )
 
 

@@ -1,4 +1,4 @@
-"""Schedules, averages and feeding: what the trainer is made of."""
+"""Feeding: the batches that an update gets are those of the dataset."""
 
 import threading
 
@@ -9,22 +9,6 @@ import torch
 from gpt import GPTError
 from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder
-from gpt.model.ema import EMA
-
-
-def test_an_average_takes_the_place_of_the_weights_and_leaves_it():
-    model = torch.nn.Linear(3, 2)
-    ema = EMA(model, decay=0.5)
-    first = model.weight.detach().clone()
-    with torch.no_grad():
-        model.weight.add_(1.0)
-    own = model.weight.detach().clone()
-    ema.update(1000)
-    with ema.in_place():
-        torch.testing.assert_close(model.weight.detach(), first + 0.5)
-    assert torch.equal(model.weight, own)
-    ema.update(1)  # early, the average forgets faster than its decay
-    torch.testing.assert_close(ema.average["weight"], first + 0.5 + 0.5 * (1 - 2 / 11))
 
 
 @pytest.mark.parametrize("ahead", [False, True])
