@@ -54,7 +54,7 @@ class Sample:
     max_tokens: Annotated[int, Field(ge=1)] = 200
     evaluation_tokens: Annotated[int, Field(ge=0)] = 32
     """tokens, at most, to write after each evaluation, for a table of samples by step; 0: none"""
-    temperature: Annotated[float, Field(ge=0, lt=100)] = 0.8
+    temperature: Annotated[float, Field(ge=0, lt=100)] = 0.9
     top_k: Annotated[int, Field(ge=0)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     facts: bool = False

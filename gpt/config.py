@@ -22,7 +22,7 @@ Decay = Annotated[float, (0.0, 0.99999)]
 # Of generation: varied text from a small model, without the least likely tokens.
 DEFAULTS: dict[str, Any] = {
     "max_tokens": 200,
-    "temperature": 0.8,
+    "temperature": 0.9,
     "top_k": 50,
     "top_p": 1.0,
     "seed": 0,

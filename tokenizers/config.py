@@ -54,9 +54,9 @@ class TokenizerConfig:
 def automatic(n_bytes: int) -> int:
     """The vocabulary size for a text of this size: a power of two that grows with the square root, 4,096 at 3 MB.
 
-    Each piece is a row of the embedding and needs text to learn it from. llama2.c takes 512 to 4,096 pieces for a small corpus;
-    GPT-2's 50,257 go with 40 GB.
+    Each piece is a row of the embedding and needs text to learn it from: 0.13 MB of rick-and-morty give 2.02 bits per byte with
+    512 pieces, 2.07 with 1,024. llama2.c takes 512 to 4,096 pieces for a small corpus; GPT-2's 50,257 go with 40 GB.
     """
-    wanted = 640 * (n_bytes / 100_000) ** 0.5
+    wanted = 560 * (n_bytes / 100_000) ** 0.5
     power: int = 2 ** round(log2(max(1, wanted)))
     return max(MIN_VOCAB_SIZE, min(MAX_VOCAB_SIZE, power))

@@ -21,7 +21,7 @@ from flows.store.artifacts import Artifact, Store
 from gpt.config import Runtime
 from gpt.evaluation.confidence import Interval, interval
 
-SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 0}  # for every model's answers
+SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.9, "top_k": 50, "seed": 0}  # for every model's answers
 
 
 def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str], report: Report) -> dict:

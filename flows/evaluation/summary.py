@@ -22,6 +22,7 @@ from flows.store.artifacts import Artifact
 from flows.store.locks import lock
 from flows.tracking.run import Tracker
 
+LEAST_SAMPLES = 3
 SHOWN_LINES = 12  # of each sample, on the terminal
 
 
@@ -69,18 +70,16 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     left out, with a line: the model is trained."""
     texts: list[str] = []
     result: dict = {"longest_overlap": None, "facts": None}
-    decoder, documents, left_out = (
-        tracker.stages["train"],
-        tracker.stages["clean"].folder,
-        progress.left_out_if_it_fails,
-    )
+    decoder, documents = tracker.stages["train"], tracker.stages["clean"].folder
+    left_out = progress.left_out_if_it_fails
     with tracker.assessing(), turn(1), left_out("the assessment of the model"):
         from gpt.generation import sample
 
         step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
         prompts, how = recipe.sample.prompts, sampling(recipe, recipe.sample.max_tokens)
-        written = [text for (text,) in sample.texts(gpt, tokenizer, prompts, **how)]
-        whole = [prompt + text for prompt, text in zip(prompts, written, strict=True)]
+        answers = sample.texts(gpt, tokenizer, prompts, -(-LEAST_SAMPLES // len(prompts)), **how)
+        written = [text for several in answers for text in several]
+        whole = [prompt + text for prompt, several in zip(prompts, answers, strict=True) for text in several]
         texts = veiled(whole, recipe.clean)
         tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out("the search for repeated text"):
