@@ -44,9 +44,11 @@ class Result:
 class RunFolder:
     """The files of one run. Raises GPTError when `path` belongs to another run."""
 
-    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig):
-        self.path = path
+    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Path | None):
+        self.path, self.start = path, start
         self.task = describe_task(dataset, model, config)
+        if start:
+            self.task["train"]["start"] = checkpoint.sha256(start / "model.safetensors")
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
         self._keep, self._steps = config.keep_checkpoints, config.steps

@@ -147,7 +147,8 @@ def adapted(command: str, ports: dict[str, str]) -> str:
         command = re.sub(rf"\b{port}\b", free, command)
     if found := re.match(r"gpt (train|clean|why)( [a-z][a-z-]*)?(?= |$)", command):
         corpus = (found[2] or "").strip()
-        more = "".join(f" --set {name}={value}" for name, value in SMALL.items())
+        chosen = r"(?!model|tokenizer|pack)" if "--start-from" in command else ""  # which the other model decides
+        more = "".join(f" --set {name}={value}" for name, value in SMALL.items() if re.match(chosen, name))
         more += f" --from ~/raw/{corpus}" if corpus in BROUGHT else ""
         more += " --steps 40" if found[1] == "train" and not re.search("--steps|--minutes", command) else ""
         command = f"{found[0]}{more}{command[found.end() :]}"  # what the document sets comes last, and counts
