@@ -189,6 +189,10 @@ def load_recipe(
         given = [name for name in overrides or () if name.startswith(("model.", "tokenizer.", "pack.block"))]
         if of_base := [name for name in given if name != "model.dropout"] + (["size"] if size else []):
             problems.append(f"{', '.join(of_base)}: the model to start from, {base!r}, decides this; leave it out")
+    if (values.get("model") or {}).get("cross_attention"):
+        problems.append(
+            "model.cross_attention is for code of your own: a corpus has no memory to attend to; leave it out"
+        )
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:

@@ -6,6 +6,7 @@ from flows.home import shared_home
 from flows.progress import log_line
 from flows.recipe import OWN, Recipe
 from flows.store.artifacts import Store
+from gpt.config import TrainConfig
 
 
 def sections(*names: str) -> Callable[[Recipe], dict]:
@@ -46,6 +47,9 @@ def train_parameters(recipe: Recipe) -> dict:
     values = sections("model", "train", "start")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input
     del values["train"]["checkpoint_every"]  # decides how much a killed run loses, not what it makes
+    values["train"]["keep_checkpoints"] = (
+        TrainConfig.keep_checkpoints
+    )  # decides no number, but is in the keys made so far
     if recipe.runtime.dtype != "auto":  # hardware, unless it is asked for: then it changes the numbers
         values["dtype"] = recipe.runtime.dtype
     return values
