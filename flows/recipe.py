@@ -68,9 +68,8 @@ class Start:
     model: str = ""
     """a corpus (its champion), gpt-<corpus>/<version>, a run id or a folder; empty: random weights"""
     digest: str = ""
-    """the sha256 of its weights, as `flows.models.start` found them: from then on only these will do"""
+    """the sha256 of its weights, once `flows.models.start` has found them in `folder`: from then on only these will do"""
     folder: str = ""
-    """where they were found"""
 
 
 @dataclass(frozen=True)
@@ -185,14 +184,10 @@ def load_recipe(
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
     values.setdefault("tokenizer", {}).setdefault("user_defined_symbols", masks)  # one piece each
-    if base := (values.get("start") or {}).get("model"):
-        given = [name for name in overrides or () if name.startswith(("model.", "tokenizer.", "pack.block"))]
-        if of_base := [name for name in given if name != "model.dropout"] + (["size"] if size else []):
-            problems.append(f"{', '.join(of_base)}: the model to start from, {base!r}, decides this; leave it out")
-    if (values.get("model") or {}).get("cross_attention"):
-        problems.append(
-            "model.cross_attention is for code of your own: a corpus has no memory to attend to; leave it out"
-        )
+    given = [*(overrides or ()), *(["size"] if size else [])]
+    of_base = [name for name in given if re.match(r"size|model\.(?!dropout)|tokenizer\.|pack\.block_size", name)]
+    if of_base and (base := (values.get("start") or {}).get("model")):
+        problems.append(f"{', '.join(of_base)}: the model to start from, {base!r}, decides this; leave it out")
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:

@@ -19,9 +19,7 @@ Minutes = Annotated[
 ]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
-Start = Annotated[
-    str, typer.Option(help="a trained model to start from: corpus, gpt-<corpus>/<version>, run or folder")
-]
+Start = Annotated[str, typer.Option(help="a trained model to start from, by any name that gpt generate takes")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
 
 

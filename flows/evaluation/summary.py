@@ -69,11 +69,8 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     left out, with a line: the model is trained."""
     texts: list[str] = []
     result: dict = {"longest_overlap": None, "facts": None}
-    decoder, documents, left_out = (
-        tracker.stages["train"],
-        tracker.stages["clean"].folder,
-        progress.left_out_if_it_fails,
-    )
+    decoder, documents = tracker.stages["train"], tracker.stages["clean"].folder
+    left_out = progress.left_out_if_it_fails
     with tracker.assessing(), turn(1), left_out("the assessment of the model"):
         from gpt.generation import sample
 

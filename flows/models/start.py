@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows import UserError
-from flows.home import shared_home
 from flows.models import lookup
 from flows.recipe import Recipe, Start
 from flows.stages.definitions import TOKENIZER
-from flows.store.artifacts import Store, describe
+from flows.store.artifacts import describe
 from tokenizers.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -21,16 +20,15 @@ def started(recipe: Recipe) -> Recipe:
         return recipe
     from gpt.checkpoint import load_model
 
-    folder = _find(recipe.start)
+    here = Path(recipe.start.folder)  # where a record says that it was
+    folder = here if recipe.start.folder and (here / WEIGHTS).is_file() else lookup.find(name)
     model, about = load_model(folder)  # whole: cut weights are noticed before any work
     tokenizer, digest = Tokenizer(folder / TOKENIZER), describe(folder / WEIGHTS)["sha256"]
     if about.get("tokenizer_fingerprint") != tokenizer.fingerprint:
         raise UserError(f"start.model {name!r}: {folder / TOKENIZER} is not the tokenizer that it was trained with")
     if recipe.start.digest not in ("", digest):
-        what = f"start.model {name!r} has other weights now, in {folder}: {digest[:16]}, not {recipe.start.digest[:16]}"
-        raise UserError(
-            f"{what}\nthose of the record are gone; start a new run from the present ones, or from another model"
-        )
+        what = f"start.model {name!r} has other weights now: {digest[:16]}, not {recipe.start.digest[:16]}"
+        raise UserError(f"{what}\nthose of the record are gone; start a new run from the present ones in {folder}")
     fixed = {
         "model": replace(model.config, dropout=recipe.model.dropout),
         "pack": replace(recipe.pack, block_size=model.config.block_size),
@@ -39,13 +37,3 @@ def started(recipe: Recipe) -> Recipe:
         "start": Start(name, digest, str(folder)),
     }
     return recipe.model_copy(update=fixed)
-
-
-def _find(start: Start) -> Path:
-    """Where the weights of the digest are, in this home or where they were; else the folder of the name."""
-    trained = Store(shared_home()).manifests("*", "train") if start.digest else []
-    files = f"model/{WEIGHTS}"
-    known = [Path(m["path"]) / "model" for m in trained if m["files"].get(files, {}).get("sha256") == start.digest]
-    if start.folder:
-        known.append(Path(start.folder))
-    return next((folder for folder in known if (folder / WEIGHTS).is_file()), None) or lookup.find(start.model)

@@ -47,9 +47,7 @@ def train_parameters(recipe: Recipe) -> dict:
     values = sections("model", "train", "start")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input
     del values["train"]["checkpoint_every"]  # decides how much a killed run loses, not what it makes
-    values["train"]["keep_checkpoints"] = (
-        TrainConfig.keep_checkpoints
-    )  # decides no number, but is in the keys made so far
+    values["train"]["keep_checkpoints"] = TrainConfig.keep_checkpoints  # as all keys have it: it decides no number
     if recipe.runtime.dtype != "auto":  # hardware, unless it is asked for: then it changes the numbers
         values["dtype"] = recipe.runtime.dtype
     return values

@@ -152,8 +152,7 @@ class _Run:
 
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
-        start = self.folder.start
-        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine, start)
+        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine, self.folder.start)
         self.evaluations, self.losses = [], Losses()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved

@@ -47,8 +47,7 @@ class RunFolder:
     def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Path | None):
         self.path, self.start = path, start
         self.task = describe_task(dataset, model, config)
-        if start:
-            self.task["train"]["start"] = checkpoint.sha256(start / "model.safetensors")
+        self.task["train"] |= {"start": checkpoint.sha256(start / "model.safetensors")} if start else {}
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
         self._keep, self._steps = config.keep_checkpoints, config.steps

@@ -30,8 +30,6 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
     message = str(caught.value)
     assert len(message.splitlines()) == 6
     assert "train.stpes is not known; did you mean 'train.steps'?" in message
-    with pytest.raises(UserError, match=r"cross_attention is for code of your own.*leave it out"):
-        load_recipe("shakespeare", overrides={"model.cross_attention": True})
     assert "tokeniser is not known; did you mean 'tokenizer'?" in message
     assert "train.lr = 'abc'" in message
     assert "pack.block_size = 1: Input should be greater than or equal to 2" in message

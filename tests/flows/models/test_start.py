@@ -85,6 +85,7 @@ def test_run_card_and_registry_know_the_line_of_descent(folder):
     assert "trained from scratch" in base.description
 
 
+@pytest.mark.slow
 def test_it_is_made_again_with_the_same_bits_wherever_the_name_leads_now(folder):
     client = mlflow.MlflowClient()
     client.delete_registered_model_alias("gpt-base", "champion")
