@@ -27,7 +27,7 @@ CPU_FLOPS = 100e9  # that two cores of a laptop reach; a nominal value, so that 
 UNKNOWN_GPU_FLOPS = 60e12
 UTILISATION = 0.35  # share of a GPU's peak that training reaches
 WIDTH = 128  # for which the learning rates were measured: 0.02, and 0.01 for Muon's matrices
-TUNING = 0.5  # of these rates, for a model that is trained already
+TUNING = 0.25  # of these rates, for a model that is trained already; docs/log.md has the trial
 EVALUATIONS = 8
 CHOSEN = (
     "pack.block_size", "model.n_layer", "model.n_head", "model.n_embd", "model.dropout", "train.steps", "train.batch_size",

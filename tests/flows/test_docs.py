@@ -65,7 +65,10 @@ BEFORE = {
     "docs/operate.md": ["gpt up --detach", "export PREFECT_API_URL=http://127.0.0.1:4200/api"]
 }  # it begins with these there
 # What other tests do: PostgreSQL and two machines, a password.
-ELSEWHERE = {"docs/scale.md": ".*", "README.md": r"gpt ablate|gpt up --host 0\.0\.0\.0|export .*//that-machine"}
+ELSEWHERE = {
+    "docs/scale.md": ".*",
+    "README.md": r"gpt (ablate|clones)|gpt up --host 0\.0\.0\.0|export .*//that-machine",
+}
 
 
 def commands(document: Path) -> list[str]:
