@@ -19,7 +19,7 @@ from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
+import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
 # isort: split
 
@@ -74,6 +74,7 @@ def ablate(
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
     """
+    from gpt.machine import device
 
     def load(more: dict) -> Recipe:
         return load_recipe(corpus, size=size, steps=steps, source=source, overrides=overrides | more)
@@ -101,14 +102,18 @@ def ablate(
         nats: dict[str, np.ndarray] = {}
         for name, (job, documents) in jobs.items():
             progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
-            nats[name] = _train(name, job, documents, tokenizer, text)
+            model = train_below("ablate", name, job, documents, tokenizer)
+            with turn(1):
+                nats[name] = scoring.score(scoring.load(model, device.prepare(job.runtime)), text).document_nats
         result = compare(nats, text.documents["n_bytes"].to_numpy())
-        for row in result["rules"]:
+        for row in result["rows"]:
             rule = row["rule"]
             row |= {"recipe": getattr(recipe.clean, rule), "instead": others[rule], "documents": changed[rule]}
+            row["label"] = f"{rule}: {row['instead']}, not {row['recipe']}"
         result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
         result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
-        _publish(result)
+        says = "bits per byte, those of the recipe subtracted; shaded: another seed"
+        publish_result("ablation", result, f"Rules of {corpus}", "rule", says, result["noise"])
         return result
 
 
@@ -143,19 +148,15 @@ def untouched(text: scoring.HeldOut, variants: Iterable[Path]) -> scoring.HeldOu
     return replace(text, documents=found)
 
 
-def _train(name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact, text: scoring.HeldOut) -> np.ndarray:
-    """Train a model in an MLflow run below the one that is active. Returns its nats on each document of the text."""
-    from gpt.machine import device
-
+def train_below(kind: str, name: str, recipe: Recipe, documents: Artifact, tokenizer: Artifact) -> scoring.TrainedModel:
+    """Train a model in an MLflow run below the one that is active."""
     with tracked_run(recipe, f"{work_id(recipe)} {name}") as tracker:
-        tracker.tags({"kind": "ablate", "mlflow.runName": f"{recipe.corpus}: {name}"})
+        tracker.tags({"kind": kind, "mlflow.runName": f"{recipe.corpus}: {name}"})
         tracker.stage(documents)
         tracker.stage(tokenizer)
         sequences = artifact(pack(documents, tokenizer, recipe))
         decoder = artifact(fit_decoder(sequences, tokenizer, recipe))
-    with turn(1):
-        model = scoring.find(Store(shared_home()), decoder.path)
-        return scoring.score(scoring.load(model, device.prepare(recipe.runtime)), text).document_nats
+    return scoring.find(Store(shared_home()), decoder.path)
 
 
 def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
@@ -176,18 +177,18 @@ def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
             better = "neither" if max(-found.low, found.high) <= margin else "not known"
         rows.append({"rule": rule, "better": better} | interval_row("difference", found))
     rows.sort(key=lambda row: -row["difference"])
-    return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rules": rows}
+    return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rows": rows}
 
 
-def _publish(result: dict) -> None:
-    """Show the table and the figure on the pages of the run in MLflow and in Prefect."""
+def publish_result(name: str, result: dict, title: str, key: str, says: str, noise: float = 0) -> None:
+    """Show the table of `name`.jinja and the figure of the differences, in MLflow and in Prefect. key: names a row."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        drawing = draw(folder / "rules", intervals, result["rules"], result["noise"])
-        publish(folder, "ablation.jinja", result, title=f"Rules of {result['corpus']}", drawing=drawing)
+        drawing = draw(folder / "differences", intervals, result["rows"], says, noise)
+        publish(folder, f"{name}.jinja", result, title=title, drawing=drawing)
         with progress.left_out_if_it_fails("part of the page in MLflow"):
-            mlflow.log_metrics({f"difference/{row['rule']}": row["difference"] for row in result["rules"]})
+            mlflow.log_metrics({f"difference/{row[key]}": row["difference"] for row in result["rows"]})
             mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))
-            mlflow.log_artifacts(temporary, "ablation")
+            mlflow.log_artifacts(temporary, name)
         with progress.left_out_if_it_fails("the page in Prefect"):
-            create_markdown_artifact(card_markdown(folder), key=f"ablation-{result['corpus']}")
+            create_markdown_artifact(card_markdown(folder), key=f"{name}-{result.get('corpus', 'all')}")

@@ -15,7 +15,7 @@ from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
+import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
 # isort: split
 
@@ -99,10 +99,8 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
         packed = store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []
         made = ((found, store.made_from(found, "clean")) for found in reversed(packed))
-        known = next(
-            ((found, clean) for found, clean in made if clean and held_out_split(clean["counts"]) == HELD_OUT), None
-        )
-        if known:
+        usable = ((found, clean) for found, clean in made if clean and held_out_split(clean["counts"]) == HELD_OUT)
+        if known := next(usable, None):
             baselines = dict.fromkeys(BASELINES) | known[0]["counts"]["baselines"]  # an older artifact lacks some
             texts.append(replace(held_out(to_artifact(known[1]), limit), baselines=baselines))
         elif corpora:

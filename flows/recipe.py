@@ -62,6 +62,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The trained model whose weights, tokenizer and shape a training starts from; T is part of the shape, dropout is not."""
+
+    model: str = ""
+    """a corpus (its champion), gpt-<corpus>/<version>, a run id or a folder; empty: random weights"""
+    digest: str = ""
+    """the sha256 of its weights, once `flows.models.start` has found them in `folder`: from then on only these will do"""
+    folder: str = ""
+
+
+@dataclass(frozen=True)
 class Workers:
     """What cleans the shards of a corpus of many files, and encodes documents. It does not change the output."""
 
@@ -90,6 +101,7 @@ class Recipe(BaseModel):
     options: dict[str, str] = {}
     """of the reader, such as `text_column`"""
     clean: Rules = Rules()
+    start: Start = Start()
     tokenizer: TokenizerConfig = TokenizerConfig()
     workers: Workers = Workers()
     pack: Pack = Pack()
@@ -127,7 +139,8 @@ def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
         return recipe, ""
     pieces = recipe.tokenizer.vocab_size
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
-    budget = dial.Budget(train_bytes, recipe.minutes, dial.device_flops(recipe.runtime.device))
+    flops = dial.device_flops(recipe.runtime.device)
+    budget = dial.Budget(train_bytes, recipe.minutes, flops, tunes=bool(recipe.start.model))
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}
@@ -171,6 +184,10 @@ def load_recipe(
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
     values.setdefault("tokenizer", {}).setdefault("user_defined_symbols", masks)  # one piece each
+    given = [*(overrides or ()), *(["size"] if size else [])]
+    of_base = [name for name in given if re.match(r"size|model\.(?!dropout)|tokenizer\.|pack\.block_size", name)]
+    if of_base and (base := (values.get("start") or {}).get("model")):
+        problems.append(f"{', '.join(of_base)}: the model to start from, {base!r}, decides this; leave it out")
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
+import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
 # isort: split
 

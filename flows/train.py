@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
-import flows.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when they are imported)
+import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
 # isort: split
 
@@ -32,6 +32,7 @@ from flows.evaluation.summary import finish
 from flows.home import shared_home
 from flows.models.register import registered_name
 from flows.models.run_record import champion_recipe
+from flows.models.start import started
 from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle
 from flows.server import dead_runs
@@ -122,6 +123,7 @@ def train(
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
     if refresh and not (size or steps or minutes or source or overrides):
         recipe = champion_recipe(recipe) or recipe
+    recipe = started(recipe)
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
@@ -171,7 +173,7 @@ def prepare(
         then_train: afterwards start train/<corpus> with the same parameters
     """
     asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
-    recipe = load_recipe(corpus, **asked)
+    recipe = started(load_recipe(corpus, **asked))
     with in_use(shared_home(), log_line):
         raw = download(recipe, force == "download")
         made = documents = clean(raw, recipe, force == "clean")

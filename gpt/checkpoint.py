@@ -100,7 +100,7 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             prefix = f"{names[parameter]}/"
             own = {key.removeprefix(prefix): moments[key] for key in moments if key.startswith(prefix)}
-            if not own and "cross_attention" not in prefix:  # the trainer gives no memory, so these are never updated
+            if not own:
                 raise GPTError(f"{path}: nothing for {names[parameter]}")
             for what, tensor in own.items():
                 optimizer.state[parameter][what] = tensor if what == "step" else shard_like(parameter, tensor)

@@ -66,7 +66,7 @@ class ModelConfig:
     embedding_norm: bool = True
     """RMS-normalize the input of the first block, so that the first branches do not outweigh small initial embeddings."""
     cross_attention: bool = False
-    """A branch in every block that attends to a `memory`, such as an encoder's output (Vaswani 2017, section 3.2.3)."""
+    """A branch in every block that attends to a `memory` (Vaswani 2017, section 3.2.3). The trainer has none: it refuses."""
 
     def __post_init__(self) -> None:
         problems = check(self)

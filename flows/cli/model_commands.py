@@ -93,6 +93,21 @@ def ablate(
     show(result, as_json, lambda: render_text("ablation.jinja", facts=result, title=f"Rules of {corpus}"))
 
 
+def clones(
+    base: Annotated[str, typer.Argument(help=MODEL)] = "wiki",
+    corpora: Annotated[list[str], typer.Option("--corpus", help="may be given again [the social ones]")] = [],  # noqa: B006
+    minutes: Annotated[float, typer.Option(help="for which the dial plans each training", min=0.01)] = 2.0,
+    source: Annotated[str, typer.Option("--from", help="a folder with <owner>/<dataset> of each corpus")] = "",
+    as_json: Json = False,
+):
+    """Say how much a base helps small corpora, and what it forgets, by training each from it and from scratch."""
+    asked: dict[str, Any] = {"base": base, "corpora": corpora, "minutes": minutes, "source": source or None}
+    result = call_flow("clones", "clones", f"clones of {base}: starting", **asked)
+    from flows.pages.render import render_text
+
+    show(result, as_json, lambda: render_text("clones.jinja", facts=result, title=f"Clones of {base}"))
+
+
 def pin(
     model: Annotated[str, typer.Argument(help="gpt-<corpus>/<version> or gpt-<corpus>@champion")],
     remove: Annotated[bool, typer.Option("--remove", help="take the pin off")] = False,

@@ -19,6 +19,7 @@ Minutes = Annotated[
 ]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
+Start = Annotated[str, typer.Option(help="a trained model to start from, by any name that gpt generate takes")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
 
 
@@ -30,10 +31,11 @@ def train(
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",
+    start_from: Start = "",
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
-    asked = options(corpus, settings, source, name, size=size, steps=steps, minutes=minutes)
+    asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
     _run("train", asked, force)
@@ -65,15 +67,17 @@ def why(
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",
+    start_from: Start = "",
     as_json: Json = False,
 ):
     """Say which stages `gpt train` with the same options would run, and because of what."""
+    from flows.models.start import started
     from flows.recipe import load_recipe
     from flows.stages import stale
     from flows.store.artifacts import Store
 
-    asked = options(corpus, settings, source, name, size=size, steps=steps, minutes=minutes)
-    found = stale.why(Store(shared_home()), load_recipe(**asked))
+    asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
+    found = stale.why(Store(shared_home()), started(load_recipe(**asked)))
     rows = [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found]
     table(rows, as_json)
 
@@ -98,7 +102,7 @@ def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 
-def options(corpus: str, settings: list[str], source: str, name: str = "", **more: Any) -> dict:
+def options(corpus: str, settings: list[str], source: str, name: str = "", start_from: str = "", **more: Any) -> dict:
     """The options that name a recipe, as `load_recipe` and the flow take them."""
     from flows.recipe import parse_override
 
@@ -108,9 +112,11 @@ def options(corpus: str, settings: list[str], source: str, name: str = "", **mor
         raise UserError(f"--name {name!r} goes with --from PATH")
     if not (corpus or name):
         raise UserError("name a corpus (gpt corpora lists them), or bring your own: --from PATH --name NAME")
+    here = Path(start_from).expanduser()  # a worker has another current folder
+    start = {"start.model": str(here.resolve()) if here.is_dir() else start_from} if start_from else {}
     return {
         "corpus": corpus or name,
         "source": str(Path(source).expanduser().resolve()) if source else None,
-        "overrides": dict(parse_override(text) for text in settings),
+        "overrides": dict(parse_override(text) for text in settings) | start,
         **{option: value or None for option, value in more.items()},
     }

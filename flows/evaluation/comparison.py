@@ -80,11 +80,9 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
     gap = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     without = f" (not on {len(trained)} that the champion was trained on)" if len(trained) else ""
     reason = ", worse than the champion" if gap.low > 0 else "" if gap.high < 0 else ", within the noise"
-    figures = (
-        f"{new.bits_per_byte:.4f} bits per byte against {old.bits_per_byte:.4f} on {fresh.height:,} held-out documents"
-    )
+    figures = f"{new.bits_per_byte:.4f} bits per byte against {old.bits_per_byte:.4f}"
     interval_95 = f"difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}{reason}"
-    return gap.high < 0, f"{figures}{without}; {interval_95}"
+    return gap.high < 0, f"{figures} on {fresh.height:,} held-out documents{without}; {interval_95}"
 
 
 def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str], np.ndarray]) -> dict:

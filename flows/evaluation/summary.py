@@ -14,7 +14,7 @@ from flows.evaluation.assessment import log_attention_map, log_overlaps, samplin
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
-from flows.models.register import register
+from flows.models.register import record_descent, register
 from flows.pages.render import against_baselines, render_text, spaced
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
@@ -97,6 +97,8 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
     try:
         with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
             version = register(tracker, recipe)
+            if recipe.start.model:
+                record_descent(tracker, recipe, version)
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
         progress.log_line(f"the model is not registered: {str(error)[:200]}\nthe same command registers it later")

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -12,7 +13,7 @@ from mlflow.models.model import ModelInfo
 from flows.home import ROOT
 from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
-from flows.store.artifacts import Artifact, read_manifest
+from flows.store.artifacts import Artifact, read_manifest, to_artifact
 from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
@@ -37,6 +38,18 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     card, run = model_card(tracker, recipe), tracker.run_id
     made = client.create_model_version(name, info.model_uri, run, tags, description=card, model_id=info.model_id)
     return str(made.version)
+
+
+def record_descent(tracker: Tracker, recipe: Recipe, version: str) -> None:
+    """Tag the run and its model with the model that they started from, and that model with them."""
+    client, name, start = tracker.client, f"gpt-{recipe.corpus}", recipe.start
+    manifest = read_manifest(Path(start.folder).parent)
+    bases = _versions(client, f"gpt-{manifest['corpus']}", to_artifact(manifest)) if manifest else []
+    base = f"{bases[0].name}/{bases[0].version}" if bases else start.model
+    tracker.tags({"starts_from": base})
+    client.set_model_version_tag(name, version, "starts_from", base)
+    for found in bases[:1]:
+        client.set_model_version_tag(found.name, found.version, f"start_of.{name}.{version}", tracker.run_id)
 
 
 def model_card(tracker: Tracker, recipe: Recipe) -> str:

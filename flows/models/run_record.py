@@ -15,6 +15,7 @@ from data_contracts.sources.source import Source, pinned, resolve
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
+from flows.models.start import started
 from flows.progress import log_line
 from flows.recipe import Recipe, recorded_recipe
 from flows.stages.definitions import RAW, STAGES
@@ -56,6 +57,7 @@ class Plan:
 def plan(record: Record) -> Plan:
     """How to make a run again, and what differs from its record. Raises UserError for a run that cannot be made again."""
     recipe, problems = recorded_recipe(record.recipe)
+    recipe = started(recipe)
     matters = [*(f"recipe: {problem}; it is left out" for problem in problems), *_stages(record, recipe)]
     source = _source(record, recipe, matters)
     only_machine = not matters

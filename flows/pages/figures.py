@@ -106,8 +106,8 @@ def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
     return figure
 
 
-def intervals(rows: list[dict], noise: float) -> Figure:
-    """A point and its interval for each rule of an ablation. noise: differences that another seed makes, too."""
+def intervals(rows: list[dict], says: str, noise: float) -> Figure:
+    """A point and its interval for each row's difference. says: what it is. noise: differences that another seed makes, too."""
     figure, axes = canvas(0.8 + 0.3 * len(rows), left=2.9, bottom=0.5)
     axes.axvspan(-noise, noise, color=PALE)
     axes.axvline(0, color=GREY, linewidth=0.8)
@@ -116,8 +116,8 @@ def intervals(rows: list[dict], noise: float) -> Figure:
         ends = [row[name] for name in ("difference_low", "difference_high") if row[name] is not None]
         axes.plot(ends, [place] * len(ends), color=color, linewidth=2)
         axes.plot(row["difference"], place, "o", color=color)
-    axes.set_yticks(range(len(rows)), [f"{row['rule']}: {row['instead']}, not {row['recipe']}" for row in rows])
-    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="bits per byte, those of the recipe subtracted; shaded: another seed")
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=says)
     return figure
 
 

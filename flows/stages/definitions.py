@@ -117,9 +117,10 @@ def tokenize(job: Job) -> dict:
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
-    documents, settings = job.inputs["clean"], job.recipe.tokenizer
-    texts = read_texts(documents.folder, "train")
-    counts, checked = training.train(texts, documents.counts["train_bytes"], job.folder, settings)
+    documents, settings, start = job.inputs["clean"], job.recipe.tokenizer, job.recipe.start
+    texts, n_bytes = read_texts(documents.folder, "train"), documents.counts["train_bytes"]
+    given = Path(start.folder) / TOKENIZER if start.model else None
+    counts, checked = training.train(texts, n_bytes, job.folder, settings, given)
     held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
     shown = veiled(held_out[: report.EXAMPLES], job.recipe.clean)
     facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out, shown)
@@ -192,9 +193,8 @@ def train(job: Job) -> dict:
 
     recipe, packed = job.recipe, job.inputs["pack"].folder
     model = replace(recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"])
-    result = loop.train(
-        packed, job.folder, model, recipe.train, recipe.runtime, on_step=on_step, on_evaluation=job.on_evaluation
-    )
+    start = Path(recipe.start.folder) if recipe.start.model else None
+    result = loop.train(packed, job.folder, model, recipe.train, recipe.runtime, on_step, job.on_evaluation, start)
     return {
         "parameters": result.n_parameters,
         "tokens_seen": result.tokens,
@@ -222,7 +222,7 @@ STAGES = {
             resumable=True, reads_corpus=True,
         ),
         Stage(
-            "tokenize", tokenize, ("clean",), sections("tokenizer"),
+            "tokenize", tokenize, ("clean",), sections("tokenizer", "start"),
             ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(

@@ -6,11 +6,18 @@ from flows.home import shared_home
 from flows.progress import log_line
 from flows.recipe import OWN, Recipe
 from flows.store.artifacts import Store
+from gpt.config import TrainConfig
 
 
 def sections(*names: str) -> Callable[[Recipe], dict]:
-    """The parameters of a stage that these sections of the recipe decide."""
-    return lambda recipe: recipe.model_dump(mode="json", include=set(names))
+    """The parameters of a stage that these sections of the recipe decide. Of [start] the digest is one, if there is any."""
+
+    def parameters(recipe: Recipe) -> dict:
+        values = recipe.model_dump(mode="json", include=set(names))
+        start = values.pop("start", {}).get("digest")
+        return values | ({"start": start} if start else {})
+
+    return parameters
 
 
 def download_parameters(recipe: Recipe) -> dict:
@@ -37,9 +44,10 @@ def clean_parameters(recipe: Recipe) -> dict:
 
 
 def train_parameters(recipe: Recipe) -> dict:
-    values = sections("model", "train")(recipe)
+    values = sections("model", "train", "start")(recipe)
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input
     del values["train"]["checkpoint_every"]  # decides how much a killed run loses, not what it makes
+    values["train"]["keep_checkpoints"] = TrainConfig.keep_checkpoints  # as all keys have it: it decides no number
     if recipe.runtime.dtype != "auto":  # hardware, unless it is asked for: then it changes the numbers
         values["dtype"] = recipe.runtime.dtype
     return values

@@ -164,6 +164,9 @@ class Store:
         while added:
             makers = [m for m in manifests if (m["corpus"], m["digest"]) in added]
             inputs = {(m["corpus"], digest) for m in makers for digest in m["inputs"].values()}
+            starts = {m["parameters"]["start"] for m in makers if "start" in m["parameters"]}
+            files = ((m, file["sha256"]) for m in manifests for file in m["files"].values())
+            inputs |= {(m["corpus"], m["digest"]) for m, sha256 in files if sha256 in starts}
             added = inputs - needed
             needed |= inputs
         old = [Path(m["path"]) for m in manifests if (m["corpus"], m["digest"]) not in needed]

@@ -27,6 +27,7 @@ CPU_FLOPS = 100e9  # that two cores of a laptop reach; a nominal value, so that 
 UNKNOWN_GPU_FLOPS = 60e12
 UTILISATION = 0.35  # share of a GPU's peak that training reaches
 WIDTH = 128  # for which the learning rates were measured: 0.02, and 0.01 for Muon's matrices
+TUNING = 0.25  # of these rates, for a model that is trained already; docs/log.md has the trial
 EVALUATIONS = 8
 CHOSEN = (
     "pack.block_size", "model.n_layer", "model.n_head", "model.n_embd", "model.dropout", "train.steps", "train.batch_size",
@@ -36,11 +37,12 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What there is to train with. `flops`: FLOP/s that training reaches."""
+    """What there is to train with. `flops`: FLOP/s that training reaches. `tunes`: whether it starts from a trained model."""
 
     train_bytes: int
     minutes: float
     flops: float
+    tunes: bool = False
 
     def tokens(self, n: int) -> float:
         """Tokens that a model of n parameters sees in the time: 6 n operations each (Kaplan 2020)."""
@@ -62,7 +64,7 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
     batch = given.get("train.batch_size", round(at_once / T) or 1)
     steps = given.get("train.steps", max(1, round(tokens / (batch * T))))
     epochs = steps * batch * T / epoch
-    slower = min(1.0, (WIDTH / width) ** 0.75)
+    slower = min(1.0, (WIDTH / width) ** 0.75) * (TUNING if budget.tunes else 1)
     rules = {
         "pack.block_size": T,
         **shape,

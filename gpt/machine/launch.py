@@ -26,7 +26,9 @@ POLL = 0.1  # seconds between checks of the processes
 
 
 @contextmanager
-def launch(data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime) -> Iterator[None]:
+def launch(
+    data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime, start: Path | None = None
+) -> Iterator[None]:
     """Within the block, this is the first of runtime.processes processes. Raises RuntimeError if another one failed."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
@@ -37,6 +39,7 @@ def launch(data: Path, out: Path, model: ModelConfig, config: TrainConfig, runti
         task.write_text(json.dumps({"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}))
         command = [sys.executable, "-m", "gpt.trainer", "--config", str(task), "--ends-with-stdin"]
         command += ["--data", str(Path(data).resolve()), "--out", str(out.resolve())]
+        command += ["--start", str(start.resolve())] if start else []
         others = [
             subprocess.Popen(
                 command,

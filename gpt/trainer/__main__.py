@@ -3,7 +3,7 @@
 python -m gpt.trainer --data DIR --config FILE.toml --out DIR
 torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR
 
-[model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's
+[model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's; --start's: dropout
 preset = "modern-nano"
 [train]                      # any of TrainConfig's
 steps = 1000
@@ -18,11 +18,13 @@ import os
 import sys
 import threading
 import tomllib
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from gpt import GPTError
+from gpt.checkpoint import load_model
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine import parallel
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--data", metavar="DIR", help="folder of the packed dataset")
     add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
     add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
+    parser.add_argument("--start", metavar="DIR", type=Path, help="model that gives the first weights, and the shape")
     parser.add_argument("--ends-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for gpt.machine.launch
     options = parser.parse_args(arguments)
     if options.ends_with_stdin:
@@ -44,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     silent = not parallel.is_main()  # of many processes, the first one prints
     logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
     try:
-        model, config, runtime = read_config(options.config, Dataset.open(options.data))
-        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation)
+        model, config, runtime = read_config(options.config, Dataset.open(options.data), options.start)
+        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation, options.start)
     except GPTError as error:
         if not silent:
             print(f"error: {error}", file=sys.stderr)
@@ -60,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig, Runtime]:
+def read_config(path: Path, dataset: Dataset, start: Path | None = None) -> tuple[ModelConfig, TrainConfig, Runtime]:
     """Read a .toml or .json file with the sections model, train and runtime. Raises GPTError for anything unknown."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -72,7 +75,8 @@ def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig,
             raise GPTError(f"{path}: section {name!r} is not known; sections are model, train and runtime")
         if not isinstance(section, dict):
             raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
-    shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size} | document.get("model", {})
+    shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size}
+    shape = (asdict(load_model(start)[0].config) if start else shape) | document.get("model", {})
     if "preset" in shape:
         shape = preset(shape.pop("preset")) | shape
     model = from_dict(ModelConfig, shape, str(path))

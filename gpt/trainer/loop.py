@@ -44,6 +44,7 @@ def train(
     runtime: Runtime = Runtime(),
     on_step: OnStep | None = None,
     on_evaluation: OnEvaluation | None = None,
+    start: Path | None = None,
 ) -> Result:
     """Train a model, or resume where an earlier call with the same `out` was cut off.
 
@@ -52,13 +53,14 @@ def train(
         `_Speed`.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
+    start: folder of a model of the same shape and tokenizer, whose weights are the first; None: random ones.
     Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run,
     or the training diverges.
     SIGINT and SIGTERM (in the main thread): the step is finished, the state saved, and the signal raised again for the
     caller's own handler; SystemExit(128 + signal) if that handler returns.
     """
     started, out, dataset = time.perf_counter(), Path(out), Dataset.open(data)
-    folder = RunFolder(out, dataset, model, config)
+    folder = RunFolder(out, dataset, model, config, start)
     on_step, on_evaluation = on_step or _ignore, on_evaluation or _ignore
     resumed_from = None
     with held_back() as interruption:
@@ -66,7 +68,7 @@ def train(
             checkpoint.keep_only(folder.states, set())  # a kill may have come between the model and this
         else:
             starts = runtime.processes > 1 and parallel.launched() == 1
-            with launch(data, out, model, config, runtime) if starts else nullcontext():
+            with launch(data, out, model, config, runtime, start) if starts else nullcontext():
                 machine = prepare(runtime)
                 with parallel.group(machine.device):
                     if not parallel.is_main():
@@ -150,7 +152,7 @@ class _Run:
 
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
-        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine)
+        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine, self.folder.start)
         self.evaluations, self.losses = [], Losses()
         if saved := self.folder.newest_state():
             folder, self.step, progress = saved

@@ -44,9 +44,10 @@ class Result:
 class RunFolder:
     """The files of one run. Raises GPTError when `path` belongs to another run."""
 
-    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig):
-        self.path = path
+    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Path | None):
+        self.path, self.start = path, start
         self.task = describe_task(dataset, model, config)
+        self.task["train"] |= {"start": checkpoint.sha256(start / "model.safetensors")} if start else {}
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
         self._keep, self._steps = config.keep_checkpoints, config.steps
@@ -149,6 +150,9 @@ def describe_task(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> 
             raise GPTError(
                 f"the model's {name} is {getattr(model, name)}, that of {dataset.folder} is {of_data}: make them equal"
             )
-    # How often the state is saved decides what a kill costs, not what comes out.
-    numbers = {name: value for name, value in asdict(config).items() if name != "checkpoint_every"}
+    if model.cross_attention:
+        raise GPTError("model.cross_attention: a dataset has no memory to attend to, so it is not trained; set false")
+    # What a kill costs and what is kept decide no number. Earlier runs have the default of keep_checkpoints in their record.
+    numbers = asdict(config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
+    del numbers["checkpoint_every"]
     return {"model": asdict(model), "train": numbers, "data": dataset.digest()}

@@ -9,12 +9,15 @@ Notable:
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gpt import GPTError
+from gpt.checkpoint import load_model
 from gpt.config import ModelConfig, Runtime, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder, MicroBatch
@@ -30,9 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Learner:
-    """A model initialized from the seed, and its optimizers."""
+    """A model initialized from the seed, or from the model in the folder `start`, and its optimizers."""
 
-    def __init__(self, dataset: Dataset, model: ModelConfig, config: TrainConfig, runtime: Runtime, machine: Machine):
+    def __init__(
+        self, dataset: Dataset, model: ModelConfig, config: TrainConfig, runtime: Runtime, machine: Machine,
+        start: Path | None = None,
+    ):  # fmt: skip
         self.machine, self._config, self._dataset = machine, config, dataset
         world = parallel.world_size()
         parts = micro_steps(config.batch_size, world, runtime.micro_batch_size)
@@ -41,6 +47,8 @@ class Learner:
         torch.manual_seed(config.seed)
         with explain_out_of_memory(1, machine.device):
             self.model = GPT(model).to(machine.device)
+            if start:
+                self.model.load_state_dict(_weights(start, model, dataset))
             use_cpu_kernels(self.model)
             self.model.recompute = runtime.activation_checkpointing
             self._objective = parallel.Objective(self.model)
@@ -102,6 +110,16 @@ class Learner:
             log.warning("torch.compile does not work here, so the training goes on without it (%s)", reason)
             self._call = self._module
         self.model.zero_grad(set_to_none=True)
+
+
+def _weights(start: Path, model: ModelConfig, dataset: Dataset) -> dict[str, Tensor]:
+    """The weights to start from. Raises GPTError if they are of another shape, or speak of other tokens."""
+    base, metadata = load_model(start)
+    if replace(base.config, dropout=model.dropout) != model:
+        raise GPTError(f"{start} is {base.config}, and not {model}: leave all but dropout to it")
+    if metadata.get("tokenizer_fingerprint") != dataset.tokenizer_fingerprint:
+        raise GPTError(f"{start} has another tokenizer than {dataset.folder}: pack the data with its tokenizer.model")
+    return base.state_dict()
 
 
 def micro_steps(batch_size: int, world: int, at_once: int) -> int:

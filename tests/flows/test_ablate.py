@@ -52,7 +52,7 @@ def result(folder) -> dict:
 
 
 def test_a_rule_that_drops_what_is_no_text_helps(result):
-    rows = {row["rule"]: row for row in result["rules"]}
+    rows = {row["rule"]: row for row in result["rows"]}
     assert rows.keys() == {"mentions", "max_repeated_lines"}
     lines = rows["max_repeated_lines"]
     assert lines["better"] == "recipe"
@@ -105,7 +105,7 @@ def test_the_same_again_reuses_every_model(folder, result):
 def test_mlflow_has_a_parent_with_children_and_prefect_a_page(result, prefect_server):
     parent = mlflow.get_run(result["mlflow_run"])
     assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["corpus"]) == ("FINISHED", "ablate", "mine")
-    row = result["rules"][0]
+    row = result["rows"][0]
     assert parent.data.metrics[f"difference/{row['rule']}"] == pytest.approx(row["difference"])
     asked = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = mlflow.search_runs([parent.info.experiment_id], asked, output_format="list")
@@ -115,7 +115,7 @@ def test_mlflow_has_a_parent_with_children_and_prefect_a_page(result, prefect_se
     assert {run.info.status for run in children} == {"FINISHED"}
     assert all(run.data.tags["kind"] == "ablate" and "train/loss" in run.data.metrics for run in children)
     files = {f.path for f in mlflow.artifacts.list_artifacts(run_id=parent.info.run_id, artifact_path="ablation")}
-    assert {"ablation/rules.png", "ablation/card.html", "ablation/card.md", "ablation/card.json"} <= files
+    assert {"ablation/differences.png", "ablation/card.html", "ablation/card.md", "ablation/card.json"} <= files
     assert "| max_repeated_lines | 0.3 | 0.0 | 150 |" in parent.data.tags["mlflow.note.content"]
     wanted = {"key": {"any_": ["ablation-mine"]}, "flow_run_id": {"any_": [parent.data.tags["prefect.flow_run_id"]]}}
     body = json.dumps({"artifacts": wanted}).encode()
@@ -163,7 +163,7 @@ def test_a_value_is_better_only_beyond_the_noise_of_documents_and_seeds():
     nats = {RECIPE: base, SEED: base + 2, "good": base + 5 + draw.normal(0, 1, 200), "bad": base - 5, "same": base + 1}
     nats |= {"little": base + 0.5, "noisy": base + 4 + draw.normal(0, 300, 200)}
     found = compare(nats, n_bytes)
-    rows = {row["rule"]: row for row in found["rules"]}
+    rows = {row["rule"]: row for row in found["rows"]}
     assert {rule: row["better"] for rule, row in rows.items()} == {
         "good": "recipe",
         "bad": "instead",
@@ -173,11 +173,11 @@ def test_a_value_is_better_only_beyond_the_noise_of_documents_and_seeds():
     }
     assert found["noise"] == pytest.approx(2 / np.log(2) / 100)
     assert rows["good"]["difference_low"] > 0
-    assert [row["rule"] for row in found["rules"]][-1] == "bad"
+    assert [row["rule"] for row in found["rows"]][-1] == "bad"
     assert found["bits_per_byte"] == pytest.approx(base.sum() / np.log(2) / 20000)
     one = compare({name: values[:1] for name, values in nats.items()}, n_bytes[:1])
-    assert {row["better"] for row in one["rules"]} == {"not known"}
-    assert {row["difference_low"] for row in one["rules"]} == {None}
+    assert {row["better"] for row in one["rows"]} == {"not known"}
+    assert {row["difference_low"] for row in one["rows"]} == {None}
 
 
 def test_the_flow_can_be_deployed_by_its_path(monkeypatch):

@@ -65,7 +65,10 @@ BEFORE = {
     "docs/operate.md": ["gpt up --detach", "export PREFECT_API_URL=http://127.0.0.1:4200/api"]
 }  # it begins with these there
 # What other tests do: PostgreSQL and two machines, a password.
-ELSEWHERE = {"docs/scale.md": ".*", "README.md": r"gpt ablate|gpt up --host 0\.0\.0\.0|export .*//that-machine"}
+ELSEWHERE = {
+    "docs/scale.md": ".*",
+    "README.md": r"gpt (ablate|clones)|gpt up --host 0\.0\.0\.0|export .*//that-machine",
+}
 
 
 def commands(document: Path) -> list[str]:
@@ -147,7 +150,8 @@ def adapted(command: str, ports: dict[str, str]) -> str:
         command = re.sub(rf"\b{port}\b", free, command)
     if found := re.match(r"gpt (train|clean|why)( [a-z][a-z-]*)?(?= |$)", command):
         corpus = (found[2] or "").strip()
-        more = "".join(f" --set {name}={value}" for name, value in SMALL.items())
+        chosen = r"(?!model|tokenizer|pack)" if "--start-from" in command else ""  # which the other model decides
+        more = "".join(f" --set {name}={value}" for name, value in SMALL.items() if re.match(chosen, name))
         more += f" --from ~/raw/{corpus}" if corpus in BROUGHT else ""
         more += " --steps 40" if found[1] == "train" and not re.search("--steps|--minutes", command) else ""
         command = f"{found[0]}{more}{command[found.end() :]}"  # what the document sets comes last, and counts

@@ -132,21 +132,6 @@ def test_a_state_of_another_model_is_refused(model, tmp_path):
         checkpoint.load_state(tmp_path / "empty", model, adamw)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_state_with_cross_attention_that_was_never_used_is_loaded(tmp_path, optimizer):
-    config = TrainConfig(optimizer=optimizer)
-    model = GPT(ModelConfig(32, 16, n_layer=2, n_head=2, n_embd=16, cross_attention=True))
-    optimizers = build_optimizers(model, config)
-    trained(model, optimizers, range(2))
-    checkpoint.save_state(tmp_path / "s", model, optimizers, step=2, progress={})
-    resumed = GPT(model.config)
-    again = build_optimizers(resumed, config)
-    checkpoint.load_state(tmp_path / "s", resumed, again)
-    for one, other in ((model, optimizers), (resumed, again)):
-        trained(one, other, range(2, 4))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
-
-
 def test_half_written_folders_do_not_count(model, tmp_path):
     for step in (10, 1_000_000, 200):
         checkpoint.save_model(checkpoint.step_folder(tmp_path, step), model)

@@ -23,7 +23,8 @@ def test_a_setting_changes_the_key_of_the_stage_that_it_belongs_to():
 
 
 def test_hardware_logs_and_wishes_for_the_summary_change_none():
-    assert changed(runtime__threads=1, runtime__log_every=3, sample__seed=4, train__checkpoint_every=7) == set()
+    assert changed(runtime__threads=1, runtime__log_every=3, sample__seed=4) == set()
+    assert changed(train__checkpoint_every=7, train__keep_checkpoints=9) == set()
     assert changed(runtime__dtype="bfloat16") == {"train"}  # asked for by name it changes the numbers
 
 

@@ -135,7 +135,9 @@ class Machines(Workshop):
         return super()._start(command, f"{Path(env['GPT_HOME']).parent.name}-{log}", env)
 
 
-CRASH_DEAD_RUNS = "import flows.environment; from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
+CRASH_DEAD_RUNS = (
+    "import flows.tracking.environment; from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
+)
 
 
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path):

@@ -247,9 +247,18 @@ def test_a_damaged_state_is_named_and_the_one_before_serves(whole, packed, tmp_p
     assert files(out) == files(whole)
 
 
-@pytest.mark.parametrize(("name", "value"), [("vocab_size", 33), ("block_size", 8)])
+def test_what_is_kept_is_no_part_of_the_run(whole, packed, tmp_path, shape, schedule):
+    more = dataclasses.replace(schedule, keep_checkpoints=3)
+    assert train(packed, whole, shape, more, RUNTIME).resumed_from == 24  # nothing was left to do
+    train(packed, tmp_path / "out", shape, more, RUNTIME)
+    made, before = (files(folder) for folder in (tmp_path / "out", whole))
+    assert before.items() < made.items()
+
+
+@pytest.mark.parametrize(("name", "value"), [("vocab_size", 33), ("block_size", 8), ("cross_attention", True)])
 def test_a_model_that_does_not_fit_the_data_is_refused(packed, tmp_path, shape, schedule, name, value):
-    with pytest.raises(GPTError, match=f"{name} is {value}"):
+    words = "no memory to attend to" if name == "cross_attention" else f"{name} is {value}"
+    with pytest.raises(GPTError, match=words):
         train(packed, tmp_path / "out", dataclasses.replace(shape, **{name: value}), schedule, RUNTIME)
     assert not (tmp_path / "out").exists()
 

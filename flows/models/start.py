@@ -1,0 +1,39 @@
+"""The model that a training starts from: found by name before any work, and by the digest of its weights ever after."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from flows import UserError
+from flows.models import lookup
+from flows.recipe import Recipe, Start
+from flows.stages.definitions import TOKENIZER
+from flows.store.artifacts import describe
+from tokenizers.tokenizer import Tokenizer
+
+WEIGHTS = "model.safetensors"
+
+
+def started(recipe: Recipe) -> Recipe:
+    """The recipe with the shape and vocabulary of the model that it starts from, and where that is; without one, as it is.
+    Raises UserError, GPTError or TokenizerError for a model that is gone, or cannot be trained on."""
+    if not (name := recipe.start.model):
+        return recipe
+    from gpt.checkpoint import load_model
+
+    here = Path(recipe.start.folder)  # where a record says that it was
+    folder = here if recipe.start.folder and (here / WEIGHTS).is_file() else lookup.find(name)
+    model, about = load_model(folder)  # whole: cut weights are noticed before any work
+    tokenizer, digest = Tokenizer(folder / TOKENIZER), describe(folder / WEIGHTS)["sha256"]
+    if about.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        raise UserError(f"start.model {name!r}: {folder / TOKENIZER} is not the tokenizer that it was trained with")
+    if recipe.start.digest not in ("", digest):
+        what = f"start.model {name!r} has other weights now: {digest[:16]}, not {recipe.start.digest[:16]}"
+        raise UserError(f"{what}\nthose of the record are gone; start a new run from the present ones in {folder}")
+    fixed = {
+        "model": replace(model.config, dropout=recipe.model.dropout),
+        "pack": replace(recipe.pack, block_size=model.config.block_size),
+        "tokenizer": replace(recipe.tokenizer, vocab_size=tokenizer.vocab_size),
+        "dial": tuple(open for open in recipe.dial if open.startswith("train.") or open == "model.dropout"),
+        "start": Start(name, digest, str(folder)),
+    }
+    return recipe.model_copy(update=fixed)
