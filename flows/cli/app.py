@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import io
 import os
 import sys
 import tempfile
@@ -74,8 +75,9 @@ def _prepare_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        atexit.register(_flush, stream)
+        if isinstance(stream, io.TextIOWrapper):  # and not what a test puts in its place
+            stream.reconfigure(errors="backslashreplace")
+            atexit.register(_flush, stream)
 
 
 def _flush(stream) -> None:
