@@ -21,7 +21,6 @@ What is written:
 Equal files and rules give equal bytes, however many shards are cleaned at a time, and on whichever machine.
 """
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -65,9 +64,7 @@ def clean_corpus(
     file and row for raw data that breaks its contract, and if train, val or test would have no document.
     """
     module = corpora.find(corpus)
-    known = list(inspect.signature(module.read).parameters)[2:]
-    if unknown := ", ".join(sorted(options.keys() - known)):
-        raise DataError(f"corpus {corpus!r} takes no option {unknown}; it takes {', '.join(known) or 'none'}")
+    corpora.require_options(corpus, options)
     found = files.require(raw_folder, module.FILES)
     found = module.choose(found) if hasattr(module, "choose") else found
     work, report = out / "work", out / "report.json"

@@ -20,6 +20,7 @@ from data_contracts.clean.judge import judge
 from data_contracts.clean.split import identify, keys
 from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.readers import PLACE
+from data_contracts.readers.rows import reading
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
@@ -95,10 +96,8 @@ def read_files(module: ModuleType, found: Mapping[str, str | Path], options: dic
     """The raw rows of files, {relative name: path}, one after another; `malformed`: what is wrong with each (null: nothing)."""
     frames = [pl.DataFrame(schema={"malformed": pl.String})]
     for name, path in found.items():
-        try:
+        with reading(name):
             frames.append(module.read(Path(path), name, **options).lazy().collect())
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}: is the file cut?") from None
     return pl.concat(frames, how="diagonal")
 
 

@@ -22,8 +22,11 @@ underscore in front, such as `_reddit.py`, are no corpora but what several share
 """
 
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
+
+from data_contracts import DataError
 
 OWN = "own"
 
@@ -37,3 +40,15 @@ def names() -> list[str]:
 def find(name: str) -> ModuleType:
     """The module that reads a corpus: its own where the name is known, else the one for users' folders."""
     return importlib.import_module(f"{__name__}.{name.replace('-', '_') if name in names() else OWN}")
+
+
+def reader(name: str) -> ModuleType:
+    """What has FILES and `read` of a corpus: for a user's own without pandera, which takes two seconds to load."""
+    return importlib.import_module("data_contracts.readers.kinds") if name not in names() else find(name)
+
+
+def require_options(name: str, options: dict[str, str]) -> None:
+    """Raise DataError for an option that the corpus's `read` does not take."""
+    known = list(inspect.signature(reader(name).read).parameters)[2:] if options else []
+    if unknown := ", ".join(sorted(options.keys() - known)):
+        raise DataError(f"corpus {name!r} takes no option {unknown}; it takes {', '.join(known) or 'none'}")

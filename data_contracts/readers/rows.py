@@ -1,10 +1,13 @@
 """What the rows of every reader have in common: where each is from, and how to list columns in a message."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import polars as pl
+
+from data_contracts import DataError
 
 PLACE = ("source_file", "source_row")
 MALFORMED = "malformed"
@@ -17,6 +20,15 @@ def place(rows: Frame, name: str, **more: str) -> Frame:
     """Rows with source_file, source_row (from the column ROW) and `more`, which replace columns of the same names."""
     ours = {"source_file": pl.lit(name), "source_row": pl.col(ROW).cast(pl.Int64)}
     return rows.select(pl.exclude(ROW, BROKEN, MALFORMED, *PLACE), **ours, **more)
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise DataError for what polars cannot read of a file."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}: is the file cut?") from None
 
 
 def rows_of(texts: list[str], column: str, name: str) -> pl.DataFrame:

@@ -24,7 +24,7 @@ def rows(
     file is an array, or JSON Lines. Raises DataError with the columns found if none fits.
     """
     ending = path.suffix.lower()
-    if ending in (".json", ".jsonl"):
+    if ending in (".json", ".jsonl", ".ndjson"):
         first, keys = _first_record(path)
         kept_keys = [key for key in keys if key in (keep or ())]
         columns = (_choose(keys, names, wanted, name), *kept_keys) if keys else ("text",)

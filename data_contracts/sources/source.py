@@ -11,16 +11,18 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
 from data_contracts.sources import files, local
-from data_contracts.sources.files import Progress, disk_errors
+from data_contracts.sources.files import Progress, disk_errors, require_space
 
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
+CHECKED = 1000  # files that `check` looks into
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
@@ -118,7 +120,7 @@ def resolve(source: Source, corpus: str) -> dict:
         from data_contracts.sources import kaggle
 
         version = kaggle.Dataset(handle).version()
-    wanted = sorted(source.files or corpora.find(corpus).FILES)
+    wanted = sorted(source.files or corpora.reader(corpus).FILES)
     return {"handle": handle, "version": version, "files": wanted} | part
 
 
@@ -161,13 +163,36 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         kaggle.download(source.handle, choose, folder, progress, corpus)
 
 
+def check(source: Source, corpus: str, folder: Path | None, options: dict[str, str]) -> None:
+    """Raise DataError for what can be known of a source within a second, whatever its size.
+
+    folder: where it will be copied to; None if it may be there already. options: of the corpus's reader.
+    """
+    corpora.require_options(corpus, options)
+    if source.kind != "local":
+        return
+    with disk_errors(source.path):
+        found, zipped = _local_files(source, corpus)
+        if folder:
+            require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
+        for name, path in islice(found.items(), CHECKED):
+            files.inspect(path, name)
+        if not zipped and corpus not in corpora.names():
+            from data_contracts.readers import kinds
+
+            for name in {
+                path.suffix: name for name, path in reversed(found.items())
+            }.values():  # the first of each kind
+                kinds.probe(found[name], name, **options)
+
+
 def _is_set(source: Source, field: str) -> bool:
     return getattr(source, field) != getattr(Source, field)
 
 
 def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     """Of the names of all files, those that a source means, sorted. Raises DataError that lists what is there."""
-    patterns, names = corpora.find(corpus).FILES, sorted(there)
+    patterns, names = corpora.reader(corpus).FILES, sorted(there)
     where = source.path or f"Kaggle's {source.handle}"
     readable, holds = files.readable(names, patterns), f"it has {files.listing(names)}"
     if missing := [name for name in source.files if name not in readable]:
@@ -187,6 +212,6 @@ def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool]:
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
     there = {path.name: path} if path.is_file() else files.below(path)
     zips = files.readable(there, ("*.zip",))
-    if zips and not files.readable(there, corpora.find(corpus).FILES):
+    if zips and not files.readable(there, corpora.reader(corpus).FILES):
         return {name: there[name] for name in zips}, True
     return {name: there[name] for name in _choose(source, corpus, there)}, False

@@ -2,7 +2,13 @@
 
 import atexit
 import gc
+import io
+import os
 import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
 
 import typer
 
@@ -12,6 +18,7 @@ from flows.cli.model_commands import ablate, clones, compare, explain, export, g
 from flows.cli.server_commands import down, notify, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
+from flows.tracking.connection import without_password
 
 HELP = __doc__.splitlines()[0]
 app = typer.Typer(
@@ -30,12 +37,16 @@ for group in (
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
 
 
+DEFECT = 70  # the exit code of a defect of ours, EX_SOFTWARE of sysexits.h
+
+
 def main() -> None:
     """The console script."""
     # Loading Prefect, MLflow and torch makes millions of objects and no garbage. Looking for some takes a second while they are
     # loaded, and two seconds at the end.
     gc.set_threshold(100_000, 50, 100)
     atexit.register(gc.freeze)
+    _prepare_streams()
     from data_contracts import DataError
     from gpt import GPTError
     from tokenizers import TokenizerError
@@ -50,7 +61,44 @@ def main() -> None:
     except Exception as error:
         found = [words for words in DISK_ERRORS if words in str(error)]
         if not found:
-            raise
+            print(f"error: {_defect(error)}", file=sys.stderr)
+            sys.exit(DEFECT)
         message = f"{found[0].lower()}: {home()}; make room, and the same command goes on"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _prepare_streams() -> None:
+    """Let any text be printed, whatever the terminal's encoding, and a closed pipe end the command without a word."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed by the caller: the next file that is opened would be taken for it
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not what a test puts in its place
+            stream.reconfigure(errors="backslashreplace")
+            atexit.register(_flush, stream)
+
+
+def _flush(stream) -> None:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _defect(error: Exception) -> str:
+    """Two lines on an error that nobody foresaw; its traceback goes into a file, without passwords, or is shown."""
+    doing = f"gpt {sys.argv[1] if len(sys.argv) > 1 else ''}".strip()
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    lines = without_password("".join(traceback.format_exception(error)))
+    if os.environ.get("GPT_DEBUG"):
+        print(lines, file=sys.stderr)
+    try:
+        folder = home() / "logs"
+        folder.mkdir(exist_ok=True)
+    except (UserError, OSError):
+        folder = Path(tempfile.gettempdir())
+    file = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    file.write_text(lines, encoding="utf-8", errors="backslashreplace")
+    return f"{doing} met a defect of this program: {without_password(what)}\nthe traceback is in {file}; GPT_DEBUG=1 shows it"

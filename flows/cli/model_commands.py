@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
+from flows.cli.preflight import check
 from flows.cli.terminal import Json, call_flow, show, table
 from flows.cli.train_commands import Corpus, From, Set, options
 from flows.home import set_defaults
@@ -86,6 +87,7 @@ def ablate(
 ):
     """Say which rules of cleaning help, by a small model with and without each."""
     asked = options(corpus, settings, source, size=size, steps=steps)
+    check(asked)
     asked["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
     result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked)
     from flows.pages.render import render_text

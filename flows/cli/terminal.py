@@ -17,7 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
+from flows.cli.preflight import check_addresses
 from flows.home import home, set_defaults
+from flows.tracking.connection import without_password
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
@@ -30,7 +32,8 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     from flows import progress
     from flows.server import supervisor, temporary
 
-    server = supervisor.use_running()
+    server = without_password(supervisor.use_running())
+    check_addresses()
     # Under the command line the flow's own lines are enough; Prefect's log goes to its page all the same.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_LEVEL", "INFO")

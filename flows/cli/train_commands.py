@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
+from flows.cli.preflight import check
 from flows.cli.terminal import Json, call_flow, show, table
 from flows.home import shared_home
 
@@ -18,7 +19,7 @@ Minutes = Annotated[
     float, typer.Option(help="for which the dial plans: on two nominal CPU cores, or on the GPU that is there", min=0)
 ]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
-From = Annotated[str, typer.Option("--from", help="a folder or file to read: .txt, .jsonl, .csv or .parquet")]
+From = Annotated[str, typer.Option("--from", help="a folder or file to read: texts or tables")]
 Start = Annotated[str, typer.Option(help="a trained model to start from, by any name that gpt generate takes")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
 
@@ -96,9 +97,7 @@ def corpora(as_json: Json = False):
 
 def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
-    from flows.recipe import load_recipe
-
-    load_recipe(**asked)  # a bad recipe is told before Prefect is loaded
+    check(asked)
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 

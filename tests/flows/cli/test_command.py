@@ -186,7 +186,8 @@ def test_text_that_cannot_be_used_is_refused_and_nothing_is_half_written(command
     for folder in home.glob("artifacts/*/*/[!.]*"):
         assert (folder / "manifest.json").is_file()
     with sqlite3.connect(home / "mlflow.db") as database:
-        assert [status for (status,) in database.execute("select status from runs")] == ["FAILED"]
+        # What is told before anything starts leaves no run.
+        assert {status for (status,) in database.execute("select status from runs")} <= {"FAILED"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
