@@ -302,9 +302,8 @@ def test_a_tracking_server_that_does_not_answer(run, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     try:
-        assert_refused(
-            gpt_here("reproduce", run.info.run_id), "http://127.0.0.1:9 does not answer", "MLFLOW_TRACKING_URI"
-        )
+        refused = gpt_here("reproduce", run.info.run_id)
+        assert_refused(refused, "MLflow does not answer at http://127.0.0.1:9", "MLFLOW_TRACKING_URI")
     finally:
         mlflow.set_tracking_uri(uri)
 
