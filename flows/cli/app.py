@@ -9,7 +9,7 @@ import typer
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
 from flows.cli.model_commands import ablate, compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, notify, status, ui, up
+from flows.cli.server_commands import down, notify, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 
@@ -21,7 +21,7 @@ for group in (
     (train, clean, corpora, why),
     (generate, explain, compare, ablate, runs, reproduce, pin, export),
     (artifacts, diff, verify, prune),
-    (up, down, status, notify, ui),
+    (up, serve, down, status, notify, ui),
 ):
     for command in group:
         app.command()(command)

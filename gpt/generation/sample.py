@@ -1,7 +1,6 @@
 """Text from a model, token by token.
 
 Notable:
-- `generate` is the plain loop, in ten lines; `sample_batch` draws the same tokens side by side (`gpt.generation.batch`)
 - each sample has a random generator of its own, seeded by (seed, its number), so its text depends neither on the rest of the
   batch (except for the rounding of products of other shapes) nor on the device
 - streamed text never breaks a character in two; its pieces joined are the decoded tokens up to a stop string
@@ -17,7 +16,7 @@ from sentencepiece import SentencePieceProcessor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model, sha256
-from gpt.generation.batch import Batch, Row, choose, window
+from gpt.generation.batch import Batch, Row
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
 
@@ -79,33 +78,6 @@ def text_rows(
     for row in rows:
         row.stream = TextStream(tokenizer, stop)
     return rows
-
-
-@torch.inference_mode()
-def generate(
-    model: GPT, ids: Sequence[int], max_tokens: int = 256, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-    seed: int = 1,
-) -> list[int]:  # fmt: skip
-    """Continue one list of tokens, a whole pass for each: what `sample_batch` does, without its cache. For the reader."""
-    tokens, random, device = list(ids), _random(seed, 0), model.tokens.weight.device
-    model.eval()
-    for _ in range(max_tokens):
-        context = tokens[window(len(tokens), model.config.block_size) :]
-        logits_1V = model(torch.tensor([context], device=device))[:, -1].float()
-        uniform_1 = torch.tensor([random.random()], dtype=torch.float32, device=device)
-        tokens.append(int(choose(logits_1V, temperature, top_k, top_p, uniform_1)))
-    return tokens[len(ids) :]
-
-
-def sample_batch(
-    model: GPT, contexts: Sequence[Sequence[int]], samples: int = 1, **settings: Any
-) -> Iterator[tuple[int, int]]:
-    """Continue lists of tokens side by side: yields (row, token), where row c * samples + i is sample i of context c.
-    Arguments: see `token_rows`."""
-    rows = token_rows(model, contexts, samples, **settings)
-    number = {id(row): n for n, row in enumerate(rows)}
-    drawn = ((number[id(row)], token) for row, token, _, _ in Batch(model).run(rows))
-    return (pair for pair in drawn if pair[1] != settings.get("eos_id", -1))
 
 
 def token_rows(

@@ -10,9 +10,17 @@ from gpt.checkpoint import save_model
 from gpt.config import ModelConfig
 from gpt.generation.batch import Batch, choose, token_chances, window
 from gpt.generation.cache import KVCache
-from gpt.generation.sample import generate, load, sample_batch, stream_texts, text_rows, texts, token_rows
+from gpt.generation.sample import load, stream_texts, text_rows, texts, token_rows
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
+from tests.gpt.plain import generate
+
+
+def sample_batch(model, contexts, samples=1, **settings):
+    """Yields (row, token), where row c * samples + i is sample i of context c."""
+    rows = token_rows(model, contexts, samples, **settings)
+    drawn = ((rows.index(one.row), one.token) for one in Batch(model).run(rows))
+    return (pair for pair in drawn if pair[1] != settings.get("eos_id", -1))
 
 
 def sample(model, ids, max_tokens=256, **settings):
