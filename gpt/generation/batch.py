@@ -84,6 +84,7 @@ class Batch:
                 self.rows.append(waiting.pop())
             yield from self.step()
 
+    @torch.inference_mode()
     def remove(self, row: Row) -> None:
         place = self.rows.index(row)
         self.rows[place] = self.rows[-1]
