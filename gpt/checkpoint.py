@@ -53,15 +53,22 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     Raises GPTError that names the file: missing, cut, foreign, of a newer version, or with other tensors than config.json says.
     """
     folder = Path(folder)
-    document = read_document(folder / "config.json", FORMATS["config"], VERSION)
-    config = from_dict(ModelConfig, document.get("model"), f"{folder / 'config.json'}, model")  # type: ignore[arg-type]
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict):
-        raise GPTError(f"{folder / 'config.json'}: metadata is missing")
+    config, metadata = read_model_config(folder)
     with torch.random.fork_rng(devices=[]):  # loading a model during a training must not change its random numbers
         model = GPT(config)  # on the device "meta", importing torch._dynamo would take two seconds
     model.load_state_dict(_read_tensors(folder / "model.safetensors", model.state_dict()))
     return model.to(device).eval(), metadata
+
+
+def read_model_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """Shape and metadata of a model, without its weights. Raises GPTError (see `load_model`)."""
+    path = folder / "config.json"
+    document = read_document(path, FORMATS["config"], VERSION)
+    config = from_dict(ModelConfig, document.get("model"), f"{path}, model")  # type: ignore[arg-type]
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        raise GPTError(f"{path}: metadata is missing")
+    return config, metadata
 
 
 def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int, progress: dict[str, Any]) -> None:

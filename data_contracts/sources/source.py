@@ -180,9 +180,8 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
         if not zipped and corpus not in corpora.names():
             from data_contracts.readers import kinds
 
-            for name in {
-                path.suffix: name for name, path in reversed(found.items())
-            }.values():  # the first of each kind
+            first_of_kind = {path.suffix: name for name, path in reversed(found.items())}
+            for name in first_of_kind.values():
                 kinds.probe(found[name], name, **options)
 
 

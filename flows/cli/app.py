@@ -35,8 +35,6 @@ for group in (
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
-
-
 DEFECT = 70  # the exit code of a defect of ours, EX_SOFTWARE of sysexits.h
 
 

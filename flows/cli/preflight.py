@@ -29,13 +29,13 @@ def check(asked: dict) -> None:
 
 def check_addresses() -> None:
     """Raise UserError for an address of Prefect or MLflow that cannot work, or where nobody listens. Shows no secret."""
-    import httpx
+    if names := [name for name in NETWORK if os.environ.get(name) or os.environ.get(name.lower())]:
+        import httpx
 
-    try:
-        httpx.Client().close()
-    except Exception as error:
-        names = [name for name in NETWORK if os.environ.get(name) or os.environ.get(name.lower())]
-        raise UserError(f"{', '.join(names)} cannot be used: {error}\nmend or unset what is wrong") from None
+        try:
+            httpx.Client().close()
+        except Exception as error:
+            raise UserError(f"{', '.join(names)} cannot be used: {error}\nmend or unset what is wrong") from None
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.partition(":")[0].partition("+")[0] not in MLFLOW_ADDRESSES or "://" not in uri:
         known = "sqlite:///FILE, postgresql://, mysql://, mssql://, http:// and https://"

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from gpt import GPTError
-from gpt.checkpoint import load_model
+from gpt.checkpoint import read_model_config
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine import parallel
@@ -76,7 +76,7 @@ def read_config(path: Path, dataset: Dataset, start: Path | None = None) -> tupl
         if not isinstance(section, dict):
             raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
     shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size}
-    shape = (asdict(load_model(start)[0].config) if start else shape) | document.get("model", {})
+    shape = (asdict(read_model_config(start)[0]) if start else shape) | document.get("model", {})
     if "preset" in shape:
         shape = preset(shape.pop("preset")) | shape
     model = from_dict(ModelConfig, shape, str(path))
