@@ -175,9 +175,11 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
         found, zipped = _local_files(source, corpus)
         if folder:
             require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
+        if zipped:
+            return  # what is wrong with an archive, its unpacking tells
         for name, path in islice(found.items(), CHECKED):
             files.inspect(path, name)
-        if not zipped and corpus not in corpora.names():
+        if corpus not in corpora.names():
             from data_contracts.readers import kinds
 
             first_of_kind = {path.suffix: name for name, path in reversed(found.items())}

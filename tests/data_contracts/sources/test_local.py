@@ -11,7 +11,7 @@ import pytest
 
 from data_contracts import DataError
 from data_contracts.sources import files
-from data_contracts.sources.source import Source, fetch, resolve
+from data_contracts.sources.source import Source, check, fetch, resolve
 
 TEXT = b"text\n" + b"Once upon a time\n" * 5000
 
@@ -53,6 +53,7 @@ def test_the_readable_files_of_an_archive(folder, target, how):
     for path in (here, here / "mine.zip"):
         source = Source("local", path=str(path))
         assert resolve(source, "mine") == identity
+        check(source, "mine", target, {})
         fetch(source, "mine", target, lambda *words: reported.append(words))
         assert names(target) == ["a.txt", "deep/er/b.csv", "windows/c.txt"]
         assert (target / "deep" / "er" / "b.csv").read_bytes() == TEXT
