@@ -56,8 +56,7 @@ def clean(
     artifact = _run("prepare", options(corpus, settings, source, name), "clean" if force else "", until="clean")
     card = artifact.folder / "card"
     if as_json or explain:
-        facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
-        show(facts, as_json, lambda: (card / "card.md").read_text(encoding="utf-8"))
+        show(json.loads((card / "card.json").read_text(encoding="utf-8")), as_json, "data_card.jinja")
     print(f"data card: {card / 'card.html'}", file=sys.stderr)
 
 
