@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from flows.cli.terminal import Json, call_flow, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
+ServePort = Annotated[int, typer.Option(help="of the completions API and the playground", min=1, max=65535)]
 MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
@@ -77,6 +78,31 @@ def notify(
         raise UserError("no Prefect server is up; gpt up starts it")
     call_flow("server.bootstrap", "notify_on_failure", "setting it", goes_on=False, address=address)
     print("failures are posted there" if address else "failures are no longer posted")
+
+
+def serve(
+    models: Annotated[list[str] | None, typer.Argument(help="as of gpt generate; none: all champions")] = None,
+    host: Annotated[str, typer.Option(help="beyond this machine takes a password, as of gpt up")] = "127.0.0.1",
+    port: ServePort = 8080,
+):
+    """Answer OpenAI's completions API, and show a page to play on, until Ctrl-C."""
+    set_defaults()
+    import uvicorn
+
+    from flows.server import access, processes
+    from flows.server.apps import AsksForPassword, OwnAddresses
+
+    wanted = access.access(host, 0, -1, port)
+    processes.check_port(processes.completions_server(wanted), host, "--port")
+    from flows.serving.api import create_app
+
+    app: Any = create_app(models or [])
+    if wanted.password:
+        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}")
+    page = f"{wanted.public_url(port)}/"
+    print(f"playground: {page}\ncompletions API: {page}v1\nCtrl-C stops it", flush=True)
+    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()])
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
