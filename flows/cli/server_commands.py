@@ -1,4 +1,4 @@
-"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify` and `gpt ui`."""
+"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify`, `gpt serve` and `gpt ui`."""
 
 import json
 import os
@@ -19,21 +19,23 @@ MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
-    host: Annotated[str, typer.Option(help="where both listen; beyond this machine takes a password")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="where all listen; beyond this machine takes a password")] = "127.0.0.1",
     port: Port = 4200,
     mlflow_port: MlflowPort = 5000,
+    serve_port: ServePort = 8080,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
     detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
 ):
-    """Start Prefect, MLflow, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
+    """Start Prefect, MLflow, the playground, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
     set_defaults()
     from flows.server import supervisor
     from flows.server.access import access
 
-    wanted, file = access(host, port, mlflow_port), Path(prefect_file).resolve()
+    wanted, file = access(host, port, mlflow_port, serve_port), Path(prefect_file).resolve()
     if not detach:
         return supervisor.up(wanted, file, lambda text: print(text, flush=True))
-    options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--prefect-file": file}
+    options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--serve-port": serve_port}
+    options["--prefect-file"] = file
     return supervisor.detach([str(word) for option in options.items() for word in option])
 
 

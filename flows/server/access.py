@@ -1,6 +1,6 @@
 """Where the servers of `gpt up` listen, and the password that is needed to listen beyond this machine.
 
-Both servers have the same user and password, from PREFECT_SERVER_API_AUTH_STRING. Child processes get them by the environment,
+All have the same user and password, from PREFECT_SERVER_API_AUTH_STRING. Child processes get them by the environment,
 never by an argument, which every user of the machine can see, nor by a file.
 """
 

@@ -7,6 +7,7 @@ import asyncio
 import difflib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -78,7 +79,7 @@ def limit(name: str) -> int:
 
 
 def create_app(names: Sequence[str]) -> FastAPI:
-    """names: of the models, as `lookup.find` takes them; none: every champion."""
+    """names: of the models, as `lookup.find` takes them; none: every champion, and each registered version."""
     app, engine, running = FastAPI(openapi_url=None), Engine(limit("GPT_MAX_MODELS")), set[Job]()
     find = cache(lookup.find)  # a registered version does not change
 
@@ -92,10 +93,13 @@ def create_app(names: Sequence[str]) -> FastAPI:
         if len(running) >= limit("GPT_MAX_REQUESTS"):
             raise HTTPException(429, "too many requests are open; try again later (GPT_MAX_REQUESTS of the server)")
         known = await asyncio.to_thread(served)
-        if name not in known:
+        if name not in known and (names or not re.fullmatch(r"gpt-[a-z0-9-]+/\d+", name)):
             near = (difflib.get_close_matches(name, known, 1) or list(known) or ["none"])[0]
             raise HTTPException(404, f"model {name!r} is not served; did you mean {near!r}? (/v1/models lists them)")
-        job = Job(await asyncio.to_thread(find, known[name]), work)
+        try:
+            job = Job(await asyncio.to_thread(find, known.get(name, name)), work)
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
         until = time.monotonic() + limit("GPT_MAX_SECONDS")
         running.add(job)
         engine.new.put(job)

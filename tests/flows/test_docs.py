@@ -47,7 +47,7 @@ ADAPTED = {
     r"^gpt ui$": "gpt ui --port 5000",
     r"^gpt serve$": "gpt serve --port 8080",
     r"^gpt prune$": "gpt prune --yes",
-    r"^gpt up": "gpt up --port 4200 --mlflow-port 5000",
+    r"^gpt up": "gpt up --port 4200 --mlflow-port 5000 --serve-port 8080",
     r"(schedule pause train/wsb) ID": r"\1 $(prefect deployment schedule ls train/wsb | grep -oE '[0-9a-f-]{36}' | head -1)",
     r"-p size=(small)": "-p size=nano",
     r"-p 'overrides=.*?'": "",
@@ -61,7 +61,7 @@ n_layer = 1
 steps = 20
 batch_size = 4
 """
-SERVERS = ("gpt ui", "gpt serve", "mlflow models serve", r"gpt up( --port \d+ --mlflow-port \d+)?$")
+SERVERS = ("gpt ui", "gpt serve", "mlflow models serve", r"gpt up( --port \d+ --mlflow-port \d+ --serve-port \d+)?$")
 BEFORE = {
     "docs/operate.md": ["gpt up --detach", "export PREFECT_API_URL=http://127.0.0.1:4200/api"]
 }  # it begins with these there

@@ -141,12 +141,13 @@ async function start() {
   const state = new URLSearchParams(location.hash.slice(1)), wanted = state.getAll("model");
   for (const name of FIELDS) if (state.has(name)) $(name).value = state.get(name);
   const { data } = await (await fetch("/v1/models")).json();
-  data.forEach(({ id }, n) => {
+  const listed = data.map(({ id }) => id);
+  [...listed, ...wanted.filter((id) => !listed.includes(id))].forEach((id, n) => {
     const label = make("label", $("models")), box = make("input", label);
     Object.assign(box, { type: "checkbox", value: id, checked: wanted.length ? wanted.includes(id) : n < 2 });
     label.append(` ${id}`);
   });
-  if (!data.length) make("span", $("models"), "No model is trained yet.");
+  if (!$("models").querySelector("input")) make("span", $("models"), "No model is trained yet.");
   $("form").addEventListener("submit", (event) => { event.preventDefault(); go(); });
   $("score").addEventListener("click", () => go({ max_tokens: 0 }));
   $("end").addEventListener("click", () => running.abort());
