@@ -113,7 +113,7 @@ def ablate(
         result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
         result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
         says = "bits per byte, those of the recipe subtracted; shaded: another seed"
-        publish_result("ablation", result, f"Rules of {corpus}", "rule", says, result["noise"])
+        publish_result("ablation", result, "rule", says, result["noise"])
         return result
 
 
@@ -180,12 +180,12 @@ def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
     return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rows": rows}
 
 
-def publish_result(name: str, result: dict, title: str, key: str, says: str, noise: float = 0) -> None:
+def publish_result(name: str, result: dict, key: str, says: str, noise: float = 0) -> None:
     """Show the table of `name`.jinja and the figure of the differences, in MLflow and in Prefect. key: names a row."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         drawing = draw(folder / "differences", intervals, result["rows"], says, noise)
-        publish(folder, f"{name}.jinja", result, title=title, drawing=drawing)
+        publish(folder, f"{name}.jinja", result, drawing=drawing)
         with progress.left_out_if_it_fails("part of the page in MLflow"):
             mlflow.log_metrics({f"difference/{row[key]}": row["difference"] for row in result["rows"]})
             mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))

@@ -56,9 +56,7 @@ def clones(base: str = "wiki", corpora: list[str] = [], minutes: Minutes = 2.0, 
     with in_use(shared_home(), progress.log_line), untrained_run("clones", base=base) as about:
         rows = sorted((_compare(found, *pair) for pair in pairs), key=lambda row: row["train_bytes"])
         result = {"base": base, "minutes": minutes, "rows": rows} | about
-        publish_result(
-            "clones", result, f"Clones of {base}", "corpus", "bits per byte from the base, less those from scratch"
-        )
+        publish_result("clones", result, "corpus", "bits per byte from the base, less those from scratch")
         return result
 
 

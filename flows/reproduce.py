@@ -118,7 +118,7 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
 def _publish(verdict: dict) -> None:
     """Log the verdict to the reproduced run, and show it on the Prefect page."""
     client, run_id = mlflow.MlflowClient(), verdict["reproduced_run"]
-    page = render_text("reproduction.md", verdict=verdict)
+    page = render_text("reproduction.md", facts=verdict)
     with left_out_if_it_fails("part of the verdict in MLflow"):  # it is in the new home, too
         client.set_tag(run_id, "verdict", verdict["verdict"])
         client.log_dict(run_id, verdict, "reproduction.json")

@@ -11,14 +11,11 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from flows.pages.figures import Drawing, draw
-from flows.pages.render import Table, columns, publish, render_text, spaced
+from flows.pages.figures import draw
+from flows.pages.render import Table, publish, render_text, spaced
 
 TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
-COSTS = (
-    "parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second",
-)  # fmt: skip
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
 SHADES = LinearSegmentedColormap.from_list("relative", ["#1f7a5c", "white", "#2f6fb0"])
 COLOURS = SHADES.with_extremes(bad="#f2f5f7")  # where it is not known
@@ -41,12 +38,12 @@ class Tile(NamedTuple):
 
 def write_comparison(folder: Path, result: dict) -> None:
     """card.md, card.html and card.json, with the heat map as matrix.png and matrix.svg."""
-    publish(folder, TEMPLATE, result, **_values(result, draw(folder / "matrix", heat_map, result)))
+    publish(folder, TEMPLATE, result, heat_map=draw(folder / "matrix", heat_map, result), bits=bits(result))
 
 
 def comparison_text(result: dict) -> str:
     """The page in Markdown, without the figure."""
-    return spaced(render_text(TEMPLATE, facts=result, **_values(result, None)))
+    return spaced(render_text(TEMPLATE, facts=result, bits=bits(result)))
 
 
 def short_names(result: dict) -> dict[str, str]:
@@ -91,19 +88,9 @@ def interval(cell: dict) -> str:
     return "no interval" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
-def _values(result: dict, drawing: Drawing | None) -> dict:
-    """What the template shows beside the result."""
-    costs = [
-        {"model": model["model"]} | {name: "–" if model[name] is None else round(model[name]) for name in COSTS}
-        for model in result["models"]
-    ]
-    bits = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
-    return {
-        "title": "Comparison of models",
-        "heat_map": drawing,
-        "bits": Table(("model", *(column["corpus"] for column in result["corpora"])), bits),
-        "costs": columns(costs, "model", *COSTS),
-    }
+def bits(result: dict) -> Table:
+    rows = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
+    return Table(("model", *(column["corpus"] for column in result["corpora"])), rows)
 
 
 def heat_map(result: dict) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from data_contracts.facts import BINS_PER_TEN
 from flows.pages.render import plain
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
@@ -74,17 +75,17 @@ def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
     return figure
 
 
-def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: str) -> Figure:
-    """Two histograms over a log scale. groups: by name, how many things by floor(per_ten * log10(length in units))."""
+def lengths(groups: dict[str, dict[int, int]]) -> Figure:
+    """Two histograms over a log scale. groups: by name, how many texts by floor(BINS_PER_TEN * log10(characters))."""
     figure, axes = canvas(2.6, left=0.8, bottom=0.5)
     places = [place for counts in groups.values() for place in counts]
     bins = range(min(places), max(places) + 1)
-    edges = [10 ** (place / per_ten) for place in [*bins, bins[-1] + 1]]
+    edges = [10 ** (place / BINS_PER_TEN) for place in [*bins, bins[-1] + 1]]
     for (label, counts), color in zip(groups.items(), (BLUE, ORANGE), strict=True):
         if counts:
             heights = [counts.get(place, 0) for place in bins]
             axes.stairs(heights, edges, fill=True, color=color, alpha=0.75, label=label)
-    axes.set(xscale="log", xlabel=unit, ylabel=things, xlim=(edges[0], edges[-1]))
+    axes.set(xscale="log", xlabel="characters", ylabel="texts", xlim=(edges[0], edges[-1]))
     # Without a number of ticks a log scale leaves some out, which ones differs from font to font.
     axes.xaxis.set(major_locator=LogLocator(numticks=20), minor_locator=NullLocator())
     for axis in (axes.xaxis, axes.yaxis):

@@ -128,7 +128,8 @@ def tokenize(job: Job) -> dict:
         counts[f"{row['split'].replace(' ', '_')}_bytes_per_token"] = round(row["bytes_per_token"], 4)
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)
     _write_json(job.folder / "report.json", counts)
-    write_tokenizer_card(job.folder / "card", job.recipe.corpus, job.parameters["tokenizer"], counts, facts)
+    about = {"corpus": job.recipe.corpus, "settings": job.parameters["tokenizer"], "counts": counts}
+    write_tokenizer_card(job.folder / "card", about | facts)
     return counts
 
 
@@ -156,7 +157,8 @@ def pack(job: Job) -> dict:
     measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
     rows = [{"split": name, **numbers, "sequences": packed.n_sequences(name)} for name, numbers in splits.items()]
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, rows, measured)
+    facts = {"corpus": job.recipe.corpus, "settings": settings, "splits": rows} | measured
+    write_packing_report(job.folder / "card", facts)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
         "train_sequences": packed.n_sequences("train"),

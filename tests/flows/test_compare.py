@@ -312,9 +312,9 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
 
 def test_the_terminal_shows_it(result, capsys):
     from flows.cli.terminal import show
-    from flows.pages.comparison_page import comparison_text
+    from flows.pages.comparison_page import bits
 
-    show(result, False, lambda: comparison_text(result))
+    show(result, False, "comparison.jinja", bits=bits(result))
     shown = capsys.readouterr().out
     for words in ("gpt-mill/1", "own", "uniform", "8.000", "tokens scored", "the river", result["mlflow_run"]):
         assert words in shown

@@ -11,7 +11,9 @@ from flows.pages.comparison_page import COLOURS, SCALE, comparison_text, text_co
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
-COSTS = dict.fromkeys(words.COSTS)
+COSTS = dict.fromkeys(
+    ("parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second")
+)
 
 
 def cell(model: str, corpus: str, **known) -> dict:
