@@ -108,7 +108,8 @@ def _raw_data_facts(job: Job) -> dict:
     identity = (read_manifest(job.inputs["download"].folder) or {})["parameters"]
     page = f"https://www.kaggle.com/datasets/{identity['handle']}" if kind == "kaggle" else recipe.source_page()
     address = {"address": page} if page else {}
-    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": kind} | address | identity}
+    about = {"corpus": reader_of(recipe), "title": recipe.title, "licence": recipe.licence or "not known"}
+    return about | {"source": {"kind": kind} | address | identity}
 
 
 def tokenize(job: Job) -> dict:
