@@ -90,7 +90,7 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
         documents = clean(raw, recipe, force == "clean")
         log_changes(tracker)
         recipe = settled(recipe, documents)
-        tracker.settle_recipe(recipe)
+        tracker.log_recipe(recipe)
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
         fit_decoder(sequences, tokenizer, recipe, force == "train")

@@ -145,10 +145,12 @@ class Tracker:
         )
         self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
-    def settle_recipe(self, recipe: Recipe) -> None:
-        """Log the settings that were open in the recipe until now."""
-        before, self.recipe = self.recipe.flat(), recipe
-        self._log_recipe(before)
+    def log_recipe(self, recipe: Recipe) -> None:
+        """Log the recipe, whole as a file and as parameters: at the start, and again when nothing in it is open."""
+        self.recipe = recipe
+        for name, value in recipe.flat().items():  # a line each, since MLflow takes only so many at once
+            self._box.put(params={name: value})
+        self.text(json.dumps(recipe.public_values(), indent=1), "recipe.json")
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: counts as metrics, reports as files, datasets as inputs."""
@@ -223,7 +225,7 @@ class Tracker:
         self._box, self.run_id = box, box.run_id
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
-        self._log_recipe({})
+        self.log_recipe(self.recipe)
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
         self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)
@@ -235,14 +237,6 @@ class Tracker:
         self._begin(None)
         for artifact in stages:
             self.stage(artifact)
-
-    def _log_recipe(self, before: dict[str, str]) -> None:
-        """Log the recipe, whole as a file, and as parameters those settings that were not among them before."""
-        new = {name: value for name, value in self.recipe.flat().items() if name not in before}
-        for name, value in new.items():  # a line each, since MLflow takes only so many at once
-            self._box.put(params={name: value})
-        if new:
-            self.text(json.dumps(self.recipe.public_values(), indent=1), "recipe.json")
 
     def _log_dataset(self, artifact: Artifact, context: str) -> None:
         counts = artifact.counts
