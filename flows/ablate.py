@@ -23,10 +23,8 @@ import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect 
 
 # isort: split
 
-import mlflow
 import numpy as np
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from data_contracts.rules import Rules
@@ -36,14 +34,14 @@ from flows.evaluation.comparison import interval_row
 from flows.evaluation.diff import differing
 from flows.home import shared_home
 from flows.pages.figures import draw, intervals
-from flows.pages.render import card_markdown, publish
+from flows.pages.render import publish
 from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, work_id
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
-from flows.tracking.run import tracked_run, untrained_run
+from flows.tracking.run import log_page, tracked_run, untrained_run
 from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
 from gpt.evaluation.confidence import interval
 
@@ -183,12 +181,7 @@ def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
 def publish_result(name: str, result: dict, key: str, says: str, noise: float = 0) -> None:
     """Show the table of `name`.jinja and the figure of the differences, in MLflow and in Prefect. key: names a row."""
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        drawing = draw(folder / "differences", intervals, result["rows"], says, noise)
-        publish(folder, f"{name}.jinja", result, drawing=drawing)
-        with progress.left_out_if_it_fails("part of the page in MLflow"):
-            mlflow.log_metrics({f"difference/{row[key]}": row["difference"] for row in result["rows"]})
-            mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))
-            mlflow.log_artifacts(temporary, name)
-        with progress.left_out_if_it_fails("the page in Prefect"):
-            create_markdown_artifact(card_markdown(folder), key=f"{name}-{result.get('corpus', 'all')}")
+        folder, rows = Path(temporary), result["rows"]
+        publish(folder, f"{name}.jinja", result, drawing=draw(folder / "differences", intervals, rows, says, noise))
+        metrics = {f"difference/{row[key]}": row["difference"] for row in rows}
+        log_page(folder, name, f"{name}-{result.get('corpus', 'all')}", metrics)

@@ -127,7 +127,7 @@ class Recipe(BaseModel):
 
     def flat(self) -> dict[str, str]:
         """`section.name` -> value as text, for MLflow's parameters, without the settings that are open."""
-        values, flat = self.public_values(), {}
+        values, flat = self.public_values(), dict[str, str]()
         for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
             del values["model"][name]
         for section, value in values.items():

@@ -117,12 +117,5 @@ def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact],
     for line in render_text("run_results.txt", summary=summary, stages=stages).splitlines():
         name, _, value = line.partition(": ")
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
-    prompt = shlex.quote(recipe.sample.prompts[0].strip())
-    source = f" --from {shlex.quote(recipe.source.path)}" if recipe.source.kind == "local" else ""
     console.print("\n[bold]next[/bold]")
-    for command, what in (
-        (f"gpt generate {recipe.corpus} {prompt}", "let it write"),
-        ("gpt ui", "browse runs, checkpoints and models in MLflow"),
-        (f"gpt why {recipe.corpus}{source} --set train.lr=0.001", "see what a change would run again"),
-    ):
-        console.print(f"  .venv/bin/{command}   # {what}", markup=False, soft_wrap=True)
+    console.print(render_text("next.txt", recipe=recipe, quote=shlex.quote), markup=False, soft_wrap=True, end="")

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from flows.pages.figures import draw
-from flows.pages.render import Table, publish, render_text, spaced
+from flows.pages.render import Table, publish
 
-TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
 SHADES = LinearSegmentedColormap.from_list("relative", ["#1f7a5c", "white", "#2f6fb0"])
@@ -38,12 +37,7 @@ class Tile(NamedTuple):
 
 def write_comparison(folder: Path, result: dict) -> None:
     """card.md, card.html and card.json, with the heat map as matrix.png and matrix.svg."""
-    publish(folder, TEMPLATE, result, heat_map=draw(folder / "matrix", heat_map, result), bits=bits(result))
-
-
-def comparison_text(result: dict) -> str:
-    """The page in Markdown, without the figure."""
-    return spaced(render_text(TEMPLATE, facts=result, bits=bits(result)))
+    publish(folder, "comparison.jinja", result, heat_map=draw(folder / "matrix", heat_map, result), bits=bits(result))
 
 
 def short_names(result: dict) -> dict[str, str]:

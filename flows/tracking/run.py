@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,12 +20,13 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from prefect.artifacts import create_link_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
 from flows.home import TEMPORARY_PREFECT
-from flows.progress import log_line
+from flows.pages.render import card_markdown, spaced
+from flows.progress import left_out_if_it_fails, log_line
 from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
@@ -33,6 +35,7 @@ from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
 
+NOTE_CHARS = 5000  # of a page, at the top of its run
 # By the stage that makes them.
 DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val", "tokens/test")}
 
@@ -64,6 +67,18 @@ def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
         run = mlflow.start_run(None, experiment, kind, tags=tags, log_system_metrics=False)
     with ended(mlflow.set_tags, mlflow.end_run):
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
+
+
+def log_page(folder: Path, name: str, key: str, metrics: dict[str, float]) -> None:
+    """Log a page that `publish` wrote, and metrics, to the run of `untrained_run`, and show the page in Prefect."""
+    note = re.sub(r"(?m)^!\[.*\n", "", (folder / "card.md").read_text(encoding="utf-8"))  # which shows no figure
+    with left_out_if_it_fails("part of the page in MLflow"):
+        mlflow.log_metrics(metrics)
+        mlflow.set_tag("mlflow.note.content", spaced(note)[:NOTE_CHARS])
+        mlflow.log_artifacts(str(folder), name)
+    if FlowRunContext.get():
+        with left_out_if_it_fails("the page in Prefect"):
+            create_markdown_artifact(card_markdown(folder), key=key)
 
 
 @contextmanager

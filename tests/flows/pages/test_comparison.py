@@ -7,7 +7,8 @@ import re
 import pytest
 
 from flows.pages import comparison_page as words
-from flows.pages.comparison_page import COLOURS, SCALE, comparison_text, text_colour, write_comparison
+from flows.pages.comparison_page import COLOURS, SCALE, text_colour, write_comparison
+from flows.pages.render import render_text
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
@@ -77,7 +78,7 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
 
 
 def test_without_files_beside_it_the_page_has_no_figure(result):
-    text = comparison_text(result)
+    text = render_text("comparison.jinja", facts=result, bits=words.bits(result))
     assert "2.500 (2.40 to 2.60) own" in text
     assert "From nothing" in text
     assert "matrix.png" not in text
