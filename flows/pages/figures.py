@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,18 +15,7 @@ from data_contracts.facts import BINS_PER_TEN
 from flows.pages.render import plain
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "data card",
-    "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-}
+STYLE = Path(__file__).with_name("templates") / "figures.mplstyle"
 WIDTH = 8.0  # inches
 
 
@@ -39,7 +28,7 @@ class Drawing(NamedTuple):
 def draw(path: Path, figure: Callable[..., Figure], *values: object) -> Drawing:
     """Write `figure(*values)` as `path`.svg and `path`.png."""
     path.parent.mkdir(exist_ok=True)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(fname=STYLE):
         drawn, text = figure(*values), io.StringIO()
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         drawn.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
