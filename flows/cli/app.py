@@ -15,7 +15,7 @@ import typer
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
 from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, notify, status, ui, up
+from flows.cli.server_commands import down, notify, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 from flows.tracking.connection import without_password
@@ -28,7 +28,7 @@ for group in (
     (train, clean, corpora, why),
     (generate, explain, compare, ablate, clones, runs, reproduce, pin, export),
     (artifacts, diff, verify, prune),
-    (up, down, status, notify, ui),
+    (up, serve, down, status, notify, ui),
 ):
     for command in group:
         app.command()(command)
