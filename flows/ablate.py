@@ -1,8 +1,5 @@
 """The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it.
 
-    prefect deployment run ablate/rules -p corpus=wsb
-    gpt ablate wsb                                  # the same flow, here and now
-
 What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
 are scored on the same texts: those held out for test that no compared rule touches. So the question is whether a rule, by what
 it does to other texts, helps to model these. The answer holds, for these steps and this size, if the paired 95 % interval over
@@ -20,8 +17,6 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 import numpy as np
 from prefect import flow

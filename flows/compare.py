@@ -1,8 +1,5 @@
 """The flow `compare`: scores every model on every corpus's held-out text, beside what it cost and what it writes.
 
-    prefect deployment run compare/all       # every champion, through a server and a worker
-    gpt compare                              # the same flow, here and now
-
 Its result is one dict of plain values. The terminal, MLflow's tables and figure, and Prefect's page are all made of it.
 """
 
@@ -16,8 +13,6 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 import mlflow
 from prefect import flow
@@ -59,7 +54,9 @@ def compare(
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with turn(1), progress.progress_bar("compare") as report:
-            result = measure(compared, texts, prompts or _prompts(texts), report)
+            known = sorted({text.clean.corpus for text in texts} & set(corpus_names()))
+            usual = [load_recipe(name).sample.prompts[0] for name in known] or [""]  # which begins a document
+            result = measure(compared, texts, prompts or usual, report)
         result["notes"] = notes + result["notes"]
         result |= about
         names = short_names(result)
@@ -111,9 +108,3 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     if not texts:
         raise UserError(f"nothing to compare on: {'; '.join(notes)}; name corpora that are here with --corpus")
     return texts
-
-
-def _prompts(texts: list[HeldOut]) -> list[str]:
-    """The first prompt of each corpus's recipe. Without any, the empty one, which begins a document."""
-    names = {text.clean.corpus for text in texts} & set(corpus_names())
-    return [load_recipe(name).sample.prompts[0] for name in sorted(names)] or [""]

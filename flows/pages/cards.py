@@ -19,8 +19,3 @@ def write_data_card(folder: Path, facts: dict) -> None:
 def write_tokenizer_card(folder: Path, facts: dict) -> None:
     """facts: corpus; settings, of the recipe; counts, of tokenizers.training.train; and tokenizers.report.facts."""
     publish(folder, "tokenizer_card.jinja", facts, lengths=draw(folder / "lengths", piece_lengths, facts["lengths"]))
-
-
-def write_packing_report(folder: Path, facts: dict) -> None:
-    """facts: corpus; settings, of the recipe; splits, a row of counts each; and baselines, ppmd_order, repeated."""
-    publish(folder, "packing_report.jinja", facts)

@@ -134,7 +134,7 @@ def tokenize(job: Job) -> dict:
 
 
 def pack(job: Job) -> dict:
-    from flows.pages.cards import write_packing_report
+    from flows.pages.render import publish
     from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.data.shards import Documents
@@ -169,7 +169,7 @@ def pack(job: Job) -> dict:
     _write_json(job.folder / "baselines.json", measured)
     rows = [{"split": name, **numbers, "sequences": packed.n_sequences(name)} for name, numbers in splits.items()]
     facts = {"corpus": job.recipe.corpus, "settings": settings, "splits": rows} | measured
-    write_packing_report(job.folder / "card", facts)
+    publish(job.folder / "card", "packing_report.jinja", facts)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
         "train_sequences": packed.n_sequences("train"),

@@ -165,7 +165,7 @@ class Tracker:
         self.recipe = recipe
         for name, value in recipe.flat().items():  # a line each, since MLflow takes only so many at once
             self._box.put(params={name: value})
-        self.text(json.dumps(recipe.public_values(), indent=1), "recipe.json")
+        self.content(json.dumps(recipe.public_values(), indent=1), "recipe.json")
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: counts as metrics, reports as files, datasets as inputs."""
@@ -197,13 +197,10 @@ class Tracker:
         for path in paths:
             self._box.put(file=self._box.attach(path), to=folder)
 
-    def text(self, text: str, file: str) -> None:
-        self.content(text.encode(), file)
-
-    def content(self, content: bytes, file: str) -> None:
+    def content(self, content: str | bytes, file: str) -> None:
         folder, _, name = file.rpartition("/")
         place = self._box.place(name)
-        place.write_bytes(content)
+        place.write_bytes(content if isinstance(content, bytes) else content.encode())
         self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
