@@ -149,7 +149,7 @@ def train_below(kind: str, name: str, recipe: Recipe, documents: Artifact, token
         tracker.stage(tokenizer)
         sequences = artifact(pack(documents, tokenizer, recipe))
         decoder = artifact(fit_decoder(sequences, tokenizer, recipe))
-    return scoring.find(Store(shared_home()), decoder.path)
+    return scoring.find(Store(shared_home()), str(decoder.folder))
 
 
 def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:

@@ -7,6 +7,7 @@ MLFLOW_TRACKING_URI keep their meaning.
 import logging
 import os
 import platform
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,24 +64,8 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 
 
 def set_defaults() -> None:
-    """Set the defaults: telemetry off, everything under the home."""
-    folder = home()
+    """Set the variables of defaults.toml: telemetry off, everything under the home."""
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
-    defaults = {
-        "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # The first start migrates a database: 18 s seen, and 20 s is the default.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_UV_AUTO_DETECT": "false",  # a logged model needs five packages, not the lock of this project
-        # A tracking server that is away is noticed in seconds; the outbox tries again.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-        "PGCONNECT_TIMEOUT": "20",  # where MLflow is a PostgreSQL: by default there is none
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    folder = str(home())
+    for name, value in tomllib.loads((ROOT / "flows" / "defaults.toml").read_text(encoding="utf-8")).items():
+        os.environ.setdefault(name, value.replace("{home}", folder))
