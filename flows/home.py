@@ -27,11 +27,8 @@ def home() -> Path:
 
 def shared_home() -> Path:
     """The part of the home that several machines may share, on one disk, each with a home of its own: GPT_SHARED_HOME, by
-    default the home. It holds `artifacts/`, their `locks/`, and MLflow's files (`mlartifacts/`) where MLflow is a database.
-
-    The locks are flock's. They hold between machines on NFSv4 and on cluster file systems (CephFS, Lustre with -o flock, GPFS);
-    not where a mount keeps locks to itself (NFS with nolock or local_lock). Raises UserError when it cannot be written.
-    """
+    default the home. It holds `artifacts/`, their `locks/` (docs/scale.md says on which disks they hold), and MLflow's files
+    (`mlartifacts/`) where MLflow is a database. Raises UserError when it cannot be written."""
     return _writable_folder("GPT_SHARED_HOME", home())
 
 
