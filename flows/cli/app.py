@@ -14,6 +14,7 @@ import typer
 
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
+from flows.cli.chat import chat
 from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
 from flows.cli.server_commands import down, notify, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for group in (
     (train, clean, corpora, why),
-    (generate, explain, compare, ablate, clones, runs, reproduce, pin, export),
+    (generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export),
     (artifacts, diff, verify, prune),
     (up, serve, down, status, notify, ui),
 ):
