@@ -130,7 +130,7 @@ def test_an_error_after_a_stream_began_is_told_in_it(client, folders):
 
 def test_who_does_not_read_waits_and_is_ended_and_gives_back_the_place(port, client, folders):
     """The sockets are full, so the server is in the middle of a send; both places are taken."""
-    text = json.dumps(body(folders, max_tokens=10_000_000, stream=True, logprobs=5))
+    text = json.dumps(body(folders, max_tokens=10_000_000, stream=True, logprobs=20, n=16))
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {PASSWORD}\r\n"
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(socket.socket()) for _ in range(2)]
