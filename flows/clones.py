@@ -1,8 +1,5 @@
 """The flow `clones`: what a base gives to small corpora. Each is trained from the base's weights, and from random ones.
 
-    prefect deployment run clones/all                # of the wiki's champion, on the social corpora
-    gpt clones                                       # the same flow, here and now
-
 Both are planned by the dial for the same minutes, thus equal computing, in the shape and at the rates that suit each. They are
 scored on the same held-out texts; the base, before and after, on its own. The artifacts are those of a corpus <corpus>-clone.
 """
@@ -13,8 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 from prefect import flow
 

@@ -25,14 +25,11 @@ HELP = __doc__.splitlines()[0]
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
-for group in (
-    (train, clean, corpora, why),
-    (generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export),
-    (artifacts, diff, verify, prune),
-    (up, serve, down, status, notify, ui),
-):
-    for command in group:
-        app.command()(command)
+for command in (
+    train, clean, corpora, why, generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export,
+    artifacts, diff, verify, prune, up, serve, down, status, notify, ui,
+):  # fmt: skip
+    app.command()(command)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")

@@ -2,25 +2,17 @@
 
 from pathlib import Path
 
-from flows.pages.figures import draw, funnel, lengths, piece_lengths
+from flows.pages import figures
 from flows.pages.render import publish
 
 
 def write_data_card(folder: Path, facts: dict) -> None:
     """The card of the clean stage. facts: of data_contracts.facts."""
-    steps = [(row["reason"], row["texts"]) for row in facts["funnel"] if row["texts"]]
-    drawings = {
-        "funnel": draw(folder / "funnel", funnel, steps, facts["figures"]["documents"]),
-        "lengths": draw(folder / "lengths", lengths, facts["lengths"]),
-    }
-    publish(folder, "data_card.jinja", facts, **drawings)
+    lengths = figures.draw(folder / "lengths", figures.lengths, facts["lengths"])
+    publish(folder, "data_card.jinja", facts, lengths=lengths)
 
 
 def write_tokenizer_card(folder: Path, facts: dict) -> None:
     """facts: corpus; settings, of the recipe; counts, of tokenizers.training.train; and tokenizers.report.facts."""
-    publish(folder, "tokenizer_card.jinja", facts, lengths=draw(folder / "lengths", piece_lengths, facts["lengths"]))
-
-
-def write_packing_report(folder: Path, facts: dict) -> None:
-    """facts: corpus; settings, of the recipe; splits, a row of counts each; and baselines, ppmd_order, repeated."""
-    publish(folder, "packing_report.jinja", facts)
+    lengths = figures.draw(folder / "lengths", figures.piece_lengths, facts["lengths"])
+    publish(folder, "tokenizer_card.jinja", facts, lengths=lengths)

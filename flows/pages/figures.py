@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -12,21 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from data_contracts.facts import BINS_PER_TEN
-from flows.pages.render import plain
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "data card",
-    "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-}
+STYLE = Path(__file__).with_name("templates") / "figures.mplstyle"
 WIDTH = 8.0  # inches
 
 
@@ -39,7 +27,7 @@ class Drawing(NamedTuple):
 def draw(path: Path, figure: Callable[..., Figure], *values: object) -> Drawing:
     """Write `figure(*values)` as `path`.svg and `path`.png."""
     path.parent.mkdir(exist_ok=True)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(fname=STYLE):
         drawn, text = figure(*values), io.StringIO()
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         drawn.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
@@ -53,26 +41,6 @@ def canvas(height: float, *, left: float, right: float = 0.3, bottom: float = 0.
     figure = Figure(figsize=(WIDTH, height))
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + 0.1) / height)
     return figure, figure.add_axes(box)
-
-
-def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
-    """steps: (reason, texts) in the order in which texts are rejected; the texts that remain after the last are kept."""
-    remaining = total = kept + sum(texts for _, texts in steps)
-    bars = [("all", 0, total, BLUE)]
-    for name, texts in steps:
-        remaining -= texts
-        bars.append((name, remaining, texts, ORANGE))
-    bars.append(("kept", 0, kept, BLUE))
-    figure, axes = canvas(0.5 + 0.28 * len(bars), left=1.3, right=1.4)
-    for place, (_, start, texts, color) in enumerate(bars):
-        axes.barh(place, total, color=PALE, height=0.7)
-        axes.barh(place, texts, left=start, color=color, height=0.7)
-        axes.text(total * 1.01, place, f"{texts:,} ({plain(texts / total)})", va="center", color=GREY)
-    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
-    axes.set(xlim=(0, total), ylim=(len(bars) - 0.5, -0.5), xticks=[])
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.tick_params(left=False)
-    return figure
 
 
 def lengths(groups: dict[str, dict[int, int]]) -> Figure:

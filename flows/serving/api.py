@@ -22,15 +22,14 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
-from starlette.exceptions import HTTPException as Refused
 
 from flows import UserError
 from flows.evaluation import scoring
-from flows.evaluation.assessment import LEAST_OVERLAP
 from flows.home import shared_home
 from flows.models import lookup
 from flows.models.promotion import champions
 from flows.serving.engine import Engine, Job, Work
+from flows.stages.baselines import REPEATED_CHARS
 from flows.stages.documents import read_texts
 from flows.store.artifacts import Store
 from gpt import GPTError
@@ -258,9 +257,9 @@ def create_app(names: Sequence[str]) -> FastAPI:
             if clean is None:
                 raise HTTPException(404, f"the training text of {asked.model!r} is no longer on this disk")
             texts = read_texts(Path(clean["path"]), "train", SEARCHED_BYTES)
-            _, is_repeated = repeated_characters([str(asked.prompt)], texts, LEAST_OVERLAP)
+            _, is_repeated = repeated_characters([str(asked.prompt)], texts, REPEATED_CHARS)
             edges = np.flatnonzero(np.diff(np.pad(is_repeated, 1)))
-            return {"stretches": edges.reshape(-1, 2).tolist(), "at_least": LEAST_OVERLAP}
+            return {"stretches": edges.reshape(-1, 2).tolist(), "at_least": REPEATED_CHARS}
 
         async with searching:  # it takes a core
             return JSONResponse(await asyncio.to_thread(search))
@@ -273,7 +272,8 @@ def create_app(names: Sequence[str]) -> FastAPI:
     def health() -> str:
         return "up"
 
-    for failure in (UserError, GPTError, Refused, Exception):
+    refused: tuple[Any, ...] = (UserError, GPTError, HTTPException, 404, 405, Exception)
+    for failure in refused:
         app.add_exception_handler(failure, _refuse)
     app.mount("/", StaticFiles(directory=PAGES, html=True))
     return app
