@@ -20,7 +20,6 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
-from starlette.exceptions import HTTPException as Refused
 
 from flows import UserError
 from flows.models import lookup
@@ -227,7 +226,8 @@ def create_app(names: Sequence[str]) -> FastAPI:
     def health() -> str:
         return "up"
 
-    for failure, status in {UserError: 503, GPTError: 400, Refused: 0, Exception: 500}.items():
+    refused: dict[Any, int] = {UserError: 503, GPTError: 400, HTTPException: 0, 404: 0, 405: 0, Exception: 500}
+    for failure, status in refused.items():
         app.add_exception_handler(failure, partial(_refuse, status))
     app.mount("/", _Page(directory=PAGES, html=True))
     return app

@@ -135,12 +135,8 @@ class Dataset:
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
 
-        A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
-        Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle epochs.
-        Raises GPTError if the batch does not divide into `parts`.
+        batch_size: B of all parts together, a multiple of `parts`. A batch may straddle epochs.
         """
-        if batch_size % parts:
-            raise GPTError(f"a batch of {batch_size} sequences does not divide into {parts} equal parts")
         n, size = self.n_sequences("train"), batch_size // parts
         visits = step * batch_size + part * size + np.arange(size)  # counted over all epochs
         batches = []

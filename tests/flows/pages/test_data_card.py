@@ -37,7 +37,7 @@ def raw(tmp_path) -> Callable[..., Path]:
 
 def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> tuple[dict, Path]:
     """What the card says, and its folder."""
-    about = {"corpus": corpus} | about
+    about = {"corpus": corpus, "title": "", "licence": "not known", "source": {}} | about
 
     def describe(sample, counts: dict) -> None:
         write_data_card(out / "card", facts.describe(out, sample, counts, rules, about))
