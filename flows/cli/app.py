@@ -14,6 +14,7 @@ import typer
 
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
+from flows.cli.chat import chat
 from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
 from flows.cli.server_commands import down, notify, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
 for command in (
-    train, clean, corpora, why, generate, explain, compare, ablate, clones, runs, reproduce, pin, export,
+    train, clean, corpora, why, generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export,
     artifacts, diff, verify, prune, up, serve, down, status, notify, ui,
 ):  # fmt: skip
     app.command()(command)

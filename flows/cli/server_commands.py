@@ -96,14 +96,14 @@ def serve(
 
     wanted = access.access(host, 0, -1, port)
     processes.check_port(processes.completions_server(wanted), host, "--port")
-    from flows.serving.api import create_app
+    from flows.serving.api import Refusal, create_app
 
     app: Any = create_app(models or [])
     if wanted.password:
-        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}")
+        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}", Refusal)
     page = f"{wanted.public_url(port)}/"
     print(f"playground: {page}\ncompletions API: {page}v1\nCtrl-C stops it", flush=True)
-    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()])
+    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()], Refusal)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 

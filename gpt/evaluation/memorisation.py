@@ -35,13 +35,18 @@ def overlaps(samples: Sequence[str], documents: Iterable[str]) -> list[str]:
 
 def repeated_share(texts: Sequence[str], documents: Iterable[str], width: int) -> float:
     """The share of the texts' UTF-8 bytes in stretches of `width` characters or more that stand within one document, too."""
+    symbols, covered = repeated_characters(texts, documents, width)
+    n_bytes = 1 + (symbols > 0x7F).astype(np.int64) + (symbols > 0x7FF) + (symbols > 0xFFFF)
+    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[symbols != TEXT_END].sum()))
+
+
+def repeated_characters(texts: Sequence[str], documents: Iterable[str], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The characters of the texts, with a TEXT_END behind each text, and for each whether it lies in such a stretch."""
     own = _Searched(texts)
     found = (own.found(block, width) for block in map(_Windows, _blocks(documents, width)))
     change = reduce(np.logical_or, found).astype(np.int64)  # 1 where a window begins that a document has
     change[width:] -= change[:-width].copy()
-    covered = np.cumsum(change) > 0
-    n_bytes = 1 + (own.symbols > 0x7F).astype(np.int64) + (own.symbols > 0x7FF) + (own.symbols > 0xFFFF)
-    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[own.symbols != TEXT_END].sum()))
+    return own.symbols, np.cumsum(change) > 0
 
 
 class _Windows:

@@ -46,6 +46,7 @@ ADAPTED = {
     r"^make ": "make --dry-run ",
     r"^gpt ui$": "gpt ui --port 5000",
     r"^gpt serve$": "gpt serve --port 8080",
+    r"^gpt chat (.*)": r"gpt chat \1 < /dev/null",
     r"^gpt prune$": "gpt prune --yes",
     r"^gpt up": "gpt up --port 4200 --mlflow-port 5000 --serve-port 8080",
     r"(schedule pause train/wsb) ID": r"\1 $(prefect deployment schedule ls train/wsb | grep -oE '[0-9a-f-]{36}' | head -1)",

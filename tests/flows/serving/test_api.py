@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import openai
 import pytest
 
+from flows.stages.documents import read_texts
 from tests.conftest import ROOT, environment, gpt, spelled
 from tests.flows.conftest import TINY, free_port, stop, wait_for
 
@@ -25,10 +27,14 @@ LIMITS = {"GPT_MAX_TOKENS": "100000", "GPT_MAX_REQUESTS": "6", "GPT_MAX_CHARS": 
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, prefect_server, empty_mlflow) -> Iterator[int]:
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("served") / "home"
+
+
+@pytest.fixture(scope="module")
+def server(home, prefect_server, empty_mlflow) -> Iterator[int]:
     """The port of a `gpt serve`, after two corpora were trained."""
-    folder = tmp_path_factory.mktemp("served")
-    home = folder / "home"
+    folder = home.parent
     home.mkdir()
     shutil.copy(empty_mlflow, home)
     for corpus, words in (
@@ -103,6 +109,25 @@ def test_a_chat_is_turns_of_names(client):
     *parts, last = list(chunks)
     assert "".join(part.choices[0].delta.content for part in parts) == answer.content
     assert last.usage.completion_tokens > 0
+
+
+def test_the_next_request_is_answered_by_a_new_champion(client, home, prefect_server):
+    more = {"PREFECT_API_URL": prefect_server}
+    done = gpt(
+        home, "train", "--from", str(home.parent / "mill"), "--name", "mill", *TINY, "--set", "train.seed=2", **more
+    )
+    assert done.returncode == 0, done.stderr
+
+    def text(model: str) -> str:
+        return client.completions.create(model=model, prompt="the river", max_tokens=40, seed=1).choices[0].text
+
+    registry = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    for version in ("2", "1"):
+        registry.set_registered_model_alias("gpt-mill", "champion", version)
+        assert text("mill") == text(f"gpt-mill/{version}")
+    assert text("gpt-mill/1") != text("gpt-mill/2")
+    with pytest.raises(openai.NotFoundError, match="gpt-mill/9"):
+        text("gpt-mill/9")
 
 
 def test_texts_at_once_are_what_they_are_alone(client):
@@ -182,7 +207,7 @@ def test_foreign_pages_and_foreign_bodies_are_refused(server, body, headers, sta
 
 
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"no browser at {CHROMIUM} (apt-get install chromium)")
-def test_the_playground(server, tmp_path):
+def test_the_playground(server, home, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     pictures, wrong = Path(os.environ.get("GPT_SCREENSHOTS", tmp_path)), list[str]()
     with sync_api.sync_playwright() as playwright:
@@ -192,7 +217,7 @@ def test_the_playground(server, tmp_path):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(f"http://127.0.0.1:{server}/")
-        page.get_by_label("mill").wait_for()
+        page.get_by_label("mill", exact=True).wait_for()
         page.get_by_label("Prompt").fill("the <img src=x onerror=alert(1)> river")
         page.keyboard.press("Control+Enter")
         page.locator("article[data-done]").nth(1).wait_for()
@@ -216,6 +241,22 @@ def test_the_playground(server, tmp_path):
         page.get_by_label("Prompt").fill("the river bends and an old bridge waits for rain")
         page.get_by_role("button", name="Score").click()
         page.get_by_text("This reads most like mill.").wait_for()
+        (clean,) = home.glob("artifacts/mill/clean/[!.]*")
+        copied = next(read_texts(clean, "train"))[:120]
+        page.get_by_label("Prompt").fill(copied)
+        page.get_by_role("button", name="Score").click()
+        page.get_by_text("Underlined").wait_for()
+        page.get_by_text("No 50 characters in a row").wait_for()  # in that of the other model
+        marked = page.locator("article", has_text="Underlined").locator(".repeated").all_inner_texts()
+        assert "".join(marked).strip() in copied
+        assert len("".join(marked)) >= len(copied) - 20
+        page.goto("about:blank")
+        page.goto(f"http://127.0.0.1:{server}/#model=gpt-mill/1")  # as its page in MLflow has it
+        page.get_by_label("gpt-mill/1").wait_for()
+        assert page.locator("#models input:checked").evaluate_all("boxes => boxes.map((box) => box.value)") == [
+            "gpt-mill/1"
+        ]
+        page.get_by_label("Prompt").fill("the river")
         page.get_by_label("Top-p").fill("7")
         page.keyboard.press("Control+Enter")
         page.get_by_text("top_p is 7").first.wait_for()

@@ -96,6 +96,18 @@ function show(choice, box, ids, count, prompt) {
   });
 }
 
+async function markRepeated(card, box) {
+  const found = await (await post("/repeated", { model: box.dataset.model, prompt: box.textContent })).json();
+  let at = 0;
+  for (const span of box.children) {
+    const end = at + [...span.textContent].length;
+    if (found.stretches.some(([first, last]) => first < end && at < last)) span.classList.add("repeated");
+    at = end;
+  }
+  make("p", card, found.stretches.length ? "Underlined: it stands word for word in the training text."
+    : `No ${found.at_least} characters in a row stand in the training text.`, "repeats");
+}
+
 async function ask(model, extra) {
   const card = make("article", $("answers")), title = make("h2", card, model), box = make("div", card, "", "text");
   const note = make("small", title), ids = [], count = { bits: 0, answer: 0, tokens: 0, characters: 0 };
@@ -118,6 +130,7 @@ async function ask(model, extra) {
     card.dataset.done = "yes";
     const perByte = count.bits / new TextEncoder().encode(body.prompt).length;
     if (extra) note.textContent = `  ${perByte.toFixed(3)} bits per byte`;
+    markRepeated(card, box).catch((error) => { if (error.name !== "AbortError") make("p", card, error.message, "repeats"); });
     return [model, perByte];
   } catch (error) {
     if (error.name !== "AbortError") make("p", card, error.message, "error");
