@@ -133,14 +133,15 @@ class Recipe(BaseModel):
         return {name: value for name, value in sorted(_flatten(values)) if name not in (*self.dial, "dial")}
 
 
-def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
-    """The recipe with nothing open, and a line on what was chosen and why. train_bytes: of the documents to train on."""
+def settle(recipe: Recipe, train_bytes: int, held_out_bytes: int = 1 << 40) -> tuple[Recipe, str]:
+    """The recipe with nothing open, and a line on what was chosen and why. train_bytes: of the documents to train on.
+    held_out_bytes: of the smaller of val and test."""
     if not recipe.dial:
         return recipe, ""
     pieces = recipe.tokenizer.vocab_size
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
     flops = dial.device_flops(recipe.runtime.device)
-    budget = dial.Budget(train_bytes, recipe.minutes, flops, tunes=bool(recipe.start.model))
+    budget = dial.Budget(train_bytes, recipe.minutes, flops, bool(recipe.start.model), held_out_bytes)
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}

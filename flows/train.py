@@ -25,6 +25,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
+from data_contracts.rules import LEAST_CHARS
 from flows import UserError
 from flows.evaluation.assessment import log_samples
 from flows.evaluation.diff import log_changes
@@ -36,7 +37,7 @@ from flows.models.start import started
 from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle
 from flows.server import dead_runs
-from flows.stages.definitions import work_id
+from flows.stages.definitions import held_out_bytes, work_id
 from flows.stages.run_stage import run_stage
 from flows.stages.stale import why
 from flows.store.artifacts import Artifact, Store, touch
@@ -192,7 +193,12 @@ def prepare(
 
 def settled(recipe: Recipe, documents: Artifact | State) -> Recipe:
     """The recipe with nothing open, now that the documents are there."""
-    recipe, line = settle(recipe, artifact(documents).counts["train_bytes"])
+    counts = artifact(documents).counts
+    if recipe.dial and counts["chars"]["total"] < LEAST_CHARS:
+        raise UserError(
+            f"{recipe.corpus} has {counts['chars']['total']:,} characters, too few to learn from: add texts"
+        )
+    recipe, line = settle(recipe, counts["train_bytes"], held_out_bytes(counts))
     if line:
         log_line(f"dial      {line}")
     return recipe

@@ -34,6 +34,11 @@ def held_out_split(counts: dict) -> str:
     return HELD_OUT if f"{HELD_OUT}_documents" in counts else "val"
 
 
+def held_out_bytes(counts: dict) -> int:
+    """Of the smaller of val and test."""
+    return min(counts["val_bytes"], counts.get("test_bytes", counts["val_bytes"]))
+
+
 @dataclass(frozen=True)
 class Job:
     """What a stage's `make` is given."""

@@ -134,6 +134,7 @@ def test_what_nobody_gave_is_settled_by_the_corpus_and_only_then_told():
     assert set(recipe.dial) < large.flat().keys()
     assert f"T {small.pack.block_size}" in why
     assert settle(large, 1) == (large, "")
+    assert settle(recipe, 10**6, held_out_bytes=600)[0].pack.block_size == 64  # what is held out holds a sequence
 
 
 def test_a_named_size_leaves_only_the_rest_to_the_dial():
