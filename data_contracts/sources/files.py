@@ -5,6 +5,7 @@ spreadsheet renamed to `.csv` is refused by name before anything tries to parse 
 """
 
 import errno
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,8 +37,22 @@ FOREIGN = {
 
 
 def below(folder: Path) -> dict[str, Path]:
-    """All files below a folder, as {relative name with /: path}, sorted by that name."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    """All files below a folder, as {relative name with /: path}, sorted by that name.
+
+    A link to a folder elsewhere is followed once. Bytes of a name that are no UTF-8 are written as \\xff.
+    """
+    found, places = {}, [folder.resolve()]
+    for place, folders, names in os.walk(folder, followlinks=True):
+        for link in filter(os.path.islink, [f"{place}/{name}" for name in folders]):
+            target = Path(link).resolve()
+            if any(target == known or known in target.parents or target in known.parents for known in places):
+                folders.remove(os.path.basename(link))
+            else:
+                places.append(target)
+        for path in (Path(place, name) for name in names):
+            if path.is_file():
+                name = path.relative_to(folder).as_posix()
+                found[name.encode(errors="surrogateescape").decode(errors="backslashreplace")] = path
     return dict(sorted(found.items()))
 
 
@@ -53,6 +68,11 @@ def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
         if not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns):
             found.append(name)
     return found
+
+
+def unreadable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    """The others, but for those that are hidden."""
+    return sorted(set(readable(names, ("*",))) - set(readable(names, patterns)))
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from data_contracts.sources.files import Progress, disk_errors, require_space
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
 CHECKED = 1000  # files that `check` looks into
+QUICK_BYTES = 1 << 25  # of archives whose names it lists
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
@@ -109,10 +110,10 @@ def resolve(source: Source, corpus: str) -> dict:
     part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
     if source.kind == "local":
         with disk_errors(source.path):
-            found, zipped = _local_files(source, corpus)
+            found, packed, _ = _local_files(source, corpus)
             identity: dict = {"files": {name: files.digest(path) for name, path in found.items()}}
         entries = {"entries": sorted(source.files)} if source.files else {}
-        return identity | part | entries if zipped else identity
+        return identity | part | entries if packed else identity
     handle, _, pin = source.handle.partition("/versions/")
     if pin:
         version = int(pin)
@@ -131,11 +132,12 @@ def pinned(source: Source, identity: dict) -> Source:
     return replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
 
 
-def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> None:
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> list[str]:
     """Put the raw files of a source into `folder`, which is empty or holds what an interrupted call for the same source left.
 
-    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Raises DataError
-    for whatever is wrong with the network, the server, the disk or the source.
+    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Returns the names
+    of a local source's files that are of no kind that is read. Raises DataError for whatever is wrong with the network, the
+    server, the disk or the source.
     """
     choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
@@ -152,15 +154,15 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         https.download(source.address, source.sha256.lower(), folder / name, progress)
     elif source.kind == "local":
         with disk_errors(corpus):
-            found, zipped = _local_files(source, corpus)
-            if zipped:
-                local.unpack(found, choose, folder, progress, corpus)
-            else:
-                local.copy(found, folder, progress, corpus)
+            found, packed, others = _local_files(source, corpus)
+            flat = not files.readable(found, corpora.reader(corpus).FILES)
+            names = local.unpack(found, choose if packed else list, folder, progress, corpus, flat)
+        return files.unreadable([*names, *others], corpora.reader(corpus).FILES)
     else:
         from data_contracts.sources import kaggle
 
         kaggle.download(source.handle, choose, folder, progress, corpus)
+    return []
 
 
 def check(source: Source, corpus: str, folder: Path | None, options: dict[str, str]) -> None:
@@ -172,11 +174,14 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
     if source.kind != "local":
         return
     with disk_errors(source.path):
-        found, zipped = _local_files(source, corpus)
+        found, packed, _ = _local_files(source, corpus)
+        total = sum(path.stat().st_size for path in found.values())
         if folder:
-            require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
-        if zipped:
-            return  # what is wrong with an archive, its unpacking tells
+            require_space(folder, total, corpus)
+        if packed:  # what is wrong within an archive, its unpacking tells
+            if total < QUICK_BYTES:
+                _choose(source, corpus, (member.name for member in local.members(found, flat=True)))
+            return
         for name, path in islice(found.items(), CHECKED):
             files.inspect(path, name)
         if corpus not in corpora.names():
@@ -206,13 +211,14 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     return chosen[: source.max_files or share]
 
 
-def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool]:
-    """The chosen files by name and False; if nothing there but zip archives can be read, those and True."""
+def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool, set[str]]:
+    """The chosen files by name, False, and the names of the others. Where something is packed, all files that can be read or
+    unpacked, and True; but a known corpus is read from its files where it has some."""
     path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
     there = {path.name: path} if path.is_file() else files.below(path)
-    zips = files.readable(there, ("*.zip",))
-    if zips and not files.readable(there, corpora.reader(corpus).FILES):
-        return {name: there[name] for name in zips}, True
-    return {name: there[name] for name in _choose(source, corpus, there)}, False
+    packed, plain = files.readable(there, local.PACKED), files.readable(there, corpora.reader(corpus).FILES)
+    unpacks = bool(packed) and (corpus not in corpora.names() or not plain)
+    wanted = [*plain, *packed] if unpacks else _choose(source, corpus, there)
+    return {name: there[name] for name in sorted(wanted)}, unpacks, there.keys() - wanted

@@ -298,6 +298,14 @@ def test_an_exact_number_keeps_copies_and_the_parts_of_a_text_together(folder, t
         assert found.group_by(note).agg(pl.col("split").n_unique())["split"].max() == 1
 
 
+def test_a_folder_and_files_with_the_characters_of_patterns(folder, tmp_path):
+    pl.DataFrame({"text": list(notes(20, 0).values())}).write_parquet(tmp_path / "table.parquet")
+    raw = folder({"[2024] a*?.parquet": (tmp_path / "table.parquet").read_bytes()} | notes(4, 1), "raw [x] 100% #1")
+    described = []
+    clean_corpus("mine", raw, tmp_path / "out [y]", Rules(), describe=lambda *given: described.append(given))
+    assert described[0][0].height == described[0][1]["documents"] == 24
+
+
 def test_fewer_characters_than_a_model_needs(folder, tmp_path):
     with pytest.raises(
         DataError, match="mine: 2 documents of 19 bytes are too few to learn from: bring 2,000 characters"
