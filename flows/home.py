@@ -62,9 +62,12 @@ def variables(values: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def set_defaults() -> None:
-    """Set the defaults: telemetry off, everything under the home."""
+def set_defaults() -> list[str]:
+    """Set the defaults: telemetry off, everything under the home, no proxy for this machine. Returns what it had to unset."""
     folder = home()
+    if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [others, "127.0.0.1", "localhost"]))
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
     defaults = {
         "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
@@ -84,3 +87,5 @@ def set_defaults() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    left_over = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"  # of another program's run
+    return [name for name in left_over if os.environ.pop(name, "")]

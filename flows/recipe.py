@@ -133,12 +133,12 @@ class Recipe(BaseModel):
         return {name: value for name, value in sorted(_flatten(values)) if name not in (*self.dial, "dial")}
 
 
-def settle(recipe: Recipe, train_bytes: int, held_out_bytes: int = 1 << 40) -> tuple[Recipe, str]:
-    """The recipe with nothing open, and a line on what was chosen and why. train_bytes: of the documents to train on.
-    held_out_bytes: of the smaller of val and test."""
+def settle(recipe: Recipe, counts: Mapping[str, Any]) -> tuple[Recipe, str]:
+    """The recipe with nothing open, and a line on what was chosen and why. counts: of the documents."""
     if not recipe.dial:
         return recipe, ""
-    pieces = recipe.tokenizer.vocab_size
+    pieces, train_bytes = recipe.tokenizer.vocab_size, counts["train_bytes"]
+    held_out_bytes = min(counts["val_bytes"], counts.get("test_bytes", counts["val_bytes"]))
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
     flops = dial.device_flops(recipe.runtime.device)
     budget = dial.Budget(train_bytes, recipe.minutes, flops, bool(recipe.start.model), held_out_bytes)

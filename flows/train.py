@@ -37,7 +37,7 @@ from flows.models.start import started
 from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle
 from flows.server import dead_runs
-from flows.stages.definitions import held_out_bytes, work_id
+from flows.stages.definitions import work_id
 from flows.stages.run_stage import run_stage
 from flows.stages.stale import why
 from flows.store.artifacts import Artifact, Store, touch
@@ -198,7 +198,7 @@ def settled(recipe: Recipe, documents: Artifact | State) -> Recipe:
         raise UserError(
             f"{recipe.corpus} has {counts['chars']['total']:,} characters, too few to learn from: add texts"
         )
-    recipe, line = settle(recipe, counts["train_bytes"], held_out_bytes(counts))
+    recipe, line = settle(recipe, counts)
     if line:
         log_line(f"dial      {line}")
     return recipe

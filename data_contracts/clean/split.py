@@ -103,9 +103,7 @@ def _by_rank(texts: pl.DataFrame, rules: Rules) -> pl.Series:
     texts = texts.with_columns(group=groups(lambda: [texts["family"], texts["unit"]], texts.height))
     order = texts.group_by("group").agg(pl.col("drawn", "key").min()).sort("drawn", "key")["group"]
     n_val, n_test = (max(1, round(share * len(order))) for share in (rules.val_fraction, rules.test_fraction))
-    n_val = max(0, min(n_val, len(order) - 2))
-    first_of_test = max(n_val + 1, len(order) - n_test)
-    sides = [VAL] * n_val + [TRAIN] * (first_of_test - n_val) + [TEST] * (len(order) - first_of_test)
+    sides = ([VAL] * n_val + [TRAIN] * len(order))[: max(0, len(order) - n_test)] + [TEST] * n_test
     return texts["group"].replace_strict(order, sides[: len(order)], return_dtype=pl.UInt8)
 
 
@@ -119,15 +117,6 @@ def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: R
     if kept.is_empty():
         why = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
         raise DataError(f"{corpus}: no document is left of {counts['rows']} rows ({why}): loosen the rules")
-    if has_all_sides(verdict):
-        return
-    if counts["piece_bytes"] < LEAST_CHARS:
-        few = f"{kept.height} documents of {counts['piece_bytes']:,} bytes are too few"
-        raise DataError(f"{corpus}: {few} to learn from: bring {LEAST_CHARS:,} characters or more")
-    for number, split in enumerate(SPLITS):
-        if not (kept["side"] == number).any():
-            shares = f"val_fraction {rules.val_fraction} and test_fraction {rules.test_fraction}"
-            few = f"{kept.height} documents are too few for {shares}: none fell to {split}"
-            cut = f"cut long texts: split_chars {max(100, counts['piece_bytes'] // 100)}"
-            near = "change clean.near_duplicates: texts that are nearly alike stay on one side"
-            raise DataError(f"{corpus}: {few}\nadd texts, change a fraction, {cut}, or {near}")
+    if not has_all_sides(verdict):
+        mend = f"add texts, cut long ones by clean.split_chars, or change clean.near_duplicates; {LEAST_CHARS:,} characters do"
+        raise DataError(f"{corpus}: {kept.height} documents are too few, or too much alike, to hold some out\n{mend}")

@@ -5,11 +5,12 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import polars as pl
 
@@ -20,11 +21,29 @@ from data_contracts.readers.rows import BROKEN, ROW, place, shown_columns
 # Characters. A longer field is the rest of a file after a quote that nobody closed; the csv module holds it at four bytes each.
 LONGEST_FIELD = 1 << 24
 LOOKED_AHEAD = 1000  # lines behind a bad quote, at most, in which the end of its field is looked for
+SNIFFED = 1 << 16  # characters
+SEP = r"(?i)sep=(.)\s*"  # the first line of an export of Excel's
 BATCH_ROWS = 2000  # 68 MB of tweets take 1.2 s; longer batches are slower, and hold more Python strings at a time
 
 
+def sniff(path: Path, encoding: str, known: Iterable[str]) -> dict[str, Any]:
+    """How a CSV file is written, by its beginning, in the words of csv.reader. A comma delimits if it makes one of the `known`
+    names a column."""
+    with path.open(encoding=codec_of(encoding), errors="replace", newline="") as file:
+        first, head = file.readline(), file.read(SNIFFED)
+    sep = re.fullmatch(SEP, first)
+    header = head.partition("\n")[0] if sep else first
+    how = {"quotechar": "'" if header.startswith("'") else '"'}
+    columns = {one: next(csv.reader([header], delimiter=one, quotechar=how["quotechar"]), []) for one in ",;\t|"}
+    comma = not {one.strip().lower() for one in known}.isdisjoint(one.strip().lower() for one in columns[","])
+    how["delimiter"] = sep[1] if sep else "," if comma else max(columns, key=lambda one: len(columns[one]))
+    if '""' not in head and re.search(rf'\\"[^{re.escape(how["delimiter"])}\r\n]', head):
+        how["escapechar"] = "\\"
+    return how
+
+
 def csv_rows(
-    path: Path, name: str, needed: Iterable[str] = (), encoding: str = "", delimiter: str = ","
+    path: Path, name: str, needed: Iterable[str] = (), encoding: str = "", header: bool = True, **more: Any
 ) -> pl.DataFrame:
     """Records of a CSV file with a header (BOM, CRLF and quoted line breaks understood): strings, null for an empty field.
 
@@ -32,14 +51,17 @@ def csv_rows(
     must be there. encoding: "" if the corpus offers no choice; then it is UTF-8. Raises DataError for a file that cannot be
     used: another encoding, no header, a column missing or named twice.
     """
+    how: dict[str, Any] = {"delimiter": ",", "strict": True} | more
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process, and always the same
     try:
         with path.open(encoding=codec_of(encoding), newline="") as file:
-            ahead: deque[str] = deque()
-            reader = csv.reader(_lines(file, ahead), delimiter=delimiter, strict=True)
-            header = _header(reader, name, needed)
-            schema = dict.fromkeys([*header, BROKEN], pl.String)
-            records = _records(reader, len(header), file, ahead, delimiter)
+            first = file.readline()
+            ahead = deque([] if re.fullmatch(SEP, first) else [first])
+            reader = csv.reader(_lines(file, ahead), **how)
+            width = 0 if header else len(next(csv.reader([first], **how), []))
+            names = [f"column {number}" for number in range(width)] or _header(reader, name, needed)
+            schema = dict.fromkeys([*names, BROKEN], pl.String)
+            records = _records(reader, len(names), file, ahead, how)
             frames = [pl.DataFrame(schema=schema)]
             while batch := list(islice(records, BATCH_ROWS)):
                 columns = pl.DataFrame(list(zip(*batch, strict=True)), schema, orient="col")
@@ -71,7 +93,7 @@ def _lines(file: TextIO, ahead: deque[str]) -> Iterator[str]:
         yield line
 
 
-def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str) -> Iterator[list[str | None]]:
+def _records(reader, width: int, file: TextIO, ahead: deque[str], how: dict[str, Any]) -> Iterator[list[str | None]]:
     """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it."""
     skipped = 0
     while True:
@@ -83,7 +105,7 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
         except csv.Error as error:
             yield [None] * width + [f"line {line}: {error}"]
             ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
-            for _ in range(_rest_of_field(ahead, delimiter)):
+            for _ in range(_rest_of_field(ahead, how)):
                 ahead.popleft()
                 skipped += 1
             continue
@@ -96,14 +118,14 @@ def _records(reader, width: int, file: TextIO, ahead: deque[str], delimiter: str
             yield [None] * width + [f"line {line}: {wrong}: {short}"]
 
 
-def _rest_of_field(lines: Iterable[str], delimiter: str) -> int:
+def _rest_of_field(lines: Iterable[str], how: dict[str, Any]) -> int:
     """How many of these lines, behind a bad quote, belong to its record: those to the one that closes the field.
 
     None, if a line comes first that cannot stand in a field.
     """
     for number, line in enumerate(lines, 1):
         try:
-            next(csv.reader(['"' + line], delimiter=delimiter, strict=True))
+            next(csv.reader([how.get("quotechar", '"') + line], **how))
             return number
         except csv.Error as error:
             if "unexpected end" not in str(error):

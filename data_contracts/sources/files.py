@@ -30,8 +30,10 @@ FOREIGN = {
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"{\\rtf": "an RTF document",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
 
@@ -45,14 +47,12 @@ def below(folder: Path) -> dict[str, Path]:
     for place, folders, names in os.walk(folder, followlinks=True):
         for link in filter(os.path.islink, [f"{place}/{name}" for name in folders]):
             target = Path(link).resolve()
-            if any(target == known or known in target.parents or target in known.parents for known in places):
+            if any(target.is_relative_to(known) or known.is_relative_to(target) for known in places):
                 folders.remove(os.path.basename(link))
-            else:
-                places.append(target)
-        for path in (Path(place, name) for name in names):
-            if path.is_file():
-                name = path.relative_to(folder).as_posix()
-                found[name.encode(errors="surrogateescape").decode(errors="backslashreplace")] = path
+            places.append(target)
+        for path in filter(Path.is_file, (Path(place, name) for name in names)):
+            name = path.relative_to(folder).as_posix()
+            found[name.encode(errors="surrogateescape").decode(errors="backslashreplace")] = path
     return dict(sorted(found.items()))
 
 
@@ -68,11 +68,6 @@ def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
         if not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns):
             found.append(name)
     return found
-
-
-def unreadable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
-    """The others, but for those that are hidden."""
-    return sorted(set(readable(names, ("*",))) - set(readable(names, patterns)))
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -108,12 +103,17 @@ def inspect(path: Path, name: str, ending: str = "") -> None:
             return
         raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
     kind = ending.lstrip(".") or "text"
-    for magic, found in FOREIGN.items():
-        if head.startswith(magic):
-            raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
+    if found := foreign(head):
+        raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
-    if ending != ".txt" and start.startswith((b"<!doctype html", b"<html")):
+    if ending not in (".txt", ".htm", ".html", ".xhtml") and start.startswith((b"<!doctype html", b"<html")):
         raise DataError(f"{name} is an HTML page, not {kind}: a login or error page saved by mistake?")
+
+
+def foreign(head: bytes) -> str:
+    """What kind of file begins so, if it is no text, or no file at all."""
+    kinds = (kind for magic, kind in FOREIGN.items() if head.startswith(magic))
+    return next(kinds, "a tar archive" if head[257:262] == b"ustar" else "")
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -1,8 +1,8 @@
 """Files on this machine: one file, a folder, and what is packed in archives and compressed files there, one in another.
 
 The names and sizes in an archive are not trusted. It is refused as a whole if an entry points out of it, and before anything is
-written if a wanted entry occurs twice or has no room. zipfile itself never gives more of an entry than its declared size, and
-checks its CRC. What has no declared size is written for as long as there is room.
+written if a wanted entry occurs twice or has no room. zipfile never gives more of an entry than its declared size, and checks
+its CRC. What has no declared size is written for as long as there is room.
 """
 
 import bz2
@@ -39,23 +39,12 @@ PACKED = tuple(f"*{ending}" for ending in (".zip", ".tar", *SHORT, *STREAMS))
 
 
 class Member(NamedTuple):
-    """A file, in whatever it is packed."""
+    """A file, in whatever it is packed: how to call it in a message, and its size as declared (0: nothing says it)."""
 
     name: str
     label: str
-    """how to call it in a message"""
     size: int
-    """as declared; 0 if nothing says it"""
     open: Callable[[], Any]
-
-
-def members(found: dict[str, Path], flat: bool) -> Iterator[Member]:
-    """All files, each to be read before the next is asked for. flat: names are those in the archives; else the archive's name
-    stands before them."""
-    for name, path in found.items():
-        yield from _inside(
-            Member(name, name, path.stat().st_size, partial(open, path, "rb")), "" if flat else f"{name}/"
-        )
 
 
 def unpack(
@@ -64,11 +53,17 @@ def unpack(
     """Write the chosen files into `folder`, and return the names of all. No links: a file that its owner edits later must not
     change under a hashed artifact.
 
-    what: how to call the files when the disk is too small. Raises DataError (one line) naming archive and entry for whatever
-    cannot be trusted or read.
+    what: how to call the files when the disk is too small. flat: what is in an archive has the name that it has there; else the
+    archive's name stands before it. Raises DataError (one line) naming what cannot be trusted or read.
     """
+
+    def members() -> Iterator[Member]:  # each to be read before the next is asked for
+        for name, path in found.items():
+            member = Member(name, name, path.stat().st_size, partial(open, path, "rb"))
+            yield from _inside(member, "" if flat else f"{name}/")
+
     there: dict[str, list[Member]] = {}
-    for member in members(found, flat):
+    for member in members():
         there.setdefault(member.name, []).append(member)
     wanted = choose(there)
     for name in wanted:
@@ -77,7 +72,7 @@ def unpack(
             raise DataError(f"{name} is {n} times in {labels}: unpack the one that is meant")
     total, left, done = sum(there[name][0].size for name in wanted), set(wanted), 0
     require_space(folder, total, what)
-    for member in members(found, flat):
+    for member in members():
         if member.name not in left:
             continue
         left.remove(member.name)
@@ -102,8 +97,7 @@ def _inside(packed: Member, prefix: str) -> Iterator[Member]:
     if ending in SHORT:
         yield from _inside(packed._replace(name=name[: -len(ending)] + SHORT[ending]), prefix)
     elif ending in STREAMS:
-        inner = Member(name[: -len(ending)], label, 0, lambda: STREAMS[ending](opened()))
-        yield from _inside(inner, prefix)
+        yield from _inside(Member(name[: -len(ending)], label, 0, lambda: STREAMS[ending](opened())), prefix)
     elif ending not in (".zip", ".tar"):
         yield packed
     elif label.count(" in ") == DEEPEST:
@@ -112,15 +106,13 @@ def _inside(packed: Member, prefix: str) -> Iterator[Member]:
         with _broken(label), opened() as file, SpooledTemporaryFile(IN_MEMORY) as whole:
             if ending == ".tar":
                 archive: Any = tarfile.open(fileobj=file, mode="r|")  # noqa: SIM115
-                entries = (
-                    (info.name, info.size, partial(archive.extractfile, info)) for info in archive if info.isfile()
-                )
+                entries = ((one.name, one.size, partial(archive.extractfile, one)) for one in archive if one.isfile())
             else:
                 if label != name:  # a zip is read from its end
                     shutil.copyfileobj(file, whole)
                 archive = zipfile.ZipFile(whole if label != name else file)
-                infos = [info for info in archive.infolist() if not info.filename.endswith(("/", "\\"))]
-                entries = ((info.filename, info.file_size, partial(archive.open, info)) for info in infos)
+                infos = [one for one in archive.infolist() if not one.filename.endswith(("/", "\\"))]
+                entries = ((one.filename, one.file_size, partial(archive.open, one)) for one in infos)
             for entry, size, content in entries:
                 inner = Member(prefix + _name(entry, label), f"{_name(entry, label)} in {label}", size, content)
                 yield from _inside(inner, f"{inner.name}/")

@@ -23,7 +23,6 @@ from data_contracts.sources.files import Progress, disk_errors, require_space
 Kind = Literal["builtin", "https", "local", "kaggle"]
 
 CHECKED = 1000  # files that `check` looks into
-QUICK_BYTES = 1 << 25  # of archives whose names it lists
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
@@ -155,9 +154,9 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     elif source.kind == "local":
         with disk_errors(corpus):
             found, packed, others = _local_files(source, corpus)
-            flat = not files.readable(found, corpora.reader(corpus).FILES)
-            names = local.unpack(found, choose if packed else list, folder, progress, corpus, flat)
-        return files.unreadable([*names, *others], corpora.reader(corpus).FILES)
+            flat, known = not files.readable(found, corpora.reader(corpus).FILES), corpora.reader(corpus).FILES
+            others |= set(local.unpack(found, choose if packed else list, folder, progress, corpus, flat))
+        return sorted({*files.readable(others, ("*",))} - {*files.readable(others, known)})  # not the hidden ones
     else:
         from data_contracts.sources import kaggle
 
@@ -175,13 +174,10 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
         return
     with disk_errors(source.path):
         found, packed, _ = _local_files(source, corpus)
-        total = sum(path.stat().st_size for path in found.values())
         if folder:
-            require_space(folder, total, corpus)
-        if packed:  # what is wrong within an archive, its unpacking tells
-            if total < QUICK_BYTES:
-                _choose(source, corpus, (member.name for member in local.members(found, flat=True)))
-            return
+            require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
+        if packed:
+            return  # what is wrong with an archive, its unpacking tells
         for name, path in islice(found.items(), CHECKED):
             files.inspect(path, name)
         if corpus not in corpora.names():
@@ -204,6 +200,10 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     if missing := [name for name in source.files if name not in readable]:
         raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
     if not readable:
+        if source.kind == "local" and (path := Path(source.path).expanduser()).is_file():
+            with path.open("rb") as file:
+                kind = files.foreign(file.read(1024))
+            where += f" is {kind}, and" if kind else ""
         raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
     chosen = [name for name in readable if name in source.files] if source.files else readable
     # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.

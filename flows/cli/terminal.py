@@ -28,7 +28,7 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     """Call a flow of flows/<module>.py here, for a person who watches it, with a temporary Prefect server if there is no other.
     says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises UserError where
     Prefect does not answer."""
-    set_defaults()
+    ignored = set_defaults()
     from flows import progress
     from flows.server import supervisor, temporary
 
@@ -42,6 +42,8 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     progress.to_terminal = True
     where = f"home {home()}, Prefect at {server}" if server else f"home {home()}"
     progress.console.print(f"{says} ({where})", markup=False, soft_wrap=True)
+    if ignored:
+        progress.console.print(f"{', '.join(ignored)}: left over from another run, ignored", markup=False)
     temporary.start()
     flow = getattr(import_module(f"flows.{module}"), name)  # while the server starts
     temporary.wait()

@@ -34,11 +34,6 @@ def held_out_split(counts: dict) -> str:
     return HELD_OUT if f"{HELD_OUT}_documents" in counts else "val"
 
 
-def held_out_bytes(counts: dict) -> int:
-    """Of the smaller of val and test."""
-    return min(counts["val_bytes"], counts.get("test_bytes", counts["val_bytes"]))
-
-
 @dataclass(frozen=True)
 class Job:
     """What a stage's `make` is given."""
@@ -108,6 +103,8 @@ def clean(job: Job) -> dict:
         )
     if job.recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
         log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
+    if counts.get("notes") and (left_out := job.inputs["download"].counts.get("left_out")):
+        counts["notes"][0] += f", {left_out} files left out"
     return counts
 
 

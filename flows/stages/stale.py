@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flows.recipe import Recipe, settle
-from flows.stages.definitions import STAGES, held_out_bytes
+from flows.stages.definitions import STAGES
 from flows.store.artifacts import Artifact, Store, differences, make_key
 
 
@@ -38,7 +38,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
             damage = store.damage(found)
             because = "; ".join(damage) or f"{found.key} is up to date"
             if name == "clean":
-                recipe, chosen = settle(recipe, found.counts["train_bytes"], held_out_bytes(found.counts))
+                recipe, chosen = settle(recipe, found.counts)
                 because += f"; from its {chosen}" if chosen else ""
             reasons.append(Reason(name, because, None if damage else found))
         elif built:

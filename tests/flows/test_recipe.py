@@ -4,7 +4,8 @@ import pytest
 
 from data_contracts import corpora
 from flows import UserError
-from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, recorded_recipe, settle
+from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, recorded_recipe
+from flows.recipe import settle as settle_by
 
 
 @pytest.mark.parametrize("corpus", corpus_names())
@@ -122,6 +123,10 @@ def test_flat_parameters_are_text_by_section():
     flat = load_recipe("python-docs").flat()
     assert flat["train.seed"] == "1"
     assert all(isinstance(value, str) for value in flat.values())
+
+
+def settle(recipe, train_bytes, held_out_bytes=10**5):
+    return settle_by(recipe, {"train_bytes": train_bytes, "val_bytes": 10**5, "test_bytes": held_out_bytes})
 
 
 def test_what_nobody_gave_is_settled_by_the_corpus_and_only_then_told():

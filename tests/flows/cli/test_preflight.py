@@ -1,11 +1,13 @@
 """What is told before Prefect, MLflow or torch are loaded, or a server starts: about sources, columns and addresses."""
 
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from flows.home import set_defaults
 from tests.conftest import ROOT, environment
 from tests.flows.cli.test_lazy import PROGRAM
 
@@ -36,6 +38,8 @@ def refused(home, *arguments: str, **more: str) -> str:
     ("name", "content", "settings", "words"),
     [
         ("a.png", PNG, [], "a.png"),
+        ("a.txt", PNG, [], "a.txt is a PNG image"),
+        ("a.txt", b"text", ["--set", "options.encoding=rot13"], "'rot13' is no encoding of text"),
         ("a.txt", b"", [], "a.txt is empty"),
         ("a.csv", b"id,rating\n1,2\n", [], "which column holds the text?"),
         ("a.csv", b"id,text\n1,2\n", ["--set", "options.text_column=body"], "a.csv has no column 'body'"),
@@ -48,6 +52,35 @@ def test_a_source_that_cannot_be_used(home, tmp_path, name, content, settings, w
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / name).write_bytes(content)
     assert words in refused(home, "clean", "--from", str(tmp_path / "raw"), "--name", "mine", *settings)
+
+
+@pytest.mark.parametrize(("name", "others"), [("HTTP_PROXY", ""), ("all_proxy", "corp.example,10.0.0.0/8")])
+def test_this_machine_is_never_asked_through_a_proxy(home, monkeypatch, name, others):
+    for proxy in (
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+    ):
+        monkeypatch.delenv(proxy, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ) | {name: "http://127.0.0.1:1", "NO_PROXY": others})
+        set_defaults()
+        assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == f"{others},127.0.0.1,localhost".lstrip(",")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        set_defaults()
+        assert "no_proxy" not in os.environ
+
+
+def test_what_another_run_of_mlflow_left_in_the_environment_is_removed(home, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {"MLFLOW_RUN_ID": "x", "MLFLOW_EXPERIMENT_NAME": "y"})
+    assert set_defaults() == ["MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"]
+    assert not os.environ.keys() & {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"}
 
 
 def closed_port() -> int:
