@@ -35,7 +35,7 @@ def read(
     delimiter: str = "",
     header: str = "",
     mask: str = "",
-) -> pl.DataFrame | pl.LazyFrame:
+) -> pl.LazyFrame:
     """A text, the rows of a table, or the conversations of a chat. UNDERSTOOD says what the file was taken for.
 
     text_column: the column of a table that holds the text; by default the first of TEXT_COLUMNS that a file has. encoding: of
@@ -48,14 +48,13 @@ def read(
     kind, messages = "", chats.Messages()
     if ending in chats.ENDINGS and path.stat().st_size <= CHAT_BYTES:
         kind, messages = chats.find(text(path, name, encoding), ending)
-    found: pl.DataFrame | pl.LazyFrame
     if ending in TABLES and not kind:
         layout = {"header": header != "false"} | ({"delimiter": delimiter} if delimiter else {})
         found = tables.rows(path, name, TEXT_COLUMNS, text_column, encoding, None, **layout)
     elif kind:
-        found = rows_of([*chats.conversations(messages, mask == "names")], "text", name)
+        found = rows_of([*chats.conversations(messages, mask == "names")], "text", name).lazy()
     else:
-        found = rows_of([LAID_OUT.get(ending, str)(text(path, name, encoding))], "text", name)
+        found = rows_of([LAID_OUT.get(ending, str)(text(path, name, encoding))], "text", name).lazy()
     people = sorted({name for _, name, _ in messages} - {""})
     understood = json.dumps([name, kind or ending[1:], encoding, guess, people, len(messages)])
     return found.with_columns(pl.lit(understood).alias(UNDERSTOOD))

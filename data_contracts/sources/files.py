@@ -30,6 +30,7 @@ FOREIGN = {
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\xfd7zXZ": "an xz file",
     b"SQLite format 3": "an SQLite database",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",

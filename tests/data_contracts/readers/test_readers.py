@@ -160,6 +160,7 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.txt", b"\x89PNG\r\n", "a.txt is a PNG image, not UTF-8 txt"),
         ("a.txt", b"SQLite format 3\0", "a.txt is an SQLite database"),
         ("a.txt", bytes(257) + b"ustar", "a.txt is a tar archive"),
+        ("a.txt", b"\xfd7zXZ\0", "a.txt is an xz file"),
         ("a.md", rb"{\rtf1\ansi", "a.md is an RTF document"),
         ("a.txt", bytes([0, 1, 2, 0, 255]) * 9, "a.txt holds binary data, no text"),
         (
