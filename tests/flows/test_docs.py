@@ -108,6 +108,13 @@ def reader(tmp_path_factory) -> Path:
     for number, text in enumerate(texts):
         (folder / "notes" / f"{number:02}.txt").write_text(text)
     (folder / "reviews.csv").write_text(table({"id": "{}", "body": ""}, texts))
+    (folder / "novel.txt").write_text("\n".join(texts))
+    (folder / "old.csv").write_bytes(table({"id": "{}", "body": ""}, texts).replace(",", ";").encode("koi8_r"))
+    turns = [
+        f"12/{1 + i // 10:02}/23, 9:{i % 10:02} PM - {'AB'[i % 2]}: {' '.join(text.split())}\n"
+        for i, text in enumerate(texts)
+    ]
+    (folder / "chat.txt").write_text("".join(turns))
     speeches = "\n\n".join(f"SPEAKER {i % 7}:\n{text}" for i, text in enumerate(texts))
     (folder / "raw/shakespeare/input.txt").write_text(speeches)
     posts = {"title": "A post of some words {}", "score": "1", "id": "x{}", "url": "u", "comms_num": "0"}
@@ -139,7 +146,8 @@ def project(tmp_path, empty_mlflow, reader) -> Path:
         if path.name not in (".git", ".gpt"):
             (folder / path.name).symlink_to(path)
     (folder / "config.toml").write_text(CONFIG)
-    (folder / "reviews.csv").symlink_to(reader / "reviews.csv")
+    for name in ("reviews.csv", "novel.txt", "old.csv", "chat.txt"):
+        (folder / name).symlink_to(reader / name)
     return folder
 
 
