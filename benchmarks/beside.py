@@ -144,7 +144,8 @@ def with_torch(name: str, packed: Path, trained: Path, seconds: float) -> float:
     from gpt.checkpoint import load_model
     from gpt.config import Runtime, TrainConfig
     from gpt.data.dataset import Dataset
-    from gpt.generation.sample import sample_batch
+    from gpt.generation.batch import Batch
+    from gpt.generation.sample import token_rows
     from gpt.machine.device import prepare
     from gpt.model.cpu_kernels import use_cpu_kernels
     from gpt.trainer.update import Learner
@@ -155,7 +156,7 @@ def with_torch(name: str, packed: Path, trained: Path, seconds: float) -> float:
     use_cpu_kernels(model)
     if name == "generation":
         starts = [[dataset.eos_id]] * 4
-        return repeat(seconds, lambda n: len(list(sample_batch(model, starts, max_tokens=64, seed=n))))
+        return repeat(seconds, lambda n: len(list(Batch(model).run(token_rows(model, starts, max_tokens=64, seed=n)))))
     learner = Learner(dataset, model.config, TrainConfig(steps=10**6, batch_size=4, lr=0.001), runtime, machine)
 
     def update(number: int) -> int:

@@ -33,8 +33,8 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     """All facts of a cleaned corpus.
 
     folder: holds the documents and rejects. sample: before, text, source_file, source_row: texts drawn at random, before and
-    after the text rules. counts: what report.json says, and nulls. about: corpus, and where known title, licence and source
-    (the identity of the raw data); no path of this machine, nothing secret.
+    after the text rules. counts: what report.json says, and nulls. about: corpus, title, licence, and source (the identity of
+    the raw data); no path of this machine, nothing secret.
     """
     documents, rejects = (pl.scan_parquet(folder / kind, glob=False) for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])
@@ -43,9 +43,9 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     reasons = {rule.name: rule.reason for rule in text_rules(getattr(module, "RULES", ()), rules)}
     return {
         "corpus": about["corpus"],
-        "title": about.get("title") or module.TITLE,
-        "licence": about.get("licence") or module.LICENCE,
-        "source": about.get("source", {}),
+        "title": about["title"],
+        "licence": about["licence"],
+        "source": about["source"],
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
         "funnel": funnel,

@@ -1,8 +1,5 @@
 """The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it.
 
-    prefect deployment run ablate/rules -p corpus=wsb
-    gpt ablate wsb                                  # the same flow, here and now
-
 What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
 are scored on the same texts: those held out for test that no compared rule touches. So the question is whether a rule, by what
 it does to other texts, helps to model these. The answer holds, for these steps and this size, if the paired 95 % interval over
@@ -21,12 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads t
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
-# isort: split
-
-import mlflow
 import numpy as np
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from data_contracts.rules import Rules
@@ -36,14 +29,14 @@ from flows.evaluation.comparison import interval_row
 from flows.evaluation.diff import differing
 from flows.home import shared_home
 from flows.pages.figures import draw, intervals
-from flows.pages.render import card_markdown, publish
+from flows.pages.render import publish
 from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, work_id
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store
 from flows.store.locks import in_use
-from flows.tracking.run import tracked_run, untrained_run
+from flows.tracking.run import log_page, tracked_run, untrained_run
 from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
 from gpt.evaluation.confidence import interval
 
@@ -113,7 +106,7 @@ def ablate(
         result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
         result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
         says = "bits per byte, those of the recipe subtracted; shaded: another seed"
-        publish_result("ablation", result, f"Rules of {corpus}", "rule", says, result["noise"])
+        publish_result("ablation", result, "rule", says, result["noise"])
         return result
 
 
@@ -156,7 +149,7 @@ def train_below(kind: str, name: str, recipe: Recipe, documents: Artifact, token
         tracker.stage(tokenizer)
         sequences = artifact(pack(documents, tokenizer, recipe))
         decoder = artifact(fit_decoder(sequences, tokenizer, recipe))
-    return scoring.find(Store(shared_home()), decoder.path)
+    return scoring.find(Store(shared_home()), str(decoder.folder))
 
 
 def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
@@ -180,15 +173,10 @@ def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
     return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rows": rows}
 
 
-def publish_result(name: str, result: dict, title: str, key: str, says: str, noise: float = 0) -> None:
+def publish_result(name: str, result: dict, key: str, says: str, noise: float = 0) -> None:
     """Show the table of `name`.jinja and the figure of the differences, in MLflow and in Prefect. key: names a row."""
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        drawing = draw(folder / "differences", intervals, result["rows"], says, noise)
-        publish(folder, f"{name}.jinja", result, title=title, drawing=drawing)
-        with progress.left_out_if_it_fails("part of the page in MLflow"):
-            mlflow.log_metrics({f"difference/{row[key]}": row["difference"] for row in result["rows"]})
-            mlflow.set_tag("mlflow.note.content", (folder / "card.md").read_text(encoding="utf-8"))
-            mlflow.log_artifacts(temporary, name)
-        with progress.left_out_if_it_fails("the page in Prefect"):
-            create_markdown_artifact(card_markdown(folder), key=f"{name}-{result.get('corpus', 'all')}")
+        folder, rows = Path(temporary), result["rows"]
+        publish(folder, f"{name}.jinja", result, drawing=draw(folder / "differences", intervals, rows, says, noise))
+        metrics = {f"difference/{row[key]}": row["difference"] for row in rows}
+        log_page(folder, name, f"{name}-{result.get('corpus', 'all')}", metrics)

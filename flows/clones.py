@@ -1,8 +1,5 @@
 """The flow `clones`: what a base gives to small corpora. Each is trained from the base's weights, and from random ones.
 
-    prefect deployment run clones/all                # of the wiki's champion, on the social corpora
-    gpt clones                                       # the same flow, here and now
-
 Both are planned by the dial for the same minutes, thus equal computing, in the shape and at the rates that suit each. They are
 scored on the same held-out texts; the base, before and after, on its own. The artifacts are those of a corpus <corpus>-clone.
 """
@@ -13,8 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 from prefect import flow
 
@@ -56,9 +51,7 @@ def clones(base: str = "wiki", corpora: list[str] = [], minutes: Minutes = 2.0, 
     with in_use(shared_home(), progress.log_line), untrained_run("clones", base=base) as about:
         rows = sorted((_compare(found, *pair) for pair in pairs), key=lambda row: row["train_bytes"])
         result = {"base": base, "minutes": minutes, "rows": rows} | about
-        publish_result(
-            "clones", result, f"Clones of {base}", "corpus", "bits per byte from the base, less those from scratch"
-        )
+        publish_result("clones", result, "corpus", "bits per byte from the base, less those from scratch")
         return result
 
 

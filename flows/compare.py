@@ -1,8 +1,5 @@
 """The flow `compare`: scores every model on every corpus's held-out text, beside what it cost and what it writes.
 
-    prefect deployment run compare/all       # every champion, through a server and a worker
-    gpt compare                              # the same flow, here and now
-
 Its result is one dict of plain values. The terminal, MLflow's tables and figure, and Prefect's page are all made of it.
 """
 
@@ -17,12 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads t
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
-# isort: split
-
 import mlflow
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import FlowRunContext
 from pydantic import Field
 
 from flows import UserError, progress
@@ -30,17 +23,14 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import BASELINES, comparison_text, short_names, write_comparison
-from flows.pages.render import card_markdown
+from flows.pages.comparison_page import BASELINES, short_names, write_comparison
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.store.locks import in_use
-from flows.tracking.run import untrained_run
-
-NOTE_CHARS = 5000  # of the page, at the top of the run in MLflow
+from flows.tracking.run import log_page, untrained_run
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -64,16 +54,24 @@ def compare(
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with turn(1), progress.progress_bar("compare") as report:
-            result = measure(compared, texts, prompts or _prompts(texts), report)
+            known = sorted({text.clean.corpus for text in texts} & set(corpus_names()))
+            usual = [load_recipe(name).sample.prompts[0] for name in known] or [""]  # which begins a document
+            result = measure(compared, texts, prompts or usual, report)
         result["notes"] = notes + result["notes"]
         result |= about
+        names = short_names(result)
+        bits = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
+        metrics = {re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in bits.items()}
         with TemporaryDirectory() as folder:
             write_comparison(Path(folder), result)
-            with progress.left_out_if_it_fails("part of the page in MLflow"):
-                _log(result, Path(folder))
-            if FlowRunContext.get():
-                with progress.left_out_if_it_fails("the page in Prefect"):
-                    create_markdown_artifact(card_markdown(Path(folder)), key="comparison")
+            log_page(Path(folder), "comparison", "comparison", metrics)  # which later comparisons have, too
+        with progress.left_out_if_it_fails("part of the tables in MLflow"):
+            corpora_table = [
+                {k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]
+            ]
+            for name, rows in (result | {"corpora": corpora_table}).items():
+                if name in ("matrix", "models", "corpora", "answers"):
+                    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
         return result
 
 
@@ -110,22 +108,3 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     if not texts:
         raise UserError(f"nothing to compare on: {'; '.join(notes)}; name corpora that are here with --corpus")
     return texts
-
-
-def _prompts(texts: list[HeldOut]) -> list[str]:
-    """The first prompt of each corpus's recipe. Without any, the empty one, which begins a document."""
-    names = {text.clean.corpus for text in texts} & set(corpus_names())
-    return [load_recipe(name).sample.prompts[0] for name in sorted(names)] or [""]
-
-
-def _log(result: dict, folder: Path) -> None:
-    """Log the scores as metrics, which later comparisons have too, the page with its heat map, and the tables."""
-    names = short_names(result)
-    values = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-    mlflow.log_metrics({re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in values.items()})
-    mlflow.set_tag("mlflow.note.content", comparison_text(result)[:NOTE_CHARS])
-    mlflow.log_artifacts(str(folder), "comparison")
-    corpora = [{k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]]
-    for name, rows in (result | {"corpora": corpora}).items():
-        if name in ("matrix", "models", "corpora", "answers"):
-            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")

@@ -7,6 +7,7 @@ MLFLOW_TRACKING_URI keep their meaning.
 import logging
 import os
 import platform
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +27,8 @@ def home() -> Path:
 
 def shared_home() -> Path:
     """The part of the home that several machines may share, on one disk, each with a home of its own: GPT_SHARED_HOME, by
-    default the home. It holds `artifacts/`, their `locks/`, and MLflow's files (`mlartifacts/`) where MLflow is a database.
-
-    The locks are flock's. They hold between machines on NFSv4 and on cluster file systems (CephFS, Lustre with -o flock, GPFS);
-    not where a mount keeps locks to itself (NFS with nolock or local_lock). Raises UserError when it cannot be written.
-    """
+    default the home. It holds `artifacts/`, their `locks/` (docs/scale.md says on which disks they hold), and MLflow's files
+    (`mlartifacts/`) where MLflow is a database. Raises UserError when it cannot be written."""
     return _writable_folder("GPT_SHARED_HOME", home())
 
 
@@ -63,29 +61,14 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 
 
 def set_defaults() -> list[str]:
-    """Set the defaults: telemetry off, everything under the home, no proxy for this machine. Returns what it had to unset."""
-    folder = home()
+    """Set the variables of defaults.toml: telemetry off, everything under the home; no proxy for this machine. Returns what it
+    had to unset."""
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
+    folder = str(home())
     if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
         others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [others, "127.0.0.1", "localhost"]))
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
-    defaults = {
-        "DO_NOT_TRACK": "true",  # Prefect takes 1 too, MLflow only this word
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # The first start migrates a database: 18 s seen, and 20 s is the default.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_UV_AUTO_DETECT": "false",  # a logged model needs five packages, not the lock of this project
-        # A tracking server that is away is noticed in seconds; the outbox tries again.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-        "PGCONNECT_TIMEOUT": "20",  # where MLflow is a PostgreSQL: by default there is none
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    for name, value in tomllib.loads((ROOT / "flows" / "defaults.toml").read_text(encoding="utf-8")).items():
+        os.environ.setdefault(name, value.replace("{home}", folder))
     left_over = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"  # of another program's run
     return [name for name in left_over if os.environ.pop(name, "")]

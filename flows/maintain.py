@@ -1,7 +1,4 @@
-"""The flow `maintain`, weekly: crashes dead runs, prunes and verifies artifacts, and removes old runs from MLflow.
-
-prefect deployment run maintain/weekly -p dry_run=true --watch
-"""
+"""The flow `maintain`, weekly: crashes dead runs, prunes and verifies artifacts, and removes old runs from MLflow."""
 
 import sys
 from pathlib import Path
@@ -10,8 +7,6 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact

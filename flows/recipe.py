@@ -8,7 +8,7 @@ own dataclasses, so a setting is documented once, where it is used.
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -126,11 +126,14 @@ class Recipe(BaseModel):
         return self.public_values()["source"]["url"]
 
     def flat(self) -> dict[str, str]:
-        """`section.name` -> value as text, for MLflow's parameters."""
-        values = self.public_values()
+        """`section.name` -> value as text, for MLflow's parameters, without the settings that are open."""
+        values, flat = self.public_values(), dict[str, str]()
         for name in ("vocab_size", "block_size"):  # settings of tokenizer and pack
             del values["model"][name]
-        return {name: value for name, value in sorted(_flatten(values)) if name not in (*self.dial, "dial")}
+        for section, value in values.items():
+            settings = value if isinstance(value, dict) else {"": value}
+            flat |= {f"{section}.{name}".rstrip("."): str(setting) for name, setting in settings.items()}
+        return {name: flat[name] for name in sorted(flat) if name not in (*self.dial, "dial")}
 
 
 def settle(recipe: Recipe, counts: Mapping[str, Any]) -> tuple[Recipe, str]:
@@ -168,10 +171,8 @@ def load_recipe(
 ) -> Recipe:
     """The recipe of a corpus. Raises UserError with every problem found.
 
-    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. steps: of train.
-    minutes: for which the dial plans.
+    size: a preset of the recipe's family instead of its own shape, or a preset's whole name. overrides: {"train.lr": 0.001}.
     source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
-    overrides: {"train.lr": 0.001}.
     """
     values, problems = _read_toml(corpus, own=bool(source)), []
     if source:
@@ -234,7 +235,9 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
     section, dot, key = name.partition(".")
     place = values.setdefault(section, {}) if dot else values
     if section in ("corpus", "reader", "dial"):
-        problems.append(f"{section} follows from the corpus that is named, and cannot be set")
+        problems.append(
+            f"{section} follows from the corpus that is named and from the other settings, and cannot be set"
+        )
     elif not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
     elif name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):
@@ -303,11 +306,3 @@ def _settings() -> list[str]:
         section = info.annotation
         known += [f"{name}.{field.name}" for field in fields(section)] if is_dataclass(section) else [name]
     return [*known, "model.preset"]
-
-
-def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)

@@ -1,8 +1,5 @@
 """The flow `reproduce`: makes a run again from its record, in a home of its own, and says what is equal.
 
-    prefect deployment run reproduce/run -p run_id=RUN
-    gpt reproduce RUN                                     # the same flow, here and now
-
 On the same kind of CPU all stages and weights are equal. On a GPU, whose sums have no fixed order, or on another machine, the
 held-out loss has to be within run_record's TOLERANCE.
 """
@@ -15,8 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
-
-# isort: split
 
 import mlflow
 from prefect import flow
@@ -118,7 +113,7 @@ def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
 def _publish(verdict: dict) -> None:
     """Log the verdict to the reproduced run, and show it on the Prefect page."""
     client, run_id = mlflow.MlflowClient(), verdict["reproduced_run"]
-    page = render_text("reproduction.md", verdict=verdict)
+    page = render_text("reproduction.md", facts=verdict)
     with left_out_if_it_fails("part of the verdict in MLflow"):  # it is in the new home, too
         client.set_tag(run_id, "verdict", verdict["verdict"])
         client.log_dict(run_id, verdict, "reproduction.json")

@@ -15,8 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads t
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
-# isort: split
-
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
@@ -91,7 +89,7 @@ def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> 
         documents = clean(raw, recipe, force == "clean")
         log_changes(tracker)
         recipe = settled(recipe, documents)
-        tracker.settle_recipe(recipe)
+        tracker.log_recipe(recipe)
         tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")
         sequences = pack(documents, tokenizer, recipe, force == "pack")
         fit_decoder(sequences, tokenizer, recipe, force == "train")

@@ -153,7 +153,7 @@ def write_json(path: Path, value: Any) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
-    _write_json(temporary, value)
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _flush(temporary)
     temporary.replace(path)
     _flush(path.parent)
@@ -200,11 +200,7 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
                 save_file(named, temporary / f"{file}.safetensors", metadata={"format": "pt"})
             for file, document in documents.items():
                 about = {"format": FORMATS[file], "version": VERSION}
-                _write_json(temporary / f"{file}.json", about | document)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+                write_json(temporary / f"{file}.json", about | document)
 
 
 def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Facts about a tokenizer and its corpus, for its card."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -32,17 +31,16 @@ def facts(tokenizer: Tokenizer, train: list[str], val: list[str], shown: list[st
         row |= {"bytes_per_token": n_bytes / n_tokens, "byte_fallback": int(fallback) / n_tokens}
         splits.append(row | {"tokens_per_document": float(median), "pieces_used": int((of_split_V > 0).sum())})
     of_text = [n for n in range(V) if not (is_byte_V[n] or processor.is_control(n) or processor.is_unknown(n))]
-    known = {number: show(processor.id_to_piece(number)) for number in of_text}
-    n_pieces, used = Counter(map(len, known.values())), Counter[int]()
-    for number, piece in known.items():
-        used[len(piece)] += int(counts_V[number])
+    known = [show(processor.id_to_piece(number)) for number in of_text]
+    sizes = np.array([len(piece) for piece in known])
+    n_pieces, used = np.bincount(sizes), np.bincount(sizes, counts_V[of_text])
     total = max(1, int(counts_V.sum()))
     frequent = sorted(range(V), key=lambda number: (-counts_V[number], number))[:SHOWN_PIECES]
     return {
         "splits": splits,
         "frequent": [(show(processor.id_to_piece(n)), float(counts_V[n] / total)) for n in frequent],
-        "longest": sorted(known.values(), key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
-        "lengths": [(length, n_pieces[length], float(used[length] / total)) for length in sorted(n_pieces)],
+        "longest": sorted(known, key=lambda piece: (-len(piece), piece))[:SHOWN_PIECES],
+        "lengths": [(length, n, float(used[length] / total)) for length, n in enumerate(n_pieces.tolist()) if n],
         "examples": [pieces(tokenizer, text[:EXAMPLE_CHARS]) for text in shown[:EXAMPLES]],
     }
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from benchmarks.decoder.shapes import characters, full_pass
 from benchmarks.decoder.systems import packed, updating
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
-from gpt.generation.sample import sample_batch
+from gpt.generation.batch import Batch
+from gpt.generation.sample import token_rows
 from gpt.machine.device import prepare
 from gpt.model.transformer import GPT
 from gpt.trainer import loop as trainer
@@ -174,11 +175,11 @@ def _generate(device: torch.device, look: bool) -> None:
     model = GPT(ModelConfig(vocab_size=4096, block_size=512, **preset("modern-tiny"))).to(device).eval()
     for rows in (1, 16):
         contexts = torch.randint(4096, (rows, 16)).tolist()
-        list(sample_batch(model, contexts, max_tokens=4))
+        list(Batch(model).run(token_rows(model, contexts, max_tokens=4)))
         rates = []
         for _ in range(RUNS):
             start = time.perf_counter()
-            drawn = list(sample_batch(model, contexts, max_tokens=new))
+            drawn = list(Batch(model).run(token_rows(model, contexts, max_tokens=new)))
             rates.append(len(drawn) / (time.perf_counter() - start))
         print(f"  batch {rows:<3} {_spread(rates)} tokens/s")
 

@@ -26,7 +26,8 @@ from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data import dataset
 from gpt.data.shards import Documents
 from gpt.evaluation.score import evaluate
-from gpt.generation.sample import sample_batch
+from gpt.generation.batch import Batch
+from gpt.generation.sample import token_rows
 from gpt.machine.device import prepare
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
@@ -87,9 +88,9 @@ def generate(batch: str, family: str, new: str) -> dict:
     layers, heads, width, V = GENERATION
     model, rows = model_of(family, layers, heads, width, CONTEXT, V).eval(), int(batch)
     contexts = torch.randint(V, (rows, PROMPT)).tolist()
-    list(sample_batch(model, contexts, max_tokens=8))
+    list(Batch(model).run(token_rows(model, contexts, max_tokens=8)))
     start = time.perf_counter()
-    drawn = list(sample_batch(model, contexts, max_tokens=int(new)))
+    drawn = list(Batch(model).run(token_rows(model, contexts, max_tokens=int(new))))
     seconds = time.perf_counter() - start
     n_bytes = 4 * sum(p.numel() for p in [*model.blocks.parameters(), model.head_weight_VC])
     block = torch.ones(64_000_000)  # written to: untouched pages would all be one

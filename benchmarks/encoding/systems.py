@@ -91,7 +91,7 @@ def load(threads: int, system: str, folder: Path, T: str) -> dict:
     start, before = time.perf_counter(), _read_bytes()
     data = Dataset.open(folder)
     steps = data.splits["train"].n_tokens // (B * T)
-    tokens, generator = data.splits["train"].shards[0].tokens, np.random.default_rng(0)
+    tokens, generator = data.splits["train"].stream, np.random.default_rng(0)
     if system == "ours":
         steps = min(steps, 2000)
         for step in range(steps):

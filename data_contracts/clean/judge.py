@@ -82,13 +82,9 @@ def judge(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     measured = pl.concat([pieces, measure(pieces["text"])], how="horizontal")
     if rules.languages:
         measured = measured.with_columns(language=language(measured["text"]))
-    return measured.with_columns(reason=first_reason(rules)).drop("language", strict=False)
-
-
-def first_reason(rules: Rules) -> pl.Expr:
-    """The name of the first drop rule that rejects a text; null for a text that is kept."""
     active = [rule for rule in DROP_RULES if rule.on(rules)]
-    return pl.coalesce(*(pl.when(rule.rejects(rules)).then(pl.lit(rule.name)) for rule in active))
+    first = pl.coalesce(*(pl.when(rule.rejects(rules)).then(pl.lit(rule.name)) for rule in active))
+    return measured.with_columns(reason=first).drop("language", strict=False)
 
 
 def language(texts: pl.Series) -> pl.Series:

@@ -56,15 +56,13 @@ def add_up(counts: Iterable[dict]) -> dict:
 
 def _check(total: dict, counts: dict, kept: pl.DataFrame) -> None:
     on_sides = kept.group_by("key").agg(pl.col("side").n_unique())["side"]
-    hold("rows = malformed + rows of texts", total["rows"], total["malformed"] + total["rows_of_texts"])
-    hold("bytes of texts = bytes of pieces", total["text_bytes"], total["piece_bytes"])
     written = counts["documents"] + counts["rejects"]
-    hold("pieces + malformed = documents + rejects", counts["pieces"] + total["malformed"], written)
-    hold("documents = what was kept", counts["documents"], kept.height)
-    hold("texts on two sides of the split = 0", int((on_sides > 1).sum()), 0)
-
-
-def hold(law: str, left: int, right: int) -> None:
-    """Raise AssertionError unless both sides of a law are equal."""
-    if left != right:
-        raise AssertionError(f"cleaning broke the law '{law}': {left} is not {right}")
+    for law, left, right in (
+        ("rows = malformed + rows of texts", total["rows"], total["malformed"] + total["rows_of_texts"]),
+        ("bytes of texts = bytes of pieces", total["text_bytes"], total["piece_bytes"]),
+        ("pieces + malformed = documents + rejects", counts["pieces"] + total["malformed"], written),
+        ("documents = what was kept", counts["documents"], kept.height),
+        ("texts on two sides of the split = 0", int((on_sides > 1).sum()), 0),
+    ):
+        if left != right:
+            raise AssertionError(f"cleaning broke the law '{law}': {left} is not {right}")

@@ -26,22 +26,8 @@ from data_contracts.contracts import COLUMNS
 NGRAM = 5
 TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
 # The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
-UNSPACED = (
-    0xE00,
-    0xF00,
-    0x1000,
-    0x10A0,
-    0x1780,
-    0x1800,
-    0x3041,
-    0x30FB,
-    0x30FC,
-    0x3100,
-    0x3400,
-    0x4DC0,
-    0x4E00,
-    0xA000,
-)
+SCRIPTS = (0xE00, 0xF00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3041, 0x30FB), (0x30FC, 0x3100), (0x3400, 0x4DC0)
+UNSPACED = np.ravel((*SCRIPTS, (0x4E00, 0xA000)))
 BULLETS, ELLIPSES = ([int.from_bytes(sign.encode(), "little") for sign in signs] for signs in ("•‣▪◦–-*", ("...", "…")))
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 

@@ -1,7 +1,6 @@
 """The corpora: one module each, found by listing this folder, so that adding one is adding a file.
 
 A module gives
-    TITLE, LICENCE         one line each
     FILES                  patterns of the names of the raw files that it reads
     Raw                    contract of the raw rows: the columns that `documents` needs; others are welcome
     read(path, name)       rows of one of its files, called by its relative name, in order, with `source_file` and `source_row`

@@ -9,8 +9,6 @@ from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
-TITLE = "Tweets about COVID-19, July and August 2020 (Kaggle gpreda/covid19-tweets)"
-LICENCE = "Not verified; the words belong to those who wrote them"
 FILES = ("*.csv",)
 
 REASONS = {

@@ -7,9 +7,7 @@ from data_contracts.contracts import RawRows
 from data_contracts.readers import PLACE
 from data_contracts.readers.kinds import FILES, describe, read
 
-__all__ = ["FILES", "LICENCE", "TITLE", "Raw", "describe", "documents", "read"]
-TITLE = "Your own texts, from a folder or a file"
-LICENCE = "Yours to know"
+__all__ = ["FILES", "Raw", "describe", "documents", "read"]
 
 
 class Raw(RawRows):

@@ -20,8 +20,6 @@ from pandera.polars import Field
 from data_contracts import readers
 from data_contracts.contracts import RawRows
 
-TITLE = "Python's own documentation: language topics and standard-library docstrings (built in)"
-LICENCE = "Python Software Foundation License"
 FILES = ("*.jsonl",)
 
 KINDS = {ast.ClassDef: "class", ast.FunctionDef: "function", ast.AsyncFunctionDef: "function"}

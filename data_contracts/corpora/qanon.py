@@ -9,8 +9,6 @@ from data_contracts import DataError, readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
-TITLE = "QAnon's posts (Kaggle jkingsman/qanondrops)"
-LICENCE = "Collation MIT; the posts themselves without a licence"
 FILES = ("*.json", "*.jsonl")
 
 # The archive may hold the same posts in several files; the best comes first.

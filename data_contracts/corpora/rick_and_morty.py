@@ -8,8 +8,6 @@ from pandera.polars import Field
 from data_contracts import readers
 from data_contracts.contracts import RawRows
 
-TITLE = "Rick and Morty: the scripts of eleven episodes, by speaker (Kaggle andradaolteanu/rickmorty-scripts)"
-LICENCE = "Transcripts of a copyrighted series; no licence known: for private study"
 FILES = ("*.csv",)
 COLUMNS = ("season no.", "episode no.", "episode name", "name", "line")
 

@@ -9,8 +9,6 @@ from pandera.polars import Field
 from data_contracts import readers
 from data_contracts.contracts import RawRows
 
-TITLE = "Tiny Shakespeare: speeches from the plays (karpathy/char-rnn)"
-LICENCE = "Public domain"
 FILES = ("*.txt",)
 
 

@@ -14,8 +14,6 @@ from data_contracts.contracts import RawRows
 from data_contracts.corpora import _reddit
 from data_contracts.readers import tables
 
-TITLE = "Reddit's comments on Donald Trump (Kaggle amalinow/donald-trump-comments-on-reddit)"
-LICENCE = "Not verified; the words belong to those who wrote them"
 FILES = ("*.csv", "*.tsv", "*.json", "*.jsonl")
 
 # What the column with the comment may be called, best first.

@@ -2,8 +2,6 @@
 
 from data_contracts.corpora import _reddit
 
-TITLE = "Reddit's r/VaccineMyths, posts and comments (Kaggle gpreda/reddit-vaccine-myths)"
-LICENCE = "Not verified; the words belong to those who wrote them"
 FILES = ("*.csv",)
 
 Raw, RULES, REASONS = _reddit.Posts, _reddit.RULES, _reddit.REASONS

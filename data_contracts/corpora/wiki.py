@@ -17,8 +17,6 @@ from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
-TITLE = "English Wikipedia, October 2020, as plain text (Kaggle ltcmdrdata/plain-text-wikipedia-202011)"
-LICENCE = "Text by Wikipedia's authors, CC BY-SA 3.0"
 FILES = ("*.json",)
 
 REASONS = {

@@ -14,8 +14,9 @@ import typer
 
 from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
+from flows.cli.chat import chat
 from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, notify, status, ui, up
+from flows.cli.server_commands import down, notify, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 from flows.tracking.connection import without_password
@@ -24,14 +25,11 @@ HELP = __doc__.splitlines()[0]
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
-for group in (
-    (train, clean, corpora, why),
-    (generate, explain, compare, ablate, clones, runs, reproduce, pin, export),
-    (artifacts, diff, verify, prune),
-    (up, down, status, notify, ui),
-):
-    for command in group:
-        app.command()(command)
+for command in (
+    train, clean, corpora, why, generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export,
+    artifacts, diff, verify, prune, up, serve, down, status, notify, ui,
+):  # fmt: skip
+    app.command()(command)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")

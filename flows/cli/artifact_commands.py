@@ -32,12 +32,10 @@ def diff(
 ):
     """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
     from flows.evaluation.diff import diff, versions
-    from flows.pages.render import render_text
     from flows.store.artifacts import Store
 
     store = Store(shared_home())
-    facts = diff(store, *versions(store, corpus, older, newer))
-    show(facts, as_json, lambda: render_text("changes.jinja", facts=facts, title=f"What changed: {corpus}"))
+    show(diff(store, *versions(store, corpus, older, newer)), as_json, "changes.jinja")
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):

@@ -71,9 +71,9 @@ def compare(
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
     asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "max_bytes": max_bytes, "prompts": prompts}
     result = call_flow("compare", "compare", "compare: starting", goes_on=False, **asked)
-    from flows.pages.comparison_page import comparison_text
+    from flows.pages.comparison_page import bits
 
-    show(result, as_json, lambda: comparison_text(result))
+    show(result, as_json, "comparison.jinja", bits=bits(result))
 
 
 def ablate(
@@ -89,10 +89,7 @@ def ablate(
     asked = options(corpus, settings, source, size=size, steps=steps)
     check(asked)
     asked["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
-    result = call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked)
-    from flows.pages.render import render_text
-
-    show(result, as_json, lambda: render_text("ablation.jinja", facts=result, title=f"Rules of {corpus}"))
+    show(call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked), as_json, "ablation.jinja")
 
 
 def clones(
@@ -104,10 +101,7 @@ def clones(
 ):
     """Say how much a base helps small corpora, and what it forgets, by training each from it and from scratch."""
     asked: dict[str, Any] = {"base": base, "corpora": corpora, "minutes": minutes, "source": source or None}
-    result = call_flow("clones", "clones", f"clones of {base}: starting", **asked)
-    from flows.pages.render import render_text
-
-    show(result, as_json, lambda: render_text("clones.jinja", facts=result, title=f"Clones of {base}"))
+    show(call_flow("clones", "clones", f"clones of {base}: starting", **asked), as_json, "clones.jinja")
 
 
 def pin(
@@ -148,9 +142,7 @@ def reproduce(
     verdict = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked).result(raise_on_failure=False)
     if isinstance(verdict, BaseException):
         raise verdict
-    from flows.pages.render import render_text
-
-    show(verdict, as_json, lambda: render_text("reproduction.md", verdict=verdict))
+    show(verdict, as_json, "reproduction.md")
     raise typer.Exit(int(verdict["verdict"] == "differs"))
 
 

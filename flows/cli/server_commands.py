@@ -1,11 +1,11 @@
-"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify` and `gpt ui`."""
+"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify`, `gpt serve` and `gpt ui`."""
 
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,25 +14,28 @@ from flows.cli.terminal import Json, call_flow, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
+ServePort = Annotated[int, typer.Option(help="of the completions API and the playground", min=1, max=65535)]
 MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
-    host: Annotated[str, typer.Option(help="where both listen; beyond this machine takes a password")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="where all listen; beyond this machine takes a password")] = "127.0.0.1",
     port: Port = 4200,
     mlflow_port: MlflowPort = 5000,
+    serve_port: ServePort = 8080,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
     detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
 ):
-    """Start Prefect, MLflow, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
+    """Start Prefect, MLflow, the playground, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
     set_defaults()
     from flows.server import supervisor
     from flows.server.access import access
 
-    wanted, file = access(host, port, mlflow_port), Path(prefect_file).resolve()
+    wanted, file = access(host, port, mlflow_port, serve_port), Path(prefect_file).resolve()
     if not detach:
         return supervisor.up(wanted, file, lambda text: print(text, flush=True))
-    options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--prefect-file": file}
+    options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--serve-port": serve_port}
+    options["--prefect-file"] = file
     return supervisor.detach([str(word) for option in options.items() for word in option])
 
 
@@ -77,6 +80,31 @@ def notify(
         raise UserError("no Prefect server is up; gpt up starts it")
     call_flow("server.bootstrap", "notify_on_failure", "setting it", goes_on=False, address=address)
     print("failures are posted there" if address else "failures are no longer posted")
+
+
+def serve(
+    models: Annotated[list[str] | None, typer.Argument(help="as of gpt generate; none: all champions")] = None,
+    host: Annotated[str, typer.Option(help="beyond this machine takes a password, as of gpt up")] = "127.0.0.1",
+    port: ServePort = 8080,
+):
+    """Answer OpenAI's completions API, and show a page to play on, until Ctrl-C."""
+    set_defaults()
+    import uvicorn
+
+    from flows.server import access, processes
+    from flows.server.apps import AsksForPassword, OwnAddresses
+
+    wanted = access.access(host, 0, -1, port)
+    processes.check_port(processes.completions_server(wanted), host, "--port")
+    from flows.serving.api import Refusal, create_app
+
+    app: Any = create_app(models or [])
+    if wanted.password:
+        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}", Refusal)
+    page = f"{wanted.public_url(port)}/"
+    print(f"playground: {page}\ncompletions API: {page}v1\nCtrl-C stops it", flush=True)
+    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()], Refusal)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):

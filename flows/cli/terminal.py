@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
@@ -72,12 +70,14 @@ def table(rows: list[dict], as_json: bool = False) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
 
 
-def show(result: dict, as_json: bool, page: Callable[[], str]) -> None:
-    """A result, and where MLflow has it: as JSON, or as its page in Markdown."""
+def show(result: dict, as_json: bool, template: str, **values: object) -> None:
+    """A result, and where MLflow has it: as JSON, or as its page in Markdown, without figures."""
     if as_json:
         print(json.dumps(result, indent=1))
         return
-    text = re.sub(r"(?m)^!\[.*$", "", page())  # no figures
+    from flows.pages.render import render_text
+
+    text = render_text(template, facts=result, **values)
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(Markdown(text))
     if "mlflow_run" in result:
         print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")

@@ -16,7 +16,8 @@ Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), 
 Size = Annotated[str, typer.Option(help="nano to xl, or a preset such as classic-tiny, instead of the dial's")]
 Steps = Annotated[int | None, typer.Option(help="training steps, instead of the recipe's", min=1)]
 Minutes = Annotated[
-    float, typer.Option(help="for which the dial plans: on two nominal CPU cores, or on the GPU that is there", min=0)
+    float | None,
+    typer.Option(help="for which the dial plans: on two nominal CPU cores, or on the GPU that is there", min=0.01),
 ]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
 From = Annotated[str, typer.Option("--from", help="a folder or file to read: texts or tables")]
@@ -28,7 +29,7 @@ def train(
     corpus: Corpus = "",
     size: Size = "",
     steps: Steps = None,
-    minutes: Minutes = 0.0,
+    minutes: Minutes = None,
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",
@@ -55,8 +56,7 @@ def clean(
     artifact = _run("prepare", options(corpus, settings, source, name), "clean" if force else "", until="clean")
     card = artifact.folder / "card"
     if as_json or explain:
-        facts = json.loads((card / "card.json").read_text(encoding="utf-8"))
-        show(facts, as_json, lambda: (card / "card.md").read_text(encoding="utf-8"))
+        show(json.loads((card / "card.json").read_text(encoding="utf-8")), as_json, "data_card.jinja")
     print(f"data card: {card / 'card.html'}", file=sys.stderr)
 
 
@@ -64,7 +64,7 @@ def why(
     corpus: Corpus = "",
     size: Size = "",
     steps: Steps = None,
-    minutes: Minutes = 0.0,
+    minutes: Minutes = None,
     settings: Set = [],  # noqa: B006
     source: From = "",
     name: Name = "",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
 SAMPLED_PROMPTS = 4  # after an evaluation
 SHOWN_TOKENS = 24  # of a text, in the figure of attention
-LEAST_OVERLAP = 50  # characters that a sample shares with the training text to count as repeated
 
 
 def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
@@ -54,14 +53,11 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
 
     samples: what the model wrote, without the prompts. documents: folder of the clean stage.
     """
-    found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES), LEAST_OVERLAP)
-    longest = max((overlap.length for overlap in found), default=0)
+    found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES))
+    longest = max(map(len, found), default=0)
     tracker.step(step, {"sample/longest_overlap": longest})
-    rows = [
-        {"sample": number, "longest_overlap": overlap.length, "text": text, "repeated": overlap.covered}
-        for number, overlap in enumerate(found)
-        for text in veiled([str(overlap.text)], rules)
-    ]
+    shown = enumerate(zip(found, veiled(found, rules), strict=True))
+    rows = [{"sample": number, "longest_overlap": len(text), "text": veil} for number, (text, veil) in shown]
     tracker.table(rows, "samples/overlaps.json")
     return longest
 

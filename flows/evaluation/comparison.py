@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from flows.evaluation import scoring
-from flows.evaluation.scoring import HeldOut, LoadedModel, TrainedModel
+from flows.evaluation.scoring import HeldOut, TrainedModel
 from flows.home import shared_home
 from flows.progress import Report
 from flows.recipe import Recipe
@@ -46,8 +46,13 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
             if trained := len(scoring.trained_on(model, text)):
                 result["notes"].append(f"{model.name} was trained on {trained} documents held out of {text.name}")
         written = [answer for (answer,) in generate(loaded.model, loaded.tokenizer.processor, prompts, **SAMPLING)]
-        speed = {"tokens_scored_per_second": n_tokens / seconds}
-        result["models"].append(_size_and_cost(model, loaded) | speed)
+        training, decoder = model.training or {"counts": {}}, loaded.model
+        size = {"parameters": decoder.n_parameters, "vocab_size": loaded.tokenizer.vocab_size}
+        size["block_size"] = decoder.config.block_size
+        cost = {name: training["counts"].get(name) for name in ("steps", "tokens_seen")}
+        cost |= {"training_seconds": training.get("seconds"), "digest": training.get("digest")}
+        cost["tokens_scored_per_second"] = n_tokens / seconds
+        result["models"].append({"model": model.name, "corpus": model.corpus} | size | cost)
         for row, answer in zip(answers, written, strict=True):
             row[model.name] = answer
     for text in texts:
@@ -101,12 +106,3 @@ def _cell(model: str, text: HeldOut, own: str | None, nats: dict[tuple[str, str]
 def interval_row(name: str, found: Interval) -> dict[str, Any]:
     low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
     return {name: found.value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _size_and_cost(model: TrainedModel, loaded: LoadedModel) -> dict:
-    """What a model is, and what its training took according to its manifest."""
-    training, decoder = model.training or {"counts": {}}, loaded.model
-    size = {"parameters": decoder.n_parameters, "vocab_size": loaded.tokenizer.vocab_size}
-    cost = {name: training["counts"].get(name) for name in ("steps", "tokens_seen")}
-    cost |= {"training_seconds": training.get("seconds"), "digest": training.get("digest")}
-    return {"model": model.name, "corpus": model.corpus} | size | {"block_size": decoder.config.block_size} | cost

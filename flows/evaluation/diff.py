@@ -83,7 +83,7 @@ def log_changes(tracker: Tracker) -> None:
         changes = ", ".join(f"{row['number']:,} {row['documents']}" for row in facts["documents"])
         log_line(f"the raw data have changed since the last training: {changes}")
         tracker.tags({"changes": changes})
-        publish(Path(temporary), "changes.jinja", facts, title=f"What changed: {corpus}")
+        publish(Path(temporary), "changes.jinja", facts)
         tracker.files(sorted(Path(temporary).iterdir()), "changes")
         create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")
 

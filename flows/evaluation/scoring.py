@@ -21,8 +21,8 @@ from flows import UserError
 from flows.models import lookup
 from flows.stages.definitions import HELD_OUT
 from flows.store.artifacts import Artifact, Store, describe
-from gpt.data.dataset import Dataset, Description, Split
-from gpt.data.shards import Documents, write_shards
+from gpt.data.dataset import Dataset, Description
+from gpt.data.shards import Documents, write_shard
 from tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # these load torch
@@ -160,5 +160,5 @@ def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], Non
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encoded = Documents(doc_ids, ids, lengths, n_bytes, [text.clean.corpus] * n, np.arange(n))
-        packed = Dataset(folder, description, {"val": Split(write_shards(folder, "val", [encoded], description))})
+        packed = Dataset(folder, description, {"val": write_shard(folder, "val", [encoded], description)})
         return evaluate(loaded.model, packed, device=machine.device, dtype=machine.dtype, on_batch=on_batch)

@@ -59,7 +59,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
     once = {"test/bpb": summary["test_bpb"], "val/best_bpb": summary["val_bpb"], "train/epochs": summary["epochs"]}
     once["baseline/margin"] = min(summary["baselines"].values()) - summary["test_bpb"]
     tracker.step(0, once | {name: summary[name] for name in ("assessing_seconds", "peak_memory_bytes")})
-    tracker.text(json.dumps(summary, indent=1), "summary.json")
+    tracker.content(json.dumps(summary, indent=1), "summary.json")
     if progress.to_terminal and named:
         show_on_terminal(recipe, summary, stages, texts)
     return summary
@@ -81,7 +81,7 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         written = [text for several in answers for text in several]
         whole = [prompt + text for prompt, several in zip(prompts, answers, strict=True) for text in several]
         texts = veiled(whole, recipe.clean)
-        tracker.text("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
+        tracker.content("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
         with left_out("the map of attention"):
@@ -117,12 +117,5 @@ def show_on_terminal(recipe: Recipe, summary: dict, stages: dict[str, Artifact],
     for line in render_text("run_results.txt", summary=summary, stages=stages).splitlines():
         name, _, value = line.partition(": ")
         console.print(f"[bold]{name:<14}[/bold] {escape(value)}", soft_wrap=True)
-    prompt = shlex.quote(recipe.sample.prompts[0].strip())
-    source = f" --from {shlex.quote(recipe.source.path)}" if recipe.source.kind == "local" else ""
     console.print("\n[bold]next[/bold]")
-    for command, what in (
-        (f"gpt generate {recipe.corpus} {prompt}", "let it write"),
-        ("gpt ui", "browse runs, checkpoints and models in MLflow"),
-        (f"gpt why {recipe.corpus}{source} --set train.lr=0.001", "see what a change would run again"),
-    ):
-        console.print(f"  .venv/bin/{command}   # {what}", markup=False, soft_wrap=True)
+    console.print(render_text("next.txt", recipe=recipe, quote=shlex.quote), markup=False, soft_wrap=True, end="")

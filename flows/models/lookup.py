@@ -71,7 +71,7 @@ def training_of(corpus: str) -> dict | None:
 
 def champion(corpus: str) -> ModelVersion | None:
     """MLflow's record of a corpus's champion; None if there is none. Raises UserError when MLflow does not answer."""
-    return _known(lambda client: client.get_model_version_by_alias(f"gpt-{corpus}", "champion"))
+    return _ask_mlflow(lambda client: client.get_model_version_by_alias(f"gpt-{corpus}", "champion"))
 
 
 def run_id(name: str) -> str:
@@ -89,28 +89,19 @@ def registered_version(name: str) -> ModelVersion:
     if not (found := REGISTERED.fullmatch(name)):
         raise UserError(f"model {name!r} is not registered; give gpt-<corpus>@champion or gpt-<corpus>/<version>")
     model, alias, number = found.groups()
-
-    def version(client: MlflowClient) -> ModelVersion:
-        return client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
-
-    return _ask_mlflow(f"model {name!r}", version)
+    if alias:
+        return _ask_mlflow(lambda client: client.get_model_version_by_alias(model, alias), f"model {name!r}")
+    return _ask_mlflow(lambda client: client.get_model_version(model, number), f"model {name!r}")
 
 
 def mlflow_run(run_id: str) -> Run:
     """MLflow's record of a run. Raises UserError when MLflow has no run of this id, or does not answer."""
-    return _ask_mlflow(f"run {run_id}", lambda client: client.get_run(run_id))
+    return _ask_mlflow(lambda client: client.get_run(run_id), f"run {run_id}")
 
 
-def _ask_mlflow(what: str, question: Callable[[MlflowClient], Any]) -> Any:
-    import mlflow
-
-    if (found := _known(question)) is None:
-        raise UserError(f"{what} is not known to MLflow at {without_password(mlflow.get_tracking_uri())}")
-    return found
-
-
-def _known(question: Callable[[MlflowClient], Any]) -> Any:
-    """MLflow's answer; None for a name that it does not have. Raises UserError when MLflow does not answer."""
+def _ask_mlflow(question: Callable[[MlflowClient], Any], what: str = "") -> Any:
+    """MLflow's answer. For a name that it does not have: None, or UserError if `what` says what that is. Raises UserError when
+    MLflow does not answer."""
     import mlflow
 
     with answering():
@@ -119,7 +110,9 @@ def _known(question: Callable[[MlflowClient], Any]) -> Any:
         except mlflow.MlflowException as error:
             if error.error_code not in UNKNOWN:
                 raise
-            return None
+    if what:
+        raise UserError(f"{what} is not known to MLflow at {without_password(mlflow.get_tracking_uri())}")
+    return None
 
 
 def _download(uri: str, asked: str) -> Path:

@@ -17,19 +17,22 @@ CHAMPION = "champion"
 
 def champions() -> list[str]:
     """`gpt-<corpus>/<version>` of every champion, sorted. Raises UserError when MLflow does not answer."""
-    with answering():
-        models = mlflow.MlflowClient().search_registered_models("name LIKE 'gpt-%'")
-    return sorted(f"{model.name}/{model.aliases[CHAMPION]}" for model in models if CHAMPION in model.aliases)
+    return sorted(f"{name}/{version}" for name, alias, version in _aliases() if alias == CHAMPION)
 
 
 def named_decoders() -> set[str]:
     """The digests of the decoders of all registered versions that have an alias, such as the champions and what a person has
     pinned. Raises UserError when MLflow does not answer."""
+    named, client = {(name, version) for name, _, version in _aliases()}, mlflow.MlflowClient()
     with answering():
-        client = mlflow.MlflowClient()
-        models = client.search_registered_models("name LIKE 'gpt-%'", max_results=1000)
-        named = {(model.name, version) for model in models for version in model.aliases.values()}
         return {client.get_model_version(name, version).tags.get("digest", "") for name, version in named}
+
+
+def _aliases() -> list[tuple[str, str, str]]:
+    """(registered model, alias, version), of all."""
+    with answering():
+        models = mlflow.MlflowClient().search_registered_models("name LIKE 'gpt-%'", max_results=1000)
+    return [(model.name, alias, version) for model in models for alias, version in model.aliases.items()]
 
 
 def pin(model: str, pinned: bool = True) -> str:

@@ -13,6 +13,7 @@ from mlflow.models.model import ModelInfo
 from flows.home import ROOT
 from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
+from flows.server.supervisor import state
 from flows.store.artifacts import Artifact, read_manifest, to_artifact
 from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
@@ -33,10 +34,12 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
         "held_out": tracker.stages["pack"].counts["test_digest"],
         "run_id": tracker.run_id,
     }
+    page = f"{state().get('playground', 'http://127.0.0.1:8080')}/#model="
     with suppress(MlflowException):  # it exists from the second version on
-        client.create_registered_model(name)
-    card, run = model_card(tracker, recipe), tracker.run_id
-    made = client.create_model_version(name, info.model_uri, run, tags, description=card, model_id=info.model_id)
+        client.create_registered_model(name, description=f"Its champion in the [playground]({page}{recipe.corpus})")
+    made = client.create_model_version(name, info.model_uri, tracker.run_id, tags, model_id=info.model_id)
+    card = model_card(tracker, recipe, f"{page}{name}/{made.version}")
+    client.update_model_version(name, made.version, card)
     return str(made.version)
 
 
@@ -52,14 +55,14 @@ def record_descent(tracker: Tracker, recipe: Recipe, version: str) -> None:
         client.set_model_version_tag(found.name, found.version, f"start_of.{name}.{version}", tracker.run_id)
 
 
-def model_card(tracker: Tracker, recipe: Recipe) -> str:
+def model_card(tracker: Tracker, recipe: Recipe, playground: str) -> str:
     """What a model was made of and how, how good it is, what it is for, and its limits: as Markdown, in MLflow's registry."""
     stages = tracker.stages
     counts = {name: value for stage in stages.values() for name, value in stage.counts.items()}
     source = "built in" if recipe.source.kind == "builtin" else recipe.source_page() or "files of its maker"
     commit = (read_manifest(stages["train"].folder) or {})["git"]["commit"] or "of no commit"
     about = {"recipe": recipe, "counts": counts, "stages": stages, "source": source, "commit": commit}
-    return spaced(render_text("model_card.md", run=tracker.run_id, **about))
+    return spaced(render_text("model_card.md", run=tracker.run_id, playground=playground, **about))
 
 
 def registered_name(corpus: str, decoder: Artifact) -> str:

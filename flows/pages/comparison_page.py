@@ -11,16 +11,12 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from flows.pages.figures import Drawing, draw
-from flows.pages.render import Table, columns, publish, render_text, spaced
+from flows.pages.figures import draw
+from flows.pages.render import Table, publish
 
-TEMPLATE = "comparison.jinja"
 BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
-COSTS = (
-    "parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second",
-)  # fmt: skip
 SCALE = TwoSlopeNorm(0, -0.4, 1)  # from 40 % fewer bits than the corpus's own model to twice as many
-SHADES = LinearSegmentedColormap.from_list("relative", ["#1f7a5c", "white", "#2f6fb0"])
+SHADES = LinearSegmentedColormap.from_list("relative", ["#7cc4a6", "white", "#8db9e6"])
 COLOURS = SHADES.with_extremes(bad="#f2f5f7")  # where it is not known
 INK, FAINT, OWN = "#1f2933", "#616e7c", "#d9822b"
 TILE_WIDTH, TILE_HEIGHT = 1.5, 0.52  # inches
@@ -41,12 +37,7 @@ class Tile(NamedTuple):
 
 def write_comparison(folder: Path, result: dict) -> None:
     """card.md, card.html and card.json, with the heat map as matrix.png and matrix.svg."""
-    publish(folder, TEMPLATE, result, **_values(result, draw(folder / "matrix", heat_map, result)))
-
-
-def comparison_text(result: dict) -> str:
-    """The page in Markdown, without the figure."""
-    return spaced(render_text(TEMPLATE, facts=result, **_values(result, None)))
+    publish(folder, "comparison.jinja", result, heat_map=draw(folder / "matrix", heat_map, result), bits=bits(result))
 
 
 def short_names(result: dict) -> dict[str, str]:
@@ -91,19 +82,9 @@ def interval(cell: dict) -> str:
     return "no interval" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
-def _values(result: dict, drawing: Drawing | None) -> dict:
-    """What the template shows beside the result."""
-    costs = [
-        {"model": model["model"]} | {name: "–" if model[name] is None else round(model[name]) for name in COSTS}
-        for model in result["models"]
-    ]
-    bits = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
-    return {
-        "title": "Comparison of models",
-        "heat_map": drawing,
-        "bits": Table(("model", *(column["corpus"] for column in result["corpora"])), bits),
-        "costs": columns(costs, "model", *COSTS),
-    }
+def bits(result: dict) -> Table:
+    rows = [(name, *(f"{tile.bits} {tile.details}".strip() for tile in row)) for name, row in tiles(result)]
+    return Table(("model", *(column["corpus"] for column in result["corpora"])), rows)
 
 
 def heat_map(result: dict) -> Figure:
@@ -116,11 +97,11 @@ def heat_map(result: dict) -> Figure:
 
     relative_RC = np.array([[tile.relative for tile in row] for _, row in rows], float)  # nan for None
     axes.pcolormesh(relative_RC, cmap=COLOURS, norm=SCALE, edgecolor="white", linewidth=2)
-    for (y, x), relative in np.ndenumerate(relative_RC):
-        tile, ink = rows[y][1][x], text_colour(relative)
+    for y, x in np.ndindex(relative_RC.shape):
+        tile = rows[y][1][x]
         middle = y + (0.42 if tile.details else 0.5)
-        axes.text(x + 0.5, middle, tile.bits, color=ink, fontsize=12, weight="bold", ha="center", va="center")
-        axes.text(x + 0.5, y + 0.8, tile.details, color=ink, fontsize=6.5, ha="center", va="center")
+        axes.text(x + 0.5, middle, tile.bits, color=INK, fontsize=12, weight="bold", ha="center", va="center")
+        axes.text(x + 0.5, y + 0.8, tile.details, color=INK, fontsize=6.5, ha="center", va="center")
         if tile.own:
             axes.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, fill=False, edgecolor=OWN, linewidth=2))
     axes.set(xlim=(0, max(len(corpora), LEAST_COLUMNS)), ylim=(len(rows), 0))
@@ -130,9 +111,3 @@ def heat_map(result: dict) -> Figure:
     axes.tick_params("x", labeltop=True, labelbottom=False, pad=6)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def text_colour(relative: float) -> str:
-    """White on a dark tile."""
-    red, green, blue, _ = COLOURS(SCALE(relative))
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -11,21 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from flows.pages.render import plain
+from data_contracts.facts import BINS_PER_TEN
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "data card",
-    "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's own font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-}
+STYLE = Path(__file__).with_name("templates") / "figures.mplstyle"
 WIDTH = 8.0  # inches
 
 
@@ -38,7 +27,7 @@ class Drawing(NamedTuple):
 def draw(path: Path, figure: Callable[..., Figure], *values: object) -> Drawing:
     """Write `figure(*values)` as `path`.svg and `path`.png."""
     path.parent.mkdir(exist_ok=True)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(fname=STYLE):
         drawn, text = figure(*values), io.StringIO()
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         drawn.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
@@ -54,37 +43,17 @@ def canvas(height: float, *, left: float, right: float = 0.3, bottom: float = 0.
     return figure, figure.add_axes(box)
 
 
-def funnel(steps: list[tuple[str, int]], kept: int) -> Figure:
-    """steps: (reason, texts) in the order in which texts are rejected; the texts that remain after the last are kept."""
-    remaining = total = kept + sum(texts for _, texts in steps)
-    bars = [("all", 0, total, BLUE)]
-    for name, texts in steps:
-        remaining -= texts
-        bars.append((name, remaining, texts, ORANGE))
-    bars.append(("kept", 0, kept, BLUE))
-    figure, axes = canvas(0.5 + 0.28 * len(bars), left=1.3, right=1.4)
-    for place, (_, start, texts, color) in enumerate(bars):
-        axes.barh(place, total, color=PALE, height=0.7)
-        axes.barh(place, texts, left=start, color=color, height=0.7)
-        axes.text(total * 1.01, place, f"{texts:,} ({plain(texts / total)})", va="center", color=GREY)
-    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
-    axes.set(xlim=(0, total), ylim=(len(bars) - 0.5, -0.5), xticks=[])
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.tick_params(left=False)
-    return figure
-
-
-def lengths(groups: dict[str, dict[int, int]], per_ten: int, unit: str, things: str) -> Figure:
-    """Two histograms over a log scale. groups: by name, how many things by floor(per_ten * log10(length in units))."""
+def lengths(groups: dict[str, dict[int, int]]) -> Figure:
+    """Two histograms over a log scale. groups: by name, how many texts by floor(BINS_PER_TEN * log10(characters))."""
     figure, axes = canvas(2.6, left=0.8, bottom=0.5)
     places = [place for counts in groups.values() for place in counts]
     bins = range(min(places), max(places) + 1)
-    edges = [10 ** (place / per_ten) for place in [*bins, bins[-1] + 1]]
+    edges = [10 ** (place / BINS_PER_TEN) for place in [*bins, bins[-1] + 1]]
     for (label, counts), color in zip(groups.items(), (BLUE, ORANGE), strict=True):
         if counts:
             heights = [counts.get(place, 0) for place in bins]
             axes.stairs(heights, edges, fill=True, color=color, alpha=0.75, label=label)
-    axes.set(xscale="log", xlabel=unit, ylabel=things, xlim=(edges[0], edges[-1]))
+    axes.set(xscale="log", xlabel="characters", ylabel="texts", xlim=(edges[0], edges[-1]))
     # Without a number of ticks a log scale leaves some out, which ones differs from font to font.
     axes.xaxis.set(major_locator=LogLocator(numticks=20), minor_locator=NullLocator())
     for axis in (axes.xaxis, axes.yaxis):

@@ -69,12 +69,13 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("\n", " ").replace("&", "&amp;"))
 
 
-def publish(folder: Path, template: str, facts: dict, **values: object) -> None:
-    """Write card.json, the facts; card.md; and card.html, which needs no other file. The template sees facts and values."""
+def publish(folder: Path, template: str, facts: dict, **drawings: object) -> None:
+    """Write card.json, the facts; card.md; and card.html, which needs no other file. drawings: by their names in the template,
+    which leaves out those that are missing."""
     folder.mkdir(exist_ok=True)
     (folder / "card.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "card.md").write_text(render_text(template, facts=facts, **values), encoding="utf-8")
-    page = _environment("html").get_template(template).render(facts=facts, **values)
+    (folder / "card.md").write_text(render_text(template, facts=facts, **drawings), encoding="utf-8")
+    page = _environment("html").get_template(template).render(facts=facts, **drawings)
     (folder / "card.html").write_text(page, encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Where the servers of `gpt up` listen, and the password that is needed to listen beyond this machine.
 
-Both servers have the same user and password, from PREFECT_SERVER_API_AUTH_STRING. Child processes get them by the environment,
+All have the same user and password, from PREFECT_SERVER_API_AUTH_STRING. Child processes get them by the environment,
 never by an argument, which every user of the machine can see, nor by a file.
 """
 
@@ -26,6 +26,7 @@ class Access:
     host: str
     port: int
     mlflow_port: int
+    serve_port: int = 8080
     user: str = ""
     password: str = field(default="", repr=False)
 
@@ -86,10 +87,11 @@ class Access:
         return found | ({LOGIN_VARIABLE: f"{self.user}:{self.password}"} if self.password else {})
 
 
-def access(host: str, port: int, mlflow_port: int) -> Access:
+def access(host: str, port: int, mlflow_port: int, serve_port: int = 8080) -> Access:
     """Raises UserError if other machines could reach the host without a password, and for a password that is too short."""
-    if port == mlflow_port:
-        raise UserError(f"Prefect and MLflow cannot both have port {port}; --port and --mlflow-port set them")
+    if len({port, mlflow_port, serve_port}) < 3:
+        problem = f"Prefect, MLflow and the playground cannot share port {port if port != serve_port else serve_port}"
+        raise UserError(f"{problem}; --port, --mlflow-port and --serve-port set them")
     given = os.environ.get(AUTH_VARIABLE, "")
     user, _, password = given.partition(":")
     mend = f"export {AUTH_VARIABLE}=user:password, with a password of {PASSWORD_CHARS} characters or more"
@@ -97,7 +99,7 @@ def access(host: str, port: int, mlflow_port: int) -> Access:
         raise UserError(f"--host {host} lets other machines in and needs a password\n{mend}")
     if given and not (user and len(password) >= PASSWORD_CHARS):
         raise UserError(f"the password is too short, or has no user\n{mend}")
-    return Access(host, port, mlflow_port, user, password)
+    return Access(host, port, mlflow_port, serve_port, user, password)
 
 
 def _loopback(host: str) -> bool:

@@ -26,6 +26,7 @@ from flows.server.access import HOSTS_VARIABLE, LOGIN_VARIABLE
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable, Callable], Awaitable[None]]
+Refuse = Callable[..., App]
 
 
 def create_prefect() -> App:
@@ -73,9 +74,9 @@ def create_mlflow() -> App:
 class OwnAddresses:
     """ASGI middleware that refuses requests with another Host, or with an Origin that is not allowed (403)."""
 
-    def __init__(self, app: App, hosts: list[str], origins: list[str]):
-        """hosts: with or without port; origins: whole, or * for all."""
-        self.app, self.hosts, self.origins = app, hosts, origins
+    def __init__(self, app: App, hosts: list[str], origins: list[str], refuse: Refuse = PlainTextResponse):
+        """hosts: with or without port; origins: whole, or * for all. refuse: makes the answer, of text and status."""
+        self.app, self.hosts, self.origins, self.refuse = app, hosts, origins, refuse
 
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         headers = {name: value.decode("latin-1").lower() for name, value in scope.get("headers", ())}
@@ -85,18 +86,21 @@ class OwnAddresses:
         answer = self.app
         if scope["type"] != "lifespan" and not (known_host and known_origin):
             problem = f"origin {origin}" if known_host else f"host {host}"
-            answer = PlainTextResponse(f"this server does not answer to {problem}\n", 403)
+            answer = self.refuse(f"this server does not answer to {problem}\n", 403)
         await answer(scope, receive, send)
 
 
 class AsksForPassword:
     """ASGI middleware that refuses requests without this user:password (401), but for the question whether the server is up."""
 
-    def __init__(self, app: App, login: str):
-        self.app, self.expected = app, b"Basic " + b64encode(login.encode())
+    def __init__(self, app: App, login: str, refuse: Refuse = PlainTextResponse):
+        # Programs that speak OpenAI's API send the password alone.
+        key, self.refuse = login.partition(":")[2], refuse
+        self.app, self.expected = app, (b"Basic " + b64encode(login.encode()), f"Bearer {key}".encode())
 
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         answer, given = self.app, dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] != "lifespan" and scope["path"] != "/health" and not compare_digest(given, self.expected):
-            answer = PlainTextResponse("user and password?\n", 401, {"WWW-Authenticate": 'Basic realm="MLflow"'})
+        known = any(compare_digest(given, expected) for expected in self.expected)
+        if scope["type"] != "lifespan" and scope["path"] != "/health" and not known:
+            answer = self.refuse("user and password?\n", 401, {"WWW-Authenticate": 'Basic realm="MLflow"'})
         await answer(scope, receive, send)

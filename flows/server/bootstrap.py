@@ -9,30 +9,25 @@ import json
 import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
-from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
 
+import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore
-from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.actions import SendNotification
+from prefect.events.schemas.automations import EventTrigger
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
-from flows.home import GPU
-from flows.server.dead_runs import GONE, SILENT, crash_dead_runs
+from flows.home import GPU, ROOT
+from flows.server.dead_runs import crash_dead_runs
 from flows.server.processes import is_healthy
 
 NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
-# How the message begins by which a worker, or `dead_runs`, reports a run whose process was killed.
-EXITED = "Process exited with status code: "
-KILLED = (*(f"{EXITED}{-number}." for number in (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)), GONE, SILENT)
-RESTARTED = "Its process was killed; it is started again, once, and goes on from what it left."
+AUTOMATIONS = ROOT / "automations.yaml"
 
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
@@ -64,67 +59,23 @@ def create_pool() -> None:
                 client.create_work_queue(queue, work_pool_name=POOL)
 
 
-def create_automations(
-    compare_after: timedelta = timedelta(minutes=10), restart_after: timedelta = timedelta(minutes=1)
-) -> None:
-    """Create the GPU limit and the automations where they are missing.
-
-    compare_after: a comparison starts this long after a training, and covers all trainings that end meanwhile.
-    """
+def create_automations(text: str = "") -> None:
+    """Create the GPU limit and the automations where they are missing. text: instead of the content of automations.yaml."""
     import torch
 
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
             slots = max(1, torch.cuda.device_count())
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=slots))
-        try:
-            compare = client.read_deployment_by_name("compare/all").id
-        except ObjectNotFound:
-            raise UserError("compare/all is not deployed: prefect --no-prompt deploy --all") from None
-        for automation in (compare_after_training(compare, compare_after), restart_crashed_runs(restart_after)):
-            if not client.read_automations_by_name(automation.name):
-                client.create_automation(automation)
-
-
-def compare_after_training(deployment, after: timedelta) -> AutomationCore:
-    """Fires at the first training that completes, and not again until its comparison starts: at most one waits."""
-    return AutomationCore(
-        name="compare after training",
-        description="A new model is compared with the others. A training that is Unchanged made none.",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Completed"},
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": "train"},
-            within=after,
-        ),
-        actions=[RunDeployment(deployment_id=deployment, schedule_after=after)],
-    )
-
-
-def restart_crashed_runs(after: timedelta) -> AutomationCore:
-    """Fires after the first crash of a run: by a kill, not by a person or `gpt down`, whose message is another. The run goes on
-    from what its process left. A second crash of the same run is left alone, and so is a run of no deployment.
-
-    after: by then a worker has reported the crash twice, as it does; the second report would crash the new process's run.
-    """
-    flows = ["train", "prepare", "compare", "reproduce", "maintain"]
-    return AutomationCore(
-        name="restart crashed runs",
-        description="A run whose process was killed starts again, once.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            after={"prefect.flow-run.Crashed"},
-            expect={"prefect.flow-run.Running"},
-            for_each={"prefect.resource.id"},
-            within=after,
-            match={
-                "prefect.resource.id": "prefect.flow-run.*",
-                "prefect.run-count": ["0", "1"],
-                "prefect.state-message": [f"{message}*" for message in KILLED],
-            },
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": flows},
-        ),
-        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="Restarted", message=RESTARTED)],
-    )
+        for wanted in yaml.safe_load(text or AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
+            for action in wanted["actions"]:
+                if name := action.get("deployment_id"):
+                    try:
+                        action["deployment_id"] = client.read_deployment_by_name(name).id
+                    except ObjectNotFound:
+                        raise UserError(f"{name} is not deployed: prefect --no-prompt deploy --all") from None
+            if not client.read_automations_by_name(wanted["name"]):
+                client.create_automation(AutomationCore.model_validate(wanted))
 
 
 def notify_on_failure(address: str) -> None:

@@ -18,7 +18,7 @@ from flows.store.locks import take
 
 EVERY = 30  # seconds, as between two heartbeats (prefect.yaml)
 LOOKS = 10  # without a heartbeat, until a run is dead
-GONE, SILENT = "Its process is gone.", "No heartbeat for"
+GONE, SILENT = "Its process is gone.", "No heartbeat for"  # automations.yaml knows a dead run by these words
 PREFIX = "flow-run-"
 BEAT = "prefect.flow-run.heartbeat"
 Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of life, and the number of looks since then

@@ -89,6 +89,12 @@ def mlflow_server(store: str, access: Access) -> Service:
     return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port)
 
 
+def completions_server(access: Access) -> Service:
+    command = [sys.executable, "-m", "flows.cli", "serve", "--host", access.host, "--port", str(access.serve_port)]
+    health = f"{access.local_url(access.serve_port)}/health"
+    return Service("playground", command, {}, health, access.serve_port)
+
+
 def check_port(service: Service, host: str, option: str) -> None:
     """Raise UserError if the port is in use, or not to be had. option: the command-line option that chooses another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""`gpt up`: start a Prefect server, an MLflow server and a worker, set them up, and restart what dies until it is stopped.
+"""`gpt up`: start Prefect, MLflow, the playground and a worker, set them up, and restart what dies until it is stopped.
 
 Notable: a kernel lock says whether it runs. <home>/up.json lists its children: process ids, their start times and the mark of
 `processes`. By these a second `gpt up`, `gpt down` and `gpt status` find it, and what a killed one left behind.
@@ -122,6 +122,7 @@ class _Supervisor:
         self.signals, self.ending = 0, False
         own = {"pid": os.getpid(), "created": psutil.Process().create_time(), "mark": self.mark}
         addresses = {"prefect": access.public_url(access.port), "api": access.api}
+        addresses["playground"] = access.public_url(access.serve_port)
         more = {"password": bool(access.password), "ready": False, "services": {}}
         self.state: dict[str, Any] = own | addresses | more
 
@@ -153,8 +154,10 @@ class _Supervisor:
         servers = [processes.prefect_server(access)]
         if not elsewhere:
             servers.append(processes.mlflow_server(store, access))
-        for server, option in zip(servers, ("--port", "--mlflow-port"), strict=False):
-            processes.check_port(server, access.host, option)
+        playground = processes.completions_server(access)
+        options = {"prefect": "--port", "mlflow": "--mlflow-port", "playground": "--serve-port"}
+        for server in (*servers, playground):
+            processes.check_port(server, access.host, options[server.name])
         self.say(f"starting Prefect and MLflow (logs in {home() / 'logs'})")
         for server in servers:
             self._start(server)
@@ -172,11 +175,13 @@ class _Supervisor:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpt", "--type", "process"]
         clients |= {"PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")}
         worker = Service("worker", [*command, "--install-policy", "never"], clients)
+        self._start(playground)
         self._start(worker)
-        self._until(lambda: "started!" in processes.read_log(worker))
+        self._until(lambda: "started!" in processes.read_log(worker) and processes.is_healthy(playground.health_url))
         base = store.rstrip("/") if elsewhere else access.public_url(access.mlflow_port)
         page = f"{base}/#/experiments/{made['experiment']}/{RUNS_PAGE}"
         lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
+        lines += [f"playground     {self.state['playground']}/   (completions API: {self.state['playground']}/v1)"]
         lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
         if access.password:
             lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]

@@ -1,13 +1,9 @@
 """Which code made an artifact: a version while the sources are those of `stages.lock`, their hash once somebody edited them.
 
-The lock has a row for each part: a stage, or the reader of one corpus. Whoever edits a part's sources says what that means:
-
-    make lock                      # asks of each part whose sources differ: does its output change?
-    make lock ANSWER=same          # none does: the new hash is accepted, the version stays, and nobody's artifacts are rebuilt
-    make lock ANSWER=changed       # all do: the version is raised, and every artifact made by the part is rebuilt
-
-Until then the identity is the hash, so an experiment is never served what older code made. The hash is one of the sources'
-text, so an edited comment asks, too.
+The lock has a row for each part: a stage, or the reader of one corpus. Whoever edits a part's sources says by `make lock`
+whether its output changes. If not (ANSWER=same), the new hash is accepted and the version stays; else (ANSWER=changed) the
+version is raised, and what the part made is rebuilt. Until then the identity is the hash, so an experiment is never served what
+older code made. The hash is one of the sources' text, so an edited comment asks, too.
 """
 
 import ast
@@ -19,9 +15,7 @@ from pathlib import Path
 from flows.home import ROOT
 
 LOCK = Path(__file__).with_name("stages.lock")
-ABOUT = """\
-# The version of each part of the pipeline's code, and a hash of the sources that decide its output. Written by `make lock`.
-"""
+ABOUT = "# The version of each part of the pipeline's code, and a hash of the sources that decide its output; by `make lock`.\n"
 
 
 def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path = ROOT) -> str:

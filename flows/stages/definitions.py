@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data_contracts import corpora
 from flows.progress import Report, log_line
@@ -19,10 +18,6 @@ from flows.stages.code_identity import identity
 from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, read_manifest
-
-if TYPE_CHECKING:
-    from gpt.data.shards import Documents
-    from tokenizers.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.model"
 HELD_OUT = "test"  # the split whose baselines are computed
@@ -91,30 +86,36 @@ def clean(job: Job) -> dict:
     from flows.pages.cards import write_data_card
     from flows.stages.workers import spread
 
-    reader, rules = reader_of(job.recipe), job.recipe.clean
+    recipe, raw = job.recipe, job.inputs["download"].folder
+    reader, rules = reader_of(recipe), recipe.clean
+    identity = (read_manifest(raw) or {})["parameters"]
+    source = {"kind": recipe.source.kind, "address": recipe.source_page()} | identity
+    about = {
+        "corpus": reader,
+        "title": recipe.title,
+        "licence": recipe.licence or "not known",
+        "source": {name: value for name, value in source.items() if value},
+    }
 
     def describe(sample, counts: dict) -> None:
-        write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, _raw_data_facts(job)))
+        write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, about))
 
-    raw, options = job.inputs["download"].folder / RAW, job.recipe.options
-    with spread(job.recipe.workers) as fan_out:
+    with spread(recipe.workers) as fan_out:
         counts = clean_corpus(
-            reader, raw, job.folder, rules, fan_out=fan_out, progress=job.report, describe=describe, **options
+            reader,
+            raw / RAW,
+            job.folder,
+            rules,
+            fan_out=fan_out,
+            progress=job.report,
+            describe=describe,
+            **recipe.options,
         )
-    if job.recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
+    if recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
         log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
     if counts.get("notes") and (left_out := job.inputs["download"].counts.get("left_out")):
         counts["notes"][0] += f", {left_out} files left out"
     return counts
-
-
-def _raw_data_facts(job: Job) -> dict:
-    """Facts for the data card: where the raw data are found, and their identity."""
-    recipe, kind = job.recipe, job.recipe.source.kind
-    identity = (read_manifest(job.inputs["download"].folder) or {})["parameters"]
-    page = f"https://www.kaggle.com/datasets/{identity['handle']}" if kind == "kaggle" else recipe.source_page()
-    address = {"address": page} if page else {}
-    return {"corpus": reader_of(recipe), "title": recipe.title, "source": {"kind": kind} | address | identity}
 
 
 def tokenize(job: Job) -> dict:
@@ -134,19 +135,31 @@ def tokenize(job: Job) -> dict:
         counts[f"{row['split'].replace(' ', '_')}_bytes_per_token"] = round(row["bytes_per_token"], 4)
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)
     _write_json(job.folder / "report.json", counts)
-    write_tokenizer_card(job.folder / "card", job.recipe.corpus, job.parameters["tokenizer"], counts, facts)
+    about = {"corpus": job.recipe.corpus, "settings": job.parameters["tokenizer"], "counts": counts}
+    write_tokenizer_card(job.folder / "card", about | facts)
     return counts
 
 
 def pack(job: Job) -> dict:
-    from flows.pages.cards import write_packing_report
+    from flows.pages.render import publish
     from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
+    from gpt.data.shards import Documents
     from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
-    tokenizer = Tokenizer(job.inputs["tokenize"].folder / TOKENIZER)
+    tokenizer, done = Tokenizer(job.inputs["tokenize"].folder / TOKENIZER), 0
     shutil.copy(job.inputs["tokenize"].folder / TOKENIZER, job.folder / TOKENIZER)  # all that a training machine needs
+
+    def encode(split: str) -> Iterator[Documents]:
+        nonlocal done
+        for batch in read_documents(documents.folder, split):
+            ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
+            names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
+            yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), files, batch["source_row"].to_numpy())
+            done += len(batch)
+            job.report(done / documents.counts["documents"], f"{done} documents")
+
     about = dataset.Description(
         vocab_size=tokenizer.vocab_size,
         eos_id=tokenizer.eos_id,
@@ -154,7 +167,7 @@ def pack(job: Job) -> dict:
         tokenizer_fingerprint=tokenizer.fingerprint,
         **settings,
     )
-    splits = dataset.write(job.folder, {split: _encode(job, tokenizer, split) for split in dataset.SPLITS}, about)
+    splits = dataset.write(job.folder, {split: encode(split) for split in dataset.SPLITS}, about)
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
     for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
         assert counts[law] == documents.counts[law], f"{law}: {counts[law]} packed of {documents.counts[law]}"
@@ -162,29 +175,14 @@ def pack(job: Job) -> dict:
     measured = measure_baselines(documents.folder, packed, HELD_OUT)
     _write_json(job.folder / "baselines.json", measured)
     rows = [{"split": name, **numbers, "sequences": packed.n_sequences(name)} for name, numbers in splits.items()]
-    write_packing_report(job.folder / "card", job.recipe.corpus, settings, rows, measured)
+    facts = {"corpus": job.recipe.corpus, "settings": settings, "splits": rows} | measured
+    publish(job.folder / "card", "packing_report.jinja", facts)
     held_out = {split: sorted(packed.splits[split].index["doc_id"].tolist()) for split in ("val", "test")}
     packing = {
         "train_sequences": packed.n_sequences("train"),
         **{f"{split}_digest": hashlib.sha256(b"\n".join(ids)).hexdigest()[:32] for split, ids in held_out.items()},
     }
     return counts | packing | measured
-
-
-def _encode(job: Job, tokenizer: "Tokenizer", split: str) -> "Iterator[Documents]":
-    """The documents of a split as tokens."""
-    from gpt.data.dataset import SPLITS
-    from gpt.data.shards import Documents
-
-    documents = job.inputs["clean"]
-    before = SPLITS[: SPLITS.index(split)]
-    done = sum(documents.counts[f"{earlier}_documents"] for earlier in before)
-    for batch in read_documents(documents.folder, split):
-        ids, lengths = tokenizer.encode_flat(batch["text"].to_list(), job.recipe.workers.count or -1)
-        names, files = batch["doc_id"].to_list(), batch["source_file"].to_list()
-        yield Documents(names, ids, lengths, batch["n_bytes"].to_numpy(), files, batch["source_row"].to_numpy())
-        done += len(batch)
-        job.report(done / documents.counts["documents"], f"{done} documents")
 
 
 def train(job: Job) -> dict:

@@ -41,11 +41,7 @@ def run_stage(
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
     stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
-    parameters = stage.parameters(recipe)
-
-    def log_step(step: int, metrics: dict[str, float]) -> None:
-        if tracker:
-            tracker.step(step, metrics)
+    parameters, log_step = stage.parameters(recipe), tracker.step if tracker else lambda step, metrics: None
 
     def log_evaluation(step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         if tracker:

@@ -35,15 +35,11 @@ class Artifact:
     stage: str
     key: str
     digest: str
-    path: str
+    folder: Path
     counts: dict = field(default_factory=dict)
     seconds: float = 0.0
     """what building it took, also when it is reused"""
     reused: bool = False
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.path)
 
 
 def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) -> str:
@@ -179,8 +175,8 @@ def touch(folder: Path) -> None:
 
 
 def to_artifact(manifest: dict) -> Artifact:
-    names = ("corpus", "stage", "key", "digest", "path", "counts", "seconds")
-    return Artifact(**{name: manifest[name] for name in names})
+    names = ("corpus", "stage", "key", "digest", "counts", "seconds")
+    return Artifact(folder=Path(manifest["path"]), **{name: manifest[name] for name in names})
 
 
 def digest_of(files: dict[str, dict]) -> str:

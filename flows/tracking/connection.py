@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from flows import UserError
 from flows.home import shared_home
@@ -20,22 +21,12 @@ DATABASE = "GPT_MLFLOW_DATABASE"  # the address of the database behind MLflow's 
 # What the table of runs shows, as a shared view of MLflow: without one it shows not a single number. MLflow keeps it in a tag
 # of the experiment, and takes it from there when an address ends with its key.
 VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"
-METRICS = ("train/test_bpb", "baseline/best", "train/parameters", "train/steps", "train/seconds")
-VIEW = {
-    "orderByKey": "attributes.start_time",
-    "orderByAsc": False,
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "datasetsFilter": [],
-    "modelVersionFilter": "All Runs",
-    "selectedColumns": [*(f"metrics.`{name}`" for name in METRICS), "tags.`model`", "tags.`champion`"],
-}
+VIEW = json.dumps(json.loads(Path(__file__).with_name("runs_view.json").read_text()))
 
 
 def digest_of_stage(tags: Mapping[str, str], stage: str) -> str:
     """The digest of the artifact that a run made or reused, by the run's tags; empty if there is none."""
-    made = json.loads(tags.get("artifacts", "{}"))
-    return made[stage]["digest"] if stage in made else tags.get(f"{stage}.digest", "")  # as earlier versions tagged it
+    return json.loads(tags.get("artifacts", "{}")).get(stage, {}).get("digest", "")
 
 
 def experiment_id() -> str:
@@ -47,12 +38,12 @@ def experiment_id() -> str:
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
     with answering(), lock(shared_home(), "mlflow", lambda text: None):  # one process creates the database
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
-            if found.tags.get(VIEW_TAG) != (view := json.dumps(VIEW)):
-                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, VIEW_TAG, view)
+            if found.tags.get(VIEW_TAG) != VIEW:
+                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, VIEW_TAG, VIEW)
             return found.experiment_id
         # A server chooses the folder of artifacts. A plain database has none, and the default would be ./mlruns.
         folder = None if mlflow.get_tracking_uri().startswith("http") else (shared_home() / "mlartifacts").as_uri()
-        return mlflow.create_experiment(EXPERIMENT, folder, {VIEW_TAG: json.dumps(VIEW)})
+        return mlflow.create_experiment(EXPERIMENT, folder, {VIEW_TAG: VIEW})
 
 
 def database() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,12 +20,13 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from prefect.artifacts import create_link_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
 from flows.home import TEMPORARY_PREFECT
-from flows.progress import log_line
+from flows.pages.render import card_markdown, spaced
+from flows.progress import left_out_if_it_fails, log_line
 from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
@@ -33,6 +35,7 @@ from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
 from flows.tracking.resources import watch_resources
 
+NOTE_CHARS = 5000  # of a page, at the top of its run
 # By the stage that makes them.
 DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val", "tokens/test")}
 
@@ -64,6 +67,18 @@ def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
         run = mlflow.start_run(None, experiment, kind, tags=tags, log_system_metrics=False)
     with ended(mlflow.set_tags, mlflow.end_run):
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
+
+
+def log_page(folder: Path, name: str, key: str, metrics: dict[str, float]) -> None:
+    """Log a page that `publish` wrote, and metrics, to the run of `untrained_run`, and show the page in Prefect."""
+    note = re.sub(r"(?m)^!\[.*\n", "", (folder / "card.md").read_text(encoding="utf-8"))  # which shows no figure
+    with left_out_if_it_fails("part of the page in MLflow"):
+        mlflow.log_metrics(metrics)
+        mlflow.set_tag("mlflow.note.content", spaced(note)[:NOTE_CHARS])
+        mlflow.log_artifacts(str(folder), name)
+    if FlowRunContext.get():
+        with left_out_if_it_fails("the page in Prefect"):
+            create_markdown_artifact(card_markdown(folder), key=key)
 
 
 @contextmanager
@@ -145,10 +160,12 @@ class Tracker:
         )
         self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
-    def settle_recipe(self, recipe: Recipe) -> None:
-        """Log the settings that were open in the recipe until now."""
-        before, self.recipe = self.recipe.flat(), recipe
-        self._log_recipe(before)
+    def log_recipe(self, recipe: Recipe) -> None:
+        """Log the recipe, whole as a file and as parameters: at the start, and again when nothing in it is open."""
+        self.recipe = recipe
+        for name, value in recipe.flat().items():  # a line each, since MLflow takes only so many at once
+            self._box.put(params={name: value})
+        self.content(json.dumps(recipe.public_values(), indent=1), "recipe.json")
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: counts as metrics, reports as files, datasets as inputs."""
@@ -180,13 +197,10 @@ class Tracker:
         for path in paths:
             self._box.put(file=self._box.attach(path), to=folder)
 
-    def text(self, text: str, file: str) -> None:
-        self.content(text.encode(), file)
-
-    def content(self, content: bytes, file: str) -> None:
+    def content(self, content: str | bytes, file: str) -> None:
         folder, _, name = file.rpartition("/")
         place = self._box.place(name)
-        place.write_bytes(content)
+        place.write_bytes(content if isinstance(content, bytes) else content.encode())
         self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
@@ -223,7 +237,7 @@ class Tracker:
         self._box, self.run_id = box, box.run_id
         if box.state.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
-        self._log_recipe({})
+        self.log_recipe(self.recipe)
         box.start()
         sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
         self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)
@@ -235,14 +249,6 @@ class Tracker:
         self._begin(None)
         for artifact in stages:
             self.stage(artifact)
-
-    def _log_recipe(self, before: dict[str, str]) -> None:
-        """Log the recipe, whole as a file, and as parameters those settings that were not among them before."""
-        new = {name: value for name, value in self.recipe.flat().items() if name not in before}
-        for name, value in new.items():  # a line each, since MLflow takes only so many at once
-            self._box.put(params={name: value})
-        if new:
-            self.text(json.dumps(self.recipe.public_values(), indent=1), "recipe.json")
 
     def _log_dataset(self, artifact: Artifact, context: str) -> None:
         counts = artifact.counts

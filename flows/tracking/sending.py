@@ -94,7 +94,10 @@ class Sender:
             of_run = f"source_run_id = '{self.run_id}'"
             found = mlflow.search_logged_models([self.experiment], of_run, output_format="list")
             models = {int(model.params["step"]): model for model in found if "step" in model.params}
-            models[step] = model = models.get(step) or self._create_model(step, line["name"])
+            params, tags = {"step": str(step)}, {"corpus": self.corpus, "step": str(step)}
+            models[step] = model = models.get(step) or self.client.create_logged_model(
+                self.experiment, line["name"], self.run_id, tags, params, "gpt"
+            )
             self.client.log_model_artifacts(model.model_id, str(folder))
             self.client.finalize_logged_model(model.model_id, entities.LoggedModelStatus.READY)
             outputs = self.client.get_run(self.run_id).outputs
@@ -107,10 +110,6 @@ class Sender:
         if metrics := [entities.Metric(name, value, at, step, **about) for name, value, step, at in line["metrics"]]:
             self.client.log_batch(self.run_id, metrics)
         self.detach(line["files"])
-
-    def _create_model(self, step: int, name: str) -> entities.LoggedModel:
-        params, tags = {"step": str(step)}, {"corpus": self.corpus, "step": str(step)}
-        return self.client.create_logged_model(self.experiment, name, self.run_id, tags, params, "gpt")
 
     def _prune_models(self, models: dict[int, entities.LoggedModel], best: int, keep: int) -> None:
         """Tag the best and the last checkpoint; delete the others except the newest `keep`, as the trainer does."""

@@ -1,9 +1,9 @@
 """The packed dataset: documents as token shards, and the batches drawn from them.
 
-    dataset.json                      the `Description`, and the shards of each split with the SHA-256 of their indexes
+    dataset.json                      the `Description`, and the shard of each split with the SHA-256 of its index
     sources.json                      the files that the documents come from; the index of a shard names them by number
-    train-00000.tokens.npy ...        tokens and document index (gpt.data.shards); of val, too, and of test where there is one
-    train-00000.index.npy ...
+    train-00000.tokens.npy            tokens and document index (gpt.data.shards); of val, too, and of test where there is one
+    train-00000.index.npy
     tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
 
 Each epoch lays the documents one after another, in an order drawn from (seed, epoch), and cuts this line into sequences of T
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_json, write_shards
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_json, write_shard
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
@@ -55,56 +55,30 @@ def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Descripti
 
     folder: made if missing. splits: the documents of "train" and "val", and of "test" if there is one.
     Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
-    Raises GPTError for invalid ids (`write_shards`), an empty split, or too large a T.
+    Raises GPTError for invalid ids (`write_shard`), an empty split, or too large a T.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
     (folder / SOURCES).unlink(missing_ok=True)
-    parts = {}
-    for split in splits:
-        shards = write_shards(folder, split, splits[split], about)
-        if not shards:
-            raise GPTError(f"no document in the {split} split: every corpus needs at least one in each")
-        parts[split] = Split(shards)
+    parts = {split: write_shard(folder, split, documents, about) for split, documents in splits.items()}
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
             f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
-    names = {split: {shard.name: shard.digest for shard in part.shards} for split, part in parts.items()}
+    names = {split: {part.name: part.digest} for split, part in parts.items()}
     write_json(folder / "dataset.json", {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names})
-    return {split: part.counts for split, part in parts.items()}
-
-
-class Split:
-    """One part of the documents: its shards, and their indexes as one."""
-
-    def __init__(self, shards: list[Shard]):
-        self.shards = shards
-        self.index = shards[0].index if len(shards) == 1 else np.concatenate([shard.index for shard in shards])
-        self.n_tokens = sum(shard.n_tokens for shard in shards)
-        self.n_documents, self.n_bytes = len(self.index), sum(shard.n_bytes for shard in shards)
-        self.counts = {"tokens": self.n_tokens, "documents": self.n_documents, "bytes": self.n_bytes}
-        self._firsts = np.cumsum([0, *(shard.n_tokens for shard in shards)])
-
-    def tokens(self, places: np.ndarray) -> np.ndarray:
-        """The tokens at these places of the split, int64 of any shape; place -1 is the eos before the first document."""
-        if len(self.shards) == 1:
-            found: np.ndarray = self.shards[0].tokens[places + 1]
-            return found.astype(np.int64)
-        tokens = np.empty(places.shape, np.int64)
-        of_shard = np.maximum(np.searchsorted(self._firsts, places, "right") - 1, 0)
-        for number in np.unique(of_shard):
-            here = of_shard == number
-            tokens[here] = self.shards[number].tokens[places[here] - self._firsts[number] + 1]
-        return tokens
+    return {
+        split: {"tokens": part.n_tokens, "documents": part.n_documents, "bytes": part.n_bytes}
+        for split, part in parts.items()
+    }
 
 
 class Dataset:
     """A packed dataset, memory-mapped and checked. Open with `Dataset.open(folder)`."""
 
-    def __init__(self, folder: Path, about: Description, splits: dict[str, Split]):
+    def __init__(self, folder: Path, about: Description, splits: dict[str, Shard]):
         self.folder, self.about, self.splits = folder, about, splits
         self.vocab_size, self.block_size, self.eos_id = about.vocab_size, about.block_size, about.eos_id
         self.tokenizer_fingerprint, self.document_mask = about.tokenizer_fingerprint, about.document_mask
@@ -127,15 +101,12 @@ class Dataset:
             try:
                 if split == "test" and split not in document["shards"]:
                     continue
-                names = dict(document["shards"][split])
-            except (KeyError, TypeError, ValueError):
-                raise GPTError(f"{path}: the shards of {split} are missing: {PACK_AGAIN}") from None
-            splits[split] = Split([Shard.open(folder, Path(name).name, about) for name in names])
-            for shard in splits[split].shards:
-                if shard.digest != names[shard.name]:
-                    raise GPTError(
-                        f"{folder / shard.name}.index.npy is of another dataset, or was edited: {PACK_AGAIN}"
-                    )
+                ((name, digest),) = document["shards"][split].items()
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise GPTError(f"{path}: {split} is not one shard: {PACK_AGAIN}") from None
+            splits[split] = Shard.open(folder, Path(name).name, about)
+            if splits[split].digest != digest:
+                raise GPTError(f"{folder / name}.index.npy is of another dataset, or was edited: {PACK_AGAIN}")
         return cls(folder, about, splits)
 
     @property
@@ -164,12 +135,8 @@ class Dataset:
     def batch(self, step: int, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> Batch:
         """The training batch of a step, or one of `parts` equal parts of it (for a device, or for accumulation).
 
-        A pure function of its arguments, so the step is the whole data cursor. batch_size: B of all parts together.
-        Each epoch visits every sequence once, in an order drawn from (seed, epoch); a batch may straddle epochs.
-        Raises GPTError if the batch does not divide into `parts`.
+        batch_size: B of all parts together, a multiple of `parts`. A batch may straddle epochs.
         """
-        if batch_size % parts:
-            raise GPTError(f"a batch of {batch_size} sequences does not divide into {parts} equal parts")
         n, size = self.n_sequences("train"), batch_size // parts
         visits = step * batch_size + part * size + np.arange(size)  # counted over all epochs
         batches = []

@@ -1,12 +1,13 @@
-"""Token shards: the files that a packed dataset is made of.
+"""Token shards: the files that a packed dataset is made of, one shard for each split.
 
 A shard holds whole documents, one after another, in two files of numpy's format, which are read without pickle:
 
     .tokens.npy    eos, then every document's tokens and its eos: 2 bytes each up to a vocabulary of 65,536, else 4
     .index.npy     a row a document (INDEX): its id, offset, length, raw UTF-8 bytes, source file and row
 
-So the token before a document's first is always an eos. `Shard.open` maps them and refuses what is cut, foreign or does not fit
-together. A dataset's description has the SHA-256 of each index, so a shard of another dataset is noticed too.
+So the token before a document's first is always an eos. `Shard.open` maps them, so a corpus may be larger than the memory, and
+refuses what is cut, foreign or does not fit together. A dataset's description has the SHA-256 of each index, so a shard of
+another dataset is noticed too.
 """
 
 import hashlib
@@ -21,11 +22,10 @@ import numpy as np
 from gpt import GPTError
 from gpt.settings import check, refuse
 
-SHARD_TOKENS = 1 << 28  # a shard is closed after the document that reaches this: half a gigabyte
 INDEX = np.dtype(
     [
         ("doc_id", "S32"),
-        ("offset", "<i8"),  # of its first token, counted over the shards of the split, eos included
+        ("offset", "<i8"),  # of its first token, eos included
         ("length", "<u4"),  # tokens, without eos
         ("bytes", "<u4"),  # raw UTF-8, counted before tokenization
         ("source", "<u4"),  # number of its source file, in sources.json
@@ -39,7 +39,7 @@ PACK_AGAIN = "pack the corpus again"
 
 
 class Documents(NamedTuple):
-    """Some encoded documents, for `write_shards`: n documents of N tokens together."""
+    """Some encoded documents, for `write_shard`: n documents of N tokens together."""
 
     doc_ids: list[str]  # at most 32 bytes each
     ids: np.ndarray  # (N,) integers: the documents' tokens one after another, without eos
@@ -78,28 +78,34 @@ class Description:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some documents of a split, memory-mapped."""
+    """The documents of a split, memory-mapped."""
 
     name: str
-    tokens: np.ndarray  # (n_tokens + 1,): an eos stands first
+    stream: np.ndarray  # (n_tokens + 1,): an eos stands first
     index: np.ndarray
     digest: str  # SHA-256 of the index
     n_tokens: int
+    n_documents: int
     n_bytes: int
 
     @classmethod
     def open(cls, folder: Path, name: str, about: Description) -> "Shard":
         """Map a shard and check that it is whole and of this kind. Raises GPTError that names the file."""
         path = folder / f"{name}.tokens.npy"
-        tokens, index = _mapped(path, about.dtype), _mapped(folder / f"{name}.index.npy", INDEX)
+        stream, index = _mapped(path, about.dtype), _mapped(folder / f"{name}.index.npy", INDEX)
         ends = np.cumsum(index["length"].astype(np.int64) + 1)
-        if not len(ends) or ends[-1] != len(tokens) - 1:
+        if not len(ends) or ends[-1] != len(stream) - 1:
             raise GPTError(f"{path}: its documents do not add up: {PACK_AGAIN}")
         some = ends[:: max(1, len(ends) // SPOT_CHECKS)]
-        if (tokens[[0, *some]] != about.eos_id).any():
+        if (stream[[0, *some]] != about.eos_id).any():
             raise GPTError(f"{path}: a document does not end in eos {about.eos_id}: {PACK_AGAIN}")
         digest = hashlib.sha256(np.ascontiguousarray(index).data).hexdigest()
-        return cls(name, tokens, index, digest, int(ends[-1]), int(index["bytes"].sum(dtype=np.int64)))
+        return cls(name, stream, index, digest, int(ends[-1]), len(ends), int(index["bytes"].sum(dtype=np.int64)))
+
+    def tokens(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at these places, int64 of any shape; place -1 is the eos before the first document."""
+        found: np.ndarray = self.stream[places + 1]
+        return found.astype(np.int64)
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
@@ -117,92 +123,58 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
     return array
 
 
-def write_shards(folder: Path, split: str, documents: Iterable[Documents], about: Description) -> list[Shard]:
-    """Write the shards of a split. Equal documents give equal bytes, in whatever batches they come.
+def write_shard(folder: Path, split: str, documents: Iterable[Documents], about: Description) -> Shard:
+    """Write the shard of a split. Equal documents give equal bytes, in whatever batches they come.
 
-    Raises GPTError for an id outside the vocabulary, an eos inside a document, or a bad count.
+    Raises GPTError for an id outside the vocabulary, an eos inside a document, a bad count, or no document.
     """
-    writer = _Writer(folder, split, about)
-    for some in documents:
-        writer.add(some)
-    writer.finish()
-    return writer.shards
+    name, sources = f"{split}-00000", {source: number for number, source in enumerate(read_sources(folder))}
+    n_tokens = n_documents = 0
+    with (folder / f"{name}.tokens.npy").open("wb") as tokens, (folder / f"{name}.index.npy").open("wb") as index:
+        np.save(tokens, np.array([about.eos_id], about.dtype))
+        np.save(index, np.empty(0, INDEX))
+        for some in documents:
+            lengths = np.asarray(some.lengths, np.int64)
+            _check(some, lengths, about)
+            ends = np.cumsum(lengths + 1)
+            rows = np.zeros(len(lengths), INDEX)
+            rows["doc_id"] = [doc_id.encode() for doc_id in some.doc_ids]
+            rows["offset"] = n_tokens + ends - lengths - 1
+            rows["length"], rows["bytes"], rows["row"] = lengths, some.n_bytes, some.rows
+            rows["source"] = [sources.setdefault(source, len(sources)) for source in some.sources]
+            stream = np.full(lengths.sum() + len(lengths), about.eos_id, about.dtype)
+            is_text = np.ones(len(stream), bool)
+            is_text[ends - 1] = False
+            stream[is_text] = some.ids
+            tokens.write(stream.data)
+            index.write(rows.data)
+            n_tokens, n_documents = n_tokens + len(stream), n_documents + len(rows)
+        for file, dtype, length in ((tokens, about.dtype, n_tokens + 1), (index, INDEX, n_documents)):
+            file.seek(0)  # numpy leaves room for a longer shape in a header
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+            np.lib.format.write_array_header_1_0(file, header)
+    if not n_documents:
+        raise GPTError(f"no document in the {split} split: every corpus needs at least one in each")
+    write_json(folder / SOURCES, list(sources))
+    return Shard.open(folder, name, about)
 
 
-class _Writer:
-    def __init__(self, folder: Path, split: str, about: Description):
-        self._folder, self._split, self._about = folder, split, about
-        self.shards: list[Shard] = []
-        self._sources = {name: number for number, name in enumerate(read_sources(folder))}
-        self._offset = 0  # of the open shard in the split
-        self._rows: list[np.ndarray] = []  # of the open shard's index
-        self._n_tokens = 0  # in the open shard
-
-    def add(self, documents: Documents) -> None:
-        lengths = np.asarray(documents.lengths, np.int64)
-        self._check(documents, lengths)
-        rows = np.zeros(len(lengths), INDEX)
-        rows["doc_id"] = [name.encode() for name in documents.doc_ids]
-        rows["length"], rows["bytes"], rows["row"] = lengths, documents.n_bytes, documents.rows
-        rows["source"] = [self._sources.setdefault(name, len(self._sources)) for name in documents.sources]
-        ends = np.cumsum(lengths + 1)
-        stream = np.full(int(ends[-1]) if len(ends) else 0, self._about.eos_id, self._about.dtype)
-        is_text = np.ones(len(stream), bool)
-        is_text[ends - 1] = False
-        stream[is_text] = documents.ids
-        first = 0
-        while first < len(rows):  # a shard ends after the document that fills it, wherever the batch does
-            start = int(ends[first - 1]) if first else 0
-            filling = int(np.searchsorted(ends, start + SHARD_TOKENS - self._n_tokens))
-            last = min(filling + 1, len(rows))
-            part = rows[first:last]
-            part["offset"] = self._offset + self._n_tokens + ends[first:last] - start - lengths[first:last] - 1
-            self._append(stream[start : ends[last - 1]])
-            self._rows.append(part)
-            self._n_tokens += int(ends[last - 1]) - start
-            first = last
-            if self._n_tokens >= SHARD_TOKENS:
-                self.finish()
-
-    def _check(self, documents: Documents, lengths: np.ndarray) -> None:
-        ids, eos_id = np.asarray(documents.ids), self._about.eos_id
-        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise GPTError(f"tokens must be a 1-D array of integers, got {ids.ndim}-D {ids.dtype}")
-        wrong = (ids < 0) | (ids >= self._about.vocab_size) | (ids == eos_id)
-        if wrong.any():
-            at = int(wrong.argmax())
-            name = documents.doc_ids[int(np.searchsorted(np.cumsum(lengths), at, "right"))]
-            what = f"the end-of-document token {eos_id} inside" if ids[at] == eos_id else f"token {ids[at]}"
-            raise GPTError(f"document {name!r} has {what}; ids are 0 to {self._about.vocab_size - 1} without eos")
-        n_bytes = np.asarray(documents.n_bytes)
-        if ((n_bytes < 0) | (n_bytes >= LIMIT) | (lengths >= LIMIT)).any():
-            raise GPTError(f"a document of {n_bytes.max()} bytes: one has at least 0 and less than {LIMIT}")
-        for name in documents.doc_ids:
-            if len(name.encode()) > 32 or name.endswith("\0"):
-                raise GPTError(f"document id {name!r} does not fit 32 bytes")
-
-    def _append(self, tokens: np.ndarray) -> None:
-        """To the open shard's file, which begins as an array of eos alone: its header has room for a larger count."""
-        path = self._folder / f"{self._name()}.tokens.npy"
-        if not self._n_tokens:
-            np.save(path, np.array([self._about.eos_id], self._about.dtype))
-        with path.open("ab") as file:
-            file.write(tokens.data)
-
-    def finish(self) -> None:
-        """Write the count of tokens and the index of the open shard, if there is one."""
-        if self._rows:
-            header = {"descr": self._about.dtype.str, "fortran_order": False, "shape": (self._n_tokens + 1,)}
-            with (self._folder / f"{self._name()}.tokens.npy").open("r+b") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-            np.save(self._folder / f"{self._name()}.index.npy", np.concatenate(self._rows))
-            write_json(self._folder / SOURCES, list(self._sources))
-            self.shards.append(Shard.open(self._folder, self._name(), self._about))
-            self._offset += self._n_tokens
-            self._rows, self._n_tokens = [], 0
-
-    def _name(self) -> str:
-        return f"{self._split}-{len(self.shards):05}"
+def _check(documents: Documents, lengths: np.ndarray, about: Description) -> None:
+    ids = np.asarray(documents.ids)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise GPTError(f"tokens must be a 1-D array of integers, got {ids.ndim}-D {ids.dtype}")
+    wrong = (ids < 0) | (ids >= about.vocab_size) | (ids == about.eos_id)
+    if wrong.any():
+        at = int(wrong.argmax())
+        name = documents.doc_ids[int(np.searchsorted(np.cumsum(lengths), at, "right"))]
+        what = f"the end-of-document token {about.eos_id} inside" if ids[at] == about.eos_id else f"token {ids[at]}"
+        raise GPTError(f"document {name!r} has {what}; ids are 0 to {about.vocab_size - 1} without eos")
+    n_bytes = np.asarray(documents.n_bytes)
+    if ((n_bytes < 0) | (n_bytes >= LIMIT) | (lengths >= LIMIT)).any():
+        raise GPTError(f"a document of {n_bytes.max()} bytes: one has at least 0 and less than {LIMIT}")
+    for name in documents.doc_ids:
+        if len(name.encode()) > 32 or name.endswith("\0"):
+            raise GPTError(f"document id {name!r} does not fit 32 bytes")
 
 
 def read_sources(folder: Path) -> list[str]:

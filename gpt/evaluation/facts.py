@@ -34,32 +34,33 @@ TIE = 1e-4  # nats: float32 sums differ by less in another batch, which makes a 
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: its sentences, as the text before and after the answer; the right answer; wrong ones."""
+    """One fact: its sentences, with {answer} in the place of the answer; the right answer; wrong ones."""
 
     name: str
     category: str
-    sentences: tuple[tuple[str, str], ...]
+    phrasings: tuple[str, ...]
     answer: str
     wrong: tuple[str, ...]
 
-    def candidates(self, phrasing: int) -> list[str]:
-        """The whole sentences, the right one first."""
-        texts = [answer.join(self.sentences[phrasing]) for answer in (self.answer, *self.wrong)]
+    def sentences(self, phrasing: int) -> list[str]:
+        """The sentence up to the answer; the whole one; and those with a wrong answer."""
+        text = self.phrasings[phrasing]
+        texts = [text.partition("{answer}")[0], *(text.replace("{answer}", one) for one in (self.answer, *self.wrong))]
         return [text[:1].upper() + text[1:] for text in texts]
 
 
-def load(path: Path = PATH) -> list[Fact]:
-    """The facts of a file like facts.toml, whose head describes the format."""
-    facts, data = [], tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    for relation, about in data.get("relations", {}).items():
+def load() -> list[Fact]:
+    """The facts of facts.toml, whose head describes the format."""
+    facts, data = [], tomllib.loads(PATH.read_text(encoding="utf-8"))
+    for relation, about in data["relations"].items():
         for group in about["facts"].values():
             for subject, answer in group.items():
-                phrasings = [text.replace("{subject}", subject) for text in about["phrasings"]]
+                phrasings = tuple(text.replace("{subject}", subject) for text in about["phrasings"])
                 wrong = _neighbours(answer, set(group.values()), about.get("also", {}).get(subject, []))
-                facts.append(_fact(f"{relation}: {subject}", about["category"], phrasings, answer, wrong))
-    for about in data.get("single", []):
-        phrasings = about["phrasings"]
-        facts.append(_fact(phrasings[0], about["category"], phrasings, about["answer"], about["wrong"]))
+                facts.append(Fact(f"{relation}: {subject}", about["category"], phrasings, answer, wrong))
+    for about in data["single"]:
+        phrasings = tuple(about["phrasings"])
+        facts.append(Fact(phrasings[0], about["category"], phrasings, about["answer"], tuple(about["wrong"])))
     return facts
 
 
@@ -81,7 +82,7 @@ class Verdict:
         """A row for the table of all sentences; its wrong answer is the likeliest one."""
         fact, (nats, wrong) = self.fact, max(zip(self.nats[1:], self.fact.wrong, strict=True))
         right = {"fact": fact.name, "category": fact.category, "right": self.right, "nats": self.nats[0]}
-        return right | {"wrong": wrong, "wrong_nats": nats, "sentence": fact.candidates(self.phrasing)[0]}
+        return right | {"wrong": wrong, "wrong_nats": nats, "sentence": fact.sentences(self.phrasing)[1]}
 
 
 @torch.no_grad()
@@ -95,10 +96,10 @@ def score(model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], 
     if tokenizer.vocab_size() != model.config.vocab_size:
         raise GPTError(f"tokenizer of {tokenizer.vocab_size()} tokens, model of {model.config.vocab_size}: not a pair")
     T, eos_id, device = model.config.block_size, tokenizer.eos_id(), model.tokens.weight.device
-    phrasings = [(fact, number) for fact in facts for number in range(len(fact.sentences))]
+    phrasings = [(fact, number) for fact in facts for number in range(len(fact.phrasings))]
     rows: list[tuple[Tensor, Tensor]] = []  # inputs and targets of each candidate
     for fact, number in phrasings:
-        prompt, *sentences = tokenizer.encode([fact.sentences[number][0], *fact.candidates(number)])
+        prompt, *sentences = tokenizer.encode(fact.sentences(number))
         start = len(commonprefix([prompt, *sentences]))  # noqa: RUF071 (of lists, not of paths)
         first = max(0, max(map(len, sentences)) - T)
         if start < first:
@@ -133,10 +134,9 @@ def summarize(verdicts: Iterable[Verdict]) -> list[dict[str, object]]:
         facts = [fact for fact in right_of if category in ("all", fact.category)]
         accuracy = fmean(fmean(right_of[fact]) for fact in facts)
         low, high = wilson(accuracy, len(facts))
-        chance = fmean(1 / (1 + len(fact.wrong)) for fact in facts)
         always = fmean(min(right_of[fact]) == 1 for fact in facts)
         row = {"category": category, "facts": len(facts), "accuracy": accuracy, "low": low, "high": high}
-        rows.append(row | {"chance": chance, "always": always})
+        rows.append(row | {"chance": 1 / (1 + N_WRONG), "always": always})
     return rows
 
 
@@ -146,7 +146,7 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
-def _neighbours(answer: str, pool: set[str], also: Iterable[str]) -> list[str]:
+def _neighbours(answer: str, pool: set[str], also: Iterable[str]) -> tuple[str, ...]:
     """The N_WRONG answers next to this one on a circle of the pool, alternating sides, without those that are right too.
 
     A hash decides the order, so it never changes. Neighbours are mutual: where each answer is right once, an answer that beats
@@ -155,11 +155,4 @@ def _neighbours(answer: str, pool: set[str], also: Iterable[str]) -> list[str]:
     circle = sorted(pool, key=lambda name: hashlib.sha256(name.encode()).digest())
     steps = [sign * step for step in range(1, len(circle)) for sign in (1, -1)]
     nearest = [circle[(circle.index(answer) + step) % len(circle)] for step in steps]
-    return [name for name in dict.fromkeys(nearest) if name != answer and name not in also][:N_WRONG]
-
-
-def _fact(name: str, category: str, phrasings: Sequence[str], answer: str, wrong: Sequence[str]) -> Fact:
-    assert len({answer, *wrong}) == 1 + N_WRONG, f"{name!r} needs {N_WRONG} wrong answers, all different"
-    assert all(text.count("{answer}") == 1 for text in phrasings), f"{name!r} needs {{answer}} once in each phrasing"
-    sentences = ((text[:1].upper() + text[1:]).split("{answer}") for text in phrasings)
-    return Fact(name, category, tuple((before, after) for before, after in sentences), answer, tuple(wrong))
+    return tuple(name for name in dict.fromkeys(nearest) if name != answer and name not in also)[:N_WRONG]

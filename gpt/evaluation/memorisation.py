@@ -8,7 +8,6 @@ is looked for.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial, reduce
 
 import numpy as np
@@ -20,43 +19,34 @@ DOCUMENT_END, TEXT_END = np.array([[0xFFFFFFFF], [0xFFFFFFFE]], np.uint32)
 BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """The longest stretch of a sample that stands in a training document too, and the share of the sample that is covered by
-    such stretches of `at_least` characters and more."""
-
-    length: int
-    text: str
-    covered: float
-
-
-def overlaps(samples: Sequence[str], documents: Iterable[str], at_least: int = 50) -> list[Overlap]:
-    """The overlap of each sample with documents; a stretch lies within one document. at_least: for `covered` only."""
+def overlaps(samples: Sequence[str], documents: Iterable[str]) -> list[str]:
+    """The longest stretch of each sample that stands within one document, too."""
     own, longest = _Searched(samples), [""] * len(samples)
     starts = np.cumsum([0, *(len(sample) + 1 for sample in samples)]).tolist()
-    repeated = np.zeros(own.size, bool)  # where a window of at_least characters begins that the training text has
     for block in map(_Windows, _blocks(documents, max(map(len, samples), default=0))):
         found = cache(partial(own.found, block))
-        repeated |= found(at_least)
         for number, (start, sample) in enumerate(zip(starts, samples, strict=False)):
             place = slice(start, start + len(sample))
             while (windows := found(len(longest[number]) + 1)[place]).any():  # nearly never
                 first = int(windows.argmax())
                 longest[number] = sample[first : first + len(longest[number]) + 1]
-    covered = np.split(_covered(repeated, at_least), starts[1:])
-    return [
-        Overlap(len(text), text, int(part.sum()) / max(1, len(part) - 1))
-        for text, part in zip(longest, covered, strict=False)
-    ]
+    return longest
 
 
 def repeated_share(texts: Sequence[str], documents: Iterable[str], width: int) -> float:
     """The share of the texts' UTF-8 bytes in stretches of `width` characters or more that stand within one document, too."""
+    symbols, covered = repeated_characters(texts, documents, width)
+    n_bytes = 1 + (symbols > 0x7F).astype(np.int64) + (symbols > 0x7FF) + (symbols > 0xFFFF)
+    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[symbols != TEXT_END].sum()))
+
+
+def repeated_characters(texts: Sequence[str], documents: Iterable[str], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The characters of the texts, with a TEXT_END behind each text, and for each whether it lies in such a stretch."""
     own = _Searched(texts)
     found = (own.found(block, width) for block in map(_Windows, _blocks(documents, width)))
-    covered = _covered(reduce(np.logical_or, found), width)
-    n_bytes = 1 + (own.symbols > 0x7F).astype(np.int64) + (own.symbols > 0x7FF) + (own.symbols > 0xFFFF)
-    return int(n_bytes[covered].sum()) / max(1, int(n_bytes[own.symbols != TEXT_END].sum()))
+    change = reduce(np.logical_or, found).astype(np.int64)  # 1 where a window begins that a document has
+    change[width:] -= change[:-width].copy()
+    return own.symbols, np.cumsum(change) > 0
 
 
 class _Windows:
@@ -102,14 +92,6 @@ class _Searched(_Windows):
         is_likely = np.zeros(1 << bits, bool)
         is_likely[hashes >> (64 - bits)] = True
         return hashes, first, kind, is_likely, 64 - bits
-
-
-def _covered(starts: np.ndarray, width: int) -> np.ndarray:
-    """Which places lie in a window that begins where `starts` says so."""
-    change = starts.astype(np.int64)
-    change[width:] -= starts[:-width]
-    covered: np.ndarray = np.cumsum(change) > 0
-    return covered
 
 
 def _blocks(documents: Iterable[str], overlap: int) -> Iterator[np.ndarray]:

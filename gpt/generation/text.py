@@ -1,5 +1,6 @@
 """Prompts to tokens, and tokens to text to show: nothing is lost, and nothing is shown too early."""
 
+import codecs
 import re
 from collections.abc import Sequence
 
@@ -31,6 +32,17 @@ def encode(tokenizer: SentencePieceProcessor, text: str) -> list[int]:
         unknown = next((char for char in text if tokenizer.unk_id() in tokenizer.encode(char)), text)
         raise GPTError(f"the prompt holds {unknown!r}, which this model's tokenizer cannot spell: leave it out")
     return ids
+
+
+def chat_prompt(turns: Sequence[tuple[str, str]], speaker: str) -> tuple[str, list[str]]:
+    """A chat laid out as `NAME: text`, a line a turn, up to what the speaker says next; and the strings that end that.
+
+    turns: (name, text); a text without a name stands alone.
+    """
+    lines = [f"{name}: {text}" if name else text for name, text in turns]
+    return "\n".join([*lines, f"{speaker}:"]), [
+        f"\n{name}:" for name in {speaker, *(name for name, _ in turns if name)}
+    ]
 
 
 class TextStream:
@@ -76,8 +88,8 @@ class TextStream:
         return next((n for n in lengths if any(stop.startswith(self._held[-n:]) for stop in self.stop)), 0)
 
     def _is_whole(self) -> bool:
-        try:  # pieces are <0x00>..<0xFF>
-            bytes(int(self.tokenizer.id_to_piece(token)[1:-1], 16) for token in self._tokens).decode()
-        except UnicodeDecodeError:
-            return False
-        return True
+        """Whether no more bytes can belong to the last character."""
+        text = bytes(
+            int(self.tokenizer.id_to_piece(token)[1:-1], 16) for token in self._tokens
+        )  # pieces are <0x00>..<0xFF>
+        return codecs.utf_8_decode(text, "replace")[1] == len(text)

@@ -114,7 +114,8 @@ class GPT(nn.Module):
         memory_BSC: what the cross-attention attends to; without it, that branch is left out.
         memory_mask_BS: bool, true where the memory may be attended to (by default everywhere); a row without a true gets
         nothing from it.
-        Returns logits_BTV in the dtype of computation. Raises GPTError if T is over block_size or the memory does not fit.
+        Returns logits_BTV in the dtype of computation. Raises GPTError if T is over block_size, or if the model has no
+        cross-attention for the memory.
         """
         return F.linear(self.hidden(ids_BT, documents_BT, **memory), self.head_weight_VC)
 
@@ -137,7 +138,8 @@ class GPT(nn.Module):
         T = ids_BT.shape[1]
         if self.config.block_size < T:
             raise GPTError(f"{T} tokens of context are more than this model's block size {self.config.block_size}")
-        self._check_memory(ids_BT, memory_BSC, memory_mask_BS)
+        if memory_BSC is not None and not self.config.cross_attention:
+            raise GPTError("this model has no attention to a memory: build it with cross_attention = true")
         mask_B1TT, position = (None, slice(T)) if documents_BT is None else document_mask(documents_BT)
         memory_mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
         x_BTC: Tensor = self.dropout(self.embed(ids_BT, position))
@@ -161,20 +163,6 @@ class GPT(nn.Module):
     def rotary(self, position: Tensor | slice | int) -> Rotary | None:
         """Cosines and sines that rotate queries and keys at these positions; None for other kinds of position."""
         return (self.cos_TD[position], self.sin_TD[position]) if self.config.positions == "rotary" else None
-
-    def _check_memory(self, ids_BT: Tensor, memory_BSC: Tensor | None, memory_mask_BS: Tensor | None) -> None:
-        if memory_BSC is None:
-            if memory_mask_BS is not None:
-                raise GPTError("a memory_mask was given without a memory")
-            return
-        B, C, shape = len(ids_BT), self.config.n_embd, tuple(memory_BSC.shape)
-        if not self.config.cross_attention:
-            raise GPTError("this model has no attention to a memory: build it with cross_attention = true")
-        if len(shape) != 3 or (shape[0], shape[2]) != (B, C):
-            raise GPTError(f"the memory is {shape}; with {B} sequences and n_embd {C} it must be ({B}, S, {C})")
-        if memory_mask_BS is not None and (memory_mask_BS.shape, memory_mask_BS.dtype) != (shape[:2], torch.bool):
-            found = f"{tuple(memory_mask_BS.shape)} {memory_mask_BS.dtype}"
-            raise GPTError(f"the memory_mask is {found}; it must be {shape[:2]} torch.bool")
 
 
 class Block(nn.Module):

@@ -159,7 +159,7 @@ class _Run:
             checkpoint.load_state(folder, self.learner.model, self.learner.optimizers)
             self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
             self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
-        self.folder.rewind_log(self.step, self._evaluated())
+        self.folder.rewind_log(self.step)
         parallel.barrier()  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:

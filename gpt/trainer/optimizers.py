@@ -12,18 +12,12 @@ from gpt.config import TrainConfig
 from gpt.trainer.muon import Muon
 
 
-def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
-    """{"matrices" | "embeddings" | "vectors": {parameter name: parameter}}; each parameter is in exactly one."""
-    groups: dict[str, dict[str, nn.Parameter]] = {"matrices": {}, "embeddings": {}, "vectors": {}}
-    for name, parameter in model.named_parameters():
-        role = "vectors" if parameter.ndim < 2 else "matrices" if name.startswith("blocks.") else "embeddings"
-        groups[role][name] = parameter
-    return groups
-
-
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     """One AdamW, or Muon and AdamW. Each parameter group has its `peak_lr`, which the schedule scales."""
-    matrices, embeddings, vectors = (list(group.values()) for group in parameter_groups(model).values())
+    matrices, embeddings, vectors = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
+    for name, parameter in model.named_parameters():
+        group = vectors if parameter.ndim < 2 else matrices if name.startswith("blocks.") else embeddings
+        group.append(parameter)
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
         optimizers.append(Muon(matrices, config.matrix_lr, config.weight_decay, config.momentum))
@@ -36,6 +30,6 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     optimizers.append(AdamW(adamw_groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused))
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+        for settings in optimizer.param_groups:
+            settings["peak_lr"] = settings["lr"]
     return optimizers

@@ -86,11 +86,8 @@ class RunFolder:
                 shutil.copytree(chosen, temporary, dirs_exist_ok=True)
         checkpoint.keep_only(self.states, set())
 
-    def rewind_log(self, step: int, evaluated: int) -> None:
-        """Before a run goes on after `step`, cut off what an interrupted run logged beyond it.
-
-        evaluated: step of the latest evaluation that counts; lines of later ones (val/...) are cut off as well.
-        """
+    def rewind_log(self, step: int) -> None:
+        """Before a run goes on after `step`, cut off what an interrupted run logged beyond it."""
         if not is_main():
             return
         kept = []
@@ -99,7 +96,7 @@ class RunFolder:
                 entry = json.loads(line)
             except ValueError:  # the last line of a killed run
                 continue
-            if entry["step"] <= (evaluated if "val/loss" in entry else step):
+            if entry["step"] <= step:
                 kept.append(line + "\n")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("".join(kept), encoding="utf-8")

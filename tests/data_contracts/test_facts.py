@@ -24,7 +24,7 @@ def jsonl(*texts: str) -> str:
 
 def make(raw: Path, out: Path, rules: Rules, corpus: str = "mine", **about) -> tuple[dict, Path]:
     """The facts as card.json holds them, and the folder of documents and rejects."""
-    about, described = {"corpus": corpus} | about, {}
+    about, described = {"corpus": corpus, "title": "", "licence": "", "source": {}} | about, {}
 
     def describe(sample: pl.DataFrame, counts: dict) -> None:
         described.update(facts.describe(out, sample, counts, rules, about))

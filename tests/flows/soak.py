@@ -36,7 +36,7 @@ PATIENCE = 600  # seconds that a round may take
 class Soak:
     def __init__(self, folder: Path, seed: int):
         self.home, self.random = folder / "home", random.Random(seed)
-        self.ports = free_port(), free_port()
+        self.ports = [str(free_port()) for _ in range(3)]
         self.kills: Counter[str] = Counter()
         self.reruns: Counter[str] = Counter()
         self.rounds = self.ups = 0
@@ -54,8 +54,8 @@ class Soak:
             if psutil.pid_exists(state["pid"]) and state["ready"]:
                 return state
         self.ups += 1
-        prefect, mlflow = self.ports
-        done = gpt(self.home, "up", "--detach", "--port", str(prefect), "--mlflow-port", str(mlflow))
+        prefect, mlflow, serve = self.ports
+        done = gpt(self.home, "up", "--detach", "--port", prefect, "--mlflow-port", mlflow, "--serve-port", serve)
         assert done.returncode == 0, done.stderr
         return json.loads((self.home / "up.json").read_text())
 

@@ -56,7 +56,7 @@ def test_a_corpus_is_compared_from_the_base_and_from_scratch(folder):
     assert {run.info.run_name for run in children} == {"wsb-clone: scratch", "wsb-clone: tuned"}
     files = {f.path for f in mlflow.artifacts.list_artifacts(run_id=parent.info.run_id, artifact_path="clones")}
     assert {"clones/differences.png", "clones/card.html", "clones/card.md", "clones/card.json"} <= files
-    assert "| wsb | " in parent.data.tags["mlflow.note.content"]
+    assert "| wsb&emsp;| " in parent.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize(

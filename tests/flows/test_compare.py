@@ -225,10 +225,10 @@ def test_one_held_out_document_has_no_interval(home):
     result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.pages.comparison_page import comparison_text, heat_map
+    from flows.pages.comparison_page import bits, heat_map
 
     assert heat_map(result)
-    assert "no interval" in comparison_text(result)
+    assert "no interval" in str(bits(result))
 
 
 def test_a_champion_that_was_trained_on_all_that_is_held_out_now_is_not_compared(home, tmp_path):
@@ -240,7 +240,7 @@ def test_a_champion_that_was_trained_on_all_that_is_held_out_now_is_not_compared
     documents = pl.read_parquet(made.folder / "documents" / "*.parquet").filter(pl.col("split") == "train")
     (tmp_path / "documents").mkdir()
     documents.with_columns(split=pl.lit("test")).write_parquet(tmp_path / "documents" / "00000.parquet")
-    divided_otherwise = replace(made, path=str(tmp_path), digest="another")
+    divided_otherwise = replace(made, folder=tmp_path, digest="another")
     stages = {"clean": divided_otherwise, "train": to_artifact(manifest("mill", "train"))}
     better, why = challenge(load_recipe("mill", source=str(home.parent / "mill.jsonl")), stages, "gpt-mill/1")
     assert not better
@@ -312,9 +312,9 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
 
 def test_the_terminal_shows_it(result, capsys):
     from flows.cli.terminal import show
-    from flows.pages.comparison_page import comparison_text
+    from flows.pages.comparison_page import bits
 
-    show(result, False, lambda: comparison_text(result))
+    show(result, False, "comparison.jinja", bits=bits(result))
     shown = capsys.readouterr().out
     for words in ("gpt-mill/1", "own", "uniform", "8.000", "tokens scored", "the river", result["mlflow_run"]):
         assert words in shown

@@ -45,8 +45,10 @@ ADAPTED = {
     r"^make train$": "gpt train python-docs",
     r"^make ": "make --dry-run ",
     r"^gpt ui$": "gpt ui --port 5000",
+    r"^gpt serve$": "gpt serve --port 8080",
+    r"^gpt chat (.*)": r"gpt chat \1 < /dev/null",
     r"^gpt prune$": "gpt prune --yes",
-    r"^gpt up": "gpt up --port 4200 --mlflow-port 5000",
+    r"^gpt up": "gpt up --port 4200 --mlflow-port 5000 --serve-port 8080",
     r"(schedule pause train/wsb) ID": r"\1 $(prefect deployment schedule ls train/wsb | grep -oE '[0-9a-f-]{36}' | head -1)",
     r"-p size=(small)": "-p size=nano",
     r"-p 'overrides=.*?'": "",
@@ -60,7 +62,7 @@ n_layer = 1
 steps = 20
 batch_size = 4
 """
-SERVERS = ("gpt ui", "mlflow models serve", r"gpt up( --port \d+ --mlflow-port \d+)?$")
+SERVERS = ("gpt ui", "gpt serve", "mlflow models serve", r"gpt up( --port \d+ --mlflow-port \d+ --serve-port \d+)?$")
 BEFORE = {
     "docs/operate.md": ["gpt up --detach", "export PREFECT_API_URL=http://127.0.0.1:4200/api"]
 }  # it begins with these there
@@ -182,7 +184,7 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project, pref
     found = commands(document)
     if not found:
         pytest.skip("no commands in it")
-    ports = {port: str(free_port()) for port in ("4200", "5000", "5001")}
+    ports = {port: str(free_port()) for port in ("4200", "5000", "5001", "8080")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     alone = environment(project / ".gpt", HOME=str(reader), PATH=path, COLUMNS="200")
     served = alone | {"PREFECT_API_URL": prefect_server}  # so that no command waits for a temporary server of its own
@@ -205,7 +207,7 @@ def test_every_command_does_what_it_is_shown_for(document, reader, project, pref
             if re.search("|".join(SERVERS), command):
                 servers.append(subprocess.Popen(script, cwd=project, env=more, start_new_session=True))
                 port = re.search("|".join(ports.values()), asked)
-                wait_for(f"http://127.0.0.1:{port[0]}/{'ping' if 'serve' in command else ''}", servers[-1], 600)
+                wait_for(f"http://127.0.0.1:{port[0]}/{'ping' if 'mlflow' in command else ''}", servers[-1], 600)
                 while command == "gpt up" and subprocess.run(["bash", "-c", "gpt status"], env=more).returncode:
                     assert servers[-1].poll() is None, "gpt up ended"
                 continue

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import dead_runs
-from flows.server.bootstrap import create_automations
+from flows.server.bootstrap import AUTOMATIONS, create_automations
 from tests.conftest import ROOT, environment, gpt, spelled
 from tests.data_contracts.stub_server import Reply, Stub
 from tests.flows.cli.test_command import STAGES, digests
@@ -144,7 +143,7 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
             assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
 
     worker = shop.start_worker(home)
-    create_automations(restart_after=timedelta(seconds=45))
+    create_automations(AUTOMATIONS.read_text().replace("within: 60\n", "within: 45\n"))
     shop.ask("v2/concurrency_limits/gpu", method="DELETE")  # a killed training has its slot for a minute
     with injected("flow run killed, its worker not, twice: it is started again once", 2):
         run = shop.run("train/python-docs", overrides=SETTINGS)

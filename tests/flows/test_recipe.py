@@ -14,7 +14,7 @@ def test_every_recipe_is_valid_and_has_a_reader(corpus):
     assert recipe.title
     assert recipe.model.block_size == recipe.pack.block_size
     assert recipe.reader in corpora.names()
-    assert corpora.find(recipe.reader).TITLE
+    assert corpora.find(recipe.reader).FILES
 
 
 def test_every_problem_is_told_at_once_with_the_nearest_known_name():

@@ -25,7 +25,7 @@ def test_a_logged_model_carries_gpt_and_nothing_else_of_the_project(home, empty_
     mlflow.set_tracking_uri(uri)
     (tmp_path / "train" / "model").mkdir(parents=True)
     (tmp_path / "train" / "model" / "config.json").write_text("{}")
-    decoder = Artifact("python-docs", "train", "0" * 16, "0" * 64, str(tmp_path / "train"))
+    decoder = Artifact("python-docs", "train", "0" * 16, "0" * 64, tmp_path / "train")
     try:
         mlflow.create_experiment("gpt", artifact_location=(tmp_path / "mlartifacts").as_uri())
         mlflow.set_experiment("gpt")

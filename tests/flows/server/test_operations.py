@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import gpt, spelled
+from tests.conftest import ROOT, gpt, spelled
 from tests.data_contracts.stub_server import Dataset, Stub
 from tests.flows.cli.test_command import assert_refused
 from tests.flows.workshop import Workshop, until
@@ -21,9 +21,8 @@ CORPUS, HANDLE = "rick-and-morty", "andradaolteanu/rickmorty-scripts"
 HEADER = "index,season no.,episode no.,episode name,name,line\n"
 SMALL = {"tokenizer.vocab_size": 300, "pack.block_size": 32, "model.n_layer": 1, "model.n_embd": 32, "model.n_head": 2,
          "train.steps": 10, "train.eval_every": 5, "sample.max_tokens": 5, "runtime.threads": 1}  # fmt: skip
-CREATE_AUTOMATIONS = (
-    "from datetime import timedelta; from flows.server.bootstrap import create_automations; create_automations({})"
-)
+CREATE_AUTOMATIONS = "from flows.server.bootstrap import create_automations; create_automations({!r})"
+AUTOMATIONS = (ROOT / "automations.yaml").read_text()
 
 
 CHAMPION = (
@@ -55,7 +54,7 @@ def shop(tmp_path_factory, home, kaggle, empty_prefect):
     """Arranged, with a comparison ten seconds after a training, and a worker for which the stub is Kaggle."""
     shop = Workshop(tmp_path_factory.mktemp("server"), empty_prefect)
     try:
-        shop.python(CREATE_AUTOMATIONS.format("timedelta(seconds=10)"), home)
+        shop.python(CREATE_AUTOMATIONS.format(AUTOMATIONS.replace("600", "10")), home)
         proxy = kaggle.kaggle(home.parent) | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
         shop.start_worker(home, **proxy)
         yield shop

@@ -1,12 +1,17 @@
 """prefect.yaml as people edit it: what is wrong is told with its place before the servers are up, or when it is deployed."""
 
+from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
+from uuid import uuid4
+
 import pytest
+import yaml
+from prefect.events import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import UserError
 from flows.recipe import corpus_names
-from flows.server import prefect_private
-from flows.server.bootstrap import create_pool
+from flows.server import dead_runs, prefect_private
+from flows.server.bootstrap import AUTOMATIONS, create_pool
 from tests.conftest import ROOT
 
 HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_pool: {name: gpt}\n"
@@ -14,6 +19,16 @@ HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_p
 
 def test_ours_is_sound():
     assert set(corpus_names()) <= set(prefect_private.check(ROOT / "prefect.yaml"))
+
+
+def test_the_automations_know_a_killed_run_and_the_deployment_that_they_start():
+    compare, restart = yaml.safe_load(AUTOMATIONS.read_text())["automations"]
+    killed = [f"Process exited with status code: {-number}.*" for number in (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)]
+    messages = [*killed, f"{dead_runs.GONE}*", f"{dead_runs.SILENT}*"]
+    assert AutomationCore.model_validate(restart).trigger.match["prefect.state-message"] == messages
+    (action,) = compare["actions"]
+    action["deployment_id"] = str(uuid4())
+    assert AutomationCore.model_validate(compare).actions[0].schedule_after.total_seconds() == 600
 
 
 @pytest.mark.parametrize(

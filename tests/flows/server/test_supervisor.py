@@ -122,7 +122,7 @@ def home(folder) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ports() -> tuple[str, ...]:
-    return ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+    return ("--port", str(free_port()), "--mlflow-port", str(free_port()), "--serve-port", str(free_port()))
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,17 @@ def test_both_servers_ask_for_the_password(guarded, ports):
             assert ask(address, PASSWORD, **body)[0] == 200
 
 
+def test_the_playground_asks_for_the_password_and_takes_it_as_a_key(guarded, ports):
+    port = int(ports[5])
+    assert f"playground     http://{socket.gethostname()}:{port}/" in guarded["said"]
+    for headers, status in (({}, 401), ({"Authorization": f"Bearer {PASSWORD}"}, 200)):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", "/v1/models", headers=headers)
+            answer = connection.getresponse()
+            assert (answer.status, "data" in json.load(answer)) == (status, status == 200)
+
+
 def test_a_run_goes_through_the_password(guarded, home, folder):
     given = {"PREFECT_API_AUTH_STRING": SECRET["PREFECT_SERVER_API_AUTH_STRING"], "folder": folder / "terminal"}
     command = ("deployment", "run", "train/python-docs", "--watch")
@@ -151,7 +162,7 @@ def test_a_run_goes_through_the_password(guarded, home, folder):
     assert status.returncode == 0, status.stdout + status.stderr
     shown = json.loads(status.stdout)
     assert {row["service"]: row["state"] for row in shown["services"]} == dict.fromkeys(
-        ["prefect", "mlflow", "worker"], "up"
+        ["prefect", "mlflow", "playground", "worker"], "up"
     )
     (last,) = shown["last"]
     assert (last["corpus"], last["run"]) == ("python-docs", "Completed")
@@ -201,7 +212,7 @@ def test_a_run_that_no_worker_takes_is_told(guarded, home):
 
 def test_the_password_stands_nowhere(guarded, home):
     lines = alive(home)
-    assert len(lines) >= 4  # itself, two servers, a worker
+    assert len(lines) >= 5  # itself, three servers, a worker
     assert PASSWORD not in "\n".join(lines) + guarded["said"]
     files = [path for path in home.rglob("*") if path.is_file()]
     assert {"mlflow.db", "prefect.db", "worker.log"} <= {path.name for path in files}
@@ -234,7 +245,7 @@ def test_down_ends_what_a_killed_one_left_and_the_training_keeps_its_state(guard
     until(
         lambda: not psutil.pid_exists(guarded["pid"]) or psutil.Process(guarded["pid"]).status() == "zombie", "its end"
     )
-    assert len(alive(home)) >= 4
+    assert len(alive(home)) >= 5
     shown = gpt(home, "status", **SECRET)
     assert shown.returncode == 1
     assert "gpt down ends what is left" in shown.stdout
@@ -294,6 +305,7 @@ def test_ctrl_c_ends_all_and_the_training_keeps_its_state(guarded, home, ports, 
 def test_stopped_while_it_starts_it_leaves_nothing(tmp_path):
     home = tmp_path / "home"
     command = [sys.executable, "-m", "flows.cli", "up", "--port", str(free_port()), "--mlflow-port", str(free_port())]
+    command += ["--serve-port", str(free_port())]
     up = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until(lambda: (home / "logs" / "set-up.log").exists() or up.poll() is not None, "the set-up")
     down = gpt(home, "down")
@@ -309,7 +321,10 @@ def test_a_port_in_use_is_told(tmp_path):
         assert_refused(
             refused, f"prefect cannot listen on 127.0.0.1 port {taken}: Address already in use", f"--port {taken + 1}"
         )
-        refused = gpt(tmp_path, "up", "--port", str(free_port()), "--mlflow-port", str(taken))
+        free = ("up", "--port", str(free_port()), "--mlflow-port")
+        refused = gpt(tmp_path, *free, str(free_port()), "--serve-port", str(taken))
+        assert_refused(refused, f"playground cannot listen on 127.0.0.1 port {taken}", f"--serve-port {taken + 1}")
+        refused = gpt(tmp_path, *free, str(taken))
         assert_refused(refused, f"mlflow cannot listen on 127.0.0.1 port {taken}", f"--mlflow-port {taken + 1}")
         assert_refused(gpt(tmp_path, "ui", "--port", str(taken)), f"port {taken}", "--port")
     assert_refused(gpt(tmp_path, "up", "--port", "4999", "--mlflow-port", "4999"), "port 4999")
@@ -325,7 +340,7 @@ def test_a_wide_door_takes_a_good_password(tmp_path):
 
 
 def test_a_database_that_is_away_or_damaged_is_told(tmp_path):
-    ports = ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+    ports = ("--port", str(free_port()), "--mlflow-port", str(free_port()), "--serve-port", str(free_port()))
     away = f"postgresql+asyncpg://me:{PASSWORD}@127.0.0.1:{free_port()}/prefect"
     refused = gpt(tmp_path / "away", "up", *ports, PREFECT_API_DATABASE_CONNECTION_URL=away)
     assert_refused(
@@ -342,7 +357,8 @@ def test_a_database_that_is_away_or_damaged_is_told(tmp_path):
 
 
 def test_a_wrong_prefect_yaml_is_told_and_nothing_stays_up(tmp_path):
-    file, ports = tmp_path / "mine.yaml", ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+    file = tmp_path / "mine.yaml"
+    ports = ("--port", str(free_port()), "--mlflow-port", str(free_port()), "--serve-port", str(free_port()))
     file.write_text(HEAD + "  parametrs: {}\n")
     refused = gpt(tmp_path / "home", "up", *ports, "--prefect-file", str(file))
     assert_refused(refused, "mine.yaml, deployments.0.parametrs: Extra inputs are not permitted")

@@ -151,7 +151,7 @@ def test_edits_in_a_copy_of_the_project(project):
 
     edit("gpt/trainer/optimizers.py", "from gpt.trainer.muon import", "from gpt.trainer.orthogonal import")
     (project / "gpt/trainer/muon.py").rename(project / "gpt/trainer/orthogonal.py")
-    edit("gpt/data/dataset.py", "no document in the {split} split", "the {split} split has no document")
+    edit("gpt/data/shards.py", "no document in the {split} split", "the {split} split has no document")
     assert {name for name, code in codes().items() if code != before[name]} == {"pack", "train"}
     assert run("-m", "flows.stages", "same").splitlines() == ["pack: same", "train: same"]
     assert codes() == before

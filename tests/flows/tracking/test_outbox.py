@@ -183,7 +183,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
     shutil.copy(empty_mlflow, tmp_path)
     at(f"sqlite:///{tmp_path}/mlflow.db")
     client, recipe = mlflow.MlflowClient(), load_recipe("python-docs")
-    made = Artifact("python-docs", "download", "key-1", "0" * 64, str(tmp_path / "none"), {"files": 1})
+    made = Artifact("python-docs", "download", "key-1", "0" * 64, tmp_path / "none", {"files": 1})
 
     def stopped(first: int, artifact: Artifact) -> str:
         with suppress(KeyboardInterrupt), tracked_run(recipe, "work") as tracker:
@@ -210,7 +210,7 @@ def test_a_stopped_run_is_continued_and_a_finished_one_is_not(at, empty_mlflow, 
     assert two != one
     # Other data under the same recipe: nothing of it is resumed, so it is another run.
     with tracked_run(recipe, "work") as tracker:
-        tracker.stage(Artifact("python-docs", "download", "key-2", "1" * 64, str(tmp_path / "none"), {"files": 1}))
+        tracker.stage(Artifact("python-docs", "download", "key-2", "1" * 64, tmp_path / "none", {"files": 1}))
     assert tracker.run_id not in (one, two)
     assert client.get_run(two).info.status == "KILLED"
     three = stopped(0, made)

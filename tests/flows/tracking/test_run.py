@@ -276,8 +276,12 @@ def test_only_the_kept_checkpoints_stay_and_best_and_last_are_told(trained, runs
 
 
 def test_a_version_has_a_card(runs):
-    card = mlflow.MlflowClient().get_model_version("gpt-mine", "1").description
+    client = mlflow.MlflowClient()
+    assert "http://127.0.0.1:8080/#model=mine)" in client.get_registered_model("gpt-mine").description
+    card = client.get_model_version("gpt-mine", "1").description
     for words in (
+        "http://127.0.0.1:8080/#model=gpt-mine/1)",
+        "`NAME: text`, a line a turn",
         "licence: not stated",
         f"{runs[0].data.metrics['clean/documents']:.0f} kept",
         f"| **this model**&emsp;| {runs[0].data.metrics['test/bpb']:.3f}&emsp;|",

@@ -15,18 +15,15 @@ def model(request):
     return GPT(ModelConfig(61, 12, n_layer=2, n_embd=32, zero_init=False, dropout=0.3, **{"n_head": 2} | request.param))
 
 
-@pytest.mark.parametrize("documents", [None, [[0] * 5 + [1] * 7, [3] * 12]])
-def test_the_maps_times_the_values_are_what_attention_gives(model, documents):
-    ids_BT, documents_BT = torch.randint(61, (2, 12)), None if documents is None else torch.tensor(documents)
-    seen = []
+def test_the_maps_times_the_values_are_what_attention_gives(model):
+    ids_BT, seen = torch.randint(61, (2, 12)), []
     for block in model.blocks:
         block.attention.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs, output)))
-    maps = attention_maps(model, ids_BT, documents_BT)
+    maps = attention_maps(model, ids_BT)
     H = model.config.n_head
     assert maps.shape == (2, 2, H, 12, 12)
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2, H, 12))
     assert not maps.triu(1).any()
-    assert documents is None or not maps[:, 0, :, 5:, :5].any()
     for map_BHTT, (attention, (x_BTC, rotary, _), expected) in zip(maps, seen, strict=True):
         v_BKTD = attention.project(x_BTC, rotary)[2]
         y_BHTD = map_BHTT @ v_BKTD.repeat_interleave(H // v_BKTD.shape[1], dim=1)

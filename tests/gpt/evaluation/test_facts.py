@@ -28,7 +28,7 @@ def fit(texts, vocab_size=600, symbols=()) -> sentencepiece.SentencePieceProcess
 
 
 def sentences(facts):
-    return [text for fact in facts for number in range(len(fact.sentences)) for text in fact.candidates(number)]
+    return [text for fact in facts for number in range(len(fact.phrasings)) for text in fact.sentences(number)[1:]]
 
 
 def shared(rows):
@@ -68,11 +68,12 @@ def train(model, tokenizer, texts, steps=80):
 def test_there_are_facts_enough_of_every_kind():
     assert len(FACTS) >= 400
     assert min(Counter(fact.category for fact in FACTS).values()) >= 15
-    assert all(len(fact.sentences) >= 3 and len(fact.wrong) == N_WRONG for fact in FACTS)
+    assert all(len(fact.phrasings) >= 3 and len(fact.wrong) == N_WRONG for fact in FACTS)
+    assert all(text.count("{answer}") == 1 for fact in FACTS for text in fact.phrasings)
 
 
 def test_no_fact_stands_twice_and_the_right_answer_is_never_wrong():
-    asked = [sentence for fact in FACTS for sentence in fact.sentences]
+    asked = [text for fact in FACTS for text in fact.phrasings]
     assert len({fact.name for fact in FACTS}) == len(FACTS)
     assert len(set(asked)) == len(asked)
     assert all(len({fact.answer, *fact.wrong}) == 1 + N_WRONG for fact in FACTS)
@@ -120,10 +121,10 @@ def test_wrong_answers_never_change():
 
 @pytest.mark.parametrize(("candidate", "accuracy"), [(0, 1.0), (2, 0.0)])
 def test_a_model_knows_the_facts_that_it_was_taught_and_not_what_it_was_taught_wrongly(tokenizer, candidate, accuracy):
-    numbers = [(fact, number) for fact in CAPITALS for number in range(len(fact.sentences))]
+    numbers = [(fact, number) for fact in CAPITALS for number in range(len(fact.phrasings))]
     torch.manual_seed(0)
     pupil = GPT(ModelConfig(vocab_size=600, block_size=64, n_layer=2, n_head=2, n_embd=32))
-    train(pupil, tokenizer, [fact.candidates(number)[candidate] for fact, number in numbers])
+    train(pupil, tokenizer, [fact.sentences(number)[1 + candidate] for fact, number in numbers])
     (*_, every) = summarize(score(pupil, tokenizer, CAPITALS))
     assert (every["accuracy"], every["always"], every["facts"]) == (accuracy, accuracy, 9)
 
@@ -144,8 +145,7 @@ def test_the_score_is_that_of_the_sentence_after_what_all_candidates_share(model
     model.eval()
     years = [fact for fact in FACTS if fact.name.startswith("year: ")][-4:]  # whose answers begin alike
     for verdict in score(model, tokenizer, CAPITALS[:4] + years + FACTS[-4:]):
-        ids = [tokenizer.encode(text) for text in verdict.fact.candidates(verdict.phrasing)]
-        prompt = tokenizer.encode(verdict.fact.sentences[verdict.phrasing][0])
+        prompt, *ids = tokenizer.encode(verdict.fact.sentences(verdict.phrasing))
         start = shared([*ids, prompt])
         for row, nats in zip(ids, verdict.nats, strict=True):
             logs_TV = model(torch.tensor([[1, *row[:-1]]]))[0].log_softmax(1)
@@ -159,7 +159,7 @@ def test_a_token_that_straddles_prompt_and_answer_is_scored_with_all_of_them(mod
     france = [fact for fact in FACTS if fact.name == "capital: France"]
     model.eval()
     whole = []
-    for text in france[0].candidates(0):
+    for text in france[0].sentences(0)[1:]:
         ids = tokenizer.encode(text)
         logs_TV = model(torch.tensor([[1, *ids[:-1]]]))[0].log_softmax(1)
         whole.append(sum(logs_TV[n, token].item() for n, token in enumerate(ids)))
@@ -180,11 +180,10 @@ def test_batches_and_padding_change_nothing(model, tokenizer):
 def test_a_sentence_longer_than_the_context_loses_its_beginning(model, tokenizer):
     fact = next(fact for fact in FACTS if fact.name == "capital: Norway")
     padding = "Word after word, " * 30
-    longer = dataclasses.replace(fact, sentences=tuple((padding + before, after) for before, after in fact.sentences))
+    longer = dataclasses.replace(fact, phrasings=tuple(padding + text for text in fact.phrasings))
     model.eval()
     for verdict in score(model, tokenizer, [longer]):
-        ids = [tokenizer.encode(text) for text in longer.candidates(verdict.phrasing)]
-        prompt = tokenizer.encode(longer.sentences[verdict.phrasing][0])
+        prompt, *ids = tokenizer.encode(longer.sentences(verdict.phrasing))
         start = shared([*ids, prompt])
         cut = max(map(len, ids)) - model.config.block_size
         assert cut > 0
@@ -212,7 +211,7 @@ def test_the_interval_is_the_published_one():
 
 def test_summaries_count_facts_not_phrasings():
     def verdicts(name, category, *rights):
-        fact = Fact(name, category, (("", "."),) * len(rights), "yes", ("a", "b", "c", "d"))
+        fact = Fact(name, category, ("{answer}.",) * len(rights), "yes", ("a", "b", "c", "d"))
         best = {1: (0, -1, -2, -3, -4), 0: (-1, 0, -2, -3, -4), 0.5: (0, -1e-6, -2, -3, -4)}
         return [Verdict(fact, number, best[right]) for number, right in enumerate(rights)]
 
@@ -225,29 +224,3 @@ def test_summaries_count_facts_not_phrasings():
     assert summarize([]) == []
     row = some[4].row()
     assert (row["fact"], row["right"], row["sentence"], row["wrong"], row["nats"]) == ("y", 0, "Yes.", "a", -1)
-
-
-RELATION = '[relations.r]\ncategory = "c"\nphrasings = ["{subject} is {answer}."]\n[relations.r.facts.all]\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (RELATION + 'a = "1"\nb = "2"\nc = "3"\nd = "4"\n', "'r: a' needs 4 wrong answers"),
-        (
-            '[[single]]\ncategory = "c"\nphrasings = ["No place."]\nanswer = "a"\nwrong = ["1", "2", "3", "4"]',
-            "No place",
-        ),
-        ('[[single]]\ncategory = "c"\nphrasings = ["Is {answer}."]\nanswer = "a"\nwrong = ["1", "2", "3", "a"]', "Is "),
-    ],
-)
-def test_a_fact_that_cannot_be_asked_is_named(tmp_path, text, message):
-    (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(AssertionError, match=message):
-        load(tmp_path / "mine.toml")
-
-
-def test_a_file_of_ones_own(tmp_path):
-    (tmp_path / "mine.toml").write_text(RELATION + "".join(f'word{n} = "{n}"\n' for n in range(5)))
-    facts = load(tmp_path / "mine.toml")
-    assert [fact.candidates(0)[0] for fact in facts] == [f"Word{n} is {n}." for n in range(5)]

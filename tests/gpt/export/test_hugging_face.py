@@ -16,8 +16,8 @@ from gpt import GPTError
 from gpt.checkpoint import save_model
 from gpt.config import ModelConfig, preset
 from gpt.export.hugging_face import architecture, export_hf, hf_config, hf_weights
-from gpt.generation.sample import generate
 from gpt.model.transformer import GPT
+from tests.gpt.plain import generate
 
 BENCH = Path(__file__).resolve().parents[3] / ".venv-bench" / "bin" / "python"
 ROTARY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "zero_init": False}

@@ -8,18 +8,19 @@ import torch
 from gpt import GPTError
 from gpt.checkpoint import save_model
 from gpt.config import ModelConfig
+from gpt.generation.batch import Batch, choose, token_chances, window
 from gpt.generation.cache import KVCache
-from gpt.generation.sample import (
-    choose,
-    generate,
-    load,
-    sample_batch,
-    stream_texts,
-    texts,
-    window,
-)
+from gpt.generation.sample import load, stream_texts, text_rows, texts, token_rows
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
+from tests.gpt.plain import generate
+
+
+def sample_batch(model, contexts, samples=1, **settings):
+    """Yields (row, token), where row c * samples + i is sample i of context c."""
+    rows = token_rows(model, contexts, samples, **settings)
+    drawn = ((rows.index(one.row), one.token) for one in Batch(model).run(rows))
+    return (pair for pair in drawn if pair[1] != settings.get("eos_id", -1))
 
 
 def sample(model, ids, max_tokens=256, **settings):
@@ -114,7 +115,7 @@ def test_the_cache_gives_the_logits_of_the_whole_pass(values, lengths):
     shape = {"vocab_size": 61, "block_size": 12, "n_layer": 3, "n_head": 2, "n_embd": 32, "zero_init": False} | values
     model = GPT(ModelConfig(**shape)).eval()
     written = [torch.randint(61, (length,)).tolist() for length in lengths]
-    cache, starts = KVCache(model, len(lengths), 60), [-1] * len(lengths)
+    cache, starts = KVCache(model), [-1] * len(lengths)
     for _ in range(30):
         begin = [window(len(ids), 12) for ids in written]
         if moved := [row for row in range(len(lengths)) if begin[row] != starts[row]]:
@@ -166,10 +167,53 @@ def test_a_sample_depends_on_seed_and_number_and_on_nothing_else(model, tokenize
 
 def test_more_rows_than_fit_side_by_side_are_all_written(model, monkeypatch):
     rows = dict.fromkeys(range(7), 0)
-    monkeypatch.setattr("gpt.generation.sample.ROWS", 3)
+    monkeypatch.setattr("gpt.generation.batch.ROWS", 3)
     for row, _ in sample_batch(model, [[1]], 7, max_tokens=4):
         rows[row] += 1
     assert rows == dict.fromkeys(range(7), 4)
+
+
+@pytest.mark.parametrize("values", SHAPES.values(), ids=SHAPES)
+def test_rows_that_come_and_go_between_steps_are_what_they_are_alone(values):
+    """With settings of their own, past T, and where a row that leaves gives its place to another."""
+    torch.manual_seed(5)
+    shape = {"vocab_size": 61, "block_size": 12, "n_layer": 2, "n_head": 2, "n_embd": 32, "zero_init": False} | values
+    model = GPT(ModelConfig(**shape)).eval()
+    asked = [
+        {"max_tokens": 5 + 6 * n, "temperature": n % 3 / 2, "top_k": 7 * (n % 2), "top_p": 1 - n / 20, "seed": n}
+        for n in range(8)
+    ]
+    contexts = [torch.randint(61, (length,)).tolist() for length in (5, 1, 12, 30, 3, 3, 9, 20)]
+    rows = [token_rows(model, [ids], **how)[0] for ids, how in zip(contexts, asked, strict=True)]
+    batch, waiting = Batch(model), list(rows)
+    for step in range(100):
+        if waiting and step % 3 == 0:
+            batch.rows.append(waiting.pop(0))
+        if step == 10:  # it is not the last
+            batch.remove(rows[2])
+        if batch.rows:
+            batch.step()
+    assert not batch.rows
+    for ids, how, row in zip(contexts, asked, rows, strict=True):
+        alone = generate(model, ids, **how)
+        assert row.tokens[len(ids) :] == (alone[:4] if row is rows[2] else alone)
+        assert row.finish == ("" if row is rows[2] else "length")
+
+
+def test_a_token_has_the_chance_that_it_was_drawn_with(model, tokenizer):
+    (row,) = text_rows(model, tokenizer, ["pack my box"], max_tokens=60, seed=3, likeliest=3)
+    start = len(row.tokens)
+    drawn = [one for one in Batch(model).run([row]) if one.token != row.eos_id]
+    scored = [chance for some in token_chances(model, row.tokens, 3) for chance in some]
+    assert len(scored) == len(row.tokens) - 1
+    assert "".join(one.text for one in drawn) == tokenizer.decode(row.tokens[start:])
+    for one, (chance, likeliest) in zip(drawn, scored[start - 1 :], strict=False):
+        assert one.chance[0] == pytest.approx(chance, abs=1e-4)
+        assert list(one.chance[1].values()) == pytest.approx(list(likeliest.values()), abs=1e-4)
+        assert len(likeliest) == 3
+        assert max(likeliest.values()) >= chance - 1e-6
+    logits_V = model(torch.tensor([row.tokens[:5]]))[0, -1]
+    assert scored[4][0] == pytest.approx(logits_V.log_softmax(0)[row.tokens[5]].item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("stop", ["o", "ow", [" t", "fox"], "the lazy dog", "zzz"])
@@ -185,6 +229,15 @@ def test_text_ends_before_a_stop_string_and_never_shows_a_part_of_it(tokenizer, 
                 break
         assert stream.finished == bool(cuts)
         assert (shown if stream.finished else shown + stream.end()) == text[: min(cuts, default=None)]
+
+
+def test_bytes_that_are_no_character_are_not_held_back(tokenizer):
+    """What cannot begin a character is shown at once, and a character after it is whole."""
+    stream, shown = TextStream(tokenizer), []
+    for byte in b"\xff\xe2\xff" + "\u20ac".encode():
+        shown.append(stream.add(tokenizer.piece_to_id(f"<0x{byte:02X}>")))
+    assert [len(text) for text in shown] == [1, 0, 2, 0, 0, 1]
+    assert shown[-1] == "\u20ac"
 
 
 def test_a_stop_string_ends_one_text_and_not_its_neighbours(model, tokenizer):
@@ -214,7 +267,7 @@ def test_tokens_are_drawn_with_their_probabilities(settings, monkeypatch):
     p[p.cumsum(0) - p >= how["top_p"]] = 0
     expected = torch.zeros(12).scatter(0, order, p / p.sum())
     torch.testing.assert_close(tokens.bincount(minlength=12) / n, expected, atol=2e-4, rtol=0)
-    monkeypatch.setattr("gpt.generation.sample.NUCLEUS", 2)  # too few for any top_p here
+    monkeypatch.setattr("gpt.generation.batch.NUCLEUS", 2)  # too few for any top_p here
     uniform_R = torch.linspace(0, 1, n + 1)[:-1]
     assert torch.equal(choose(logits_V.expand(n, -1), **how, uniform_R=uniform_R), tokens)
     last = choose(logits_V[None], **how, uniform_R=torch.tensor([1.0]))  # a draw that was rounded up
