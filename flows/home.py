@@ -61,8 +61,7 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 
 
 def set_defaults() -> list[str]:
-    """Set the variables of defaults.toml: telemetry off, everything under the home; no proxy for this machine. Returns what it
-    had to unset."""
+    """Set the variables of defaults.toml, and no proxy for this machine. Returns the names of what it had to unset."""
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is told in a line, not by tracebacks
     folder = str(home())
     if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
