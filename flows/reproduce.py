@@ -6,7 +6,6 @@ held-out loss has to be within run_record's TOLERANCE.
 
 import json
 import sys
-from itertools import chain, count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
@@ -20,8 +19,7 @@ from prefect.states import Failed, State
 
 from flows import UserError
 from flows.evaluation.scoring import WEIGHTS
-from flows.home import home as own_home
-from flows.home import shared_home, variables
+from flows.home import home, shared_home, variables
 from flows.models.run_record import Plan, plan, read
 from flows.pages.render import render_text
 from flows.progress import left_out_if_it_fails, log_line
@@ -32,20 +30,19 @@ from flows.store.locks import in_use, lock
 from flows.train import pipeline
 
 SHARED = "GPT_SHARED_HOME"  # has the artifacts; what waits for MLflow is in the home itself, where later runs find it
-NOTE = "reproduction.json"  # in the home of a reproduction: which run it is of, and the verdict once there is one
+NOTE = "reproduction.json"  # in the home of a reproduction that ended: the verdict
 
 
 @flow(name="reproduce", flow_run_name="{run_id}", persist_result=False, on_running=[dead_runs.hold_lock])
-def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dict | State:
+def reproduce(run_id: str, anyway: bool = False) -> dict | State:
     """Make a run again from its record, and log to MLflow what is equal. Returns the verdict; a failure if it differs.
 
     Args:
         run_id: MLflow's id of a finished training, or a model such as gpt-wiki@champion
-        home: folder to build in, instead of one below the home
         anyway: go on if something that matters differs from the record
     """
     planned = plan(read(run_id))
-    original, run = own_home(), planned.record.run_id
+    original, run = home(), planned.record.run_id
     for line in planned.matters:
         log_line(f"! {line}")
     if planned.matters and not anyway:
@@ -53,7 +50,7 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
         what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
         raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
     with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
-        folder = _new_home(Path(home).expanduser().resolve() if home else None, original / "reproductions" / run, run)
+        folder = _new_home(original / "reproductions" / run)
         log_line(f"it is made again in {folder}")
         with variables({SHARED: str(folder)}):
             summary = pipeline(planned.recipe, reproduces=run)
@@ -63,12 +60,12 @@ def reproduce(run_id: str, home: str | None = None, anyway: bool = False) -> dic
     return verdict if verdict["verdict"] != "differs" else Failed(message=verdict["says"], data=verdict)
 
 
-def compare(planned: Plan, summary: dict, home: Path) -> dict:
+def compare(planned: Plan, summary: dict, folder: Path) -> dict:
     """What is equal, as JSON: stages by digest, weights by sha256, and the held-out loss."""
     record, made = planned.record, summary["stages"]
-    folder = home / "artifacts" / summary["corpus"] / "train" / made["train"]["key"]
+    decoder = folder / "artifacts" / summary["corpus"] / "train" / made["train"]["key"]
     pairs = [(stage, record.manifests[stage]["digest"], made[stage]["digest"]) for stage in STAGES]
-    trained = record.manifests["train"], json.loads((folder / MANIFEST).read_text())
+    trained = record.manifests["train"], json.loads((decoder / MANIFEST).read_text())
     pairs.append(("weights", *(manifest["files"][WEIGHTS]["sha256"] for manifest in trained)))
     stages = [{"stage": name, "recorded": a, "reproduced": b, "equal": a == b} for name, a, b in pairs]
     # The digest of `train` does not count: an older version may have kept other files beside the weights.
@@ -89,25 +86,20 @@ def compare(planned: Plan, summary: dict, home: Path) -> dict:
         "run": record.run_id,
         "reproduced_run": summary["mlflow_run"],
         "corpus": summary["corpus"],
-        "home": str(home),
+        "home": str(folder),
         "differences": planned.matters,
         "stages": stages,
         "val_loss": {"recorded": before, "reproduced": now},
     }
 
 
-def _new_home(asked: Path | None, usual: Path, run: str) -> Path:
-    """A folder that is empty, or that holds an interrupted reproduction of the same run."""
-    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
-    for folder in [asked] if asked else chain([usual], numbered):
-        note = folder / NOTE
-        interrupted = note.is_file() and json.loads(note.read_text()) == {"run": run}
-        if interrupted or not folder.is_dir() or not any(folder.iterdir()):
-            with variables({SHARED: str(folder)}):
-                shared_home()  # made, and found to be writable
-            note.write_text(json.dumps({"run": run}))
-            return folder
-    raise UserError(f"--home {asked} is not empty; name a new folder, so that nothing is reused")
+def _new_home(usual: Path) -> Path:
+    """A folder of this name, or with a number after it, that is new, or was left without a verdict."""
+    folder, number = usual, 2
+    while (folder / NOTE).is_file():
+        folder, number = usual.with_name(f"{usual.name}-{number}"), number + 1
+    with variables({SHARED: str(folder)}):
+        return shared_home()  # made, and found to be writable
 
 
 def _publish(verdict: dict) -> None:

@@ -128,10 +128,7 @@ def steps_in(root: Path) -> list[int]:
 
 
 def keep_only(root: Path, steps: set[int]) -> None:
-    """Delete every checkpoint under `root` but these, and what a killed run left half-written; without any, the root as well.
-
-    A kill on the way leaves nothing half-deleted that looks finished.
-    """
+    """Delete every checkpoint under `root` but these, and what a killed run left half-written; without steps, the root too."""
     if is_main():
         keep = {step_folder(root, step).name for step in steps}
         for path in [*Path(root).glob("step-*/"), *Path(root).glob(".step-*/")]:

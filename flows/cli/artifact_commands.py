@@ -54,8 +54,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
 def prune(
     keep: Annotated[int, typer.Option(help="models to keep of each corpus, with all they were made from", min=0)] = 3,
-    days: Annotated[int, typer.Option(help="to keep runs in MLflow that failed or were deleted", min=1)] = 30,
-    trash: Annotated[bool, typer.Option("--trash", help="also what was deleted in MLflow since")] = False,
+    days: Annotated[int, typer.Option(help="to keep runs in MLflow that failed or were deleted", min=0)] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="remove without asking")] = False,
     as_json: Json = False,
 ):
@@ -64,11 +63,11 @@ def prune(
     set_defaults()
     from flows.models.pruning import prune
 
-    rows = prune(keep, days, trash, dry_run=True)
+    rows = prune(keep, days, dry_run=True)
     table(rows, as_json)
     if not rows:
         return
     if not yes and not (sys.stdin.isatty() and typer.confirm("remove these?")):
         raise UserError("nothing was removed; --yes removes them")
-    for row in prune(keep, days, trash, dry_run=False):
+    for row in prune(keep, days, dry_run=False):
         print(f"{row['what']} {row['which']}: {row['done']}", file=sys.stderr)

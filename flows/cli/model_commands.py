@@ -133,12 +133,11 @@ def runs(
 
 def reproduce(
     run: Annotated[str, typer.Argument(help="run id, gpt-<corpus>@champion or gpt-<corpus>/<version>")],
-    folder: Annotated[str, typer.Option("--home", help="build in this new folder, instead of one below the home")] = "",
     anyway: Annotated[bool, typer.Option("--anyway", help="although something differs that can change it")] = False,
     as_json: Json = False,
 ):
     """Make a run again from its record in a fresh home, and say what matches; exit code 1 if it differs."""
-    asked: dict[str, Any] = {"run_id": run, "home": folder or None, "anyway": anyway, "return_state": True}
+    asked: dict[str, Any] = {"run_id": run, "anyway": anyway, "return_state": True}
     verdict = call_flow("reproduce", "reproduce", f"reproduce {run}: starting", **asked).result(raise_on_failure=False)
     if isinstance(verdict, BaseException):
         raise verdict

@@ -28,10 +28,10 @@ from flows.tracking.outbox import spool
 DAY = 86_400  # seconds
 
 
-def prune(keep: int, days: int, trash: bool, dry_run: bool) -> list[dict[str, str]]:
+def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
     """Remove, or only list, what `old_folders` and `old_runs` find; returns a row each. While a run is in progress, no folder
     is removed. Raises UserError when MLflow does not answer."""
-    named, runs, done = named_decoders(), old_runs(days, trash), "to remove" if dry_run else "removed"
+    named, runs, done = named_decoders(), old_runs(days), "to remove" if dry_run else "removed"
     rows = [{"what": "MLflow run", "which": run, "done": f"{done}: {why}"} for run, why in runs.items()]
     if not dry_run:
         remove_runs(runs, days)
@@ -57,18 +57,16 @@ def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
     return {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in found}
 
 
-def old_runs(days: int, trash: bool) -> dict[str, str]:
+def old_runs(days: int) -> dict[str, str]:
     """Runs that failed or were deleted so many days ago, and why each may go; not those that registered models are from.
-
-    trash: also those that were deleted since. Raises UserError when MLflow does not answer.
-    """
+    Raises UserError when MLflow does not answer."""
     experiment, client, runs = experiment_id(), mlflow.MlflowClient(), dict[str, str]()
     with answering():
         for status in ("FAILED", "KILLED"):
             old = f"attributes.status = '{status}' and attributes.end_time < {int(1000 * (time.time() - days * DAY))}"
             runs |= {run.info.run_id: status.lower() for run in client.search_runs([experiment], old, max_results=1000)}
         if database := _database():
-            runs |= dict.fromkeys(database._get_deleted_runs(0 if trash else 1000 * days * DAY), "deleted")
+            runs |= dict.fromkeys(database._get_deleted_runs(1000 * days * DAY), "deleted")
         named = {version.run_id for version in client.search_model_versions()}
     return {run: why for run, why in runs.items() if run not in named}
 

@@ -81,12 +81,15 @@ class Asked(BaseModel):
 
 
 def limit(name: str) -> int:
-    return int(os.environ.get(name, LIMITS[name]))
+    if not (value := os.environ.get(name, str(LIMITS[name]))).isdecimal():
+        raise UserError(f"{name} is {value!r}; it must be a whole number, such as {LIMITS[name]}")
+    return int(value)
 
 
 def create_app(names: Sequence[str]) -> FastAPI:
     """names: of the models, as `lookup.find` takes them; none: every champion, and each registered version."""
-    app, engine, running = FastAPI(openapi_url=None), Engine(limit("GPT_MAX_MODELS")), set[Job]()
+    limits = {name: limit(name) for name in LIMITS}
+    app, engine, running = FastAPI(openapi_url=None), Engine(limits["GPT_MAX_MODELS"]), set[Job]()
     find = cache(lookup.find)  # a registered version does not change
     searching = asyncio.Lock()
 

@@ -112,7 +112,8 @@ class Engine:
             try:
                 model, tokenizer = load(folder)
             except GPTError as error:
-                raise UserError(f"{error}; put that file back: gpt verify names whole copies") from None
+                mend = "put that file back (gpt verify says which artifacts are whole), or ask for another version"
+                raise UserError(f"{error}; {mend}") from None
             loaded = Batch(model), tokenizer
         self.models[folder] = loaded
         return loaded

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data_contracts import corpora
 from flows.progress import Report, log_line
@@ -90,27 +91,15 @@ def clean(job: Job) -> dict:
     reader, rules = reader_of(recipe), recipe.clean
     identity = (read_manifest(raw) or {})["parameters"]
     source = {"kind": recipe.source.kind, "address": recipe.source_page()} | identity
-    about = {
-        "corpus": reader,
-        "title": recipe.title,
-        "licence": recipe.licence or "not known",
-        "source": {name: value for name, value in source.items() if value},
-    }
+    about: dict[str, Any] = {"corpus": reader, "title": recipe.title, "licence": recipe.licence or "not known"}
+    about["source"] = {name: value for name, value in source.items() if value}
 
     def describe(sample, counts: dict) -> None:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, about))
 
     with spread(recipe.workers) as fan_out:
-        counts = clean_corpus(
-            reader,
-            raw / RAW,
-            job.folder,
-            rules,
-            fan_out=fan_out,
-            progress=job.report,
-            describe=describe,
-            **recipe.options,
-        )
+        how: dict[str, Any] = {"fan_out": fan_out, "progress": job.report, "describe": describe, **recipe.options}
+        counts = clean_corpus(reader, raw / RAW, job.folder, rules, **how)
     if recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
         log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
     if counts.get("notes") and (left_out := job.inputs["download"].counts.get("left_out")):

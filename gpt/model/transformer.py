@@ -30,8 +30,8 @@ Rotary = tuple[Tensor, Tensor]  # cos_TD and sin_TD, or one row of each for ever
 class GPT(nn.Module):
     """A decoder-only transformer.
 
-    recompute: compute the activations inside blocks again in the backward pass instead of keeping them (Chen 2016). That is
-    a third more work, a fraction of the memory, and the same numbers. It is set on the model and is not part of its config.
+    recompute: compute the activations of blocks again in the backward pass (Chen 2016). It changes no number, so it
+    is no part of the config.
     """
 
     recompute = False

@@ -127,7 +127,7 @@ def test_on_the_same_cpu_the_bits_are_the_same(trained, run):
     assert len(mlflow.MlflowClient().search_model_versions("name = 'gpt-mine'")) == 1
 
 
-def test_another_seed_is_reported_before_and_after(run, tmp_path):
+def test_another_seed_is_reported_before_and_after(run, trained):
     def tamper(files):
         files["recipe.json"]["train"]["seed"] = 2
 
@@ -135,8 +135,7 @@ def test_another_seed_is_reported_before_and_after(run, tmp_path):
     before = gpt_here("reproduce", tampered)
     assert_refused(before, "--anyway")
     assert "! train: train.seed 1 -> 2" in before.stderr
-    home = tmp_path / "again"
-    result = gpt_here("reproduce", tampered, "--anyway", "--home", str(home))
+    result = gpt_here("reproduce", tampered, "--anyway")
     assert result.returncode == 1, result.stderr
     shown = [
         line.split()[::3]
@@ -144,7 +143,7 @@ def test_another_seed_is_reported_before_and_after(run, tmp_path):
         if line.split()[:1] and line.split()[-1] in ("yes", "no")
     ]
     assert shown == [[stage, "yes"] for stage in STAGES[:4]] + [["train", "no"], ["weights", "no"]]
-    verdict = json.loads((home / "reproduction.json").read_text())
+    verdict = json.loads((trained / "reproductions" / tampered / "reproduction.json").read_text())
     assert verdict["verdict"] == "differs"
     assert verdict["says"] in " ".join(result.stdout.split())
     assert verdict["val_loss"]["recorded"] != verdict["val_loss"]["reproduced"]
@@ -312,14 +311,10 @@ def test_a_reproduction_begins_in_a_folder_of_its_own(trained, tmp_path):
     from flows import UserError, reproduce
 
     usual = tmp_path / "reproductions" / "abc"
-    assert reproduce._new_home(None, usual, "abc") == usual
-    assert reproduce._new_home(None, usual, "abc") == usual  # interrupted, so it goes on
+    assert reproduce._new_home(usual) == usual
+    assert reproduce._new_home(usual) == usual  # interrupted, so it goes on
     (usual / reproduce.NOTE).write_text(json.dumps({"run": "abc", "verdict": "identical"}))
-    assert reproduce._new_home(None, usual, "abc") == Path(f"{usual}-2")
-    assert reproduce._new_home(Path(f"{usual}-2"), usual, "abc") == Path(f"{usual}-2")
-    for folder, run in ((usual, "abc"), (Path(f"{usual}-2"), "other")):
-        with pytest.raises(UserError, match="not empty"):
-            reproduce._new_home(folder, usual, run)
+    assert reproduce._new_home(usual) == Path(f"{usual}-2")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        reproduce._new_home(tmp_path / "file", usual, "abc")
+        reproduce._new_home(tmp_path / "file")

@@ -68,22 +68,22 @@ def test_old_failed_and_deleted_runs_go_with_their_checkpoints(here, home):
         assert {parts[-3] for parts in files} == {*runs, *models}
         return {*runs}
 
-    old = pruning.old_runs(30, trash=False)
+    old = pruning.old_runs(30)
     assert old == {failed[0]: "failed", thrown[0]: "deleted"}
     assert len(left()) == 6
     pruning.remove_runs(old, 30)
     assert left() == {fresh[0], named[0], thrown_now[0], finished[0]}
     assert client.get_logged_model(named[1]).model_id == named[1]
 
-    assert pruning.old_runs(30, trash=False) == {}
-    pruning.remove_runs(pruning.old_runs(30, trash=True), 30)
+    assert pruning.old_runs(30) == {}
+    pruning.remove_runs({run: why for run, why in pruning.old_runs(0).items() if why == "deleted"}, 30)
     assert left() == {fresh[0], named[0], finished[0]}
 
 
 def test_a_server_whose_database_is_not_known_only_marks(here, home, monkeypatch):
     old, _ = make(ended=OLD)
     monkeypatch.setattr(pruning, "_database", lambda: None)
-    assert pruning.old_runs(30, trash=True) == {old: "failed"}
+    assert pruning.old_runs(30) == {old: "failed"}
     pruning.remove_runs([old], 30)
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
 

@@ -16,6 +16,7 @@ import openai
 import pytest
 import uvicorn
 
+from flows import UserError
 from flows.server.apps import AsksForPassword, OwnAddresses
 from flows.serving.api import Refusal, create_app
 from flows.serving.engine import BACKLOG, Engine, Job
@@ -43,6 +44,7 @@ def serving(folders: dict[str, str], home: Path, empty_mlflow: Path, **limits: s
     """The port of a server in this process, with a password."""
     with pytest.MonkeyPatch.context() as patch:
         shutil.copy(empty_mlflow, home / "mlflow.db")
+        patch.setenv("GPT_HOME", str(home))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         for name, value in limits.items():
             patch.setenv(name, value)
@@ -152,6 +154,34 @@ def is_full(client: openai.OpenAI, folders: dict[str, str]) -> bool:
     except openai.RateLimitError:
         return True
     return False
+
+
+def test_a_training_text_that_is_gone_is_told(client, folders):
+    with pytest.raises(openai.NotFoundError, match="no longer on this disk"):
+        client.post(str(client.base_url).replace("/v1/", "/repeated"), body=body(folders), cast_to=object)
+
+
+def test_a_limit_that_is_no_number_is_told(monkeypatch):
+    monkeypatch.setenv("GPT_MAX_TOKENS", "many")
+    with pytest.raises(UserError, match="GPT_MAX_TOKENS is 'many'"):
+        create_app([])
+
+
+def test_the_model_that_was_asked_longest_ago_is_let_go(folders, tmp_path):
+    copies = [shutil.copytree(folders["whole"], tmp_path / name) for name in "abcd"]
+
+    async def ask(engine: Engine, folder: Path) -> set[str]:
+        job = Job(folder, lambda *_: iter(()))
+        engine.new.put(job)
+        while await job.events.get() is not None:
+            pass
+        return {known.name for known in engine.models}
+
+    async def ask_all() -> list[set[str]]:
+        engine = Engine(3)
+        return [await ask(engine, copies["abcd".index(name)]) for name in "abcabd"]
+
+    assert asyncio.run(ask_all())[3:] == [set("abc"), set("abc"), set("abd")]
 
 
 def test_rows_wait_for_their_reader_and_go_on_as_they_were(folders):

@@ -72,7 +72,7 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
 
     shown = artifacts(prefect_server, "data-card-explained")
     assert len(shown) == 2  # of the reused stage too
-    assert shown[1]["data"].count("data:image/png;base64,") == 2
+    assert shown[1]["data"].count("data:image/png;base64,") == 1
     assert shown[1]["task_run_id"]
     assert "too_short" in shown[1]["data"]
 
