@@ -99,11 +99,11 @@ def clean_corpus(
 
     reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
     summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents", glob=False), reasons)
-    summary |= {"notes": module.describe(total["understood"])} if total["understood"] else {}
+    notes = module.describe(total["understood"]) if total["understood"] else []
     if exact:
         held_out = f"{summary['val_documents']} are held out to choose by, and {summary['test_documents']} to report on"
-        few = f"{summary['documents']} documents are few: by the order of their draws {held_out}"
-        summary["notes"] = [*summary.get("notes", ()), few]
+        notes.append(f"{summary['documents']} documents are few: by the order of their draws {held_out}")
+    summary |= {"notes": notes} if notes else {}
     readable = max(1, total["rows"] - total["malformed"])
     nulls = {name: 1 - values / readable for name, values in total["columns"].items()}
     describe(pl.read_parquet(sorted(work.glob("*.sample")), glob=False), summary | {"nulls": nulls})

@@ -19,7 +19,6 @@ class Raw(RawRows):
 
 
 def read(path: Path, name: str) -> pl.DataFrame:
-    """Speeches."""
     play = readers.text(path, name).replace("\r\n", "\n")
     return readers.rows_of([speech for speech in re.split(r"\n{2,}", play.strip("\n")) if speech], "speech", name)
 

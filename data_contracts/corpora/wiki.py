@@ -67,7 +67,6 @@ class Raw(RawRows):
 
 
 def read(path: Path, name: str) -> pl.DataFrame:
-    """Articles."""
     return readers.json_array(path, name, ("id", "title", "text"))
 
 

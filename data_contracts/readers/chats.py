@@ -38,14 +38,8 @@ def find(content: str, ending: str) -> tuple[str, Messages]:
         lists = [chat.get("messages", []) for one in records if "chats" in one for chat in one["chats"]["list"]]
         exports = [_exported(messages) for messages in lists or [records]]
         return max(kind for kind, _ in exports), [message for _, messages in exports for message in messages]
-    except (
-        DataError,
-        TypeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ):  # the reader of tables says what is wrong with it
-        return "", []
+    except (DataError, TypeError, ValueError, KeyError, AttributeError):
+        return "", []  # the reader of tables says what is wrong with it
 
 
 def conversations(messages: Messages, mask: bool) -> Iterator[str]:

@@ -57,7 +57,8 @@ def csv_rows(
         with path.open(encoding=codec_of(encoding), newline="") as file:
             first = file.readline()
             ahead = deque([] if re.fullmatch(SEP, first) else [first])
-            reader = csv.reader(_lines(file, ahead), **how)
+            # The lines that were read ahead come first.
+            reader = csv.reader(iter(lambda: ahead.popleft() if ahead else file.readline(), ""), **how)
             width = 0 if header else len(next(csv.reader([first], **how), []))
             names = [f"column {number}" for number in range(width)] or _header(reader, name, needed)
             schema = dict.fromkeys([*names, BROKEN], pl.String)
@@ -85,12 +86,6 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     if missing := [column for column in needed if column not in header]:
         raise DataError(f"{name} has no column {shown_columns(missing)}; it has {shown_columns(header)}")
     return [column or f"column {number}" for number, column in enumerate(header)]
-
-
-def _lines(file: TextIO, ahead: deque[str]) -> Iterator[str]:
-    """The lines of a file; those that were read ahead of them first."""
-    while line := ahead.popleft() if ahead else file.readline():
-        yield line
 
 
 def _records(reader, width: int, file: TextIO, ahead: deque[str], how: dict[str, Any]) -> Iterator[list[str | None]]:

@@ -48,11 +48,11 @@ def read(
     kind, messages = "", chats.Messages()
     if ending in chats.ENDINGS and path.stat().st_size <= CHAT_BYTES:
         kind, messages = chats.find(text(path, name, encoding), ending)
-    if ending in TABLES and not kind:
+    if kind:
+        found = rows_of([*chats.conversations(messages, mask == "names")], "text", name).lazy()
+    elif ending in TABLES:
         layout = {"header": header != "false"} | ({"delimiter": delimiter} if delimiter else {})
         found = tables.rows(path, name, TEXT_COLUMNS, text_column, encoding, None, **layout)
-    elif kind:
-        found = rows_of([*chats.conversations(messages, mask == "names")], "text", name).lazy()
     else:
         found = rows_of([LAID_OUT.get(ending, str)(text(path, name, encoding))], "text", name).lazy()
     people = sorted({name for _, name, _ in messages} - {""})

@@ -61,9 +61,8 @@ def encoding_of(path: Path, name: str) -> tuple[str, str]:
     from charset_normalizer import from_bytes
 
     sample = head if not head.isascii() else block
-    cuts = (
-        from_bytes(sample[: len(sample) - cut], cp_isolation=GUESSED) for cut in range(4)
-    )  # within a character, perhaps
+    ends = range(len(sample), len(sample) - 4, -1)  # the last character may be cut
+    cuts = (from_bytes(sample[:end], cp_isolation=GUESSED) for end in ends)
     found = next((found for found in cuts if found.best()), None)
     if not found:
         raise DataError(f"{name} is no text in a known encoding: name one with --set options.encoding=NAME")
@@ -91,10 +90,10 @@ def not_text(path: Path, name: str, encoding: str = "") -> DataError:
     wanted = "UTF-8" if codec == "utf-8" else encoding
     other = ", or name its encoding: --set options.encoding=NAME" if encoding else ""
     mend = f"save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8{other}"
+    at = ""
     try:
         path.read_bytes().decode(codec)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        at = f"byte 0x{error.object[error.start]:02x} at offset {error.start} (line {line})"
-        return DataError(f"{name} is not {wanted}: {at}\n{mend}")
-    return DataError(f"{name} is not {wanted}\n{mend}")
+        at = f": byte 0x{error.object[error.start]:02x} at offset {error.start} (line {line})"
+    return DataError(f"{name} is not {wanted}{at}\n{mend}")

@@ -28,9 +28,9 @@ def rows(
     file is an array, or JSON Lines. layout: of a .csv file, where it is not to be found out. Raises DataError with the
     columns found if none fits.
     """
-    ending = path.suffix.lower()
+    ending, choose = path.suffix.lower(), partial(_choose, names=names, wanted=wanted, name=name)
     if ending in (".json", ".jsonl", ".ndjson"):
-        table = _json(path, name, encoding, partial(_choose, names=names, wanted=wanted, name=name), keep or ()).lazy()
+        table = _json(path, name, encoding, choose, keep or ()).lazy()
     elif ending == ".parquet":
         table = pl.scan_parquet(path, glob=False, row_index_name=ROW).pipe(place, name)
     else:
@@ -38,7 +38,7 @@ def rows(
         table = csv_rows(path, name, encoding=encoding, **(known | layout)).lazy()
     schema = table.collect_schema()
     ours = [column for column in (*PLACE, MALFORMED) if column in schema]
-    column = _choose([column for column in schema if column not in ours], names, wanted, name)
+    column = choose([column for column in schema if column not in ours])
     content = _as_text(pl.col(column), schema[column])
     if content is None:
         mend = "name another with --set options.text_column=NAME"
@@ -80,11 +80,8 @@ def _choose(columns: list[str], names: Sequence[str], wanted: str, name: str) ->
     for candidate in (wanted,) if wanted else names:
         if candidate.strip().lower() in by_name:
             return by_name[candidate.strip().lower()]
-    if wanted:
-        raise DataError(f"{name} has no column {wanted!r}; it has {shown_columns(columns)}")
-    raise DataError(
-        f"{name}: which column holds the text? Name it: --set options.text_column=NAME; it has {shown_columns(columns)}"
-    )
+    which = ": which column holds the text? Name it: --set options.text_column=NAME"
+    raise DataError(f"{name}{f' has no column {wanted!r}' if wanted else which}; it has {shown_columns(columns)}")
 
 
 def _first_record(path: Path, encoding: str) -> tuple[str, list[str]]:

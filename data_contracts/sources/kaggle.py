@@ -175,16 +175,15 @@ def _check(answer: requests.Response, part: Path, name: str, size: int) -> None:
 def _message(handle: str, name: str, failure: Failure) -> str:
     what = f"{name} of {handle}" if name else handle
     page = f"kaggle.com/datasets/{handle.split('/versions/')[0]}"
-    if failure.status in (401, 403):
-        wrong = f"Kaggle refuses {what} ({failure.status}): it is private, or its terms wait to be accepted on {page}"
-        return f"{wrong}\ncredentials go into {SIGN_IN}"
-    if failure.status == 404:
-        wrong = f"Kaggle does not know {what} (404): check owner, name and version on {page}"
-        return f"{wrong}\na private one needs credentials in {SIGN_IN}"
+    private = f"it is private, or its terms wait to be accepted on {page}\ncredentials go into {SIGN_IN}"
+    unknown = f"check owner, name and version on {page}\na private one needs credentials in {SIGN_IN}"
     return {
+        401: f"Kaggle refuses {what} (401): {private}",
+        403: f"Kaggle refuses {what} (403): {private}",
+        404: f"Kaggle does not know {what} (404): {unknown}",
         "status": f"Kaggle answered {failure.status} for {what}\n{TRY_LATER}",
         "network": f"cannot reach Kaggle for {what} ({failure}, {ATTEMPTS} times): check the network or proxy\n{TRY_LATER}",
         "page": f"Kaggle's answer for {what} is a web page, not data: a login or proxy page stands between\n{TRY_LATER}",
         "damaged": f"{what} came damaged, {ATTEMPTS} times: {failure}\n{TRY_LATER}; source.files can leave it out",
         "other": f"the download of {what} failed ({failure})\ncheck the credentials in {SIGN_IN}, if you set any",
-    }[failure.kind]
+    }[failure.status if failure.status in (401, 403, 404) else failure.kind]

@@ -34,8 +34,8 @@ STREAMS: dict[str, Callable[[Any], Any]] = {
     ".xz": lzma.LZMAFile,
     ".zst": lambda file: import_module("pyarrow").CompressedInputStream(file, "zstd"),  # loads numpy
 }
-SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
-PACKED = tuple(f"*{ending}" for ending in (".zip", ".tar", *SHORT, *STREAMS))
+TARS = (".tar", ".tgz", ".tbz2", ".txz")
+PACKED = tuple(f"*{ending}" for ending in (".zip", *TARS, *STREAMS))
 
 
 class Member(NamedTuple):
@@ -94,18 +94,16 @@ def _inside(packed: Member, prefix: str) -> Iterator[Member]:
     """The files in a file, or itself. prefix: of their names, if it is an archive."""
     name, label, size, opened = packed
     ending = PurePosixPath(name).suffix.lower()
-    if ending in SHORT:
-        yield from _inside(packed._replace(name=name[: -len(ending)] + SHORT[ending]), prefix)
-    elif ending in STREAMS:
+    if ending in STREAMS:
         yield from _inside(Member(name[: -len(ending)], label, 0, lambda: STREAMS[ending](opened())), prefix)
-    elif ending not in (".zip", ".tar"):
+    elif ending not in (".zip", *TARS):
         yield packed
     elif label.count(" in ") == DEEPEST:
         raise DataError(f"{label} is an archive in {DEEPEST} others: unpack it yourself")
     else:
         with _broken(label), opened() as file, SpooledTemporaryFile(IN_MEMORY) as whole:
-            if ending == ".tar":
-                archive: Any = tarfile.open(fileobj=file, mode="r|")  # noqa: SIM115
+            if ending in TARS:
+                archive: Any = tarfile.open(fileobj=file, mode="r|*")  # noqa: SIM115
                 entries = ((one.name, one.size, partial(archive.extractfile, one)) for one in archive if one.isfile())
             else:
                 if label != name:  # a zip is read from its end
