@@ -130,7 +130,13 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
     """The zones of the texts that the corpus accepts; malformed records and texts that it turns away; the counts of all."""
-    rows, malformed, understood = _readable(shard, module)
+    raw = read_files(module, shard.files, shard.options)
+    understood = dict(raw[UNDERSTOOD].value_counts().sort(UNDERSTOOD).iter_rows()) if UNDERSTOOD in raw.columns else {}
+    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
+    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
+    if malformed.height and not shard.rules.max_malformed:
+        raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
+    rows = raw.filter(pl.col("malformed").is_null()).select(pl.exclude("malformed", UNDERSTOOD))
     check(rows, module.Raw, f"raw rows of {shard.corpus}")
     texts = make_texts(module, rows)
     turned_away, accepted = texts.filter(~IS_KEPT).drop("n_rows"), texts.filter(IS_KEPT).drop("n_rows", "reason")
@@ -147,18 +153,6 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
     }
     set_aside = pl.concat([malformed, turned_away], how="diagonal_relaxed")
     return zones(accepted, shard.rules), set_aside, counts
-
-
-def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
-    """Readable rows, the others as rejects (where none is allowed, the first stops the run), and what files were taken for."""
-    raw = read_files(module, shard.files, shard.options)
-    understood = dict(raw[UNDERSTOOD].value_counts().sort(UNDERSTOOD).iter_rows()) if UNDERSTOOD in raw.columns else {}
-    raw = raw.drop(UNDERSTOOD, strict=False)
-    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
-    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
-    if malformed.height and not shard.rules.max_malformed:
-        raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
-    return raw.filter(pl.col("malformed").is_null()).drop("malformed"), malformed, understood
 
 
 def _bytes(texts: pl.DataFrame) -> int:

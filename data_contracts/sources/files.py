@@ -62,13 +62,12 @@ def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
     Left out are hidden files, files outside the folder (`..`), and the `._x` and `__MACOSX` twins that a Mac adds to archives.
     """
-    found = []
-    for name in names:
-        place = PurePosixPath(name)
+
+    def wanted(place: PurePosixPath) -> bool:
         hidden = any(part.startswith((".", "/")) or part == "__MACOSX" for part in place.parts)
-        if not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns):
-            found.append(name)
-    return found
+        return not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns)
+
+    return [name for name in names if wanted(PurePosixPath(name))]
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -133,11 +132,9 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
     """Call `progress`. done, total: bytes; a total of 0 is one that is not known."""
-    if total:
-        done = min(done, total)
-        progress(done / total, f"{files}/{n_files} files, {decimal(done)} of {decimal(total)}")
-    else:
-        progress(files / n_files, f"{files}/{n_files} files, {decimal(done)}")
+    done = min(done, total or done)
+    size = f"{decimal(done)} of {decimal(total)}" if total else decimal(done)
+    progress(done / total if total else files / n_files, f"{files}/{n_files} files, {size}")
 
 
 @contextmanager

@@ -97,10 +97,8 @@ class Source:
 def resolve(source: Source, corpus: str) -> dict:
     """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
 
-    builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
-    "files": names or patterns}, and "max_files" or "fraction" where it is set. A Kaggle version never changes, so only a handle
-    without one asks the network. For local zip archives "files" has their sha256, and what is taken out of them is named as for
-    Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
+    A Kaggle version never changes, so only a handle without one asks the network. Of a local archive "files" has the sha256,
+    and "entries" what is taken out of it. Raises DataError if the source cannot be found, Unreachable if Kaggle is silent.
     """
     if source.kind == "builtin":
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
@@ -114,9 +112,8 @@ def resolve(source: Source, corpus: str) -> dict:
         entries = {"entries": sorted(source.files)} if source.files else {}
         return identity | part | entries if packed else identity
     handle, _, pin = source.handle.partition("/versions/")
-    if pin:
-        version = int(pin)
-    else:
+    version = int(pin or 0)
+    if not version:
         from data_contracts.sources import kaggle
 
         version = kaggle.Dataset(handle).version()
@@ -154,7 +151,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     elif source.kind == "local":
         with disk_errors(corpus):
             found, packed, others = _local_files(source, corpus)
-            flat, known = not files.readable(found, corpora.reader(corpus).FILES), corpora.reader(corpus).FILES
+            known = corpora.reader(corpus).FILES
+            flat = not files.readable(found, known)
             others |= set(local.unpack(found, choose if packed else list, folder, progress, corpus, flat))
         return sorted({*files.readable(others, ("*",))} - {*files.readable(others, known)})  # not the hidden ones
     else:
