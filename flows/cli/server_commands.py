@@ -31,7 +31,8 @@ def up(
     from flows.server import supervisor
     from flows.server.access import access
 
-    wanted, file = access(host, port, mlflow_port, serve_port), Path(prefect_file).resolve()
+    wanted = access(host, port=port, mlflow_port=mlflow_port, serve_port=serve_port)
+    file = Path(prefect_file).resolve()
     if not detach:
         return supervisor.up(wanted, file, lambda text: print(text, flush=True))
     options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--serve-port": serve_port}
@@ -94,7 +95,7 @@ def serve(
     from flows.server import access, processes
     from flows.server.apps import AsksForPassword, OwnAddresses
 
-    wanted = access.access(host, 0, -1, port)
+    wanted = access.access(host, serve_port=port)
     processes.check_port(processes.completions_server(wanted), host, "--port")
     from flows.serving.api import Refusal, create_app
 
@@ -120,7 +121,7 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     from flows.tracking import outbox
     from flows.tracking.connection import MLFLOW_PORT, experiment_id, runs_url
 
-    service = processes.mlflow_server(uri, Access("127.0.0.1", 0, port))
+    service = processes.mlflow_server(uri, Access("127.0.0.1", mlflow_port=port))
     processes.check_port(service, "127.0.0.1", "--port")
     page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()

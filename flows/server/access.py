@@ -7,6 +7,7 @@ never by an argument, which every user of the machine can see, nor by a file.
 import ipaddress
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -24,9 +25,9 @@ ANYWHERE = ("0.0.0.0", "::")
 @dataclass(frozen=True)
 class Access:
     host: str
-    port: int
-    mlflow_port: int
-    serve_port: int = 8080
+    port: int = 0
+    mlflow_port: int = 0
+    serve_port: int = 0
     user: str = ""
     password: str = field(default="", repr=False)
 
@@ -87,10 +88,11 @@ class Access:
         return found | ({LOGIN_VARIABLE: f"{self.user}:{self.password}"} if self.password else {})
 
 
-def access(host: str, port: int, mlflow_port: int, serve_port: int = 8080) -> Access:
-    """Raises UserError if other machines could reach the host without a password, and for a password that is too short."""
-    if len({port, mlflow_port, serve_port}) < 3:
-        problem = f"Prefect, MLflow and the playground cannot share port {port if port != serve_port else serve_port}"
+def access(host: str, **ports: int) -> Access:
+    """ports: of those that are to listen, by their names in `Access`. Raises UserError if two share a port, if other machines
+    could reach the host without a password, and for a password that is too short."""
+    if shared := [port for port, times in Counter(ports.values()).items() if times > 1]:
+        problem = f"Prefect, MLflow and the playground cannot share port {shared[0]}"
         raise UserError(f"{problem}; --port, --mlflow-port and --serve-port set them")
     given = os.environ.get(AUTH_VARIABLE, "")
     user, _, password = given.partition(":")
@@ -99,7 +101,7 @@ def access(host: str, port: int, mlflow_port: int, serve_port: int = 8080) -> Ac
         raise UserError(f"--host {host} lets other machines in and needs a password\n{mend}")
     if given and not (user and len(password) >= PASSWORD_CHARS):
         raise UserError(f"the password is too short, or has no user\n{mend}")
-    return Access(host, port, mlflow_port, serve_port, user, password)
+    return Access(host, **ports, user=user, password=password)
 
 
 def _loopback(host: str) -> bool:

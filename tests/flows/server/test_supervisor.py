@@ -328,6 +328,7 @@ def test_a_port_in_use_is_told(tmp_path):
         assert_refused(refused, f"mlflow cannot listen on 127.0.0.1 port {taken}", f"--mlflow-port {taken + 1}")
         assert_refused(gpt(tmp_path, "ui", "--port", str(taken)), f"port {taken}", "--port")
     assert_refused(gpt(tmp_path, "up", "--port", "4999", "--mlflow-port", "4999"), "port 4999")
+    assert_refused(gpt(tmp_path, "up", "--mlflow-port", "4998", "--serve-port", "4998"), "cannot share port 4998")
 
 
 def test_a_wide_door_takes_a_good_password(tmp_path):
