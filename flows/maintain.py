@@ -1,4 +1,4 @@
-"""The flow `maintain`, weekly: crashes dead runs, prunes and verifies artifacts, and removes old runs from MLflow."""
+"""The flow `maintain`, weekly: prunes and verifies artifacts, and removes old runs from MLflow."""
 
 import sys
 from pathlib import Path
@@ -27,17 +27,16 @@ Days = Annotated[int, Field(ge=0, le=3650)]
 
 @flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold_lock])
 def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
-    """Crash dead runs, prune artifacts, verify the others, remove old failed and deleted runs. Fails if an artifact is damaged.
+    """Prune artifacts, verify the others, remove old failed and deleted runs. Fails if an artifact is damaged.
 
     Args:
         keep: trained models to keep of each corpus, newest first, with all they were made from, and reproductions
         days: days that a run is kept in MLflow which failed, was killed or was deleted
         dry_run: only list what would be done
     """
-    rows = [{"what": "dead run", "which": line, "done": "crashed"} for line in dead_runs.crash_dead_runs(dry_run)]
     if not dry_run:
         outbox.sync()  # it also ends the runs whose process is gone
-    rows += prune(keep, days, dry_run)
+    rows = prune(keep, days, dry_run)
     with in_use(shared_home(), log_line):
         found = Store(shared_home()).verify()
         damaged = [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]

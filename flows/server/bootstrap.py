@@ -22,7 +22,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
 from flows.home import GPU, ROOT
-from flows.server.dead_runs import crash_dead_runs
 from flows.server.processes import is_healthy
 
 NOTIFY = "notify on failure"
@@ -31,7 +30,7 @@ AUTOMATIONS = ROOT / "automations.yaml"
 
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
-    """answer: receives the lines to print and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
+    """answer: receives the number of deployments and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
     from flows.server import prefect_private
     from flows.tracking.connection import experiment_id  # while the servers start
 
@@ -42,8 +41,7 @@ def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
     create_pool()
     prefect_private.deploy(prefect_file)
     create_automations()
-    lines = [f"deployments    {len(deployments)} of {prefect_file.name}", *crash_dead_runs()]
-    answer.write_text(json.dumps({"lines": lines, "experiment": experiment_id()}))
+    answer.write_text(json.dumps({"deployments": len(deployments), "experiment": experiment_id()}))
 
 
 def create_pool() -> None:

@@ -9,6 +9,7 @@ import atexit
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from flows import UserError
@@ -19,7 +20,6 @@ from flows.store.locks import take
 EVERY = 30  # seconds, as between two heartbeats (prefect.yaml)
 LOOKS = 10  # without a heartbeat, until a run is dead
 GONE, SILENT = "Its process is gone.", "No heartbeat for"  # automations.yaml knows a dead run by these words
-PREFIX = "flow-run-"
 BEAT = "prefect.flow-run.heartbeat"
 Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of life, and the number of looks since then
 _held: list[IO[str]] = []  # open as long as this process lives
@@ -30,9 +30,9 @@ def hold_lock(flow, flow_run, state) -> None:
     from flows.server.prefect_private import go_on_without_slot
 
     go_on_without_slot()
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    path, new = folder / f"{PREFIX}{flow_run.id}", folder / f".{flow_run.id}"
+    path = lock_file(flow_run.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{flow_run.id}")
     handle = new.open("w+")
     take(handle)
     new.rename(path)  # others find it only once it is locked
@@ -46,13 +46,12 @@ def watch(api: str, ending: Callable[[], bool]) -> None:
     while not ending():
         time.sleep(EVERY)
         with suppress(UserError, OSError, ValueError):
-            signs = look(api, signs)[0]
+            signs = look(api, signs)
 
 
-def look(api: str, before: Signs, dry_run: bool = False) -> tuple[Signs, list[str]]:
-    """Crash what is dead. Returns the signs of the others, for the next look, and a line for each dead run."""
+def look(api: str, before: Signs) -> Signs:
+    """Crash what is dead. Returns the signs of the others, for the next look."""
     signs: Signs = {}
-    lines = []
     states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     for run in ask(api, "flow_runs/filter", flow_runs=states):
         name, pending = run["id"], run["state_type"] == "PENDING"
@@ -65,30 +64,20 @@ def look(api: str, before: Signs, dry_run: bool = False) -> tuple[Signs, list[st
         # A run that has begun and never beat was not started by a worker.
         if (looks >= LOOKS and (beats or pending)) if here is None else (looks and not here):
             message = f"{SILENT} {looks * EVERY} s." if here is None else GONE
-            lines.append(f"flow run {run['name']} ({name}) was {run['state']['name']}: {message}")
-            if not dry_run:
-                del signs[name]
-                ask(api, f"flow_runs/{name}/set_state", state={"type": "CRASHED", "message": message})
-    return signs, lines
+            ask(api, f"flow_runs/{name}/set_state", state={"type": "CRASHED", "message": message})
+            del signs[name]
+            lock_file(name).unlink(missing_ok=True)
+    return signs
 
 
-def crash_dead_runs(dry_run: bool = False) -> list[str]:
-    """Crash those of this home at once, and forget the locks of others that ended. Returns a line for each."""
-    from prefect.settings import PREFECT_API_URL
-
-    if not (api := PREFECT_API_URL.value()):
-        return []
-    signs, lines = look(api, look(api, {})[0], dry_run)
-    for path in (home() / "locks").glob(f"{PREFIX}*") if not dry_run else ():
-        if (name := path.name.removeprefix(PREFIX)) not in signs and not lives(name):
-            path.unlink(missing_ok=True)
-    return lines
+def lock_file(run: str) -> Path:
+    return home() / "locks" / f"flow-run-{run}"
 
 
 def lives(run: str) -> bool | None:
     """Whether the process of a flow run lives; None if it is not of this home, or has not begun."""
     try:
-        with (home() / "locks" / f"{PREFIX}{run}").open("r+") as file:
+        with lock_file(run).open("r+") as file:
             return not take(file)
     except FileNotFoundError:
         return None

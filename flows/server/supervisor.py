@@ -187,7 +187,8 @@ class _Supervisor:
             lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
         self.state |= {"ready": True, "mlflow": page, "addresses": "\n".join(lines)}
         self._write()
-        self.say("\n".join([*made["lines"], "", *lines, "gpt down stops it"]))
+        deployed = f"deployments    {made['deployments']} of {self.file.name}\n"
+        self.say("\n".join([deployed, *lines, "gpt down stops it"]))
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Wait for done(). Raises UserError if a service ends meanwhile, or after START_SECONDS."""

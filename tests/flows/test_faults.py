@@ -134,12 +134,9 @@ def test_a_worker_killed_with_its_run_in_every_stage_then_either_alone(shop, hom
             shop.kill(worker)
             assert unfinished(home, stage)
             assert shop.ask(f"flow_runs/{run}")["state"]["name"] == "Running"
-            if stage == "download":  # this one is found as a running gpt up finds it, the others as one that starts
-                seen: dict = {}
-                while "Crashed" not in states(shop, run):
-                    seen, _ = dead_runs.look(shop.api, seen)
-            else:
-                until(dead_runs.crash_dead_runs, "the dead run is found")
+            seen: dict = {}
+            while "Crashed" not in states(shop, run):
+                seen = dead_runs.look(shop.api, seen)
             assert shop.wait(run, "Crashed")["state"]["message"] == "Its process is gone."
 
     worker = shop.start_worker(home)

@@ -13,7 +13,6 @@ from prefect import flow_engine
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.home import home as home_folder
 from flows.server import dead_runs
 from flows.server.prefect_private import go_on_without_slot
 from flows.server.processes import ask
@@ -65,7 +64,7 @@ def state(api: str, run: str) -> tuple[str, str]:
 def look(api: str, run: str, times: int, seen: dict | None = None) -> dict:
     seen = seen or {}
     for _ in range(times):
-        seen, _ = dead_runs.look(api, seen)
+        seen = dead_runs.look(api, seen)
     return seen
 
 
@@ -93,7 +92,7 @@ def test_a_run_that_never_beat_is_left_alone(own_server, run):
 
 
 def test_a_stopped_process_lives_and_a_killed_one_does_not(own_server, run):
-    path = home_folder() / "locks" / f"{dead_runs.PREFIX}{run}"
+    path = dead_runs.lock_file(run)
     path.parent.mkdir()
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
     try:
@@ -107,3 +106,4 @@ def test_a_stopped_process_lives_and_a_killed_one_does_not(own_server, run):
         process.wait()
     look(own_server, run, 1, seen)
     assert state(own_server, run) == ("Crashed", dead_runs.GONE)
+    assert not path.exists()

@@ -135,9 +135,7 @@ class Machines(Workshop):
         return super()._start(command, f"{Path(env['GPT_HOME']).parent.name}-{log}", env)
 
 
-CRASH_DEAD_RUNS = (
-    "import flows.tracking.environment; from flows.server import dead_runs; print(dead_runs.crash_dead_runs())"
-)
+LOOK = "from flows.server.dead_runs import look; look({api!r}, look({api!r}, {{}}))"
 
 
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
@@ -167,7 +165,9 @@ def test_two_machines_make_what_one_makes(postgres, tmp_path):
         shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
         assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
-        assert "Its process is gone" in shop.python(CRASH_DEAD_RUNS, homes["b"])
+        shop.python(LOOK.format(api=shop.api), homes["b"])
+        runs = shop.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
+        assert [run["state"]["message"] for run in runs] == ["Its process is gone."]
         shop.start_worker(homes["b"], "--work-queue", "gpu")
         trained = shop.wait(shop.run("train/python-docs", overrides=OVERRIDES))
         assert trained["state"]["type"] == "COMPLETED", trained["state"]
