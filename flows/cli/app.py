@@ -16,7 +16,7 @@ from flows import UserError
 from flows.cli.artifact_commands import artifacts, diff, prune, verify
 from flows.cli.chat import chat
 from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, notify, serve, status, ui, up
+from flows.cli.server_commands import down, serve, status, ui, up
 from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 from flows.tracking.connection import without_password
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 for command in (
     train, clean, corpora, why, generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export,
-    artifacts, diff, verify, prune, up, serve, down, status, notify, ui,
+    artifacts, diff, verify, prune, up, serve, down, status, ui,
 ):  # fmt: skip
     app.command()(command)
 

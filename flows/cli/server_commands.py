@@ -1,4 +1,4 @@
-"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt notify`, `gpt serve` and `gpt ui`."""
+"""The commands that run servers: `gpt up`, `gpt down`, `gpt status`, `gpt serve` and `gpt ui`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.terminal import Json, call_flow, table
+from flows.cli.terminal import Json, table
 from flows.home import ROOT, set_defaults
 
 Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
@@ -66,21 +66,6 @@ def status(as_json: Json = False):
                 print()
         print(f"gpt uses these servers; for prefect itself: export PREFECT_API_URL={found['api']}")
     raise typer.Exit(int(not found["up"]))
-
-
-def notify(
-    address: Annotated[str, typer.Argument(help="takes a POST, such as a chat's incoming webhook; none: no more")] = "",
-):
-    """Post every run that fails, crashes or finds damage to a web address, through the server that gpt up started."""
-    if address and not address.startswith(("http://", "https://")):
-        raise UserError(f"{address!r} is no web address: it begins with http:// or https://")
-    set_defaults()
-    from flows.server import supervisor
-
-    if not supervisor.use_running():
-        raise UserError("no Prefect server is up; gpt up starts it")
-    call_flow("server.bootstrap", "notify_on_failure", "setting it", goes_on=False, address=address)
-    print("failures are posted there" if address else "failures are no longer posted")
 
 
 def serve(

@@ -12,19 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
-from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.events import AutomationCore
-from prefect.events.actions import SendNotification
-from prefect.events.schemas.automations import EventTrigger
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import UserError
 from flows.home import GPU, ROOT
 from flows.server.processes import is_healthy
 
-NOTIFY = "notify on failure"
 POOL, QUEUES = "gpt", ("gpu", "cpu")
 AUTOMATIONS = ROOT / "automations.yaml"
 
@@ -74,26 +70,6 @@ def create_automations(text: str = "") -> None:
                         raise UserError(f"{name} is not deployed: prefect --no-prompt deploy --all") from None
             if not client.read_automations_by_name(wanted["name"]):
                 client.create_automation(AutomationCore.model_validate(wanted))
-
-
-def notify_on_failure(address: str) -> None:
-    """From now on, post the name and the message of every run that fails, crashes or finds damage to a web address as JSON,
-    {"text": ...}, instead of to any earlier one; an empty address ends it. Prefect's database stores the address."""
-    with get_client(sync_client=True) as client:
-        for known in client.read_automations_by_name(NOTIFY):
-            client.delete_automation(known.id)
-        if not address:
-            return
-        block = CustomWebhookNotificationBlock(
-            name="failures", url=address, json_data={"text": "{{subject}}: {{body}}"}
-        )
-        message = SendNotification(
-            block_document_id=block.save("gpt-failures", overwrite=True),
-            subject="{{ flow.name }}/{{ flow_run.name }} {{ flow_run.state.name }}",
-            body="{{ flow_run.state.message }} {{ flow_run|ui_url }}",
-        )
-        failures = {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Damaged")}
-        client.create_automation(AutomationCore(name=NOTIFY, trigger=EventTrigger(expect=failures), actions=[message]))
 
 
 if __name__ == "__main__":
