@@ -44,8 +44,10 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
 def ours(files: list[Path], out: Path, workers: int) -> None:
     from flows.pages.cards import write_data_card  # the workers import this file again and draw nothing
 
+    about = {"corpus": "wiki", "title": "Articles", "licence": "not known", "source": {}}
+
     def describe(sample: pl.DataFrame, counts: dict) -> None:
-        write_data_card(out / "card", facts.describe(out, sample, counts, RULES, {"corpus": "wiki"}))
+        write_data_card(out / "card", facts.describe(out, sample, counts, RULES, about))
 
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         clean_corpus("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)

@@ -36,7 +36,9 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
     }
     page = f"{state().get('playground', 'http://127.0.0.1:8080')}/#model="
     with suppress(MlflowException):  # it exists from the second version on
-        client.create_registered_model(name, description=f"Its champion in the [playground]({page}{recipe.corpus})")
+        client.create_registered_model(name)
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, f"Its champion in the [playground]({page}{recipe.corpus})")
     made = client.create_model_version(name, info.model_uri, tracker.run_id, tags, model_id=info.model_id)
     card = model_card(tracker, recipe, f"{page}{name}/{made.version}")
     client.update_model_version(name, made.version, card)

@@ -8,76 +8,47 @@ import difflib
 import json
 import os
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from flows import UserError
 from flows.evaluation import scoring
 from flows.home import shared_home
 from flows.models import lookup
 from flows.models.promotion import champions
+from flows.serving.completions import Asked, Completion, joined
 from flows.serving.engine import Engine, Job, Work
 from flows.stages.baselines import REPEATED_CHARS
 from flows.stages.documents import read_texts
 from flows.store.artifacts import Store
 from gpt import GPTError
-from gpt.config import DEFAULTS
 from gpt.evaluation.attention_maps import attention_maps
 from gpt.evaluation.memorisation import repeated_characters
-from gpt.generation.batch import Drawn, Row, token_chances, window
+from gpt.generation.batch import Drawn, window
 from gpt.generation.sample import text_rows
-from gpt.generation.text import TextStream, chat_prompt, encode
 
 PAGES = Path(__file__).parents[1] / "pages" / "templates" / "playground"
 # Of a request, unless the environment says otherwise. Open at once: the slowly read ones too, so memory is bounded.
 LIMITS = {"GPT_MAX_CHARS": 100_000, "GPT_MAX_TOKENS": 4096, "GPT_MAX_TEXTS": 128, "GPT_MAX_SECONDS": 300}
 LIMITS |= {"GPT_MAX_REQUESTS": 64, "GPT_MAX_MODELS": 8}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 SEARCHED_BYTES = 100_000_000  # of the training text: seconds
-
-
-class Message(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str
-    name: str = ""
-
-
-class Asked(BaseModel):
-    """A request of any kind. What would have an effect that we do not have is refused."""
-
-    model_config = ConfigDict(extra="forbid")
-    model: str
-    prompt: str | list[int] | list[str] | list[list[int]] = ""
-    messages: list[Message] = []
-    max_tokens: int = Field(
-        DEFAULTS["max_tokens"], validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
-    )
-    temperature: float = DEFAULTS["temperature"]
-    top_p: float = DEFAULTS["top_p"]
-    top_k: int = DEFAULTS["top_k"]
-    n: int = Field(1, ge=1)
-    seed: int = Field(default_factory=lambda: secrets.randbelow(2**31))
-    stop: str | list[str] | None = None
-    stream: bool = False
-    stream_options: dict[str, bool] = {}
-    echo: bool = False
-    logprobs: int = Field(-1, ge=-1, le=20)
-    """of a chat: whether; top_logprobs says how many"""
-    top_logprobs: int = Field(0, ge=0, le=20)
-    user: str = ""
-    frequency_penalty: Literal[0] = 0
-    presence_penalty: Literal[0] = 0
 
 
 def limit(name: str) -> int:
@@ -88,8 +59,9 @@ def limit(name: str) -> int:
 
 def create_app(names: Sequence[str]) -> FastAPI:
     """names: of the models, as `lookup.find` takes them; none: every champion, and each registered version."""
-    limits = {name: limit(name) for name in LIMITS}
-    app, engine, running = FastAPI(openapi_url=None), Engine(limits["GPT_MAX_MODELS"]), set[Job]()
+    for name in LIMITS:
+        limit(name)  # a wrong one is told now
+    app, engine, running = FastAPI(openapi_url=None), Engine(limit("GPT_MAX_MODELS")), set[object]()
     find = cache(lookup.find)  # a registered version does not change
     searching = asyncio.Lock()
 
@@ -109,14 +81,12 @@ def create_app(names: Sequence[str]) -> FastAPI:
         """What the engine tells of this work, until its end, the client's or the time's."""
         if len(running) >= limit("GPT_MAX_REQUESTS"):
             raise HTTPException(429, "too many requests are open; try again later (GPT_MAX_REQUESTS of the server)")
+        until, place = time.monotonic() + limit("GPT_MAX_SECONDS"), object()
+        running.add(place)  # before anything is awaited
+        job: Job | None = None
         try:
             job = Job(await asyncio.to_thread(lambda: find(meant(name))), work)
-        except UserError as error:
-            raise HTTPException(404, str(error)) from None
-        until = time.monotonic() + limit("GPT_MAX_SECONDS")
-        running.add(job)
-        engine.new.put(job)
-        try:
+            engine.new.put(job)
             while (event := await asyncio.wait_for(job.events.get(), until - time.monotonic())) is not None:
                 if isinstance(event, UserError):
                     raise HTTPException(500, f"model {name!r} is damaged: {event}")
@@ -127,112 +97,43 @@ def create_app(names: Sequence[str]) -> FastAPI:
                     return
         except TimeoutError:
             raise HTTPException(504, "the request took too long (GPT_MAX_SECONDS of the server)") from None
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
         finally:
-            job.cancelled = True
-            running.discard(job)
+            running.discard(place)
+            if job:
+                job.cancelled = True
 
     @app.post("/v1/completions")
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        """A chat is laid out as `NAME: text`, a line a turn; what the system says begins it, without a name."""
-        asked, chat = await _read(request), request.url.path.startswith("/v1/chat")
-        alone = isinstance(asked.prompt, str) or isinstance((asked.prompt or [0])[0], int)
-        prompts: Any = [asked.prompt] if alone else asked.prompt
-        stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-        if chat:
-            names = ["" if one.role[0] in "sd" else one.name or one.role.upper() for one in asked.messages]
-            said = [(name, one.content) for name, one in zip(names, asked.messages, strict=True)]
-            roles = [one.role for one in asked.messages]
-            me = names[roles.index("assistant")] if "assistant" in roles else "ASSISTANT"
-            prompt, ends = chat_prompt(said, me)
-            prompts, stop = [prompt], [*stop, *ends]
-            asked.logprobs = asked.top_logprobs if asked.logprobs > 0 else -1
-        for value, name in (asked.max_tokens, "GPT_MAX_TOKENS"), (asked.n * len(prompts), "GPT_MAX_TEXTS"):
+        asked = await _read(request)
+        completion = Completion(asked, request.url.path.startswith("/v1/chat"))
+        texts = asked.n * len(completion.prompts)
+        for value, name in (asked.max_tokens, "GPT_MAX_TOKENS"), (texts, "GPT_MAX_TEXTS"):
             if value > limit(name):
                 raise HTTPException(400, f"{value:,} is over {name} of the server, {limit(name):,}")
-        number, counted = dict[Row, int](), list[int]()  # each row's number; tokens of each prompt
-        settings = asked.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "seed"})
-        about = {"id": f"cmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
-        about["object"] = ("chat.completion" + ".chunk" * asked.stream) if chat else "text_completion"
-        piece: list[Callable[[int], str]] = []
-
-        def work(batch: Any, tokenizer: Any) -> Iterator[Any]:
-            ids = [encode(tokenizer, prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
-            rows = text_rows(batch.model, tokenizer, ids, asked.n, stop, likeliest=asked.logprobs, **settings)
-            number.update({row: n for n, row in enumerate(rows)})
-            counted.extend(map(len, ids))
-            piece.append(lambda token: tokenizer.id_to_piece(token).replace("\u2581", " "))
-            for place, tokens in enumerate(ids if asked.echo else ()):
-                stream, chances = TextStream(tokenizer), list[Any]()
-                start = [tokenizer.eos_id(), *tokens] if asked.logprobs >= 0 else []
-                for some in token_chances(batch.model, start, asked.logprobs):
-                    chances += some
-                    yield "scored"
-                scored = zip(tokens, chances or [None] * len(tokens), strict=True)
-                items = [(token, stream.add(token), chance) for token, chance in scored]
-                for row in rows[place * asked.n : (place + 1) * asked.n]:
-                    yield from (Drawn(row, *item) for item in [*items, (-1, stream.end(), None)])
-            for row in rows if asked.max_tokens == 0 else ():
-                row.finish = "length"
-                yield Drawn(row, -1, "", None)
-            yield [row for row in rows if row.left]
-
-        def chance_of(text: str, value: float) -> dict[str, Any]:
-            return {"token": text, "logprob": value, "bytes": list(text.encode())}
-
-        async def choices() -> AsyncIterator[dict[str, Any]]:
-            length: dict[int, int] = {}
-            async for event in events(request, asked.model, work):
-                if not isinstance(event, Drawn):
-                    continue
-                (row, token, text, chance), index = event, number[event.row]
-                start = length.get(index, 0)
-                told: Any = None
-                if chance and token not in (row.eos_id, -1):
-                    top = {piece[0](other): value for other, value in chance[1].items()}
-                    if chat:
-                        told = {"content": [chance_of(piece[0](token), chance[0])]}
-                        told["content"][0]["top_logprobs"] = [chance_of(*other) for other in top.items()]
-                    else:
-                        told = {"tokens": [piece[0](token)], "token_logprobs": [chance[0]], "top_logprobs": [top]}
-                        told |= {"text_offset": [start], "token_ids": [token]}
-                text = text.lstrip(" ") if chat and not start else text
-                length[index] = start + len(text)
-                yield {"index": index, "text": text, "logprobs": told, "finish_reason": row.finish or None}
-
-        def shaped(one: dict[str, Any]) -> dict[str, Any]:
-            said = {"role": "assistant", "content": one["text"]}
-            rest = {key: value for key, value in one.items() if key != "text"}
-            return rest | {"delta" if asked.stream else "message": said} if chat else one
-
-        def used() -> dict[str, int]:
-            context, total = sum(counted), sum(len(row.tokens) - 1 for row in number)
-            new = total - context * asked.n
-            return {"prompt_tokens": context, "completion_tokens": new, "total_tokens": context + new}
+        told = events(request, asked.model, completion.work)
+        found = (completion.choice(event) async for event in told if isinstance(event, Drawn))
 
         async def lines(one: Any) -> AsyncIterator[str]:
             try:
                 while one:
-                    yield f"data: {json.dumps(about | {'choices': [shaped(one)]})}\n\n"
+                    yield _line(completion.answer([one], with_usage=False))
                     one = await anext(found, None)
             except Exception as error:  # there is no other way to tell it now
                 yield f"data: {bytes(_refuse(request, error).body).decode()}\n\n"
                 return
             if asked.stream_options.get("include_usage"):
-                yield f"data: {json.dumps(about | {'choices': [], 'usage': used()})}\n\n"
+                yield _line(completion.answer([], with_usage=True))
             yield "data: [DONE]\n\n"
 
-        found = choices()
         if asked.stream:  # its first answer is awaited, so that an error has a status of its own
             return _Stream(lines(await anext(found, None)), media_type="text/event-stream")
-        texts: dict[int, dict[str, Any]] = {}
+        parts = [list[dict[str, Any]]() for _ in range(texts)]
         async for one in found:
-            known = texts.setdefault(one["index"], one)
-            if known is not one:
-                known |= {"text": known["text"] + one["text"], "finish_reason": one["finish_reason"]}
-                told, more = known["logprobs"], one["logprobs"]
-                known["logprobs"] = {key: told[key] + more[key] for key in told} if told and more else told or more
-        return JSONResponse(about | {"choices": [shaped(texts[n]) for n in sorted(texts)], "usage": used()})
+            parts[one["index"]].append(one)
+        return JSONResponse(completion.answer([joined(some) for some in parts if some], with_usage=True))
 
     @app.post("/attention")
     async def attention(request: Request) -> Response:
@@ -275,8 +176,17 @@ def create_app(names: Sequence[str]) -> FastAPI:
     refused: tuple[Any, ...] = (UserError, GPTError, HTTPException, 404, 405, Exception)
     for failure in refused:
         app.add_exception_handler(failure, _refuse)
-    app.mount("/", StaticFiles(directory=PAGES, html=True))
+    app.mount("/", _Pages(directory=PAGES, html=True))
     return app
+
+
+class _Pages(StaticFiles):
+    """They run no script but their own, and stand in no other page."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(PAGE_HEADERS)
+        return response
 
 
 class _Stream(StreamingResponse):
@@ -300,15 +210,23 @@ class Refusal(JSONResponse):
 async def _read(request: Request) -> Asked:
     """Raises HTTPException for a body that is too large or not what it must be."""
     body, most = bytearray(), limit("GPT_MAX_CHARS")
-    async for part in request.stream():
-        body += part
-        if len(body) > 2 * most:
-            raise HTTPException(413, f"the request is over {2 * most:,} bytes (twice GPT_MAX_CHARS of the server)")
     try:
+        async with asyncio.timeout(limit("GPT_MAX_SECONDS")):
+            async for part in request.stream():
+                body += part
+                if len(body) > 2 * most:
+                    told = f"the request is over {2 * most:,} bytes (twice GPT_MAX_CHARS of the server)"
+                    raise HTTPException(413, told)
         return Asked.model_validate_json(bytes(body))
+    except TimeoutError:
+        raise HTTPException(408, "the request did not arrive in time (GPT_MAX_SECONDS of the server)") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise HTTPException(400, f"{(*first['loc'], 'the body')[0]}: {first['msg']}") from None
+
+
+def _line(event: dict[str, Any]) -> str:
+    return f"data: {json.dumps(event)}\n\n"
 
 
 def _refuse(_: Request, error: Any) -> Refusal:

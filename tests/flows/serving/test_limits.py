@@ -140,12 +140,39 @@ def test_who_does_not_read_waits_and_is_ended_and_gives_back_the_place(port, cli
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", port))
             reader.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode())
+            assert b" 200 " in reader.recv(20)  # it has its place
         for refused in (True, False):
             until = time.monotonic() + 60
             while is_full(client, folders) != refused:
                 assert time.monotonic() < until
                 time.sleep(0.05)
         assert all(reader.fileno() > 0 for reader in readers)  # they hang on
+
+
+def test_a_request_that_does_not_arrive_is_ended(port):
+    with socket.create_connection(("127.0.0.1", port), 60) as sender:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {PASSWORD}\r\n"
+        sender.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert b" 408 " in sender.recv(100)
+
+
+def test_places_are_counted_before_a_model_is_looked_up(port, folders, client):
+    """Ten at once, of which two have places; the others are told at once, and none is lost."""
+    told = list[int]()
+
+    def ask() -> None:
+        try:
+            client.completions.create(**body(folders, max_tokens=2000))
+            told.append(200)
+        except openai.APIStatusError as error:
+            told.append(error.status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == [200] * 2 + [429] * 8
 
 
 def is_full(client: openai.OpenAI, folders: dict[str, str]) -> bool:
@@ -182,6 +209,22 @@ def test_the_model_that_was_asked_longest_ago_is_let_go(folders, tmp_path):
         return [await ask(engine, copies["abcd".index(name)]) for name in "abcabd"]
 
     assert asyncio.run(ask_all())[3:] == [set("abc"), set("abc"), set("abd")]
+
+
+def test_where_memory_is_short_only_the_asked_model_stays(folders, tmp_path, monkeypatch):
+    copies = [shutil.copytree(folders["whole"], tmp_path / name) for name in "ab"]
+
+    async def ask_all() -> list[list[str]]:
+        engine, known = Engine(3), []
+        for full, copy in ((100, copies[0]), (100, copies[1]), (0, copies[1]), (0, copies[0])):
+            monkeypatch.setattr("flows.serving.engine.FULL", full)
+            job = Job(copy, lambda *_: iter(()))
+            engine.new.put(job)
+            assert await job.events.get() is None
+            known.append([model.name for model in engine.models])
+        return known
+
+    assert asyncio.run(ask_all()) == [["a"], ["a", "b"], ["b"], ["a"]]
 
 
 def test_rows_wait_for_their_reader_and_go_on_as_they_were(folders):
