@@ -28,7 +28,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
     atexit.register(shutil.rmtree, bytecode, ignore_errors=True)
 
 
-LONGEST = ("test_docs.py", "test_faults.py", "test_operations.py", "test_benchmarks.py")
+LONGEST = ("test_readme.py", "test_benchmarks.py", "test_tutorial.py", "test_faults.py", "test_operations.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

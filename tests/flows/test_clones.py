@@ -10,7 +10,7 @@ from flows.store.artifacts import Store
 from tests.conftest import ROOT
 from tests.flows.cli.test_command import assert_refused
 from tests.flows.conftest import TINY, WORDS, gpt_here, own_home
-from tests.flows.test_docs import table
+from tests.flows.docs.reading import table
 
 HANDLE = "gpreda/reddit-wallstreetsbets-posts"
 

@@ -8,24 +8,17 @@ import csv
 import io
 import json
 import os
-import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from tests.conftest import ROOT, environment
 from tests.flows.conftest import free_port, stop, wait_for
 
-pytestmark = pytest.mark.slow
 PROGRAMS = ("gpt ", "make ", "prefect ", "mlflow", "python ", "curl ", "export ", "source ", "torchrun ", "MLFLOW_")
-DOCUMENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 # What a command says, and what is run: of the size of a test, at free ports, with what is here.
 SMALL = {"clean.val_fraction": 0.2, "tokenizer.vocab_size": 400, "pack.block_size": 32, "model.n_layer": 1,
          "model.n_embd": 32, "model.n_head": 2, "train.batch_size": 4, "train.eval_every": 20,
@@ -93,58 +86,6 @@ def table(columns: dict[str, str], rows: list[str]) -> str:
     return file.getvalue()
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory) -> Path:
-    """The home directory of a reader: notes, reviews, a download, and raw files in the form of each corpus."""
-    folder = tmp_path_factory.mktemp("reader")
-    draw = random.Random(0)
-    syllables = [
-        a + b for a in ("ba", "do", "gi", "lu", "me", "no", "ri", "sa", "te", "vu") for b in ("n", "r", "st", "")
-    ]
-    words = ["the", "of", "and", "to", "a", "in"] * 20 + [
-        draw.choice(syllables) + draw.choice(syllables) for _ in range(400)
-    ]
-    texts = ["\n".join(" ".join(draw.choices(words, k=9)) + "." for _ in range(11)) for _ in range(80)]
-    for name in ("notes", "Downloads", "raw/shakespeare", "raw/wsb", "raw/wiki", "raw/rick-and-morty"):
-        (folder / name).mkdir(parents=True)
-    for number, text in enumerate(texts):
-        (folder / "notes" / f"{number:02}.txt").write_text(text)
-    (folder / "reviews.csv").write_text(table({"id": "{}", "body": ""}, texts))
-    speeches = "\n\n".join(f"SPEAKER {i % 7}:\n{text}" for i, text in enumerate(texts))
-    (folder / "raw/shakespeare/input.txt").write_text(speeches)
-    posts = {"title": "A post of some words {}", "score": "1", "id": "x{}", "url": "u", "comms_num": "0"}
-    posts |= {"created": "1611862661.0", "body": "", "timestamp": "2021-01-28 21:37:41"}
-    (folder / "raw/wsb/reddit_wsb.csv").write_text(table(posts, texts))
-    articles = [{"id": str(i), "title": f"Article {i}", "text": text} for i, text in enumerate(texts)]
-    (folder / "raw/wiki/articles.json").write_text(json.dumps(articles))
-    script = {"": "{}", "season no.": "1", "episode no.": "{}", "episode name": "Pilot {}", "name": "Rick", "line": "-"}
-    rows = [
-        {**script, "": str(i), "episode no.": str(i // 5), "episode name": f"Pilot {i // 5}", "line": text}
-        for i, text in enumerate(texts)
-    ]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, ["index", *list(script)[1:]])
-    writer.writeheader()
-    writer.writerows({("index" if name == "" else name): value for name, value in row.items()} for row in rows)
-    with zipfile.ZipFile(folder / "Downloads" / "archive.zip", "w") as archive:
-        archive.writestr("RickAndMortyScripts.csv", file.getvalue())
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path, empty_mlflow, reader) -> Path:
-    """The project's folder, with a home of its own and room for what commands write."""
-    folder = tmp_path / "project"
-    (folder / ".gpt").mkdir(parents=True)
-    shutil.copy(empty_mlflow, folder / ".gpt")
-    for path in ROOT.iterdir():
-        if path.name not in (".git", ".gpt"):
-            (folder / path.name).symlink_to(path)
-    (folder / "config.toml").write_text(CONFIG)
-    (folder / "reviews.csv").symlink_to(reader / "reviews.csv")
-    return folder
-
-
 def adapted(command: str, ports: dict[str, str]) -> str:
     for pattern, instead in ADAPTED.items():
         command = re.sub(pattern, instead, command)
@@ -171,11 +112,9 @@ def end(servers: list[subprocess.Popen]) -> None:
         stop(servers.pop())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_every_command_does_what_it_is_shown_for(document, reader, project, prefect_server):
-    found = commands(document)
-    if not found:
-        pytest.skip("no commands in it")
+def run_all(document: str, reader: Path, project: Path, prefect_server: str) -> None:
+    """Runs a document's commands, one after the other; fails with all that went wrong."""
+    found = commands(Path(document))
     ports = {port: str(free_port()) for port in ("4200", "5000", "5001", "8080")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     alone = environment(project / ".gpt", HOME=str(reader), PATH=path, COLUMNS="200")
