@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,10 +138,10 @@ def create_app(names: Sequence[str]) -> FastAPI:
     @app.post("/attention")
     async def attention(request: Request) -> Response:
         """What the last token of the prompt attends to: layers x heads x tokens of its context, from token `begin`."""
-        asked = await _read(request)
+        asked, prompt = await _read_one(request)
 
         def work(batch: Any, tokenizer: Any) -> Iterator[Any]:
-            ids = text_rows(batch.model, tokenizer, [cast("list[int]", asked.prompt)])[0].tokens
+            ids = text_rows(batch.model, tokenizer, [prompt])[0].tokens
             begin = window(len(ids), batch.model.config.block_size)
             maps = attention_maps(batch.model, torch.tensor([ids[begin:]]))[:, 0, :, -1]
             yield {"begin": begin - 1, "weights": maps.tolist()}
@@ -151,14 +151,14 @@ def create_app(names: Sequence[str]) -> FastAPI:
     @app.post("/repeated")
     async def repeated(request: Request) -> Response:
         """Where the prompt stands word for word in the training text: [begin, end] of each stretch, in characters."""
-        asked = await _read(request)
+        asked, prompt = await _read_one(request)
 
         def search() -> dict[str, Any]:
             clean = scoring.find(Store(shared_home()), meant(asked.model)).clean
             if clean is None:
                 raise HTTPException(404, f"the training text of {asked.model!r} is no longer on this disk")
             texts = read_texts(Path(clean["path"]), "train", SEARCHED_BYTES)
-            _, is_repeated = repeated_characters([str(asked.prompt)], texts, REPEATED_CHARS)
+            _, is_repeated = repeated_characters([str(prompt)], texts, REPEATED_CHARS)
             edges = np.flatnonzero(np.diff(np.pad(is_repeated, 1)))
             return {"stretches": edges.reshape(-1, 2).tolist(), "at_least": REPEATED_CHARS}
 
@@ -167,7 +167,10 @@ def create_app(names: Sequence[str]) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0} for name in served()]}
+        return {
+            "object": "list",
+            "data": [{"id": name, "object": "model", "created": 0, "owned_by": "gpt"} for name in served()],
+        }
 
     @app.get("/health")
     def health() -> str:
@@ -223,6 +226,13 @@ async def _read(request: Request) -> Asked:
     except ValidationError as error:
         first = error.errors()[0]
         raise HTTPException(400, f"{(*first['loc'], 'the body')[0]}: {first['msg']}") from None
+
+
+async def _read_one(request: Request) -> tuple[Asked, Any]:
+    """A request with a single prompt, and this."""
+    if len(prompts := (asked := await _read(request)).prompts()) != 1:
+        raise HTTPException(400, f"prompt: one text is asked for, not {len(prompts)}")
+    return asked, prompts[0]
 
 
 def _line(event: dict[str, Any]) -> str:

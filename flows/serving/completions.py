@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from sentencepiece import SentencePieceProcessor
 
 from gpt.config import DEFAULTS
@@ -14,10 +14,18 @@ from gpt.generation.sample import text_rows
 from gpt.generation.text import TextStream, chat_prompt, encode
 
 
+class Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str
+    content: str | list[Part]
     name: str = ""
+
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class Asked(BaseModel):
@@ -46,18 +54,28 @@ class Asked(BaseModel):
     frequency_penalty: Literal[0] = 0
     presence_penalty: Literal[0] = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        """Some clients send what they do not ask for as null."""
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+    def prompts(self) -> list[Any]:
+        """Each a text or a list of tokens."""
+        alone = isinstance(self.prompt, str) or isinstance((self.prompt or [0])[0], int)
+        return [self.prompt] if alone else list(self.prompt)
+
 
 class Completion:
     """One request. A chat is laid out as `NAME: text`, a line a turn; what the system says begins it, without a name."""
 
     def __init__(self, asked: Asked, is_chat: bool):
         self.asked, self.is_chat, self.likeliest = asked, is_chat, asked.logprobs
-        alone = isinstance(asked.prompt, str) or isinstance((asked.prompt or [0])[0], int)
-        self.prompts: list[Any] = [asked.prompt] if alone else list(asked.prompt)
+        self.prompts = asked.prompts()
         self.stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         if is_chat:
             names = ["" if one.role[0] in "sd" else one.name or one.role.upper() for one in asked.messages]
-            said = [(name, one.content) for name, one in zip(names, asked.messages, strict=True)]
+            said = [(name, one.text()) for name, one in zip(names, asked.messages, strict=True)]
             roles = [one.role for one in asked.messages]
             prompt, ends = chat_prompt(said, names[roles.index("assistant")] if "assistant" in roles else "ASSISTANT")
             self.prompts, self.stop = [prompt], [*self.stop, *ends]

@@ -109,6 +109,10 @@ def test_a_chat_is_turns_of_names(client):
     *parts, last = list(chunks)
     assert "".join(part.choices[0].delta.content for part in parts) == answer.content
     assert last.usage.completion_tokens > 0
+    in_parts = [{"role": "user", "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "river"}]}]
+    nulls = {"stop": None, "user": None, "logprobs": None}  # as some programs send what they do not ask for
+    again = client.chat.completions.create(**asked, messages=in_parts, extra_body=nulls).choices[0].message
+    assert again == answer
 
 
 def test_the_next_request_is_answered_by_a_new_champion(client, home, prefect_server):

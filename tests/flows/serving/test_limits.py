@@ -188,6 +188,13 @@ def test_a_training_text_that_is_gone_is_told(client, folders):
         client.post(str(client.base_url).replace("/v1/", "/repeated"), body=body(folders), cast_to=object)
 
 
+@pytest.mark.parametrize("place", ["attention", "repeated"])
+def test_one_text_is_examined_at_once(client, folders, place):
+    with pytest.raises(openai.BadRequestError, match="one text is asked for, not 2"):
+        asked = body(folders, prompt=["the", "quick"])
+        client.post(str(client.base_url).replace("/v1/", f"/{place}"), body=asked, cast_to=object)
+
+
 def test_a_limit_that_is_no_number_is_told(monkeypatch):
     monkeypatch.setenv("GPT_MAX_TOKENS", "many")
     with pytest.raises(UserError, match="GPT_MAX_TOKENS is 'many'"):
