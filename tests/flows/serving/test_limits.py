@@ -190,8 +190,8 @@ def test_a_training_text_that_is_gone_is_told(client, folders):
 
 @pytest.mark.parametrize("place", ["attention", "repeated"])
 def test_one_text_is_examined_at_once(client, folders, place):
+    asked = body(folders, prompt=["the", "quick"])
     with pytest.raises(openai.BadRequestError, match="one text is asked for, not 2"):
-        asked = body(folders, prompt=["the", "quick"])
         client.post(str(client.base_url).replace("/v1/", f"/{place}"), body=asked, cast_to=object)
 
 
