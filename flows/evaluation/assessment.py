@@ -1,11 +1,10 @@
-"""What is measured of a finished model, and of its checkpoints: samples, overlaps with the training text, facts, attention.
+"""What is measured of a finished model, and of its checkpoints: samples, overlaps with the training text, facts.
 
 Nothing here stops a training or loses a trained model.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
 SAMPLED_PROMPTS = 4  # after an evaluation
-SHOWN_TOKENS = 24  # of a text, in the figure of attention
 
 
 def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
@@ -77,23 +75,6 @@ def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePiec
     tracker.table(summary, "facts/summary.json")
     tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
-
-
-def log_attention_map(tracker: Tracker, model: GPT, tokenizer: SentencePieceProcessor, text: str) -> None:
-    """Log a figure of what each token of a text attends to: the mean over the heads of some layers."""
-    import torch
-
-    from flows.pages.figures import attention
-    from gpt.evaluation.attention_maps import attention_maps
-    from gpt.generation.text import encode
-
-    ids = [tokenizer.eos_id(), *encode(tokenizer, text)][: min(SHOWN_TOKENS, model.config.block_size)]
-    maps_LTT = attention_maps(model, torch.tensor([ids]))[:, 0].mean(1).numpy()
-    pieces = tokenizer.id_to_piece(ids)
-    tokens = ["⏎" if piece == "\n" else piece.replace("\u2581", " ").strip() or "␣" for piece in pieces]
-    image = io.BytesIO()
-    attention(maps_LTT, ["(start)", *tokens[1:]]).savefig(image)
-    tracker.content(image.getvalue(), "attention.png")
 
 
 def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:

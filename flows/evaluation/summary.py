@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
 from flows import progress
-from flows.evaluation.assessment import log_attention_map, log_overlaps, sampling, score_facts
+from flows.evaluation.assessment import log_overlaps, sampling, score_facts
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
@@ -84,8 +84,6 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         tracker.content("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
-        with left_out("the map of attention"):
-            log_attention_map(tracker, gpt, tokenizer, texts[0])
         with left_out("the test of facts"):
             result["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, result

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -87,18 +86,4 @@ def intervals(rows: list[dict], says: str, noise: float) -> Figure:
         axes.plot(row["difference"], place, "o", color=color)
     axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=says)
-    return figure
-
-
-def attention(maps_LTT: np.ndarray, tokens: list[str]) -> Figure:
-    """One panel per layer, four at most: a row is a token that attends, a column the token that it attends to."""
-    layers = sorted({round(n * (len(maps_LTT) - 1) / 3) for n in range(4)})
-    figure = Figure(figsize=(4.6 * len(layers), 4.8), layout="constrained")
-    for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
-        image = axes.imshow(maps_LTT[layer], cmap="Blues", vmin=0, vmax=1)
-        axes.set_title(f"layer {layer + 1} of {len(maps_LTT)}", fontsize=10)
-        axes.set(xlabel="token attended to", ylabel="token that attends")
-        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7, parse_math=False)
-        axes.set_yticks(range(len(tokens)), tokens, fontsize=7, parse_math=False)
-    figure.colorbar(image, ax=figure.axes, label="share of attention, mean over heads", shrink=0.7)
     return figure

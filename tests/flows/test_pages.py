@@ -132,8 +132,9 @@ def test_a_run_has_charts(runs):
 def test_a_run_has_artifacts_to_look_at(runs):
     runs.get_by_role("link", name="alpha", exact=True).click()
     runs.get_by_role("tab", name="Artifacts").click()
+    runs.get_by_text("clean", exact=True).click()
     with picture(runs):
-        runs.get_by_text("attention.png", exact=True).click()
+        runs.get_by_text("lengths.png", exact=True).click()
     runs.get_by_text("samples", exact=True).click()
     runs.get_by_text("evaluations.json", exact=True).click()
     runs.get_by_text(re.compile("step")).first.wait_for()
