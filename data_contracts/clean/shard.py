@@ -64,7 +64,7 @@ def clean_shard(shard: Shard) -> dict:
     del accepted, both, after
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
-    texts = pl.concat([kept.drop("text_id", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
+    texts = pl.concat([kept.drop("text_id", "drawn", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")

@@ -75,6 +75,8 @@ def run_stage(
         _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
+    for note in artifact.counts.get("notes", ()):
+        log_line(f"{'':<9} {'':<8} {note}")
     if artifact.reused:
         message = f"{recipe.corpus}/{name}/{artifact.key} is up to date"
         return Completed(name="Reused", message=message, data=artifact)  # type: ignore[return-value]
