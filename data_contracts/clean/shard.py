@@ -79,8 +79,8 @@ def finish_shard(shard: Shard) -> None:
     """Write the shard's documents and rejects by its verdict; nothing, if an interrupted run did."""
     if all(shard.final(kind).exists() for kind in ("documents", "rejects")):
         return
-    texts = pl.read_ipc(shard.path("texts"))
-    verdict = pl.read_parquet(shard.path("verdict"))
+    texts = pl.read_ipc(shard.path("texts").open("rb"))
+    verdict = pl.read_parquet(shard.path("verdict"), glob=False)
     split = verdict["side"].replace_strict(dict(enumerate(SPLITS)))
     settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
     rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")

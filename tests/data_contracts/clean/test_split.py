@@ -296,3 +296,11 @@ def test_an_exact_number_keeps_copies_and_the_parts_of_a_text_together(folder, t
     if "notes" in counts:
         note = found["source_file"].str.slice(0, 1)
         assert found.group_by(note).agg(pl.col("split").n_unique())["split"].max() == 1
+
+
+def test_a_folder_and_files_with_the_characters_of_patterns(folder, tmp_path):
+    pl.DataFrame({"text": list(notes(20, 0).values())}).write_parquet(tmp_path / "table.parquet")
+    raw = folder({"[2024] a*?.parquet": (tmp_path / "table.parquet").read_bytes()} | notes(4, 1), "raw [x] 100% #1")
+    described = []
+    clean_corpus("mine", raw, tmp_path / "out [y]", Rules(), describe=lambda *given: described.append(given))
+    assert described[0][0].height == described[0][1]["documents"] == 24
