@@ -10,14 +10,7 @@ Importing this package costs nothing: polars, pandera and kagglehub are loaded b
 
 
 class DataError(ValueError):
-    """Data or a setting of the user's that cannot be used: one or two lines that name the thing and the mend.
-
-    rows: if rows of data are what is wrong, some of them, as contracts.check found them.
-    """
-
-    def __init__(self, message: str, rows: list[dict] | None = None):
-        super().__init__(message)
-        self.rows = rows or []
+    """Data or a setting of the user's that cannot be used: one or two lines that name the thing and the mend."""
 
 
 class Unreachable(DataError):

@@ -18,7 +18,6 @@ SPLITS = ("train", "val", "test")  # in this order: of copies on several sides, 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 SHOWN_ROWS = 5  # in the message
-CARRIED_ROWS = 100  # by the error itself
 SHOWN_CHARS = 60
 
 
@@ -87,8 +86,7 @@ def check(frame: Frame, contract: type[DataFrameModel] | DataFrameSchema, what: 
     """Return the frame if it keeps the contract, its data included.
 
     what: the frame's name in messages; by default the contract's. Raises DataError with every broken rule, how many rows break
-    it, and SHOWN_ROWS of those rows, with their file and row if the frame has these columns. The error's `rows` has up to
-    CARRIED_ROWS: file, row, column, value, check.
+    it, and SHOWN_ROWS of those rows, with their file and row if the frame has these columns.
     """
     schema = contract if isinstance(contract, DataFrameSchema) else contract.to_schema()
     what = what or str(schema.name)
@@ -107,18 +105,16 @@ def _broken(what: str, frame: pl.DataFrame | pl.LazyFrame, cases: pl.DataFrame) 
     """The error of a frame that breaks its contract. cases: pandera's; those about names and types have no row."""
     counts = cases.group_by("column", "check", maintain_order=True).len()
     broken = ", ".join(f"{column}: {rule} ({n} rows)" for column, rule, n in counts.iter_rows())
-    carried = cases.head(CARRIED_ROWS)
-    places: dict[int, list] = {}
+    shown = cases.head(SHOWN_ROWS)
+    places: dict[int, str] = {}
     if {"source_file", "source_row"} <= set(frame.collect_schema().names()):
-        numbered = frame.lazy().select("source_file", "source_row").with_row_index()
-        failing = carried["index"].drop_nulls().unique().to_list()
-        places = {n: place for n, *place in numbered.filter(pl.col("index").is_in(failing)).collect().iter_rows()}
-    rows, lines = [], [f"{what} breaks its contract: {broken}"]
-    for case, column, rule, index in carried.select("failure_case", "column", "check", "index").iter_rows():
-        file, row = places.get(index, ("", index))
+        numbered = frame.lazy().select(pl.format("{} row {}", "source_file", "source_row")).with_row_index()
+        failing = shown["index"].drop_nulls().unique().to_list()
+        places = dict(numbered.filter(pl.col("index").is_in(failing)).collect().iter_rows())
+    lines = [f"{what} breaks its contract: {broken}"]
+    for case, column, index in shown.select("failure_case", "column", "index").iter_rows():
         value = repr(case)
         value = value[:SHOWN_CHARS] + "..." * (len(value) > SHOWN_CHARS)
-        rows.append({"file": file, "row": row, "column": column, "value": value, "check": rule})
-        place = "" if row is None else f"{file} row {row}".strip()
+        place = "" if index is None else places.get(index, f"row {index}")
         lines.append(f"  {place}  {column} = {value}")
-    return DataError("\n".join(lines[: 1 + SHOWN_ROWS]), rows)
+    return DataError("\n".join(lines))

@@ -36,7 +36,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     after the text rules. counts: what report.json says, and nulls. about: corpus, title, licence, and source (the identity of
     the raw data); no path of this machine, nothing secret.
     """
-    documents, rejects = (pl.scan_parquet(folder / kind / "*.parquet") for kind in ("documents", "rejects"))
+    documents, rejects = (pl.scan_parquet(folder / kind, glob=False) for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])
     funnel = _funnel(counts, getattr(module, "REASONS", {}), rules)
     texts = measured(documents, rejects)

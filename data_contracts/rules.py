@@ -19,6 +19,7 @@ BETWEEN_0_AND_1 = (
     *("min_letter_words", "max_bullets", "max_ellipses", "max_malformed"),
     *("max_repeated_lines", "max_repeated_paragraphs", "max_top_ngrams", "max_repeated_ngrams"),
 )
+LEAST_CHARS = 2000  # of a corpus: from fewer, no model learns anything
 # What stands for what a setting masks.
 MASKS = {"urls": "<url>", "emails": "<email>", "mentions": "<user>", "ip_addresses": "<ip>", "phones": "<phone>"}
 

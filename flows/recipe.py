@@ -136,14 +136,15 @@ class Recipe(BaseModel):
         return {name: flat[name] for name in sorted(flat) if name not in (*self.dial, "dial")}
 
 
-def settle(recipe: Recipe, train_bytes: int) -> tuple[Recipe, str]:
-    """The recipe with nothing open, and a line on what was chosen and why. train_bytes: of the documents to train on."""
+def settle(recipe: Recipe, counts: Mapping[str, Any]) -> tuple[Recipe, str]:
+    """The recipe with nothing open, and a line on what was chosen and why. counts: of the documents."""
     if not recipe.dial:
         return recipe, ""
-    pieces = recipe.tokenizer.vocab_size
+    pieces, train_bytes = recipe.tokenizer.vocab_size, counts["train_bytes"]
+    held_out_bytes = min(counts[f"{side}_bytes"] for side in ("val", "test") if f"{side}_bytes" in counts)
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
     flops = dial.device_flops(recipe.runtime.device)
-    budget = dial.Budget(train_bytes, recipe.minutes, flops, tunes=bool(recipe.start.model))
+    budget = dial.Budget(train_bytes, recipe.minutes, flops, bool(recipe.start.model), held_out_bytes)
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}

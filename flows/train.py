@@ -23,6 +23,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
+from data_contracts.rules import LEAST_CHARS
 from flows import UserError
 from flows.evaluation.assessment import log_samples
 from flows.evaluation.diff import log_changes
@@ -190,7 +191,12 @@ def prepare(
 
 def settled(recipe: Recipe, documents: Artifact | State) -> Recipe:
     """The recipe with nothing open, now that the documents are there."""
-    recipe, line = settle(recipe, artifact(documents).counts["train_bytes"])
+    counts = artifact(documents).counts
+    if recipe.dial and (n_chars := counts["chars"]["total"]) < LEAST_CHARS:
+        raise UserError(
+            f"{recipe.corpus} has {n_chars:,} characters, too few to learn from: bring {LEAST_CHARS:,} or more"
+        )
+    recipe, line = settle(recipe, counts)
     if line:
         log_line(f"dial      {line}")
     return recipe

@@ -32,7 +32,7 @@ from data_contracts import DataError, corpora
 from data_contracts.clean import laws
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
 from data_contracts.clean.shard import Shard, clean_shard, finish_shard, malformed_error, write_json
-from data_contracts.clean.split import require_all_sides, settle
+from data_contracts.clean.split import has_all_sides, require_all_sides, settle
 from data_contracts.rules import Rules
 from data_contracts.sources import files
 from data_contracts.sources.files import Progress, bytes_below, require_space
@@ -85,7 +85,10 @@ def clean_corpus(
         raise DataError(f"{corpus}: its raw files hold no row: empty tables in the source")
     if total["malformed"] > rules.max_malformed * total["rows"]:
         raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
-    verdict = settle(pl.scan_parquet([shard.path("keys") for shard in shards]), rules, len(set(total["sources"])))
+    keys, n_sources = pl.scan_parquet([shard.path("keys") for shard in shards], glob=False), len(set(total["sources"]))
+    verdict = settle(keys, rules, n_sources)
+    if exact := not has_all_sides(verdict):
+        verdict = settle(keys, rules, n_sources, exact=True)
     require_all_sides(verdict, total, corpus, rules)
     start = 0
     for shard, one in zip(shards, counts, strict=True):
@@ -95,10 +98,13 @@ def clean_corpus(
         progress(0.8 + 0.2 * done / len(shards), f"{done}/{len(shards)} shards written")
 
     reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
-    summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents" / "*.parquet"), reasons)
+    summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents", glob=False), reasons)
+    if exact:
+        held_out = f"{summary['val_documents']} are held out to choose by, and {summary['test_documents']} to report on"
+        summary["notes"] = [f"{summary['documents']} documents are few: by the order of their draws {held_out}"]
     readable = max(1, total["rows"] - total["malformed"])
     nulls = {name: 1 - values / readable for name, values in total["columns"].items()}
-    describe(pl.read_parquet(work / "*.sample"), summary | {"nulls": nulls})
+    describe(pl.read_parquet(sorted(work.glob("*.sample")), glob=False), summary | {"nulls": nulls})
     write_json(summary, work / "report", report)
     shutil.rmtree(work)
     return summary

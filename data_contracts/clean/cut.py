@@ -1,4 +1,5 @@
-"""Long texts are cut into parts at line ends, so that no document is endless, and into zones, so that one book can be split.
+"""Long texts are cut into parts where lines, sentences or words end, so that no document is endless, and into zones, so that
+one book can be split.
 
 Nothing is lost or added: the parts of a text, put together, are the text.
 
@@ -12,7 +13,6 @@ import hashlib
 import json
 import re
 from functools import partial
-from io import StringIO
 from itertools import accumulate, groupby, pairwise
 
 import polars as pl
@@ -23,7 +23,9 @@ from data_contracts.rules import Rules
 ENOUGH = 20  # sources of a corpus: each is drawn as a whole. Of fewer, zones decide
 SMALLEST = 10  # a text of 2**10 characters has zones
 FIRST = 13  # the first octave ends at 2**13 characters, or at what a shorter text has
-WITHIN = 500  # characters in which a line end, or else a space, is looked for
+WITHIN = 500  # characters in which a line end, or else a space or the end of a sentence, is looked for
+SENTENCE_END = r"(?:[.!?…؟।][\"'”’»)\]]*\s+|[。！？][”’」』）]*)"
+LINES, SENTENCES, WORDS = r"[^\n]*\n|[^\n]+", rf"(?s).+?(?:{SENTENCE_END}|\Z)", "[^ ]* |[^ ]+"
 
 
 def zones(texts: pl.DataFrame, rules: Rules) -> pl.DataFrame:
@@ -73,22 +75,26 @@ def cut(texts: pl.LazyFrame, limit: int) -> pl.LazyFrame:
 
 
 def _break(text: str, start: int) -> int:
-    """Where the line, or else the word, ends that stands at `start`; 0 for the beginning."""
+    """Where the line, or else the word or the sentence, ends that stands at `start`; 0 for the beginning."""
     within = start, start + WITHIN
-    return start and (text.find("\n", *within) + 1 or text.find(" ", *within) + 1 or min(start, len(text)))
+    if found := start and (text.find("\n", *within) + 1 or text.find(" ", *within) + 1):
+        return found
+    sentence = re.compile(SENTENCE_END).search(text, *within) if start else None
+    return sentence.end() if sentence else min(start, len(text))
 
 
 def _parts(text: str, limit: int) -> list[str]:
-    """A part ends where a line ends (where a word ends, in lines longer than `limit`), so it may exceed its share by one.
+    """A part ends where a line ends, or a sentence in a text without line ends; in longer ones, where a word or, at last, a
+    character ends. So it may exceed its share by one.
 
     Shares are equal: a short rest would be rejected as `too_short`, and lost.
     """
     if len(text) <= limit:
         return [text]
     shares = -(-len(text) // limit)
-    units: list[str] = []
-    for line in StringIO(text, newline="\n"):
-        units += [line] if len(line) <= limit else re.findall("[^ ]* |[^ ]+", line)
+    units = [text]
+    for pattern in (LINES if "\n" in text else SENTENCES, WORDS, rf"(?s).{{1,{limit}}}"):
+        units = [unit for long in units for unit in ([long] if len(long) <= limit else re.findall(pattern, long))]
     starts = accumulate(map(len, units), initial=0)
     placed = groupby(zip(starts, units, strict=False), key=lambda unit: unit[0] * shares // len(text))
     return ["".join(unit for _, unit in part) for _, part in placed]

@@ -64,7 +64,7 @@ def clean_shard(shard: Shard) -> dict:
     del accepted, both, after
     kept, out_of_bounds = judged.filter(IS_KEPT).pipe(identify, shard.rules), judged.filter(~IS_KEPT)
     write_parquet(keys(kept, shard.rules), shard.path("keys"))
-    texts = pl.concat([kept.drop("text_id", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
+    texts = pl.concat([kept.drop("text_id", "drawn", "side", "zone"), out_of_bounds, set_aside], how="diagonal_relaxed")
     # Soon read again and thrown away: even lz4 would take ten times as long.
     texts.write_ipc(shard.path("texts"), compression="uncompressed")
     rejected = pl.concat([set_aside, out_of_bounds], how="diagonal_relaxed")
@@ -79,8 +79,8 @@ def finish_shard(shard: Shard) -> None:
     """Write the shard's documents and rejects by its verdict; nothing, if an interrupted run did."""
     if all(shard.final(kind).exists() for kind in ("documents", "rejects")):
         return
-    texts = pl.read_ipc(shard.path("texts"))
-    verdict = pl.read_parquet(shard.path("verdict"))
+    texts = pl.read_ipc(shard.path("texts").open("rb"))
+    verdict = pl.read_parquet(shard.path("verdict"), glob=False)
     split = verdict["side"].replace_strict(dict(enumerate(SPLITS)))
     settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
     rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")

@@ -6,6 +6,8 @@ parts of each are divided by where they stand in it (cut.zones), as a draw would
 
 Then `settle` sees what all shards have. Of copies, and near copies, on several sides those of test stay, else those of val; the
 others are rejected, as `leak`. Of more than FAMILY that are alike, those of train stay: a boilerplate would cost it thousands.
+Of few texts none may fall to a side: then an exact number is held out, those with the lowest and the highest draws. Such a
+corpus alone, once it has grown, is divided anew; the texts that a model was trained on are still known by their places.
 """
 
 import hashlib
@@ -17,7 +19,7 @@ from data_contracts import DataError
 from data_contracts.clean.cut import ENOUGH
 from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups, signatures
 from data_contracts.contracts import SPLITS
-from data_contracts.rules import Rules
+from data_contracts.rules import LEAST_CHARS, Rules
 
 FAMILY = 20
 TRAIN, VAL, TEST = range(3)  # places in SPLITS
@@ -33,8 +35,8 @@ def identify(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     return kept.with_columns(
         doc_id="text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series()),
         place=short_sha256(kept["source_id"]).str.slice(0, 16) + kept["section"],
-        side=draw(kept["source_id"], rules),
-    )
+        drawn=draw(kept["source_id"], rules),
+    ).with_columns(side=side_of(pl.col("drawn"), rules))
 
 
 def short_sha256(texts: pl.Series) -> pl.Series:
@@ -43,16 +45,20 @@ def short_sha256(texts: pl.Series) -> pl.Series:
 
 
 def draw(source_ids: pl.Series, rules: Rules) -> pl.Series:
-    """The side of each source: a draw from [0, 1) that depends on the seed and its id alone; the low are val, the high test."""
+    """For each source a number from [0, 1) that depends on the seed and its id alone."""
     hashes = short_sha256(pl.Series([f"{rules.seed}:{source_id}" for source_id in source_ids], dtype=pl.String))
-    drawn = hashes.str.slice(0, 8).str.to_integer(base=16) / 2**32
+    return hashes.str.slice(0, 8).str.to_integer(base=16) / 2**32
+
+
+def side_of(drawn: pl.Expr, rules: Rules) -> pl.Expr:
+    """The side of a source by its draw: the low are val, the high test."""
     side = pl.when(drawn < rules.val_fraction).then(VAL).when(drawn >= 1 - rules.test_fraction).then(TEST)
-    return pl.select(side.otherwise(TRAIN).cast(pl.UInt8)).to_series()
+    return side.otherwise(TRAIN).cast(pl.UInt8)
 
 
 def keys(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """What `settle` needs of each text: `key`, `place`, `side`, `zone`, and MinHash buckets where they are used."""
-    found = kept.select("side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")))
+    """What `settle` needs of each text: `key`, `place`, `drawn`, `side`, `zone`, and MinHash buckets where they are used."""
+    found = kept.select("drawn", "side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")))
     if rules.near_duplicates == "keep":
         return found
     return pl.concat([found, signatures(kept["text"])], how="horizontal")
@@ -63,10 +69,11 @@ def key(text_id: pl.Expr) -> pl.Expr:
     return text_id.str.slice(0, 15).str.to_integer(base=16, dtype=pl.Int64)
 
 
-def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int) -> pl.DataFrame:
+def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int, exact: bool = False) -> pl.DataFrame:
     """The verdict on each kept text, in order, from the `keys` of all shards.
 
-    reason: leak, duplicate, near_duplicate or null. side: the one it was drawn for. key: as given.
+    exact: hold out the shares by the order of the draws, at least one of each side. reason: leak, duplicate, near_duplicate or
+    null. side: the one it was drawn for. key: as given.
     """
 
     def column(name: str) -> pl.Series:  # one at a time in memory
@@ -77,6 +84,9 @@ def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int) -> pl.DataFrame:
         texts = texts.with_columns(side=pl.coalesce(column("zone"), "side"))
     alike = BUCKET_NAMES if rules.near_duplicates != "keep" else ["key"]
     texts = texts.with_columns(family=groups(lambda: map(column, alike), texts.height))
+    if exact:
+        drawn = texts.with_columns(column("drawn"), unit=pl.int_range(pl.len()) if n_sources < ENOUGH else "place")
+        texts = texts.with_columns(side=_by_rank(drawn, rules))
     side = pl.col("side")
     large = (pl.len().over("family") > FAMILY) & (side.min().over("family") == TRAIN)
     texts = texts.with_columns(leak=side != pl.when(large).then(TRAIN).otherwise(side.max().over("family")))
@@ -89,16 +99,25 @@ def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int) -> pl.DataFrame:
     return texts.with_columns(reason=reason).sort("row").select("key", "side", "reason")
 
 
+def _by_rank(texts: pl.DataFrame, rules: Rules) -> pl.Series:
+    """The side of each text. What is of one `unit` (a source, or a text where sources are few) or `family` stays together."""
+    texts = texts.with_columns(group=groups(lambda: [texts["family"], texts["unit"]], texts.height))
+    order = texts.group_by("group").agg(pl.col("drawn", "key").min()).sort("drawn", "key")["group"]
+    n_val, n_test = (max(1, round(share * len(order))) for share in (rules.val_fraction, rules.test_fraction))
+    sides = [VAL] * n_val + [TRAIN] * (len(order) - n_val - n_test) + [TEST] * n_test
+    return texts["group"].replace_strict(order, sides[: len(order)], return_dtype=pl.UInt8)
+
+
+def has_all_sides(verdict: pl.DataFrame) -> bool:
+    return verdict.filter(pl.col("reason").is_null())["side"].n_unique() == len(SPLITS)
+
+
 def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: Rules) -> None:
     """Raise DataError if train, val or test has no document. counts: the sums over all shards (laws.add_up)."""
     kept = verdict.filter(pl.col("reason").is_null())
     if kept.is_empty():
         why = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
         raise DataError(f"{corpus}: no document is left of {counts['rows']} rows ({why}): loosen the rules")
-    for number, split in enumerate(SPLITS):
-        if not (kept["side"] == number).any():
-            shares = f"val_fraction {rules.val_fraction} and test_fraction {rules.test_fraction}"
-            few = f"{kept.height} documents are too few for {shares}: none fell to {split}"
-            cut = f"cut long texts: split_chars {max(100, counts['piece_bytes'] // 100)}"
-            near = "change clean.near_duplicates: texts that are nearly alike stay on one side"
-            raise DataError(f"{corpus}: {few}\nadd texts, change a fraction, {cut}, or {near}")
+    if not has_all_sides(verdict):
+        mend = f"add texts, cut long ones by clean.split_chars, or change clean.near_duplicates; {LEAST_CHARS:,} characters do"
+        raise DataError(f"{corpus}: {kept.height} documents are too few, or too much alike, to hold some out\n{mend}")

@@ -31,7 +31,7 @@ def rows(
         read = json_array if ending == ".json" and first == "[" else jsonl_rows
         table = read(path, name, columns).lazy()
     elif ending == ".parquet":
-        table = pl.scan_parquet(path, row_index_name=ROW).pipe(place, name)
+        table = pl.scan_parquet(path, glob=False, row_index_name=ROW).pipe(place, name)
     else:
         delimiter = "\t" if ending == ".tsv" else ","
         table = csv_rows(path, name, encoding=encoding, delimiter=delimiter).lazy()

@@ -5,6 +5,7 @@ spreadsheet renamed to `.csv` is refused by name before anything tries to parse 
 """
 
 import errno
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,13 +32,30 @@ FOREIGN = {
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
+    b"\xfd7zXZ": "an xz file",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"{\\rtf": "an RTF document",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
 
 
 def below(folder: Path) -> dict[str, Path]:
-    """All files below a folder, as {relative name with /: path}, sorted by that name."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    """All files below a folder, as {relative name with /: path}, sorted by that name.
+
+    A link to a folder elsewhere is followed once. Bytes of a name that are no UTF-8 are written as \\xff.
+    """
+    found, places = {}, [folder.resolve()]
+    for place, folders, names in os.walk(folder, followlinks=True):
+        for link in filter(os.path.islink, [f"{place}/{name}" for name in folders]):
+            target = Path(link).resolve()
+            if any(target.is_relative_to(known) or known.is_relative_to(target) for known in places):
+                folders.remove(os.path.basename(link))
+            places.append(target)
+        for path in filter(Path.is_file, (Path(place, name) for name in names)):
+            name = path.relative_to(folder).as_posix()
+            found[name.encode(errors="surrogateescape").decode(errors="backslashreplace")] = path
     return dict(sorted(found.items()))
 
 
@@ -46,13 +64,12 @@ def readable(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
     Left out are hidden files, files outside the folder (`..`), and the `._x` and `__MACOSX` twins that a Mac adds to archives.
     """
-    found = []
-    for name in names:
-        place = PurePosixPath(name)
+
+    def wanted(place: PurePosixPath) -> bool:
         hidden = any(part.startswith((".", "/")) or part == "__MACOSX" for part in place.parts)
-        if not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns):
-            found.append(name)
-    return found
+        return not hidden and any(fnmatch(place.name.lower(), pattern.lower()) for pattern in patterns)
+
+    return [name for name in names if wanted(PurePosixPath(name))]
 
 
 def require(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -88,12 +105,17 @@ def inspect(path: Path, name: str, ending: str = "") -> None:
             return
         raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
     kind = ending.lstrip(".") or "text"
-    for magic, found in FOREIGN.items():
-        if head.startswith(magic):
-            raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
+    if found := foreign(head):
+        raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
     if ending != ".txt" and start.startswith((b"<!doctype html", b"<html")):
         raise DataError(f"{name} is an HTML page, not {kind}: a login or error page saved by mistake?")
+
+
+def foreign(head: bytes) -> str:
+    """What kind of file begins so, if it is no text, or no file at all."""
+    kinds = (kind for magic, kind in FOREIGN.items() if head.startswith(magic))
+    return next(kinds, "a tar archive" if head[257:262] == b"ustar" else "")
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
@@ -112,11 +134,9 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 def report(progress: Progress, files: int, n_files: int, done: int, total: int) -> None:
     """Call `progress`. done, total: bytes; a total of 0 is one that is not known."""
-    if total:
-        done = min(done, total)
-        progress(done / total, f"{files}/{n_files} files, {decimal(done)} of {decimal(total)}")
-    else:
-        progress(files / n_files, f"{files}/{n_files} files, {decimal(done)}")
+    done = min(done, total or done)
+    size = f"{decimal(done)} of {decimal(total)}" if total else decimal(done)
+    progress(done / total if total else files / n_files, f"{files}/{n_files} files, {size}")
 
 
 @contextmanager

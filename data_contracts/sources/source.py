@@ -97,10 +97,8 @@ class Source:
 def resolve(source: Source, corpus: str) -> dict:
     """Which bytes a source means, as plain JSON: the part of an artifact's key that stands for the raw data.
 
-    builtin {"builtin", "python"}; https {"sha256"}; local {"files": {relative name: sha256}}; kaggle {"handle", "version",
-    "files": names or patterns}, and "max_files" or "fraction" where it is set. A Kaggle version never changes, so only a handle
-    without one asks the network. For local zip archives "files" has their sha256, and what is taken out of them is named as for
-    Kaggle. Raises DataError if the source cannot be found, Unreachable if Kaggle does not answer.
+    A Kaggle version never changes, so only a handle without one asks the network. Of a local archive "files" has the sha256,
+    and "entries" what is taken out of it. Raises DataError if the source cannot be found, Unreachable if Kaggle is silent.
     """
     if source.kind == "builtin":
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
@@ -109,14 +107,13 @@ def resolve(source: Source, corpus: str) -> dict:
     part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
     if source.kind == "local":
         with disk_errors(source.path):
-            found, zipped = _local_files(source, corpus)
+            found, packed, _ = _local_files(source, corpus)
             identity: dict = {"files": {name: files.digest(path) for name, path in found.items()}}
         entries = {"entries": sorted(source.files)} if source.files else {}
-        return identity | part | entries if zipped else identity
+        return identity | part | entries if packed else identity
     handle, _, pin = source.handle.partition("/versions/")
-    if pin:
-        version = int(pin)
-    else:
+    version = int(pin or 0)
+    if not version:
         from data_contracts.sources import kaggle
 
         version = kaggle.Dataset(handle).version()
@@ -131,11 +128,12 @@ def pinned(source: Source, identity: dict) -> Source:
     return replace(source, handle=f"{identity['handle']}/versions/{identity['version']}")
 
 
-def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> None:
+def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda share, text: None) -> list[str]:
     """Put the raw files of a source into `folder`, which is empty or holds what an interrupted call for the same source left.
 
-    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Raises DataError
-    for whatever is wrong with the network, the server, the disk or the source.
+    A Kaggle handle must have a version (see `pinned`). On success the folder holds nothing but those files. Returns the names
+    of a local source's files that are of no kind that is read. Raises DataError for whatever is wrong with the network, the
+    server, the disk or the source.
     """
     choose = partial(_choose, source, corpus)
     if source.kind == "builtin":
@@ -152,15 +150,16 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         https.download(source.address, source.sha256.lower(), folder / name, progress)
     elif source.kind == "local":
         with disk_errors(corpus):
-            found, zipped = _local_files(source, corpus)
-            if zipped:
-                local.unpack(found, choose, folder, progress, corpus)
-            else:
-                local.copy(found, folder, progress, corpus)
+            found, packed, others = _local_files(source, corpus)
+            known = corpora.reader(corpus).FILES
+            flat = not files.readable(found, known)
+            others |= set(local.unpack(found, choose if packed else list, folder, progress, corpus, flat))
+        return sorted({*files.readable(others, ("*",))} - {*files.readable(others, known)})  # not the hidden ones
     else:
         from data_contracts.sources import kaggle
 
         kaggle.download(source.handle, choose, folder, progress, corpus)
+    return []
 
 
 def check(source: Source, corpus: str, folder: Path | None, options: dict[str, str]) -> None:
@@ -172,10 +171,10 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
     if source.kind != "local":
         return
     with disk_errors(source.path):
-        found, zipped = _local_files(source, corpus)
+        found, packed, _ = _local_files(source, corpus)
         if folder:
             require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
-        if zipped:
+        if packed:
             return  # what is wrong with an archive, its unpacking tells
         for name, path in islice(found.items(), CHECKED):
             files.inspect(path, name)
@@ -199,6 +198,10 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     if missing := [name for name in source.files if name not in readable]:
         raise DataError(f"{where} does not hold {', '.join(missing)}; {holds}")
     if not readable:
+        if source.kind == "local" and (path := Path(source.path).expanduser()).is_file():
+            with path.open("rb") as file:
+                kind = files.foreign(file.read(1024))
+            where += f" is {kind}, and" if kind else ""
         raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
     chosen = [name for name in readable if name in source.files] if source.files else readable
     # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.
@@ -206,13 +209,14 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
     return chosen[: source.max_files or share]
 
 
-def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool]:
-    """The chosen files by name and False; if nothing there but zip archives can be read, those and True."""
+def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool, set[str]]:
+    """The chosen files by name, False, and the names of the others. Where something is packed, all files that can be read or
+    unpacked, and True; but a known corpus is read from its files where it has some."""
     path = Path(source.path).expanduser()
     if not path.exists():
         raise DataError(f"{source.path} does not exist: check the path that corpus {corpus!r} is read from")
     there = {path.name: path} if path.is_file() else files.below(path)
-    zips = files.readable(there, ("*.zip",))
-    if zips and not files.readable(there, corpora.reader(corpus).FILES):
-        return {name: there[name] for name in zips}, True
-    return {name: there[name] for name in _choose(source, corpus, there)}, False
+    packed, plain = files.readable(there, local.PACKED), files.readable(there, corpora.reader(corpus).FILES)
+    unpacks = bool(packed) and (corpus not in corpora.names() or not plain)
+    wanted = [*plain, *packed] if unpacks else _choose(source, corpus, there)
+    return {name: there[name] for name in sorted(wanted)}, unpacks, there.keys() - wanted

@@ -92,7 +92,7 @@ def _documents(old: Path, new: Path) -> list[dict]:
     """How many documents of each kind there are, and where the first few of them are from. What is gone is told by why the new
     version rejects it."""
     same, changed, added, gone = _kinds(old, new)
-    rejects = pl.scan_parquet(new / "rejects" / "*.parquet").select(WHERE, "reason").unique("where").collect()
+    rejects = pl.scan_parquet(new / "rejects", glob=False).select(WHERE, "reason").unique("where").collect()
     why = pl.col("reason").fill_null("not in the raw data")
     gone = gone.join(rejects, on="where", how="left", maintain_order="left").with_columns(why)
     kinds = {"added": added}
@@ -118,7 +118,7 @@ def _kinds(old: Path, new: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFra
 def _read(folder: Path) -> pl.DataFrame:
     """Of each document its row, a hash of its text, which copy of that text it is, and where it comes from."""
     part = pl.col("metadata").str.json_path_match("$.part").alias("part")
-    read = pl.scan_parquet(folder / "documents" / "*.parquet", row_index_name="row")
+    read = pl.scan_parquet(folder / "documents", glob=False, row_index_name="row")
     hashed = read.select("row", pl.col("text").hash(), "place", WHERE, part)
     found = hashed.collect(engine="streaming").sort("row")  # a few texts in memory at a time
     return found.with_columns(copy=pl.int_range(pl.len()).over("text"))

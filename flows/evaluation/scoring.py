@@ -136,7 +136,7 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
 
 def documents(folder: Path, split: str) -> pl.LazyFrame:
     """folder: of a clean artifact."""
-    return pl.scan_parquet(sorted((folder / "documents").glob("*.parquet"))).filter(pl.col("split") == split)
+    return pl.scan_parquet(folder / "documents", glob=False).filter(pl.col("split") == split)
 
 
 def load(model: TrainedModel, machine: Machine) -> LoadedModel:

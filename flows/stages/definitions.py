@@ -68,13 +68,17 @@ class Stage:
 
 
 def download(job: Job) -> dict:
+    from data_contracts.sources.files import listing
     from data_contracts.sources.source import fetch, pinned
 
     raw = job.folder / RAW
     raw.mkdir(exist_ok=True)
-    fetch(pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
+    others = fetch(pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
     files = [path for path in raw.rglob("*") if path.is_file()]
-    return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+    counts: dict = {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+    if others:
+        counts |= {"left_out": len(others), "notes": [f"left out, of kinds that are not read: {listing(others)}"]}
+    return counts
 
 
 def clean(job: Job) -> dict:

@@ -15,7 +15,7 @@ def read_documents(folder: Path, split: str) -> Iterator:
     import polars as pl
 
     for path in sorted((folder / "documents").glob("*.parquet")):
-        plan = pl.scan_parquet(path).filter(pl.col("split") == split).select(COLUMNS)
+        plan = pl.scan_parquet(path, glob=False).filter(pl.col("split") == split).select(COLUMNS)
         for frame in plan.collect_batches(chunk_size=4096, maintain_order=True):
             full = np.cumsum(frame["n_bytes"].to_numpy(), dtype=np.int64) // BATCH_BYTES
             ends = [*(np.flatnonzero(np.diff(full)) + 1).tolist(), frame.height]

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
-from data_contracts import DataError
 from flows.home import GPU, shared_home
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar
@@ -58,16 +57,10 @@ def run_stage(
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)
 
-    try:
-        with progress_bar(name) as report:
-            digests = {name: artifact.digest for name, artifact in inputs.items()}
-            key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
-            artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
-    except DataError as error:
-        if error.rows:
-            what = str(error).splitlines()[0]
-            _show(create_table_artifact, f"contract-{recipe.corpus}", table=error.rows, description=what)
-        raise
+    with progress_bar(name) as report:
+        digests = {name: artifact.digest for name, artifact in inputs.items()}
+        key_parts = recipe.corpus, name, parameters, digests, stage.code(recipe)
+        artifact = store.build(*key_parts, make, resumable=stage.resumable, force=force)
     if tracker:
         tracker.stage(artifact)
     if name in CARDS:
@@ -75,6 +68,8 @@ def run_stage(
         _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
+    for note in artifact.counts.get("notes", ()):
+        log_line(f"{'':<9} {'':<8} {note}")
     if artifact.reused:
         message = f"{recipe.corpus}/{name}/{artifact.key} is up to date"
         return Completed(name="Reused", message=message, data=artifact)  # type: ignore[return-value]

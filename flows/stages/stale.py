@@ -38,7 +38,7 @@ def why(store: Store, recipe: Recipe) -> list[Reason]:
             damage = store.damage(found)
             because = "; ".join(damage) or f"{found.key} is up to date"
             if name == "clean":
-                recipe, chosen = settle(recipe, found.counts["train_bytes"])
+                recipe, chosen = settle(recipe, found.counts)
                 because += f"; from its {chosen}" if chosen else ""
             reasons.append(Reason(name, because, None if damage else found))
         elif built:

@@ -22,6 +22,7 @@ MOST_EPOCHS = 30
 # (epochs, dropout from so many on). None at 7 epochs of python-docs; on rick-and-morty 0.2 at 12 gave 2.038, 0.3 at 31 2.015.
 DROPOUT = ((24, 0.3), (12, 0.2), (8, 0.1))
 STEPS = 4000  # that the tokens are divided into: small batches learn more from few tokens ...
+TOKEN_BYTES = 8  # that no vocabulary of a small text exceeds, on average
 BATCH_TOKENS = (1024, 1 << 19)  # ... within these bounds, the second GPT-2's
 CPU_FLOPS = 100e9  # that two cores of a laptop reach; a nominal value, so that every machine chooses the same
 UNKNOWN_GPU_FLOPS = 60e12
@@ -43,6 +44,8 @@ class Budget:
     minutes: float
     flops: float
     tunes: bool = False
+    held_out_bytes: int = 1 << 40
+    """of the smaller of val and test, which must hold a sequence"""
 
     def tokens(self, n: int) -> float:
         """Tokens that a model of n parameters sees in the time: 6 n operations each (Kaplan 2020)."""
@@ -58,7 +61,8 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
     width, n = shape["model.n_embd"], _parameters(shape, model)
     epoch = budget.train_bytes / _bytes_per_token(model.vocab_size)  # tokens
     # As much context as the width can use; in a small corpus also the held-out part must hold a sequence.
-    T = given.get("pack.block_size", min(256 if width < 512 else 1024, 2 ** int(log2(max(2, epoch / 20)))))
+    room = min(epoch / 20, budget.held_out_bytes / TOKEN_BYTES)
+    T = given.get("pack.block_size", min(256 if width < 512 else 1024, 2 ** int(log2(max(2, room)))))
     tokens = min(budget.tokens(n), MOST_EPOCHS * epoch)
     at_once = min(BATCH_TOKENS[1], max(BATCH_TOKENS[0], 2 ** round(log2(tokens / STEPS))))
     batch = given.get("train.batch_size", round(at_once / T) or 1)

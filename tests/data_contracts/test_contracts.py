@@ -86,12 +86,9 @@ def test_every_reason_that_there_is_fits_the_contract():
     check(rows.hstack(measure(rows["text"])).lazy(), Rejects)
 
 
-def test_the_error_carries_the_rows_also_from_another_process():
+def test_the_first_broken_rows_are_shown():
     rows = [n if n % 2 else -n for n in range(1, 121)]
     with pytest.raises(DataError) as error:
         check(pl.LazyFrame({"source_file": ["b.csv"] * 120, "source_row": rows}), RawRows, "rows")
-    carried = pickle.loads(pickle.dumps(error.value)).rows
-    assert len(carried) == 60
-    where = {"file": "b.csv", "row": -2, "column": "source_row", "value": "'-2'"}
-    assert carried[0] == where | {"check": "greater_than_or_equal_to(0)"}
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     assert str(error.value).count("\n  b.csv row -") == 5

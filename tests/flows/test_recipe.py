@@ -4,7 +4,8 @@ import pytest
 
 from data_contracts import corpora
 from flows import UserError
-from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, recorded_recipe, settle
+from flows.recipe import FOLDER, OWN, corpus_names, load_recipe, parse_override, recorded_recipe
+from flows.recipe import settle as settle_by
 
 
 @pytest.mark.parametrize("corpus", corpus_names())
@@ -124,6 +125,10 @@ def test_flat_parameters_are_text_by_section():
     assert all(isinstance(value, str) for value in flat.values())
 
 
+def settle(recipe, train_bytes, held_out_bytes=10**5):
+    return settle_by(recipe, {"train_bytes": train_bytes, "val_bytes": 10**5, "test_bytes": held_out_bytes})
+
+
 def test_what_nobody_gave_is_settled_by_the_corpus_and_only_then_told():
     recipe = load_recipe("shakespeare", overrides={"model.dropout": 0.05, "train.lr": 0.003})
     assert {"model.n_layer", "train.steps", "pack.block_size"} < set(recipe.dial)
@@ -134,6 +139,7 @@ def test_what_nobody_gave_is_settled_by_the_corpus_and_only_then_told():
     assert set(recipe.dial) < large.flat().keys()
     assert f"T {small.pack.block_size}" in why
     assert settle(large, 1) == (large, "")
+    assert settle(recipe, 10**6, held_out_bytes=600)[0].pack.block_size == 64  # what is held out holds a sequence
 
 
 def test_a_named_size_leaves_only_the_rest_to_the_dial():

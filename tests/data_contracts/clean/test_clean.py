@@ -18,7 +18,7 @@ import pytest
 from data_contracts import DataError, clean, corpora
 from data_contracts.clean import clean_corpus
 from data_contracts.clean import shard as shard_module
-from data_contracts.clean.split import draw
+from data_contracts.clean.split import draw, side_of
 from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.corpora import rick_and_morty
 from data_contracts.readers import csv_rows
@@ -208,7 +208,8 @@ def test_of_copies_in_several_shards_one_stays_a_held_out_one_first(folder, tmp_
     assert sorted(documents["text"]) == sorted(texts)
     assert set(rejects["reason"]) == {"duplicate", "leak"}
     assert figures["rejected"]["duplicate"] + figures["rejected"]["leak"] == rejects.height == 41
-    order = [SPLITS[side] for side in draw(pl.Series([f"a.jsonl:{row}" for row in range(20)]), Rules())]
+    drawn = draw(pl.Series([f"a.jsonl:{row}" for row in range(20)]), Rules())
+    order = [SPLITS[side] for side in pl.select(side_of(pl.lit(drawn), Rules())).to_series()]
     for row, side in enumerate(order):
         kept = documents.filter(pl.col("text") == texts[row])["split"].item()
         assert SPLITS.index(kept) >= SPLITS.index(side)
@@ -283,11 +284,11 @@ def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file,
     ("contents", "rules", "said"),
     [
         ({"a.jsonl": lines("one book. " * 300)}, Rules(),
-         "mine: 1 documents are too few for .* and test_fraction 0.1: none fell to val\nadd texts, .*split_chars 100, or"),
+         "mine: 1 documents are too few, .*\nadd texts, cut long ones by clean.split_chars, or"),
         ({"a.jsonl": lines("one", "two")}, Rules(val_fraction=0.89999),
-         "mine: 2 documents are too few for val_fraction 0.89999 and test_fraction 0.1: none fell to train\nadd texts"),
+         "mine: 2 documents are too few, or too much alike, to hold some out"),
         ({"a.jsonl": lines(*[f"a line of which only the number changes: {i}" for i in range(60)])}, Rules(),
-         "mine: 51 documents are too few for val_fraction 0.1 and .*: none fell to val\n.*change clean.near_duplicates"),
+         "mine: 60 documents are too few, or too much alike, .*\n.*change clean.near_duplicates"),
         ({"a.jsonl": lines("a", "b"), "b.jsonl": lines("", "cc")}, Rules(min_chars=5),
          r"mine: no document is left of 4 rows \(too_short 3, empty 1\): loosen the rules"),
         ({"a.csv": "text,other\n"}, Rules(), "mine: its raw files hold no row: empty tables in the source"),
@@ -297,7 +298,7 @@ def test_a_split_survives_the_growth_of_its_corpus(folder, tmp_path, one_a_file,
         ({"a.csv": "text\n" + "fine\n" * 18, "b.csv": "text\nc,d\ne,f\n"}, Rules(max_malformed=0.05),
          r"b\.csv row 0 of mine cannot be read: line 2: .*\n2 of 20 records .*max_malformed = 0.05 allows fewer"),
     ],
-    ids=["no val", "no train", "all alike", "all rejected", "no row", "all malformed", "one malformed", "too many malformed"],
+    ids=["one book", "two", "all alike", "all rejected", "no row", "all malformed", "one malformed", "too many malformed"],
 )  # fmt: skip
 def test_what_cannot_be_used_is_said_and_leaves_nothing_that_looks_finished(
     folder, tmp_path, one_a_file, contents, rules, said

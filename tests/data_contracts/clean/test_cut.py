@@ -3,6 +3,7 @@
 import json
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,10 +38,29 @@ def test_parts_end_where_lines_end_and_are_of_about_equal_length():
     ]
 
 
-def test_a_line_that_is_too_long_is_cut_between_words_and_a_word_never():
+def test_a_line_that_is_too_long_is_cut_between_words_and_a_longer_word_anywhere():
     line, word = "word " * 100, "x" * 500
     parts = texts(line, word).pipe(cut, 100).collect()["text"].to_list()
-    assert parts == ["word " * 20] * 5 + [word]
+    assert parts == ["word " * 20] * 5 + ["x" * 100] * 5
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It is 3.14 or so. ",
+        "天地玄黄宇宙洪荒日月盈昃。",
+        "本当に「静かだ。」",
+        "هل هذا صحيح؟ ",
+        "यह नदी है। ",
+        'He said "no." ',
+    ],
+)
+def test_a_text_without_line_ends_is_cut_where_sentences_end(sentence):
+    parts = texts(sentence * 100).pipe(cut, 200).collect()["text"]
+    assert parts.str.ends_with(sentence).all()
+    assert parts.str.starts_with(sentence).all()
+    assert parts.str.len_chars().max() <= 200 + len(sentence)
+    assert parts.str.join().item() == sentence * 100
 
 
 def test_limit_0_cuts_nothing():

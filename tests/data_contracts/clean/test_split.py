@@ -16,19 +16,25 @@ from data_contracts import DataError
 from data_contracts.clean import clean_corpus, cut, split
 from data_contracts.clean.cut import SMALLEST, zones
 from data_contracts.clean.near_duplicates import BUCKET_NAMES, signatures
-from data_contracts.clean.split import TEST, TRAIN, VAL, draw, key, settle, short_sha256
+from data_contracts.clean.split import TEST, TRAIN, VAL, draw, key, settle, short_sha256, side_of
 from data_contracts.contracts import SPLITS
 from data_contracts.rules import Rules
 
 WORDS = "river bend old bridge waits rain miller counts sacks barley while birds cross grey field before night".split()  # noqa: SIM905
 LAW = settings(max_examples=25, deadline=None, phases=[Phase.generate])  # shrinking a whole corpus takes minutes
+
+
+def drawn_sides(ids: pl.Series, asked: Rules) -> pl.Series:
+    return pl.select(side_of(pl.lit(draw(ids, asked)), asked)).to_series()
+
+
 SHARES = {"val_fraction": 0.2, "test_fraction": 0.2}
 
 
 def test_the_fractions_are_the_shares_and_the_seed_the_choice():
     ids = pl.Series([f"text {number}" for number in range(20_000)])
     half, few, other = (
-        draw(ids, Rules(val_fraction=val, test_fraction=test, seed=seed))
+        drawn_sides(ids, Rules(val_fraction=val, test_fraction=test, seed=seed))
         for val, test, seed in ((0.5, 0.3, 0), (0.05, 0.05, 0), (0.05, 0.05, 1))
     )
     assert abs((half == VAL).mean() - 0.5) < 0.02
@@ -46,8 +52,8 @@ def test_ids_never_change():
         int("2cf24dba5fb0a30", 16),
         int("f83e039796c6453", 16),
     ]
-    assert draw(ids, Rules(val_fraction=0.4)).to_list() == [TRAIN, VAL]
-    assert draw(ids, Rules(test_fraction=0.7)).to_list() == [TEST, TEST]
+    assert drawn_sides(ids, Rules(val_fraction=0.4)).to_list() == [TRAIN, VAL]
+    assert drawn_sides(ids, Rules(test_fraction=0.7)).to_list() == [TEST, TEST]
 
 
 # --- laws of a whole corpus ---------------------------------------------------------------------------------------------
@@ -87,7 +93,7 @@ def sides(files: list[list[dict]], asked: Rules) -> pl.DataFrame:
         for number, rows in enumerate(files):
             (raw / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         try:
-            clean_corpus("python-docs", raw, out, asked)
+            assume("notes" not in clean_corpus("python-docs", raw, out, asked))  # so few are divided by rank, and anew
         except DataError as error:
             assume("too few" not in str(error) and "is left of" not in str(error))
             raise
@@ -254,3 +260,47 @@ def test_the_laws_hold_for_real_tweets_under_the_rules_that_once_leaked(shared_d
     for other in found[1:]:
         assert moved(found[0], other).is_empty()
         assert other.height > 7000
+
+
+# --- few texts ----------------------------------------------------------------------------------------------------------
+
+
+def notes(number: int, seed: int, copies: int = 1) -> dict[str, str]:
+    """Texts of words of their own, each in `copies` files."""
+    chance = random.Random(seed)
+    words = [" ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(60)) for _ in range(number)]
+    return {f"{note}-{copy}.txt": f"{words[note]} {copy}" for note in range(number) for copy in range(copies)}
+
+
+@pytest.mark.parametrize("number", [5, 13, 26])
+@pytest.mark.parametrize("seed", range(4))
+def test_of_few_texts_an_exact_number_is_held_out(folder, tmp_path, number, seed):
+    asked = Rules(split_chars=8000, seed=seed)
+    counts = clean_corpus("mine", folder(notes(number, seed)), tmp_path / "out", asked)
+    sides = [counts[f"{side}_documents"] for side in SPLITS]
+    assert sum(sides) == number
+    assert min(sides) >= 1
+    if "notes" in counts:  # else the draws themselves left no side empty
+        assert sides[1:] == [max(1, round(number / 10))] * 2
+        assert counts["notes"][0].startswith(
+            f"{number} documents are few: by the order of their draws {sides[1]} are held"
+        )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_exact_number_keeps_copies_and_the_parts_of_a_text_together(folder, tmp_path, seed):
+    raw = folder(notes(4, seed, copies=6))
+    counts = clean_corpus("mine", raw, tmp_path / "out", Rules(split_chars=200, seed=seed, deduplicate=False))
+    found = pl.read_parquet(tmp_path / "out" / "documents" / "*.parquet")
+    assert "notes" in counts or seed  # at least the first of these draws leaves a side empty
+    if "notes" in counts:
+        note = found["source_file"].str.slice(0, 1)
+        assert found.group_by(note).agg(pl.col("split").n_unique())["split"].max() == 1
+
+
+def test_a_folder_and_files_with_the_characters_of_patterns(folder, tmp_path):
+    pl.DataFrame({"text": list(notes(20, 0).values())}).write_parquet(tmp_path / "table.parquet")
+    raw = folder({"[2024] a*?.parquet": (tmp_path / "table.parquet").read_bytes()} | notes(4, 1), "raw [x] 100% #1")
+    described = []
+    clean_corpus("mine", raw, tmp_path / "out [y]", Rules(), describe=lambda *given: described.append(given))
+    assert described[0][0].height == described[0][1]["documents"] == 24

@@ -1,12 +1,18 @@
 """Zip archives downloaded by hand: what is taken out of them, and what is refused."""
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
+import os
 import random
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from data_contracts import DataError
@@ -77,8 +83,103 @@ def test_a_part_of_an_archive(folder, target, part, identity, expected):
 
 def test_a_file_that_can_be_read_as_it_is_comes_before_archives(folder, target):
     here = folder({"mine.zip": packed(CONTENT), "z.txt": "itself"})
-    fetch(Source("local", path=str(here)), "mine", target)
+    assert fetch(Source("local", path=str(here)), "shakespeare", target) == ["mine.zip"]
     assert names(target) == ["z.txt"]
+
+
+def tarred(entries: dict[str, bytes], how: str = "") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{how}") as archive:
+        for name, content in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return file.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(pyarrow.compress(content, "zstd", asbytes=True))
+
+
+def test_whatever_is_packed_in_whatever_beside_other_files(folder, target):
+    here = folder(
+        {
+            "z.txt": "itself",
+            "photo.PNG": b"\x89PNG",
+            "1.jsonl.gz": gzip.compress(b'{"text": "1"}'),
+            "2.csv.bz2": bz2.compress(TEXT),
+            "3.txt.xz": lzma.compress(TEXT),
+            "deep/4.txt.zst": zstd(TEXT),
+            "5.tar": tarred({"./a.txt": b"5", "a.exe": b"no"}),
+            "6.tar.gz": tarred({"d/a.txt.gz": gzip.compress(TEXT)}, "gz"),
+            "7.TGZ": tarred({"a.txt": b"7"}, "gz"),
+            "8.tar.zst": zstd(tarred({"a.txt": b"8"})),
+            "9.zip": packed(
+                {"a.txt": b"9", "in.zip": packed({"a.txt": b"10", "in.tar.xz": tarred({"a.md": b"11"}, "xz")})}
+            ),
+        }
+    )
+    source = Source("local", path=str(here))
+    check(source, "mine", target, {})
+    assert fetch(source, "mine", target) == ["5.tar/a.exe", "photo.PNG"]
+    content = {name: (target / name).read_bytes() for name in names(target)}
+    assert content == {
+        "z.txt": b"itself", "1.jsonl": b'{"text": "1"}', "2.csv": TEXT, "3.txt": TEXT, "deep/4.txt": TEXT,
+        "5.tar/a.txt": b"5", "6.tar.gz/d/a.txt": TEXT, "7.TGZ/a.txt": b"7", "8.tar.zst/a.txt": b"8", "9.zip/a.txt": b"9",
+        "9.zip/in.zip/a.txt": b"10", "9.zip/in.zip/in.tar.xz/a.md": b"11",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"a.txt.gz": gzip.compress(TEXT)[:-9]}, r"a.txt.gz is not a gz archive, or is damaged \("),
+        ({"a.txt.bz2": bz2.compress(TEXT)[:-9]}, "a.txt.bz2 is not a bz2 archive, or is damaged"),
+        ({"a.txt.xz": b"PK" + TEXT}, "a.txt.xz is not a xz archive, or is damaged"),
+        ({"a.txt.zst": zstd(TEXT)[:-9]}, "a.txt.zst is not a zst archive, or is damaged"),
+        ({"a.tar": tarred({"a.txt": TEXT})[:9999]}, "a.tar is not a tar archive, or is damaged"),
+        ({"a.tar": tarred({"../a.txt": TEXT})}, "a.tar is refused: its entry '../a.txt' points out"),
+        ({"a.zip": packed({"b.zip": packed({"a.txt": b""})})}, "a.txt in b.zip in a.zip is empty"),
+        ({"a.txt": b"x", "a.txt.gz": gzip.compress(b"y")}, "a.txt is 2 times in a.txt and a.txt.gz"),
+    ],
+)
+def test_what_is_packed_and_damaged(folder, target, contents, message):
+    with pytest.raises(DataError, match=message) as error:
+        fetch(Source("local", path=str(folder(contents))), "mine", target)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_archives_within_archives_without_end(folder, target):
+    inner = packed({"a.txt": b"x"})
+    for _ in range(6):
+        inner = packed({"a.zip": inner})
+    with pytest.raises(DataError, match="an archive in 4 others"):
+        fetch(Source("local", path=str(folder({"a.zip": inner}))), "mine", target)
+
+
+def test_what_says_no_size_ends_where_the_disk_does(folder, target, monkeypatch):
+    free = iter([1 << 30, 1 << 30, 100])
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, next(free)))
+    here = folder({"a.txt.gz": gzip.compress(bytes(10 << 20))})
+    with pytest.raises(DataError, match=r"mine needs 1.0 MB, .* has 100 bytes free"):
+        fetch(Source("local", path=str(here)), "mine", target)
+    assert (target / "a.txt").stat().st_size == 1 << 20
+
+
+def test_any_name_and_a_linked_folder_once(folder, target, tmp_path):
+    odd = ["[2024] a*?.txt", "100% #1, b.TXT", "x" * 246 + ".txt", "line\nend.txt"]
+    here = folder(dict.fromkeys(odd, "x"))
+    Path(os.fsdecode(os.fsencode(here) + b"/caf\xe9.txt")).write_text("x")
+    elsewhere = folder({"linked.txt": "x", "deep/b.txt": "x"}, "elsewhere")
+    (here / "one").symlink_to(elsewhere)
+    (here / "two").symlink_to(elsewhere / "deep")
+    (here / "up").symlink_to(tmp_path)
+    (here / "gone").symlink_to(tmp_path / "nowhere")
+    fetch(Source("local", path=str(here)), "mine", target)
+    assert names(target) == sorted([*odd, "caf\\xe9.txt", "one/deep/b.txt", "one/linked.txt"])
 
 
 def test_several_archives(folder, target):

@@ -160,9 +160,8 @@ def test_wrong_words_are_refused_in_a_line_or_two(command, home, arguments, word
         (
             lambda folder: [path.unlink() for path in sorted(folder.iterdir())[1:]],
             ["clean.split_chars=0"],
-            ["1 documents are too few", "val_fraction"],
+            ["1 documents are too few", "split_chars"],
         ),
-        (lambda folder: None, ["clean.val_fraction=0.0001"], ["val"]),
         (lambda folder: None, ["clean.min_chars=100000", "clean.split_chars=0"], ["too_short 60"]),
     ],
     ids=[
@@ -174,7 +173,6 @@ def test_wrong_words_are_refused_in_a_line_or_two(command, home, arguments, word
         "vocabulary",
         "T",
         "one document",
-        "no held-out",
         "all dropped",
     ],
 )

@@ -210,3 +210,20 @@ def test_a_book_that_was_divided_otherwise_was_trained_on(tmp_path):
     (tmp_path / "raw" / "book.txt").write_text(book + book.replace("Line", "Verse"))
     grown = cleaned("mine", tmp_path / "raw", tmp_path / "grown", near_duplicates="keep", split_chars=8000)
     assert trained_on(one, grown) == 0
+
+
+def test_few_texts_that_were_divided_by_rank_are_known_when_they_are_drawn(tmp_path):
+    """Of 13 texts the draws leave val empty, and more fall to test than its share: by rank some of these were trained on."""
+    chance, raw = random.Random(1), tmp_path / "raw"
+    raw.mkdir()
+    for number in range(60):
+        words = " ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(40))
+        (raw / f"{number:02}.txt").write_text(f"@somebody {words}")
+        if number == 12:
+            few = cleaned("mine", raw, tmp_path / "few", val_fraction=0.02, test_fraction=0.4, seed=8)
+    many = cleaned("mine", raw, tmp_path / "many", val_fraction=0.02, test_fraction=0.4, seed=8, mentions="drop")
+    assert "few" in few["counts"]["notes"][-1]
+    assert "notes" not in many["counts"] or "few" not in many["counts"]["notes"][-1]
+    documents = pl.read_parquet(tmp_path / "few" / "documents" / "*.parquet").filter(pl.col("split") == "train")
+    again = scoring.held_out(to_artifact(many)).documents
+    assert trained_on(few, many) == again["place"].is_in(documents["place"].implode()).sum() > 0

@@ -81,7 +81,7 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
     assert forced.stdout == ""
 
 
-def test_rows_that_break_their_contract_are_a_table_in_prefect(run, tmp_path, prefect_server):
+def test_rows_that_break_their_contract_are_named(run, tmp_path):
     raw = tmp_path / "wiki"
     raw.mkdir()
     (raw / "b.json").write_text(json.dumps([*ROWS[:10], ROWS[10] | {"id": "x1"}, *ROWS[11:]]))
@@ -89,11 +89,7 @@ def test_rows_that_break_their_contract_are_a_table_in_prefect(run, tmp_path, pr
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert "b.json row 10  id = 'x1'" in result.stderr
-    (table,) = artifacts(prefect_server, "contract-wiki")
-    (row,) = json.loads(table["data"])
-    assert row == {"file": "b.json", "row": 10, "column": "id", "value": "'x1'", "check": "str_matches('^\\d+$')"}
-    assert table["task_run_id"]
-    assert "raw rows of wiki breaks its contract" in table["description"]
+    assert "raw rows of wiki breaks its contract" in result.stderr
 
 
 @pytest.mark.parametrize(
