@@ -156,12 +156,12 @@ RULES = (
         lambda text: text.str.replace_all(r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", "$1$2$3"),
     ),
     TextRule(
-        "bullets",  # and * * five * * -> and * five; 2**8 stays
+        "bullets",  # and * * five * * -> and * five; 2**8 and char* *name stay
         "* * * are bullets whose text was a template",
         lambda text: (
             text.str.replace_all(BOLD, "$1\x1d$2")
             .str.replace_all(OPTIONS, "$1\x1d$2")
-            .str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)*", "$1*")
+            .str.replace_all(r"\*?([ \x1f])\*(?:[ *]*\*)+", "$1*")
             .str.replace_all(r" \*\s*(\x1e|\z)", "$1")
         ),
         only=rf"[ \x1f]\*[ *]*(?:\*|{NEXT})",

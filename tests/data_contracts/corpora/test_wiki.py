@@ -181,8 +181,8 @@ def test_ampersands_are_left_where_entities_are():
         ("2 * 3 * 4 and * * five", "2 * 3 * 4 and * five"),
         ("South Asia* * * and **Munda ***Khasi", "South Asia * and *Munda *Khasi"),
         (
-            "2**8, the **bold** one, f(*a, **options)",
-            "2**8, the **bold** one, f(*a, **options)",
+            "char* *name, 2**8, the **bold** one, f(*a, **options)",
+            "char* *name, 2**8, the **bold** one, f(*a, **options)",
         ),
     ],
     ids=["before a heading", "at the end", "in the middle", "nested", "code"],
