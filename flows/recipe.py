@@ -244,7 +244,7 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
         # Prefect keeps what a run is started with.
         problems.append(f"{name} may hold a secret (a user, a password or a query): {SECRET_URL}")
     else:
-        place[key or section] = value
+        place[key or section] = json.dumps(value) if section == "options" and isinstance(value, bool) else value
 
 
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:

@@ -1,42 +1,26 @@
-"""Reddit's comments on Donald Trump, each a document.
-
-The names, columns and encoding of the files were unknown when this was written. So every table in the dataset is read, and the
-column with the comments is found by its name.
-"""
+"""Reddit's comments on Donald Trump, each a document."""
 
 from pathlib import Path
 
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import DataError
+from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.corpora import _reddit
-from data_contracts.readers import tables
 
-FILES = ("*.csv", "*.tsv", "*.json", "*.jsonl")
-
-# What the column with the comment may be called, best first.
-BODY_COLUMNS = ("body", "comment_body", "comment", "content", "text", "selftext")
+FILES = ("*.csv",)
 
 RULES, REASONS, documents = _reddit.RULES, _reddit.REASONS, _reddit.documents
 
 
 class Raw(RawRows):
-    """A row is a comment, or a post where it has a title and titles are kept."""
+    """A row is a comment."""
 
     body: str = Field(nullable=True)
 
 
-def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8", titles: str = "drop") -> pl.LazyFrame:
-    """Comments.
-
-    text_column: the column that holds them; by default the first of BODY_COLUMNS that a file has. encoding: of .csv and .tsv
-    files, such as cp1252. titles: "drop" a column `title`, or "first": it stands before the text, as in a post.
-    """
-    if titles not in ("drop", "first"):
-        raise DataError(f"options.titles {titles!r} is not one of drop, first")
-    kept = (*_reddit.IDS, *_reddit.NUMBERS)
-    keep = ("title", *kept) if titles == "first" else kept
-    rows = tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})
-    return rows if "title" in rows.collect_schema() else rows.with_columns(title=pl.lit(None, pl.String))
+def read(path: Path, name: str, text_column: str = "content", encoding: str = "utf-8") -> pl.DataFrame:
+    """Comments. text_column: the column that holds them, while the comments that they answer stand in another."""
+    rows = readers.csv_rows(path, name, (text_column,), encoding)
+    return rows.rename({text_column: "body"}).with_columns(title=pl.lit(None, pl.String))

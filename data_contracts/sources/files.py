@@ -30,8 +30,6 @@ FOREIGN = {
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
     b"\xfd7zXZ": "an xz file",
     b"SQLite format 3": "an SQLite database",
     b"\x89PNG": "a PNG image",
