@@ -179,7 +179,7 @@ def load_recipe(
         path = Path(source).expanduser().resolve()
         if not path.exists():
             problems.append(f"--from {path} does not exist")
-        values["source"] = {"kind": "local", "path": str(path)}  # max_files and fraction are for downloads
+        values["source"] = {"kind": "local", "path": str(path)}  # max_files is for downloads
     lengths = {name: value for name, value in (("train.steps", steps), ("minutes", minutes)) if value is not None}
     for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)

@@ -14,6 +14,7 @@ from data_contracts.readers.json_files import json_rows, objects, turns
 from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_columns
 
 JSON = (".js", ".json", ".jsonl", ".ndjson")
+NAME_IT = "Name it with --set options.text_column=NAME"
 FIRST_OBJECTS = 1000  # whose keys are the columns of a JSON file
 
 
@@ -42,8 +43,7 @@ def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str
     elif kind in (pl.String, pl.Binary, pl.Categorical, pl.Enum):
         content = pl.col(column).cast(pl.String)
     else:
-        mend = "name another with --set options.text_column=NAME"
-        raise DataError(f"{name}: column {column!r} holds {kind}, not text: {mend}")
+        raise DataError(f"{name}: column {column!r} holds {kind}, not text. {NAME_IT}")
     return table.select(content.alias("text"), *ours)
 
 
@@ -63,5 +63,4 @@ def _choose(columns: list[str], names: Sequence[str], wanted: str, name: str) ->
             return by_name[candidate.strip().lower()]
     if wanted:
         raise DataError(f"{name} has no column {wanted!r}; it has {shown_columns(columns)}")
-    mend = "Name it: --set options.text_column=NAME"
-    raise DataError(f"{name}: which column holds the text? {mend}; it has {shown_columns(columns)}")
+    raise DataError(f"{name}: which column holds the text? {NAME_IT}; it has {shown_columns(columns)}")

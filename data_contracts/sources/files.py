@@ -126,7 +126,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        mend = "take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
+        mend = "take a part with source.max_files, or set GPT_HOME to a folder on a larger disk"
         raise DataError(f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\nmake room, {mend}")
 
 
