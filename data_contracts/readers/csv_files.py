@@ -28,7 +28,7 @@ def sniff(path: Path, encoding: str, known: Iterable[str]) -> dict[str, Any]:
     """How a CSV file is written, by its beginning, in the words of csv.reader. A comma delimits if it makes one of the `known`
     names a column."""
     with path.open(encoding=codec_of(encoding), errors="replace", newline="") as file:
-        first, head = file.readline(), file.read(SNIFFED)
+        first, head = file.readline(SNIFFED), file.read(SNIFFED)
     if sep := re.fullmatch(SEP, first):
         return {"delimiter": sep[1]}
     quote = "'" if first.startswith("'") else '"'
@@ -51,7 +51,7 @@ def csv_rows(
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process, and always the same
     try:
         with path.open(encoding=codec_of(encoding), newline="") as file:
-            first = file.readline()
+            first = file.readline(LONGEST_FIELD)
             if not (sep := re.fullmatch(SEP, first)):
                 file.seek(0)
             reader = csv.reader(file, strict=True, **how)
