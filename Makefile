@@ -37,7 +37,7 @@ ui: .venv/installed
 
 # For each stage whose sources were edited, asks whether its output changes, and writes the answer to flows/stages/stages.lock.
 lock: .venv/installed
-	@$(BIN)/python -m flows.stages $(ANSWER)
+	@$(BIN)/python -m tests.flows.stages.lock $(ANSWER)
 
 # Uses uv from the path. If there is none, pip installs it into .venv-uv.
 # Like pip, uv trusts the system's certificates, such as a company's own. uv before 0.11 has another name for this setting.

@@ -179,7 +179,7 @@ def load_recipe(
         path = Path(source).expanduser().resolve()
         if not path.exists():
             problems.append(f"--from {path} does not exist")
-        values["source"] = {"kind": "local", "path": str(path)}  # max_files and fraction are for downloads
+        values["source"] = {"kind": "local", "path": str(path)}  # max_files is for downloads
     lengths = {name: value for name, value in (("train.steps", steps), ("minutes", minutes)) if value is not None}
     for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)
@@ -244,7 +244,7 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
         # Prefect keeps what a run is started with.
         problems.append(f"{name} may hold a secret (a user, a password or a query): {SECRET_URL}")
     else:
-        place[key or section] = value
+        place[key or section] = json.dumps(value) if section == "options" and isinstance(value, bool) else value
 
 
 def _resolve_model(values: dict, size: str | None, problems: list[str]) -> None:

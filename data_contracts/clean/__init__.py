@@ -66,7 +66,6 @@ def clean_corpus(
     module = corpora.find(corpus)
     corpora.require_options(corpus, options)
     found = files.require(raw_folder, module.FILES)
-    found = module.choose(found) if hasattr(module, "choose") else found
     work, report = out / "work", out / "report.json"
     if report.exists():  # the run before was killed while it removed its work folder
         shutil.rmtree(work, ignore_errors=True)
@@ -99,9 +98,11 @@ def clean_corpus(
 
     reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
     summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents", glob=False), reasons)
+    notes = module.describe(total["understood"]) if total["understood"] else []
     if exact:
         held_out = f"{summary['val_documents']} are held out to choose by, and {summary['test_documents']} to report on"
-        summary["notes"] = [f"{summary['documents']} documents are few: by the order of their draws {held_out}"]
+        notes.append(f"{summary['documents']} documents are few: by the order of their draws {held_out}")
+    summary |= {"notes": notes} if notes else {}
     readable = max(1, total["rows"] - total["malformed"])
     nulls = {name: 1 - values / readable for name, values in total["columns"].items()}
     describe(pl.read_parquet(sorted(work.glob("*.sample")), glob=False), summary | {"nulls": nulls})

@@ -20,7 +20,7 @@ from data_contracts.clean.judge import judge
 from data_contracts.clean.split import identify, keys
 from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.readers import PLACE
-from data_contracts.readers.rows import reading
+from data_contracts.readers.rows import UNDERSTOOD, reading
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
@@ -130,7 +130,13 @@ def write_json(counts: dict, partial: Path, path: Path) -> None:
 
 def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
     """The zones of the texts that the corpus accepts; malformed records and texts that it turns away; the counts of all."""
-    rows, malformed = _readable(shard, module)
+    raw = read_files(module, shard.files, shard.options)
+    understood = dict(raw[UNDERSTOOD].value_counts().sort(UNDERSTOOD).iter_rows()) if UNDERSTOOD in raw.columns else {}
+    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
+    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
+    if malformed.height and not shard.rules.max_malformed:
+        raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
+    rows = raw.filter(pl.col("malformed").is_null()).select(pl.exclude("malformed", UNDERSTOOD))
     check(rows, module.Raw, f"raw rows of {shard.corpus}")
     texts = make_texts(module, rows)
     turned_away, accepted = texts.filter(~IS_KEPT).drop("n_rows"), texts.filter(IS_KEPT).drop("n_rows", "reason")
@@ -139,6 +145,7 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
         "rows_of_texts": texts["n_rows"].sum(),
         "malformed": malformed.height,
         "first_malformed": malformed.head(1).select("source_file", "source_row", "text").rows(),
+        "understood": understood,
         "columns": rows.select(pl.exclude(*PLACE).count()).row(0, named=True),
         "texts": texts.height,
         "turned_away": turned_away.height,
@@ -146,16 +153,6 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
     }
     set_aside = pl.concat([malformed, turned_away], how="diagonal_relaxed")
     return zones(accepted, shard.rules), set_aside, counts
-
-
-def _readable(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Readable rows, and the other records as rejects. Where the rules allow none of these, the first stops the run at once."""
-    raw = read_files(module, shard.files, shard.options)
-    reject: dict[str, Any] = {"text": "malformed", "metadata": pl.lit("{}"), "reason": pl.lit("malformed")}
-    malformed = raw.filter(pl.col("malformed").is_not_null()).select("source_file", "source_row", **reject)
-    if malformed.height and not shard.rules.max_malformed:
-        raise malformed_error(shard.corpus, malformed.height, raw.height, malformed.row(0)[:3], shard.rules)
-    return raw.filter(pl.col("malformed").is_null()).drop("malformed"), malformed
 
 
 def _bytes(texts: pl.DataFrame) -> int:

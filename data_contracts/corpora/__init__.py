@@ -12,7 +12,6 @@ A module gives
 and where it needs them
     RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
     REASONS                what each `reason` means, {name: why}
-    choose(found)          which of the files found are read
     build(folder)          writes the raw files of a built-in corpus
 Further arguments of `read` are options that a recipe may set, all strings.
 

@@ -5,9 +5,9 @@ from pandera.polars import Field
 
 from data_contracts.contracts import RawRows
 from data_contracts.readers import PLACE
-from data_contracts.readers.kinds import FILES, read
+from data_contracts.readers.kinds import FILES, describe, read
 
-__all__ = ["FILES", "Raw", "documents", "read"]
+__all__ = ["FILES", "Raw", "describe", "documents", "read"]
 
 
 class Raw(RawRows):

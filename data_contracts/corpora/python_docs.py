@@ -49,9 +49,9 @@ def build(folder: Path) -> None:
             file.write(json.dumps({"name": name, "kind": kind, "text": text}, ensure_ascii=False) + "\n")
 
 
-def read(path: Path, name: str) -> pl.LazyFrame:
+def read(path: Path, name: str) -> pl.DataFrame:
     """The rows that `build` wrote."""
-    return readers.jsonl_rows(path, name, ("name", "kind", "text"))
+    return readers.json_rows(path, name, ("name", "kind", "text"))
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -9,10 +9,8 @@ from data_contracts import DataError, readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
-FILES = ("*.json", "*.jsonl")
+FILES = ("posts.json",)  # the archive has the same posts in other files too
 
-# The archive may hold the same posts in several files; the best comes first.
-SIBLINGS = ("posts.json", "posts.url-normalized.json", "posts.line-json.jsonl", "posts.url-normalized.line-json.jsonl")
 POST = {
     "post_metadata": pl.Struct(dict.fromkeys(("id", "author", "time"), pl.String)),
     "text": pl.String,
@@ -47,17 +45,7 @@ class Raw(RawRows):
     quoted: str = Field(nullable=True)
 
 
-def choose(found: dict[str, Path]) -> dict[str, Path]:
-    """One file, since the others repeat its posts: the first of SIBLINGS that is there, else the first that is no schema."""
-    by_name = {Path(name).name.lower(): name for name in reversed(found)}
-    known = [by_name[sibling] for sibling in SIBLINGS if sibling in by_name]
-    names = known or [name for name in found if not name.lower().endswith("schema.json")]
-    if not names:
-        raise DataError(f"no posts.json among {', '.join(found)}")
-    return {names[0]: found[names[0]]}
-
-
-def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
+def read(path: Path, name: str, references: str = "drop") -> pl.DataFrame:
     """Posts.
 
     references: "drop" the posts that a post answers, or "quote" them before it, as lines after "> ".
@@ -65,11 +53,7 @@ def read(path: Path, name: str, references: str = "drop") -> pl.LazyFrame:
     if references not in ("drop", "quote"):
         raise DataError(f"options.references {references!r} is not one of drop, quote")
     quoted = pl.col("referenced_posts").list.eval(pl.element().struct.field("text").drop_nulls()).list.join("\n")
-    if path.suffix.lower() == ".jsonl":
-        posts = readers.jsonl_rows(path, name, POST)
-    else:
-        posts = readers.json_array(path, name, POST, inside="posts").lazy()
-    return posts.select(
+    return readers.json_rows(path, name, POST).select(
         *readers.PLACE,
         pl.col("post_metadata").struct.unnest(),
         "text",

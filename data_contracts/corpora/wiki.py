@@ -68,7 +68,7 @@ class Raw(RawRows):
 
 def read(path: Path, name: str) -> pl.DataFrame:
     """Articles."""
-    return readers.json_array(path, name, ("id", "title", "text"))
+    return readers.json_rows(path, name, ("id", "title", "text"))
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -6,8 +6,8 @@ stop the reading: its columns are null, and `malformed` says what is wrong with 
 """
 
 from data_contracts.readers.csv_files import csv_rows
-from data_contracts.readers.json_files import json_array, jsonl_rows
+from data_contracts.readers.json_files import json_rows
 from data_contracts.readers.plain_text import text
 from data_contracts.readers.rows import MALFORMED, PLACE, rows_of
 
-__all__ = ["MALFORMED", "PLACE", "csv_rows", "json_array", "jsonl_rows", "rows_of", "text"]
+__all__ = ["MALFORMED", "PLACE", "csv_rows", "json_rows", "rows_of", "text"]

@@ -11,7 +11,7 @@ from data_contracts import DataError
 
 PLACE = ("source_file", "source_row")
 MALFORMED = "malformed"
-ROW, BROKEN = "\0row", "\0malformed"  # names that no file has for a column
+ROW, BROKEN, UNDERSTOOD = "\0row", "\0malformed", "\0understood"  # names that no file has for a column
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 

@@ -30,8 +30,6 @@ FOREIGN = {
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
     b"\xfd7zXZ": "an xz file",
     b"SQLite format 3": "an SQLite database",
     b"\x89PNG": "a PNG image",
@@ -128,7 +126,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise DataError unless the disk of `folder` has so many bytes free. what: who needs them, for the message."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        mend = "take a part with source.max_files or source.fraction, or set GPT_HOME to a folder on a larger disk"
+        mend = "take a part with source.max_files, or set GPT_HOME to a folder on a larger disk"
         raise DataError(f"{what} needs {decimal(needed)}, {folder} has {decimal(free)} free\nmake room, {mend}")
 
 

@@ -4,7 +4,6 @@
 same data, so moving a folder or using a mirror changes nothing. `fetch` brings those bytes.
 """
 
-import math
 import os
 import re
 import sys
@@ -24,12 +23,11 @@ Kind = Literal["builtin", "https", "local", "kaggle"]
 
 CHECKED = 1000  # files that `check` looks into
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
-PART = {"files": False, "max_files": False, "fraction": False}
 FIELDS: dict[str, dict[str, bool]] = {
     "builtin": {},
     "https": {"url": True, "sha256": True, "files": False},
-    "local": {"path": True} | PART,
-    "kaggle": {"handle": True} | PART,
+    "local": {"path": True, "files": False, "max_files": False},
+    "kaggle": {"handle": True, "files": False, "max_files": False},
 }
 
 
@@ -53,8 +51,6 @@ class Source:
     max_files: int = 0
     """kaggle, local: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are random, as
     in the Wikipedia dump, they are a random sample."""
-    fraction: float = 1.0
-    """kaggle, local: only this share of the files, above 0 and at most 1, rounded up; otherwise like max_files."""
 
     @property
     def address(self) -> str:
@@ -86,10 +82,6 @@ class Source:
             problems.append("files names more than the one file that a url gives")
         if self.max_files < 0:
             problems.append(f"max_files {self.max_files} is below 0")
-        if not 0 < self.fraction <= 1:
-            problems.append(f"fraction {self.fraction} is not above 0 and at most 1")
-        if self.max_files and self.fraction != 1:
-            problems.append("max_files and fraction are both set, choose one: 0 unsets max_files, 1 unsets fraction")
         if problems:
             raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
 
@@ -104,7 +96,7 @@ def resolve(source: Source, corpus: str) -> dict:
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
-    part = {name: getattr(source, name) for name in ("max_files", "fraction") if _is_set(source, name)}
+    part = {"max_files": source.max_files} if source.max_files else {}
     if source.kind == "local":
         with disk_errors(source.path):
             found, packed, _ = _local_files(source, corpus)
@@ -204,9 +196,7 @@ def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
             where += f" is {kind}, and" if kind else ""
         raise DataError(f"{where} holds no file that corpus {corpus!r} can read ({', '.join(patterns)}); {holds}")
     chosen = [name for name in readable if name in source.files] if source.files else readable
-    # 0.07 * 100 is a little more than 7: the rounding keeps it from becoming 8.
-    share = max(1, math.ceil(round(source.fraction * len(chosen), 6)))
-    return chosen[: source.max_files or share]
+    return chosen[: source.max_files or None]
 
 
 def _local_files(source: Source, corpus: str) -> tuple[dict[str, Path], bool, set[str]]:

@@ -14,5 +14,4 @@ def write_data_card(folder: Path, facts: dict) -> None:
 
 def write_tokenizer_card(folder: Path, facts: dict) -> None:
     """facts: corpus; settings, of the recipe; counts, of tokenizers.training.train; and tokenizers.report.facts."""
-    lengths = figures.draw(folder / "lengths", figures.piece_lengths, facts["lengths"])
-    publish(folder, "tokenizer_card.jinja", facts, lengths=lengths)
+    publish(folder, "tokenizer_card.jinja", facts)

@@ -61,19 +61,6 @@ def lengths(groups: dict[str, dict[int, int]]) -> Figure:
     return figure
 
 
-def piece_lengths(rows: list[tuple[int, int, float]]) -> Figure:
-    """rows: (characters of a piece, how many pieces, share of tokens)."""
-    figure, axes = canvas(2.4, left=0.6, bottom=0.45)
-    total = sum(pieces for _, pieces, _ in rows)
-    pieces = [100 * pieces / total for _, pieces, _ in rows]
-    tokens = [100 * share for *_, share in rows]
-    axes.bar([n - 0.2 for n, *_ in rows], pieces, 0.4, color=BLUE, label="pieces")
-    axes.bar([n + 0.2 for n, *_ in rows], tokens, 0.4, color=ORANGE, label="tokens of text")
-    axes.set(xlabel="characters in a piece", ylabel="% of pieces, of tokens")
-    axes.legend(frameon=False)
-    return figure
-
-
 def intervals(rows: list[dict], says: str, noise: float) -> Figure:
     """A point and its interval for each row's difference. says: what it is. noise: differences that another seed makes, too."""
     figure, axes = canvas(0.8 + 0.3 * len(rows), left=2.9, bottom=0.5)

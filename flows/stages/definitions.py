@@ -75,10 +75,8 @@ def download(job: Job) -> dict:
     raw.mkdir(exist_ok=True)
     others = fetch(pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
     files = [path for path in raw.rglob("*") if path.is_file()]
-    counts: dict = {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
-    if others:
-        counts |= {"left_out": len(others), "notes": [f"left out, of kinds that are not read: {listing(others)}"]}
-    return counts
+    left_out = {"left_out": len(others), "notes": [f"left out, of kinds that are not read: {listing(others)}"]}
+    return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)} | (left_out if others else {})
 
 
 def clean(job: Job) -> dict:
@@ -102,6 +100,8 @@ def clean(job: Job) -> dict:
         counts = clean_corpus(reader, raw / RAW, job.folder, rules, **how)
     if recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
         log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
+    if counts.get("notes") and (left_out := job.inputs["download"].counts.get("left_out")):
+        counts["notes"][0] += f", {left_out} files left out"
     return counts
 
 

@@ -18,7 +18,6 @@ RULES = Rules(entities=True, spaces=True)
 def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame, list[str]]:
     """The raw rows of a folder, checked against their contract, and what is wrong with those that cannot be read."""
     found = files.require(folder, module.FILES)
-    found = module.choose(found) if hasattr(module, "choose") else found
     rows = read_files(module, found, options)
     return check(rows.filter(pl.col("malformed").is_null()), module.Raw), rows["malformed"].drop_nulls().to_list()
 

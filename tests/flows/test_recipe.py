@@ -125,6 +125,10 @@ def test_flat_parameters_are_text_by_section():
     assert all(isinstance(value, str) for value in flat.values())
 
 
+def test_options_are_texts_whatever_they_look_like(tmp_path):
+    assert load_recipe("mine", source=str(tmp_path), overrides={"options.header": False}).options == {"header": "false"}
+
+
 def settle(recipe, train_bytes, held_out_bytes=10**5):
     return settle_by(recipe, {"train_bytes": train_bytes, "val_bytes": 10**5, "test_bytes": held_out_bytes})
 

@@ -83,7 +83,7 @@ def test_another_generation_of_columns(folder):
 @pytest.mark.parametrize("module", REDDIT, ids=lambda module: module.__name__.split(".")[-1])
 def test_a_file_that_is_no_reddit(folder, module):
     tweets = "user_name,hashtags\na,b\n"
-    said = "which column holds the text" if module is trump else r"r.csv has no column 'title', 'body'"
+    said = "which column holds the text" if module is trump else "r.csv has no column 'title', 'body'"
     with pytest.raises(DataError, match=f"{said}.* it has 'user_name', 'hashtags'$"):
         read(module, folder({"r.csv": tweets}))
     with pytest.raises(DataError, match=r"r.csv is a zip archive or an Excel file"):
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_reddit(folder, module):
         read(module, folder({"r.xlsx": b"PK\x03\x04"}, "other"))
     with pytest.raises(DataError, match="these look like data, is the first line a header"):
         read(module, folder({"r.csv": "Some words,7,abc,https://x.y/z,1612137600.0,,2021-01-29 03:00:01\n"}))
-    with pytest.raises(DataError, match=r'byte 0xe9 .*\n.*options.encoding = "cp1252"'):
+    with pytest.raises(DataError, match=r"byte 0xe9 .*\n.*--set options.encoding=NAME"):
         read(module, folder({"r.csv": posts(("T", "caf\xe9")).encode("cp1252")}))
 
 
@@ -203,14 +203,10 @@ def test_what_a_post_answers_is_quoted_on_demand(folder):
 
 
 def test_of_files_with_the_same_posts_one_is_read(folder):
-    lines = "\n".join(json.dumps(post) for post in (POST, ANSWER, PICTURE))
-    whole = {"posts.url-normalized.json": POSTS, "posts.json": POSTS, "posts.schema.json": "{}", "posts.js": "x"}
-    both = [folder({"x/posts.line-json.jsonl": lines, **whole}), folder({"posts.line-json.jsonl": lines}, "lines")]
-    assert texts(qanon, both[0]) == texts(qanon, both[1])
-    assert read(qanon, both[0])[0]["source_file"].unique().to_list() == ["posts.json"]
-    assert list(qanon.choose({"posts.schema.json": 0, "posts.2021.json": 1})) == ["posts.2021.json"]
-    with pytest.raises(DataError, match=r"no posts.json among posts.schema.json"):
-        read(qanon, folder({"posts.schema.json": "{}"}, "schema"))
+    here = folder(
+        {"x/posts.json": POSTS, "posts.url-normalized.json": POSTS, "posts.schema.json": "{}", "posts.js": "x"}
+    )
+    assert read(qanon, here)[0]["source_file"].unique().to_list() == ["x/posts.json"]
 
 
 def test_the_oldest_collation_is_a_bare_array_without_numbers(folder):
@@ -222,8 +218,8 @@ def test_the_oldest_collation_is_a_bare_array_without_numbers(folder):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"drops": []}', r"posts.json holds no record under 'posts'"),
-        (POSTS[:-40], r"posts.json is not JSON .*line \d+ column \d+ .*: is the file cut"),
+        ('{"drops": []}', "breaks its contract.*author"),
+        (POSTS[:-40], r"posts.json line \d+ is not JSON .*: is the file cut"),
         ('{"posts": [{"id": 1}]}', "breaks its contract.*author"),
         (POSTS.replace("12,", '"then",'), "posts.json row 0  time = 'then'"),
     ],

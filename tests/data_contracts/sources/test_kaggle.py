@@ -77,9 +77,9 @@ def test_a_pinned_version_needs_no_network_to_be_named():
     assert resolve(PINNED, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"]}
     subset = Source("kaggle", handle=PINNED.handle, max_files=2)
     assert resolve(subset, "rick-and-morty") == {"handle": HANDLE, "version": 3, "files": ["*.csv"], "max_files": 2}
-    subset = Source("kaggle", handle=PINNED.handle, fraction=0.5, files=("b.csv", "a.csv"))
+    subset = Source("kaggle", handle=PINNED.handle, max_files=1, files=("b.csv", "a.csv"))
     assert resolve(subset, "rick-and-morty")["files"] == ["a.csv", "b.csv"]
-    assert resolve(subset, "rick-and-morty")["fraction"] == 0.5
+    assert resolve(subset, "rick-and-morty")["max_files"] == 1
 
 
 FILES = {
@@ -101,10 +101,8 @@ FILES = {
         ({}, ["A.CSV", "b.csv", "deep/er/c.csv"]),
         ({"files": ("deep/er/c.csv",)}, ["deep/er/c.csv"]),
         ({"max_files": 2}, ["A.CSV", "b.csv"]),
-        ({"fraction": 0.5}, ["A.CSV", "b.csv"]),
-        ({"fraction": 0.01}, ["A.CSV"]),
     ],
-    ids=["all", "named", "max_files", "fraction", "at least one"],
+    ids=["all", "named", "max_files"],
 )
 def test_only_the_wanted_files_are_downloaded(kaggle_has, target, part, expected):
     stub, reported = kaggle_has(FILES, page=4), []
@@ -573,4 +571,4 @@ def test_without_kaggle_the_newest_version_that_is_here(kaggle_has, stage, monke
     assert "cannot reach Kaggle" in stage.shown[-1]
     assert "version 9," in stage.shown[-1]
     with pytest.raises(Unreachable):
-        stage(fraction=0.5)
+        stage(max_files=7)

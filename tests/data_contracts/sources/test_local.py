@@ -70,7 +70,6 @@ def test_the_readable_files_of_an_archive(folder, target, how):
     ("part", "identity", "expected"),
     [
         ({"max_files": 2}, {"max_files": 2}, ["a.txt", "deep/er/b.csv"]),
-        ({"fraction": 0.3}, {"fraction": 0.3}, ["a.txt"]),
         ({"files": ("windows/c.txt",)}, {"entries": ["windows/c.txt"]}, ["windows/c.txt"]),
     ],
 )

@@ -31,17 +31,14 @@ def names(folder: Path) -> list[str]:
 
 def test_every_problem_of_a_source_is_reported_at_once():
     with pytest.raises(DataError) as error:
-        Source("https", url="ftp://x", sha256="abc", handle="a/b", files=("../x",), max_files=-1, fraction=1.5)
+        Source("https", url="ftp://x", sha256="abc", handle="a/b", files=("../x",), max_files=-1)
     for part in (
         "handle has no effect",
         "url is not an http(s) address",
         "'abc' is not 64 hex",
         "'../x'",
         "max_files has no effect",
-        "fraction has no effect",
         "max_files -1 is below 0",
-        "fraction 1.5 is not above 0 and at most 1",
-        "max_files and fraction are both set",
     ):
         assert part in str(error.value)
 
@@ -55,10 +52,7 @@ def test_every_problem_of_a_source_is_reported_at_once():
         ({"kind": "kaggle", "handle": "https://www.kaggle.com/datasets/a/b"}, "is not owner/dataset"),
         ({"kind": "kaggle", "handle": "a/b/versions/0"}, "is not owner/dataset"),
         ({"kind": "builtin", "path": "x"}, "path has no effect"),
-        ({"kind": "builtin", "fraction": 0.5}, "fraction has no effect"),
-        ({"kind": "kaggle", "handle": "a/b", "fraction": 0.0}, "fraction 0.0 is not above 0"),
-        ({"kind": "kaggle", "handle": "a/b", "fraction": float("nan")}, "fraction nan is not above 0"),
-        ({"kind": "local", "path": "x", "fraction": 0.5, "max_files": 2}, "both set, choose one"),
+        ({"kind": "builtin", "max_files": 2}, "max_files has no effect"),
     ],
 )
 def test_a_source_that_cannot_work_is_refused(arguments, message):
@@ -118,10 +112,7 @@ def test_one_file_or_some_files_of_a_folder(folder, target):
     [
         (5, {"max_files": 2}, 2),
         (5, {"max_files": 9}, 5),
-        (5, {"fraction": 0.5}, 3),
-        (3, {"fraction": 1e-9}, 1),
-        (100, {"fraction": 0.07}, 7),  # which times 100 is 7.000000000000001
-        (5, {"fraction": 0.5, "files": ("4.txt", "3.txt")}, 1),
+        (5, {"max_files": 1, "files": ("4.txt", "3.txt")}, 1),
     ],
 )
 def test_a_part_of_a_folder_is_its_first_files(folder, target, n, part, expected):

@@ -152,7 +152,7 @@ def test_wrong_words_are_refused_in_a_line_or_two(command, home, arguments, word
     [
         (lambda folder: [path.unlink() for path in folder.iterdir()], [], ["notes"]),
         (lambda folder: [path.write_text("") for path in folder.iterdir()], [], ["note-00.txt", "empty"]),
-        (lambda folder: (folder / "note-07.txt").write_bytes(b"caf\xe9 au lait"), [], ["note-07.txt"]),
+        (lambda folder: (folder / "note-07.txt").write_bytes("caf\xe9".encode() * 16 + b"\xe9"), [], ["note-07.txt"]),
         (lambda folder: (folder / "table.parquet").write_bytes(b"PAR1 but cut"), [], ["table.parquet"]),
         (lambda folder: (folder / "rows.jsonl").write_text('{"text": "a"}\n{"text": '), [], ["rows.jsonl"]),
         (lambda folder: None, ["tokenizer.vocab_size=9000"], ["vocab_size 9000", "largest possible"]),

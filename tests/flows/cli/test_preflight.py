@@ -36,6 +36,8 @@ def refused(home, *arguments: str, **more: str) -> str:
     ("name", "content", "settings", "words"),
     [
         ("a.png", PNG, [], "a.png"),
+        ("a.txt", PNG, [], "a.txt is a PNG image"),
+        ("a.txt", b"text", ["--set", "options.encoding=rot13"], "'rot13' is no encoding of text"),
         ("a.txt", b"", [], "a.txt is empty"),
         ("a.csv", b"id,rating\n1,2\n", [], "which column holds the text?"),
         ("a.csv", b"id,text\n1,2\n", ["--set", "options.text_column=body"], "a.csv has no column 'body'"),

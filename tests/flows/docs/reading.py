@@ -47,6 +47,8 @@ ADAPTED = {
     r"-p 'overrides=.*?'": "",
     r"<key>": "$(ls .gpt/artifacts/shakespeare/pack | head -1)",
     r"/path/to/\.gpt": ".gpt",
+    r"--from novel\.txt": "--from ~/raw/shakespeare/input.txt",
+    r"--from old\.csv (.*)koi8_r (.*)\";\"": r"--from reviews.csv \1ascii \2','",
 }
 CONFIG = """[model]
 preset = "modern-nano"

@@ -27,6 +27,9 @@ def g(rows, /, width: int = 3, *, name="it's"):
 """
 
 
+LOCK = str(Path(__file__).with_name("lock.py"))
+
+
 @pytest.fixture
 def project(tmp_path):
     """A copy of the sources that stages are made by, with a lock of its own."""
@@ -127,7 +130,11 @@ def test_edits_in_a_copy_of_the_project(project):
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            [sys.executable, *command], cwd=project, capture_output=True, text=True, env=environment(project)
+            [sys.executable, *command],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            env=environment(project, PYTHONPATH=str(project)),
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -141,7 +148,7 @@ def test_edits_in_a_copy_of_the_project(project):
         assert old in text
         (project / file).write_text(text.replace(old, new))
 
-    run("-m", "flows.stages", "same")  # the copy's lock is up to date, whatever is being edited in the project
+    run(LOCK, "same")  # the copy's lock is up to date, whatever is being edited in the project
     version = read_lock(project / "flows/stages/stages.lock")["train"]["version"]
     before = codes()
     edit("gpt/model/transformer.py", "EPS = 1e-6", "EPS = 1e-5")
@@ -153,11 +160,11 @@ def test_edits_in_a_copy_of_the_project(project):
     (project / "gpt/trainer/muon.py").rename(project / "gpt/trainer/orthogonal.py")
     edit("gpt/data/shards.py", "no document in the {split} split", "the {split} split has no document")
     assert {name for name, code in codes().items() if code != before[name]} == {"pack", "train"}
-    assert run("-m", "flows.stages", "same").splitlines() == ["pack: same", "train: same"]
+    assert run(LOCK, "same").splitlines() == ["pack: same", "train: same"]
     assert codes() == before
 
     edit("gpt/model/transformer.py", "EPS = 1e-6", "EPS = 1e-5")
-    assert run("-m", "flows.stages", "changed").splitlines() == ["train: changed"]
+    assert run(LOCK, "changed").splitlines() == ["train: changed"]
     assert {name for name, code in codes().items() if code != before[name]} == {"train"}
     assert codes()["train"] == f"train {version + 1}"
 
