@@ -19,7 +19,7 @@ FIRST_OBJECTS = 1000  # whose keys are the columns of a JSON file
 
 
 def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, **layout: Any) -> pl.LazyFrame:
-    """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, and where each is from.
+    """Rows of a .csv, .tsv, .json, .jsonl or .parquet file: `text`, which other columns have a value, and where each is from.
 
     names: what the column with the text may be called, best first; upper and lower case are the same. wanted: the one that the
     user named, or "". layout: of a .csv file, where it is not to be found out. Raises DataError with the columns found if none
@@ -44,7 +44,9 @@ def rows(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str
         content = pl.col(column).cast(pl.String)
     else:
         raise DataError(f"{name}: column {column!r} holds {kind}, not text. {NAME_IT}")
-    return table.select(content.alias("text"), *ours)
+    others = [other for other in schema if other not in (column, "text", *ours)]
+    given = [pl.when(pl.col(other).is_not_null()).then(pl.lit("")).alias(other) for other in others]
+    return table.select(content.alias("text"), *given, *ours)
 
 
 def json_column(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str) -> str:

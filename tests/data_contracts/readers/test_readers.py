@@ -130,7 +130,7 @@ def test_jsonl_numbers_stay_as_they_are_written(folder):
 
 def test_records_keep_their_numbers_beside_bad_ones(folder):
     frame = own.read(folder({"a.csv": "text,b\n1,2\n3\n4,5\n"}) / "a.csv", "a.csv").collect()
-    assert frame.drop("malformed", UNDERSTOOD).rows() == [("1", "a.csv", 0), (None, "a.csv", 1), ("4", "a.csv", 2)]
+    assert frame.drop("b", "malformed", UNDERSTOOD).rows() == [("1", "a.csv", 0), (None, "a.csv", 1), ("4", "a.csv", 2)]
 
 
 def test_batches_are_one_table(folder, monkeypatch):
