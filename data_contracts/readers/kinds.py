@@ -66,9 +66,8 @@ def probe(path: Path, name: str, **options: str) -> None:
         with path.open("rb") as file, tempfile.NamedTemporaryFile(suffix=ending) as head:
             head.write(file.read(HEAD_BYTES).rpartition(b"\n")[0])
             head.flush()
-            start = Path(head.name)
             if ending in tables.JSON:  # an object may go on behind the beginning
-                encoding = options.get("encoding") or encoding_of(start, name)[0]
-                tables.json_columns(start, name, TEXT_COLUMNS, options.get("text_column", ""), encoding)
+                wanted, encoding = options.get("text_column", ""), options.get("encoding", "")
+                tables.json_columns(Path(head.name), name, TEXT_COLUMNS, wanted, encoding)
             else:
-                read(start, name, **options)
+                read(Path(head.name), name, **options)

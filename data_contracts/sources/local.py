@@ -104,9 +104,8 @@ def _inside(packed: Member, prefix: str) -> Iterator[Member]:
         raise DataError(f"{label} is an archive in {DEEPEST} others: unpack it yourself")
     else:
         with _broken(label), opened() as file, SpooledTemporaryFile(IN_MEMORY) as whole:
-            archive: Any
             if ending == ".tar":
-                archive = tarfile.open(fileobj=file, mode="r|")  # noqa: SIM115
+                archive: Any = tarfile.open(fileobj=file, mode="r|")  # noqa: SIM115
                 entries = ((one.name, one.size, partial(archive.extractfile, one)) for one in archive if one.isfile())
             else:
                 if label != name:  # a zip is read from its end
