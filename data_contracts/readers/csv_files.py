@@ -6,10 +6,11 @@ rows instead of lines, and gives up a whole file for one field that exceeds its 
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import polars as pl
 
@@ -19,6 +20,7 @@ from data_contracts.readers.rows import BROKEN, ROW, place, shown_columns
 
 # Characters. A longer field is the rest of a file after a quote that nobody closed; the csv module holds it at four bytes each.
 LONGEST_FIELD = 1 << 24
+LOOKED_AHEAD = 1000  # lines behind a bad quote, at most, in which the end of its field is looked for
 SNIFFED = 1 << 16  # characters
 SEP = r"(?i)sep=(.)\s*"  # the first line of an export of Excel's
 BATCH_ROWS = 2000  # 68 MB of tweets take 1.2 s; longer batches are slower, and hold more Python strings at a time
@@ -54,11 +56,12 @@ def csv_rows(
             first = file.readline(LONGEST_FIELD)
             if not (sep := re.fullmatch(SEP, first)):
                 file.seek(0)
-            reader = csv.reader(file, strict=True, **how)
+            ahead = deque[str]()
+            reader = csv.reader(iter(lambda: ahead.popleft() if ahead else file.readline(), ""), strict=True, **how)
             width = 0 if header else len(next(csv.reader([first], **how), []))
             names = [f"column {number}" for number in range(width)] or _header(reader, name, needed)
             schema = dict.fromkeys([*names, BROKEN], pl.String)
-            records = _records(reader, len(names), 2 if sep else 1)
+            records = _records(reader, len(names), 2 if sep else 1, file, ahead, how)
             frames = [pl.DataFrame(schema=schema)]
             while batch := list(islice(records, BATCH_ROWS)):
                 columns = pl.DataFrame(list(zip(*batch, strict=True)), schema, orient="col")
@@ -80,8 +83,9 @@ def _header(reader, name: str, needed: Iterable[str]) -> list[str]:
     return [f"column {number}" if column in ("", *header[:number]) else column for number, column in enumerate(header)]
 
 
-def _records(reader, width: int, first_line: int) -> Iterator[list[str | None]]:
-    """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it."""
+def _records(reader, width: int, first_line: int, file: TextIO, ahead: deque[str], how: dict) -> Iterator[list]:
+    """Of a good record its `width` fields and None; of a bad one that many None and what is wrong with it. ahead: lines of the
+    file that were read before the reader asked for them."""
     while True:
         line = reader.line_num + first_line
         try:
@@ -90,6 +94,10 @@ def _records(reader, width: int, first_line: int) -> Iterator[list[str | None]]:
             return
         except csv.Error as error:
             yield [None] * width + [f"line {line}: {error}"]
+            ahead.extend(islice(file, LOOKED_AHEAD - len(ahead)))
+            first_line += (rest := _rest_of_field(ahead, how))
+            for _ in range(rest):
+                ahead.popleft()
             continue
         record = ",".join(fields)
         if len(fields) == width and "\0" not in record:
@@ -98,3 +106,16 @@ def _records(reader, width: int, first_line: int) -> Iterator[list[str | None]]:
             short = record[:100].replace("\0", "\\0") + "..." * (len(record) > 100)
             wrong = "a NUL byte" if "\0" in record else f"{len(fields)} fields where the header has {width}"
             yield [None] * width + [f"line {line}: {wrong}: {short}"]
+
+
+def _rest_of_field(lines: Iterable[str], how: dict) -> int:
+    """How many of these lines, behind a bad quote, belong to its record: those to the one that closes the field. None, if
+    a line comes first that cannot stand in a field."""
+    for number, line in enumerate(lines, 1):
+        try:
+            next(csv.reader([(how.get("quotechar") or '"') + line], strict=True, **how))
+            return number
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                break
+    return 0

@@ -68,6 +68,6 @@ def probe(path: Path, name: str, **options: str) -> None:
             head.flush()
             if ending in tables.JSON:  # an object may go on behind the beginning
                 wanted, encoding = options.get("text_column", ""), options.get("encoding", "")
-                tables.json_columns(Path(head.name), name, TEXT_COLUMNS, wanted, encoding)
+                tables.json_columns(Path(head.name), name, TEXT_COLUMNS, wanted, encoding, ())
             else:
                 read(Path(head.name), name, **options)

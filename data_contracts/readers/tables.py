@@ -54,9 +54,7 @@ def rows(
     return table.select(content.alias("text"), *kept, *ours)
 
 
-def json_columns(
-    path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Sequence[str] = ()
-) -> list[str]:
+def json_columns(path: Path, name: str, names: Sequence[str], wanted: str, encoding: str, keep: Any) -> list[str]:
     """The column with the text, and those to keep, of those that the first objects of a JSON file have."""
     keys: dict[str, None] = {}
     with suppress(DataError):  # what is damaged, the reading of the rows tells

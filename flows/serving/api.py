@@ -46,7 +46,6 @@ PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
 }
 SEARCHED_BYTES = 100_000_000  # of the training text: seconds
 
@@ -119,13 +118,13 @@ def create_app(names: Sequence[str]) -> FastAPI:
         async def lines(one: Any) -> AsyncIterator[str]:
             try:
                 while one:
-                    yield _line(completion.answer([one], with_usage=False))
+                    yield f"data: {json.dumps(completion.answer([one], with_usage=False))}\n\n"
                     one = await anext(found, None)
             except Exception as error:  # there is no other way to tell it now
                 yield f"data: {bytes(_refuse(request, error).body).decode()}\n\n"
                 return
             if asked.stream_options.get("include_usage"):
-                yield _line(completion.answer([], with_usage=True))
+                yield f"data: {json.dumps(completion.answer([], with_usage=True))}\n\n"
             yield "data: [DONE]\n\n"
 
         if asked.stream:  # its first answer is awaited, so that an error has a status of its own
@@ -218,8 +217,7 @@ async def _read(request: Request) -> Asked:
             async for part in request.stream():
                 body += part
                 if len(body) > 2 * most:
-                    told = f"the request is over {2 * most:,} bytes (twice GPT_MAX_CHARS of the server)"
-                    raise HTTPException(413, told)
+                    raise HTTPException(413, f"it is over {2 * most:,} bytes (twice GPT_MAX_CHARS of the server)")
         return Asked.model_validate_json(bytes(body))
     except TimeoutError:
         raise HTTPException(408, "the request did not arrive in time (GPT_MAX_SECONDS of the server)") from None
@@ -233,10 +231,6 @@ async def _read_one(request: Request) -> tuple[Asked, Any]:
     if len(prompts := (asked := await _read(request)).prompts()) != 1:
         raise HTTPException(400, f"prompt: one text is asked for, not {len(prompts)}")
     return asked, prompts[0]
-
-
-def _line(event: dict[str, Any]) -> str:
-    return f"data: {json.dumps(event)}\n\n"
 
 
 def _refuse(_: Request, error: Any) -> Refusal:

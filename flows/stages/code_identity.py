@@ -15,7 +15,6 @@ from pathlib import Path
 from flows.home import ROOT
 
 LOCK = Path(__file__).with_name("stages.lock")
-ABOUT = "# The version of each part of the pipeline's code, and a hash of the sources that decide its output; by `make lock`.\n"
 
 
 def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path = ROOT) -> str:
@@ -55,22 +54,6 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
 
 def read_lock(path: Path = LOCK) -> dict[str, dict]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def write_lock(parts: dict[str, tuple[str, ...]], changed: set[str], path: Path = LOCK, root: Path = ROOT) -> None:
-    """Accept the sources of every part as they are; those whose output has changed get the next version."""
-    old, text = read_lock(path), ABOUT
-    for part, entries in sorted(parts.items()):
-        version = old[part]["version"] + (part in changed) if part in old else 1
-        text += f'\n["{part}"]\nversion = {version}\nsources = "{hash_sources(entries, root)}"\n'
-    path.write_text(text, encoding="utf-8")
-
-
-def stale(parts: dict[str, tuple[str, ...]], path: Path = LOCK, root: Path = ROOT) -> list[str]:
-    """The parts whose sources are not those of the lock."""
-    old = read_lock(path)
-    found = {part: hash_sources(entries, root) for part, entries in sorted(parts.items())}
-    return [part for part, sources in found.items() if old.get(part, {}).get("sources") != sources]
 
 
 def _modules(root: Path, name: str) -> list[Path]:

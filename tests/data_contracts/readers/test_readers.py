@@ -88,6 +88,11 @@ def test_another_encoding_when_it_is_named(folder):
             ["3"],
         ),
         (
+            'id,text\n1,"He said "hi" and\n12 apples, many pears\n""so"" he said\nend"\n2,fine\n"3","x"\n',
+            "line 2: ',' expected after '\"'",
+            ["fine", "x"],
+        ),
+        (
             'id,text\n1,"5" screen"\n2,plain\n3,"two\nlines"\n',
             "line 2: ',' expected after '\"'",
             ["plain", "two\nlines"],
@@ -100,6 +105,7 @@ def test_another_encoding_when_it_is_named(folder):
         "too long",
         "a quote not closed",
         "a quote not doubled",
+        "a field of several lines",
         "a line alone",
         "NUL",
         "shown in short",
@@ -114,6 +120,11 @@ def test_a_bad_record_is_reported_and_the_others_are_read(folder, content, messa
 def test_lines_are_counted_behind_a_field_of_several_lines(folder):
     here = folder({"a.csv": 'sep=,\nid,text\n1,"a\nd\ne"\n2,x,y\n'})
     assert malformed(here).endswith("line 6: 3 fields where the header has 2: 2,x,y")
+
+
+def test_lines_are_counted_behind_a_broken_field(folder):
+    here = folder({"a.csv": 'id,text\n1,"a "b" c\nd\ne"\n2,x,y\n'})
+    assert malformed(here).endswith("line 5: 3 fields where the header has 2: 2,x,y")
 
 
 def test_jsonl_with_a_byte_order_mark(folder):

@@ -11,9 +11,10 @@ import pytest
 
 from flows.home import ROOT
 from flows.recipe import OWN, corpus_names, load_recipe
-from flows.stages.code_identity import hash_sources, identity, read_lock, source_files, stale, write_lock
+from flows.stages.code_identity import hash_sources, identity, read_lock, source_files
 from flows.stages.definitions import STAGES, code_parts
 from tests.conftest import environment
+from tests.flows.stages.lock import stale, write_lock
 
 PLAIN = "def f(x):\n    return x + 1\n"
 # What versions of Python have parsed differently: f-strings above all.
@@ -25,7 +26,6 @@ def g(rows, /, width: int = 3, *, name="it's"):
     async def h(): return [i async for i in rows]
     return lambda *a, **k: (yield)
 """
-
 
 LOCK = str(Path(__file__).with_name("lock.py"))
 
