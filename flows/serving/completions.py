@@ -14,18 +14,10 @@ from gpt.generation.sample import text_rows
 from gpt.generation.text import TextStream, chat_prompt, encode
 
 
-class Part(BaseModel):
-    type: Literal["text"]
-    text: str
-
-
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[dict[str, str]]
     name: str = ""
-
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class Asked(BaseModel):
@@ -75,7 +67,8 @@ class Completion:
         self.stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         if is_chat:
             names = ["" if one.role[0] in "sd" else one.name or one.role.upper() for one in asked.messages]
-            said = [(name, one.text()) for name, one in zip(names, asked.messages, strict=True)]
+            texts = ["".join(x if isinstance(x, str) else x.get("text", "") for x in m.content) for m in asked.messages]
+            said = list(zip(names, texts, strict=True))
             roles = [one.role for one in asked.messages]
             prompt, ends = chat_prompt(said, names[roles.index("assistant")] if "assistant" in roles else "ASSISTANT")
             self.prompts, self.stop = [prompt], [*self.stop, *ends]

@@ -67,7 +67,7 @@ def _modules(root: Path, name: str) -> list[Path]:
 def _imports(text: str) -> set[str]:
     """Every name that a source may import: of `from a import b` both a and a.b."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(_parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -78,7 +78,7 @@ def _imports(text: str) -> set[str]:
 def _definitions(text: str, name: str) -> list[str]:
     """A function of a source, and all that it uses of the same source: other functions, classes and constants."""
     defined: dict[str, ast.stmt] = {}
-    for node in ast.parse(text).body:
+    for node in _parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
@@ -94,3 +94,11 @@ def _definitions(text: str, name: str) -> list[str]:
         used = {name.id for name in inner if isinstance(name, ast.Name)}
         waiting += (used & defined.keys()) - found.keys()
     return [found[name] for name in sorted(found)]
+
+
+def _parse(text: str) -> ast.Module:
+    """A second time, if another thread parsed meanwhile: CPython 3.11 counts the depth of both as one."""
+    try:
+        return ast.parse(text)
+    except SystemError:
+        return ast.parse(text)
