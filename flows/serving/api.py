@@ -61,8 +61,7 @@ def create_app(names: Sequence[str]) -> FastAPI:
     for name in LIMITS:
         limit(name)  # a wrong one is told now
     app, engine, running = FastAPI(openapi_url=None), Engine(limit("GPT_MAX_MODELS")), set[object]()
-    find = cache(lookup.find)  # a registered version does not change
-    searching = asyncio.Lock()
+    find, searching = cache(lookup.find), asyncio.Lock()  # a registered version does not change
 
     def served() -> dict[str, str]:
         """Each model's name in the API, and what it means now."""
