@@ -16,7 +16,7 @@ from gpt.generation.text import TextStream, chat_prompt, encode
 
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[dict[str, str]]
+    content: str | list[dict[Literal["type", "text"], str]]
     name: str = ""
 
 
