@@ -165,8 +165,12 @@ def test_two_machines_make_what_one_makes(postgres, tmp_path):
         shop.kill(b)  # as when the power goes
         assert not list(building.glob("[!.]*"))
         assert shop.wait(prepared)["state"]["type"] == "COMPLETED"
-        shop.python(LOOK.format(api=shop.api), homes["b"])
-        runs = shop.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
+
+        def crashed() -> list[dict]:
+            shop.python(LOOK.format(api=shop.api), homes["b"])
+            return shop.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
+
+        runs = until(crashed, "the dead run to be found")  # its last heartbeat may reach the database between two looks
         assert [run["state"]["message"] for run in runs] == ["Its process is gone."]
         shop.start_worker(homes["b"], "--work-queue", "gpu")
         trained = shop.wait(shop.run("train/python-docs", overrides=OVERRIDES))
