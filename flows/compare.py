@@ -1,6 +1,6 @@
 """The flow `compare`: scores every model on every corpus's held-out text, beside what it cost and what it writes.
 
-Its result is one dict of plain values. The terminal, MLflow's tables and figure, and Prefect's page are all made of it.
+Its result is one dict of plain values. The terminal, MLflow's tables, and Prefect's page are all made of it.
 """
 
 import re
@@ -23,7 +23,8 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import BASELINES, short_names, write_comparison
+from flows.pages.comparison_page import BASELINES, bits, short_names
+from flows.pages.render import publish
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, held_out_split
@@ -60,10 +61,10 @@ def compare(
         result["notes"] = notes + result["notes"]
         result |= about
         names = short_names(result)
-        bits = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
-        metrics = {re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in bits.items()}
+        found = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
+        metrics = {re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in found.items()}
         with TemporaryDirectory() as folder:
-            write_comparison(Path(folder), result)
+            publish(Path(folder), "comparison.jinja", result, bits=bits(result))
             log_page(Path(folder), "comparison", "comparison", metrics)  # which later comparisons have, too
         with progress.left_out_if_it_fails("part of the tables in MLflow"):
             corpora_table = [

@@ -159,7 +159,7 @@ def test_beside_it_stand_baselines_size_cost_speed_and_answers(home, result):
     assert [answers["prompt"] for answers in result["answers"]] == ["the river", "12 +"]
 
 
-def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
+def test_mlflow_has_the_figures_and_the_tables(result):
     run = mlflow.get_run(result["mlflow_run"])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "compare")
     for found in result["matrix"]:
@@ -167,7 +167,6 @@ def test_mlflow_has_the_figures_the_heat_map_and_the_tables(result):
         assert run.data.metrics[f"bpb/{corpus}/{found['corpus']}"] == pytest.approx(found["bits_per_byte"])
     files = {item.path for item in mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="comparison")}
     names = (
-        "matrix.png",
         "card.html",
         "card.md",
         "card.json",
@@ -225,9 +224,8 @@ def test_one_held_out_document_has_no_interval(home):
     result = comparison.measure([scoring.find(Store(home), "mill")], [one], [""], lambda *_: None)
     assert result["matrix"][0]["bits_per_byte_low"] is None
     json.dumps(result, allow_nan=False)
-    from flows.pages.comparison_page import bits, heat_map
+    from flows.pages.comparison_page import bits
 
-    assert heat_map(result)
     assert "no interval" in str(bits(result))
 
 
@@ -296,7 +294,6 @@ def test_the_command_prints_it_and_prefect_has_a_page_of_it(home, prefect_server
     request = urllib.request.Request(f"{prefect_server}/artifacts/filter", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         (page,) = json.load(answer)
-    assert "(data:image/png;base64," in page["data"]
     assert "gpt-sums@champion" in page["data"]
 
 

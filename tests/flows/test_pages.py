@@ -169,12 +169,10 @@ def test_their_losses_are_one_chart(page, addresses):
     page.locator(".js-plotly-plot .scatterlayer .trace").nth(5).wait_for()  # three curves in each of the two
 
 
-def test_the_comparison_has_a_heat_map_and_tables(runs):
+def test_the_comparison_has_tables(runs):
     runs.get_by_role("link", name="compare", exact=True).click()
     runs.get_by_role("tab", name="Artifacts").click()
     runs.get_by_text("comparison", exact=True).click()
-    with picture(runs):
-        runs.get_by_text("matrix.png", exact=True).click()
     runs.get_by_text("answers.json", exact=True).click()
     runs.get_by_text("the river").first.wait_for()
 

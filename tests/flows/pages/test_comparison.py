@@ -1,4 +1,4 @@
-"""A comparison in words, as a page and as a heat map, from the dict that `gpt compare` gives."""
+"""A comparison in words and as a page, from the dict that `gpt compare` gives."""
 
 import json
 import re
@@ -6,8 +6,7 @@ import re
 import pytest
 
 from flows.pages import comparison_page as words
-from flows.pages.comparison_page import COLOURS, SCALE, write_comparison
-from flows.pages.render import render_text
+from flows.pages.render import publish, render_text
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
 BITS = dict.fromkeys(words.BASELINES, 4.0)
@@ -62,11 +61,8 @@ def test_a_model_goes_by_its_corpus_where_that_is_unambiguous(result):
 
 
 def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_path):
-    write_comparison(tmp_path / "card", result)
+    publish(tmp_path / "card", "comparison.jinja", result, bits=words.bits(result))
     page, text = ((tmp_path / "card" / name).read_text() for name in ("card.html", "card.md"))
-    assert {path.name for path in (tmp_path / "card").iterdir()} == {
-        "card.html", "card.json", "card.md", "matrix.png", "matrix.svg",
-    }  # fmt: skip
     assert json.loads((tmp_path / "card" / "card.json").read_text()) == result
     for shown in ("2.500 (2.40 to 2.60) own", "2.500 (no interval) ≈ +150.0 %", "1,234", "From nothing", "a note"):
         assert shown in page
@@ -76,13 +72,7 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
     assert not re.search(r"(?m)^(?!    ).*(?<!\\)<b>", text)
 
 
-def test_without_files_beside_it_the_page_has_no_figure(result):
+def test_the_terminal_shows_the_same_table(result):
     text = render_text("comparison.jinja", facts=result, bits=words.bits(result))
     assert "2.500 (2.40 to 2.60) own" in text
     assert "From nothing" in text
-    assert "matrix.png" not in text
-
-
-def test_colours_end_where_the_scale_ends():
-    assert COLOURS(SCALE(3.0)) == COLOURS(SCALE(1.0))
-    assert COLOURS(SCALE(-0.9)) == COLOURS(SCALE(-0.4))
