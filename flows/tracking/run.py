@@ -18,6 +18,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -33,9 +34,9 @@ from flows.store.artifacts import Artifact
 from flows.tracking import outbox
 from flows.tracking.connection import answering, experiment_id, runs_url
 from flows.tracking.outbox import Outbox
-from flows.tracking.resources import watch_resources
 
 NOTE_CHARS = 5000  # of a page, at the top of its run
+LOOK_EVERY = 10.0  # seconds, at what is in use of CPU, memory and GPU
 # By the stage that makes them.
 DATASETS = {"download": ("raw",), "clean": ("clean",), "pack": ("tokens/train", "tokens/val", "tokens/test")}
 
@@ -139,6 +140,8 @@ class Tracker:
         """Metrics of one step. If the step is repeated, its first metrics are kept."""
         logged = self._box.state.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
+        if time.monotonic() > self._looked + LOOK_EVERY:
+            self._log_resources(step)
 
     def tags(self, tags: Mapping[str, object]) -> None:
         self._box.put(tags={name: str(value) for name, value in tags.items()})
@@ -191,6 +194,7 @@ class Tracker:
             machine = counts["machine"]
             self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
             self._log_history(artifact.folder / "log" / "metrics.jsonl")
+        self._log_resources(0)
         self._box.put(stage={name: artifact.key})
 
     def files(self, paths: list[Path], folder: str) -> None:
@@ -211,7 +215,6 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """End the run. Waits for what is left to send, for a limited time."""
-        self._stop_watching()
         made = {name: {"key": a.key, "digest": a.digest, "reused": a.reused} for name, a in self.stages.items()}
         self.tags({"artifacts": json.dumps(made)} if made else {})  # at the end: MLflow shows the oldest tags first
         self._box.put(end=status, at=_now())
@@ -239,8 +242,7 @@ class Tracker:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self.log_recipe(self.recipe)
         box.start()
-        sample = 1 + max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
-        self._stop_watching = watch_resources(self.run_id, sample, self._put_metrics)
+        self._monitor, self._looked = SystemMetricsMonitor(self.run_id), 0.0
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
@@ -265,6 +267,17 @@ class Tracker:
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
             self.step(row.pop("step"), row)
+
+    def _log_resources(self, step: int) -> None:
+        """Use MLflow's monitor without its thread, which sends a request a sample, and waits for MLflow at the end."""
+        self._looked = time.monotonic()
+        with suppress(Exception):
+            self._monitor.collect_metrics()
+            self._put_metrics(
+                {f"system/{name}": value for name, value in self._monitor.aggregate_metrics().items()}, step
+            )
+            for part in self._monitor.monitors:
+                part.clear_metrics()
 
     def _put_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         if metrics:

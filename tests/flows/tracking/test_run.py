@@ -249,7 +249,7 @@ def test_a_run_is_described_at_its_top_and_its_samples_grow(runs):
     assert any(row[2] for row in table["data"])  # a model of a few steps may end a text at once
 
 
-def test_resources_are_looked_at_also_in_a_short_run(runs):
+def test_resources_are_logged_also_of_a_short_run(runs):
     assert runs[1].info.end_time - runs[1].info.start_time < 60_000
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= runs[1].data.metrics.keys()
 
