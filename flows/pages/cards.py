@@ -1,4 +1,4 @@
-"""The cards of the stages, each drawn into a folder from the facts that its leaf gives."""
+"""The card of the clean stage, which has a figure. What has none needs no more than `render.publish`."""
 
 from pathlib import Path
 
@@ -7,11 +7,6 @@ from flows.pages.render import publish
 
 
 def write_data_card(folder: Path, facts: dict) -> None:
-    """The card of the clean stage. facts: of data_contracts.facts."""
+    """facts: of data_contracts.facts."""
     lengths = figures.draw(folder / "lengths", figures.lengths, facts["lengths"])
     publish(folder, "data_card.jinja", facts, lengths=lengths)
-
-
-def write_tokenizer_card(folder: Path, facts: dict) -> None:
-    """facts: corpus; settings, of the recipe; counts, of tokenizers.training.train; and tokenizers.report.facts."""
-    publish(folder, "tokenizer_card.jinja", facts)

@@ -107,7 +107,7 @@ def clean(job: Job) -> dict:
 
 def tokenize(job: Job) -> dict:
     from data_contracts.clean.personal import veiled
-    from flows.pages.cards import write_tokenizer_card
+    from flows.pages.render import publish
     from tokenizers import report, training
     from tokenizers.tokenizer import Tokenizer
 
@@ -123,7 +123,7 @@ def tokenize(job: Job) -> dict:
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)
     _write_json(job.folder / "report.json", counts)
     about = {"corpus": job.recipe.corpus, "settings": job.parameters["tokenizer"], "counts": counts}
-    write_tokenizer_card(job.folder / "card", about | facts)
+    publish(job.folder / "card", "tokenizer_card.jinja", about | facts)
     return counts
 
 
