@@ -43,6 +43,15 @@ def left_out_if_it_fails(what: str) -> Iterator[None]:
         log_line(f"{what} is left out: {type(error).__name__}: {str(error)[:200]}", logging.WARNING)
 
 
+def show_page(markdown: str, key: str) -> None:
+    """Show a page in Prefect, where this runs within a flow."""
+    if in_flow():
+        from prefect.artifacts import create_markdown_artifact
+
+        with left_out_if_it_fails(f"the page {key} in Prefect"):
+            create_markdown_artifact(markdown, key=key)
+
+
 def in_flow() -> bool:
     """Whether this runs within a flow or a task of Prefect's."""
     loaded: Any = sys.modules.get("prefect.context")

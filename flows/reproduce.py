@@ -14,7 +14,6 @@ import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect 
 
 import mlflow
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed, State
 
 from flows import UserError
@@ -22,7 +21,7 @@ from flows.evaluation.scoring import WEIGHTS
 from flows.home import home, shared_home, variables
 from flows.models.run_record import Plan, plan, read
 from flows.pages.render import render_text
-from flows.progress import left_out_if_it_fails, log_line
+from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.server import dead_runs
 from flows.stages.definitions import STAGES
 from flows.store.artifacts import MANIFEST
@@ -110,5 +109,4 @@ def _publish(verdict: dict) -> None:
         client.set_tag(run_id, "verdict", verdict["verdict"])
         client.log_dict(run_id, verdict, "reproduction.json")
         client.log_text(run_id, page, "reproduction.md")
-    with left_out_if_it_fails("the page in Prefect"):
-        create_markdown_artifact(page, key=f"reproduction-{verdict['corpus']}", description=verdict["verdict"])
+    show_page(page, f"reproduction-{verdict['corpus']}")

@@ -10,13 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.facts import PLACE
 from flows import UserError
 from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
-from flows.progress import left_out_if_it_fails, log_line
+from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.store.artifacts import Store, differences, read_manifest, to_artifact
 from flows.tracking.run import Tracker
@@ -85,7 +84,7 @@ def log_changes(tracker: Tracker) -> None:
         tracker.tags({"changes": changes})
         publish(Path(temporary), "changes.jinja", facts)
         tracker.files(sorted(Path(temporary).iterdir()), "changes")
-        create_markdown_artifact(card_markdown(Path(temporary)), key=f"changes-{corpus}")
+        show_page(card_markdown(Path(temporary)), f"changes-{corpus}")
 
 
 def _documents(old: Path, new: Path) -> list[dict]:

@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
-from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from flows.home import GPU, shared_home
 from flows.pages.render import card_markdown
-from flows.progress import log_line, progress_bar
+from flows.progress import log_line, progress_bar, show_page
 from flows.recipe import Recipe
 from flows.stages.definitions import HELD_OUT, STAGES, Job, held_out_split
 from flows.store.artifacts import Artifact, Store
@@ -64,8 +62,7 @@ def run_stage(
     if tracker:
         tracker.stage(artifact)
     if name in CARDS:
-        card = card_markdown(artifact.folder / "card")
-        _show(create_markdown_artifact, f"{CARDS[name]}-{recipe.corpus}", markdown=card)
+        show_page(card_markdown(artifact.folder / "card"), f"{CARDS[name]}-{recipe.corpus}")
     took = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     log_line(f"{name:<9} {took:<8} {SUMMARIES[name].format(**artifact.counts)}")
     for note in artifact.counts.get("notes", ()):
@@ -96,10 +93,3 @@ def turn(processes: int) -> Iterator[None]:
     finally:
         with suppress(Exception):
             held.close()
-
-
-def _show(create: Callable, key: str, **content: object) -> None:
-    """Show something on the task's page in Prefect. A page without it is no reason to stop."""
-    if TaskRunContext.get():
-        with suppress(Exception):
-            create(key=key, **content)

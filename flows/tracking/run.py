@@ -21,13 +21,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
 from flows.home import TEMPORARY_PREFECT
 from flows.pages.render import card_markdown, spaced
-from flows.progress import left_out_if_it_fails, log_line
+from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.recipe import Recipe
 from flows.store import provenance
 from flows.store.artifacts import Artifact
@@ -77,9 +77,7 @@ def log_page(folder: Path, name: str, key: str, metrics: dict[str, float]) -> No
         mlflow.log_metrics(metrics)
         mlflow.set_tag("mlflow.note.content", spaced(note)[:NOTE_CHARS])
         mlflow.log_artifacts(str(folder), name)
-    if FlowRunContext.get():
-        with left_out_if_it_fails("the page in Prefect"):
-            create_markdown_artifact(card_markdown(folder), key=key)
+    show_page(card_markdown(folder), key)
 
 
 @contextmanager
