@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,23 +25,20 @@ def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 @contextmanager
-def lock(home: Path, name: str, log: Callable[[str], None] = print) -> Iterator[None]:
+def lock(
+    home: Path, name: str, log: Callable[[str], None] = print, *, shared: bool = False, waiting: str = ""
+) -> Iterator[None]:
     """Hold the lock of a name; logs a line if it has to wait."""
     with _open(home, name) as file:
-        if not take(file):
-            log(f"{name} is being made by another process; waiting for it")
-            take(file, wait=True)
+        if not take(file, shared=shared):
+            log(waiting or f"{name} is being made by another process; waiting for it")
+            take(file, shared=shared, wait=True)
         yield
 
 
-@contextmanager
-def in_use(home: Path, log: Callable[[str], None] = print) -> Iterator[None]:
-    """Every run holds this from beginning to end, so that nothing is pruned that it still needs. Logs a line if it waits."""
-    with _open(home, "in-use") as file:
-        if not take(file, shared=True):
-            log("waiting until another process has pruned this home")
-            take(file, shared=True, wait=True)
-        yield
+def in_use(home: Path, log: Callable[[str], None] = print) -> AbstractContextManager[None]:
+    """Every run holds this from beginning to end, so that nothing is pruned that it still needs."""
+    return lock(home, "in-use", log, shared=True, waiting="waiting until another process has pruned this home")
 
 
 @contextmanager
