@@ -103,15 +103,15 @@ def _documents(old: Path, new: Path) -> list[dict]:
     ]
 
 
-def _kinds(old: Path, new: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Documents of both versions: the same, changed, added, gone. Of the first two the columns of the new one end in _right."""
-    before, after = _read(old), _read(new)
-    same = before.join(after, on=["text", "copy"])
-    before = before.join(same, on="row", how="anti")
-    after = after.join(same, left_on="row", right_on="row_right", how="anti")
-    changed = before.join(after, on=["place", "part"], nulls_equal=True)
-    added = after.join(changed, left_on="row", right_on="row_right", how="anti")
-    return same, changed, added, before.join(changed, on="row", how="anti")
+def _kinds(older: Path, newer: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The same, changed and added documents of the new version, and those of the old one that are gone."""
+    before, after = _read(older), _read(newer)
+    text, place = ["text", "copy"], ["place", "part"]
+    same, new = after.join(before, on=text, how="semi"), after.join(before, on=text, how="anti")
+    old = before.join(after, on=text, how="anti")
+    changed = new.join(old, on=place, how="semi", nulls_equal=True)
+    added = new.join(old, on=place, how="anti", nulls_equal=True)
+    return same, changed, added, old.join(new, on=place, how="anti", nulls_equal=True)
 
 
 def _read(folder: Path) -> pl.DataFrame:
