@@ -9,11 +9,10 @@ from mlflow.entities import Run, ViewType
 from flows import UserError
 from flows.recipe import CORPUS_PATTERN
 from flows.tracking import outbox
-from flows.tracking.connection import answering, digest_of_stage, experiment_id
+from flows.tracking.connection import answering, experiment_id
 
 MOST = 100_000  # runs that are looked through
 MEASURE = "train/test_bpb"
-DATA = ("download", "clean", "pack")
 
 
 def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limit: int = 20) -> list[dict]:
@@ -31,21 +30,14 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
         raise UserError(f"--corpus {corpus!r} is no name of a corpus")
     experiment = experiment_id()
     outbox.sync()
-    enough = limit if limit and not best and not dataset_digest else MOST
+    wanted = [f"tags.corpus = '{corpus}'"] if corpus else []
+    if dataset_digest:  # of what a run used, MLflow has 32 digits
+        wanted += [f"dataset.digest LIKE '{dataset_digest[:32]}%'", f"metrics.`{MEASURE}` > 0"]
+    enough, order = limit if limit and not best else MOST, ["attributes.start_time DESC"]
     with answering():
-        where = f"tags.corpus = '{corpus}'" if corpus else ""
-        order = ["attributes.start_time DESC"]
-        chosen = mlflow.search_runs([experiment], where, ViewType.ACTIVE_ONLY, enough, order, output_format="list")
-    if dataset_digest:
-        chosen = [run for run in chosen if _learned_from(run, dataset_digest)]
-    if best:
-        chosen = _best(chosen)
-    return [_row(run) for run in chosen[: limit or None]]
-
-
-def _learned_from(run: Run, digest: str) -> bool:
-    digests = {stage: digest_of_stage(run.data.tags, stage) for stage in (*DATA, "train")}
-    return bool(digests["train"]) and any(digests[stage].startswith(digest) for stage in DATA)
+        which = [experiment], " AND ".join(wanted), ViewType.ACTIVE_ONLY, enough, order
+        chosen = mlflow.search_runs(*which, output_format="list")
+    return [_row(run) for run in (_best(chosen)[: limit or None] if best else chosen)]
 
 
 def _best(runs: list[Run]) -> list[Run]:
