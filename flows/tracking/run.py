@@ -139,7 +139,7 @@ class Tracker:
         logged = self._box.state.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
         if time.monotonic() > self._looked + LOOK_EVERY:
-            self._log_resources(step)
+            self._log_resources()
 
     def tags(self, tags: Mapping[str, object]) -> None:
         self._box.put(tags={name: str(value) for name, value in tags.items()})
@@ -192,7 +192,7 @@ class Tracker:
             machine = counts["machine"]
             self.tags({"device": machine["device_name"], "threads": machine["runtime"]["threads"]})
             self._log_history(artifact.folder / "log" / "metrics.jsonl")
-        self._log_resources(0)
+        self._log_resources()
         self._box.put(stage={name: artifact.key})
 
     def files(self, paths: list[Path], folder: str) -> None:
@@ -241,6 +241,7 @@ class Tracker:
         self.log_recipe(self.recipe)
         box.start()
         self._monitor, self._looked = SystemMetricsMonitor(self.run_id), 0.0
+        self._look = max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
@@ -266,14 +267,13 @@ class Tracker:
             row = json.loads(line)
             self.step(row.pop("step"), row)
 
-    def _log_resources(self, step: int) -> None:
-        """Use MLflow's monitor without its thread, which sends a request a sample, and waits for MLflow at the end."""
-        self._looked = time.monotonic()
+    def _log_resources(self) -> None:
+        """Use MLflow's monitor without its thread, which sends a request a look, and waits for MLflow at the end."""
+        self._looked, self._look = time.monotonic(), self._look + 1
         with suppress(Exception):
             self._monitor.collect_metrics()
-            self._put_metrics(
-                {f"system/{name}": value for name, value in self._monitor.aggregate_metrics().items()}, step
-            )
+            found = self._monitor.aggregate_metrics()
+            self._put_metrics({f"system/{name}": value for name, value in found.items()}, self._look)
             for part in self._monitor.monitors:
                 part.clear_metrics()
 
