@@ -13,6 +13,7 @@ part of it of (seed, step, part): a training that stops and resumes anywhere, on
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt import GPTError
-from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_json, write_shard
+from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_shard
 from gpt.data.shards import Description as Description
 from gpt.settings import from_dict, read_document
 
@@ -57,7 +58,6 @@ def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Descripti
     Returns {split: {"tokens": with eos, "documents":, "bytes":}}.
     Raises GPTError for invalid ids (`write_shard`), an empty split, or too large a T.
     """
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)  # written last: without it, the folder is no dataset
     (folder / SOURCES).unlink(missing_ok=True)
@@ -65,10 +65,11 @@ def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Descripti
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
-            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
+            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so at most {fewest}"
         )
     names = {split: {part.name: part.digest} for split, part in parts.items()}
-    write_json(folder / "dataset.json", {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names})
+    description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names}
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return {
         split: {"tokens": part.n_tokens, "documents": part.n_documents, "bytes": part.n_bytes}
         for split, part in parts.items()
@@ -91,7 +92,6 @@ class Dataset:
 
         Raises GPTError that names the file: missing, cut, foreign, of another version, tokenizer or dataset.
         """
-        folder = Path(folder)
         path = folder / "dataset.json"
         document = read_document(path, FORMAT, VERSION)
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}

@@ -127,11 +127,8 @@ def test_counts_dtypes_and_the_index(tmp_path):
         ([("a", np.array([1, VOCAB]), 2)], f"'a' has token {VOCAB}"),
         ([("b", np.array([1]), 2), ("a", np.array([1, -1]), 2)], "'a' has token -1"),
         ([("a", np.array([1, EOS]), 2)], "'a' has the end-of-document token"),
-        ([("a" * 33, np.array([1]), 2)], "does not fit 32 bytes"),
-        ([("a", np.array([1.5]), 2)], "integers"),
-        ([("a", np.array([1]), -1)], "at least 0"),
         ([], "no document in the val split"),
-        ([("a", np.array([1, 2]), 2)], "T can be at most 3"),
+        ([("a", np.array([1, 2]), 2)], "val has 3 tokens, so at most 3"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
