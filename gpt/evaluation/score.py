@@ -17,7 +17,7 @@ from gpt import GPTError
 from gpt.data.dataset import IGNORE, Dataset
 from gpt.evaluation.baselines import bits_per_byte
 from gpt.machine.device import autocast
-from gpt.machine.parallel import Scorer
+from gpt.machine.parallel import Objective
 from gpt.model.transformer import GPT
 
 
@@ -46,7 +46,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: GPT | Scorer, dataset: Dataset, split: str = "val", batch_size: int = 32, device: torch.device | str = "cpu",
+    model: GPT | Objective, dataset: Dataset, split: str = "val", batch_size: int = 32, device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32, on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score every token of a split once, in sequences of T in the split's order.

@@ -117,9 +117,20 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(
-        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, *, reduction: str
+        self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, reduction: str = "sum"
     ) -> Tensor:
         return self.model.loss(ids_BT, targets_BT, documents_BT, reduction)
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None, reduction: str) -> Tensor:
+        """As `GPT.loss` with reduction "none", computed by all processes together, each some of the rows: flat (B*T,)."""
+        B, T = ids_BT.shape
+        rows = torch.arange(-(-B // world_size()), device=ids_BT.device) * world_size() + rank()
+        mine = rows.clamp(max=B - 1)  # past the end the last row again; its losses are cut off below
+        documents = None if documents_BT is None else documents_BT[mine]
+        losses = self(ids_BT[mine], targets_BT[mine], documents, reduction)
+        gathered = [torch.empty_like(losses) for _ in range(world_size())]
+        dist.all_gather(gathered, losses)
+        return torch.stack([part.view(-1, T) for part in gathered], dim=1).view(-1, T)[:B].flatten()
 
 
 def distribute(objective: Objective, how: str) -> nn.Module:
@@ -145,23 +156,3 @@ def gradient_sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
     if (set_sync := getattr(module, "set_requires_gradient_sync", None)) is not None:  # an FSDP module
         set_sync(now)
     return nullcontext()
-
-
-class Scorer(nn.Module):
-    """A model for `gpt.evaluation.score` whose loss all processes compute together, each some of the rows."""
-
-    def __init__(self, objective: nn.Module):
-        super().__init__()
-        self.objective = objective
-
-    def loss(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None, reduction: str) -> Tensor:
-        """As `GPT.loss` with reduction "none": flat (B*T,), the same on every process."""
-        assert reduction == "none"
-        B, T = ids_BT.shape
-        rows = torch.arange(-(-B // world_size()), device=ids_BT.device) * world_size() + rank()
-        mine = rows.clamp(max=B - 1)  # past the end the last row again; its losses are cut off below
-        documents = None if documents_BT is None else documents_BT[mine]
-        losses = self.objective(ids_BT[mine], targets_BT[mine], documents, reduction="none")
-        gathered = [torch.empty_like(losses) for _ in range(world_size())]
-        dist.all_gather(gathered, losses)
-        return torch.stack([part.view(-1, T) for part in gathered], dim=1).view(-1, T)[:B].flatten()

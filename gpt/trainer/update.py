@@ -56,9 +56,8 @@ class Learner:
             self.optimizers = build_optimizers(self.model, config)
         self._call: Callable[..., Tensor] = self._module
         self._compile_next = machine.compile
-        self._feeder = Feeder(
-            dataset, config.batch_size, config.seed, machine.device, self._first_part, parts, world * parts
-        )
+        share = (self._first_part, parts, world * parts)
+        self._feeder = Feeder(dataset, config.batch_size, config.seed, machine.device, *share)
 
     def update(self, step: int) -> tuple[Tensor, Tensor]:
         """Update number `step` (from 0). Returns the batch's mean loss and the gradient's norm before clipping, on the device.
@@ -89,13 +88,13 @@ class Learner:
 
     def evaluate(self, on_batch: Callable[[int, int], None]) -> Evaluation:
         """The score on val, computed by all processes together."""
-        model = self.model if parallel.world_size() == 1 else parallel.Scorer(self._objective)
+        model = self.model if parallel.world_size() == 1 else self._objective
         rows = self._rows * parallel.world_size()
         return evaluate(model, self._dataset, "val", rows, self.machine.device, self.machine.dtype, on_batch)
 
     def _summed_loss(self, batch: MicroBatch) -> Tensor:
         with autocast(self.machine.device, self.machine.dtype):
-            return self._call(*batch, reduction="sum")
+            return self._call(*batch)
 
     def _compile(self, batch: MicroBatch) -> None:
         """Compile the training step and try it on a batch; where that fails, the training stays uncompiled."""
