@@ -22,10 +22,7 @@ def bits_per_byte(nats: float, n_bytes: int) -> float:
 
     nats: summed negative log-likelihood of every scored token (natural log).
     n_bytes: UTF-8 bytes of the same documents, counted before tokenization.
-    Raises ValueError if n_bytes is not positive.
     """
-    if n_bytes <= 0:
-        raise ValueError(f"bits per byte need at least one byte of text, got {n_bytes}")
     return nats / math.log(2) / n_bytes
 
 

@@ -82,11 +82,3 @@ def test_the_same_seed_gives_the_same_interval_however_much_fits_in_memory(monke
     assert interval(nats, n_bytes, seed=1) != once
     monkeypatch.setattr("gpt.evaluation.confidence.AT_ONCE", 4000)
     assert interval(nats, n_bytes) == once
-
-
-def test_no_text_is_refused():
-    for nats, n_bytes in (([], []), ([0.0], [0])):
-        with pytest.raises(ValueError, match="byte"):
-            interval(np.array(nats), np.array(n_bytes))
-    with pytest.raises(ValueError, match="same documents"):
-        interval(np.zeros(2), np.ones(3))
