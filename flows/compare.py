@@ -1,6 +1,6 @@
 """The flow `compare`: scores every model on every corpus's held-out text, beside what it cost and what it writes.
 
-Its result is one dict of plain values, of which the page for the terminal, MLflow and Prefect is made.
+Its result is one dict of plain values. The terminal, MLflow's tables, and Prefect's page are all made of it.
 """
 
 import re
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads t
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
+import mlflow
 from prefect import flow
 from pydantic import Field
 
@@ -65,6 +66,13 @@ def compare(
         with TemporaryDirectory() as folder:
             publish(Path(folder), "comparison.jinja", result, bits=bits(result))
             log_page(Path(folder), "comparison", "comparison", metrics)  # which later comparisons have, too
+        with progress.left_out_if_it_fails("part of the tables in MLflow"):
+            corpora_table = [
+                {k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]
+            ]
+            for name, rows in (result | {"corpora": corpora_table}).items():
+                if name in ("matrix", "models", "corpora", "answers"):
+                    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
         return result
 
 

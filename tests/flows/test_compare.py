@@ -159,17 +159,26 @@ def test_beside_it_stand_baselines_size_cost_speed_and_answers(home, result):
     assert [answers["prompt"] for answers in result["answers"]] == ["the river", "12 +"]
 
 
-def test_mlflow_has_the_figures_and_the_page(result):
+def test_mlflow_has_the_figures_and_the_tables(result):
     run = mlflow.get_run(result["mlflow_run"])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "compare")
     for found in result["matrix"]:
         corpus = found["model"].removeprefix("gpt-").removesuffix("/1")
         assert run.data.metrics[f"bpb/{corpus}/{found['corpus']}"] == pytest.approx(found["bits_per_byte"])
     files = {item.path for item in mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="comparison")}
-    assert files == {f"comparison/card.{kind}" for kind in ("html", "md", "json")}
-    page = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/comparison/card.json")
-    assert [list(row) for row in page["answers"]] == [["prompt", "gpt-mill/1", "gpt-sums/1"]] * 2
-    assert [row["prompt"] for row in page["answers"]] == ["the river", "12 +"]
+    names = (
+        "card.html",
+        "card.md",
+        "card.json",
+        "matrix.json",
+        "models.json",
+        "corpora.json",
+        "answers.json",
+    )
+    assert {f"comparison/{name}" for name in names} <= files
+    answers = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/comparison/answers.json")
+    assert answers["columns"] == ["prompt", "gpt-mill/1", "gpt-sums/1"]
+    assert [row[0] for row in answers["data"]] == ["the river", "12 +"]
     assert "sums" in run.data.tags["mlflow.note.content"]
 
 

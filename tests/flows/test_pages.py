@@ -169,11 +169,11 @@ def test_their_losses_are_one_chart(page, addresses):
     page.locator(".js-plotly-plot .scatterlayer .trace").nth(5).wait_for()  # three curves in each of the two
 
 
-def test_the_comparison_has_a_page(runs):
+def test_the_comparison_has_tables(runs):
     runs.get_by_role("link", name="compare", exact=True).click()
     runs.get_by_role("tab", name="Artifacts").click()
     runs.get_by_text("comparison", exact=True).click()
-    runs.get_by_text("card.json", exact=True).click()
+    runs.get_by_text("answers.json", exact=True).click()
     runs.get_by_text("the river").first.wait_for()
 
 
