@@ -28,7 +28,7 @@ Chance = tuple[
 
 @dataclass(eq=False)
 class Row:
-    """A text in the making. Settings: see `Row`."""
+    """A text in the making. Settings: see `gpt.generation.sample.token_rows`."""
 
     tokens: list[int]
     """its context, at least one token; what is drawn follows"""

@@ -40,9 +40,8 @@ def chat_prompt(turns: Sequence[tuple[str, str]], speaker: str) -> tuple[str, li
     turns: (name, text); a text without a name stands alone.
     """
     lines = [f"{name}: {text}" if name else text for name, text in turns]
-    return "\n".join([*lines, f"{speaker}:"]), [
-        f"\n{name}:" for name in {speaker, *(name for name, _ in turns if name)}
-    ]
+    names = {speaker, *(name for name, _ in turns if name)}
+    return "\n".join([*lines, f"{speaker}:"]), [f"\n{name}:" for name in names]
 
 
 class TextStream:
@@ -89,7 +88,6 @@ class TextStream:
 
     def _is_whole(self) -> bool:
         """Whether no more bytes can belong to the last character."""
-        text = bytes(
-            int(self.tokenizer.id_to_piece(token)[1:-1], 16) for token in self._tokens
-        )  # pieces are <0x00>..<0xFF>
+        pieces = map(self.tokenizer.id_to_piece, self._tokens)  # <0x00>..<0xFF>
+        text = bytes(int(piece[1:-1], 16) for piece in pieces)
         return codecs.utf_8_decode(text, "replace")[1] == len(text)

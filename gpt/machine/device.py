@@ -85,9 +85,8 @@ def _device(runtime: Runtime) -> torch.device:
     if device.type == "cuda":
         last = max(last, int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
     if last >= n_available:
-        raise GPTError(
-            f"device '{device}' is not here, or not for each process ({n_available} of that kind): use auto or cpu"
-        )
+        found = f"there are {n_available} of that kind"
+        raise GPTError(f"device '{device}' is not here, or not for each process ({found}): use auto or cpu")
     return device
 
 

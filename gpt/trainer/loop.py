@@ -107,7 +107,8 @@ class _Run:
             self._resume()
             self._check_shared()
             resumed_from = self.step
-            if self._is_due(self.config.eval_every) and self._evaluated() < self.step:  # a signal cut it short
+            evaluated = int(self.evaluations[-1]["step"]) if self.evaluations else 0
+            if self._is_due(self.config.eval_every) and evaluated < self.step:  # a signal cut it short
                 self._evaluate()
             peak_flops = self.machine.peak_flops * parallel.world_size()
             speed = _Speed(self.learner.model.flops_per_token, peak_flops, self.step)
@@ -198,17 +199,9 @@ class _Run:
         self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
         self._save_state()
 
-    def _evaluated(self) -> int:
-        """The step of the latest evaluation."""
-        return int(self.evaluations[-1]["step"]) if self.evaluations else 0
-
     def _save_state(self) -> None:
         """Save what `_resume` loads."""
-        progress = {
-            "task": self.folder.task,
-            "evaluations": self.evaluations,
-            "losses": self.losses.read(),
-        }
+        progress = {"task": self.folder.task, "evaluations": self.evaluations, "losses": self.losses.read()}
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, step=self.step, progress=progress)
         self.folder.keep_latest(self.evaluations)

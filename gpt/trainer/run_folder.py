@@ -130,9 +130,7 @@ class RunFolder:
             theirs, ours = (task.get("model", {}) | task.get("train", {}) for task in (found or {}, self.task))
             changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
             differing = ", ".join(f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed) or "the data"
-            raise GPTError(
-                f"{folder} belongs to a run that differs in {differing}: use another out folder, or delete it"
-            )
+            raise GPTError(f"{folder} belongs to a run that differs in {differing}: name another folder, or delete it")
 
 
 def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
@@ -143,10 +141,8 @@ def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
 def describe_task(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> dict[str, Any]:
     """All that determines a run's numbers, as JSON. Raises GPTError when data and model do not fit."""
     for name, of_data in (("vocab_size", dataset.vocab_size), ("block_size", dataset.block_size)):
-        if getattr(model, name) != of_data:
-            raise GPTError(
-                f"the model's {name} is {getattr(model, name)}, that of {dataset.folder} is {of_data}: make them equal"
-            )
+        if (of_model := getattr(model, name)) != of_data:
+            raise GPTError(f"the model's {name} is {of_model}, that of {dataset.folder} is {of_data}: make them equal")
     if model.cross_attention:
         raise GPTError("model.cross_attention: a dataset has no memory to attend to, so it is not trained; set false")
     # What a kill costs and what is kept decide no number. Earlier runs have the default of keep_checkpoints in their record.
