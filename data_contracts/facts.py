@@ -42,10 +42,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     texts = measured(documents, rejects)
     reasons = {rule.name: rule.reason for rule in text_rules(getattr(module, "RULES", ()), rules)}
     return {
-        "corpus": about["corpus"],
-        "title": about["title"],
-        "licence": about["licence"],
-        "source": about["source"],
+        **about,
         "settings": {name: value for name, value in asdict(rules).items() if value != getattr(Rules(), name)},
         "figures": counts,
         "funnel": funnel,

@@ -5,7 +5,7 @@ Nothing here loads polars, so that a recipe is read and checked quickly.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from data_contracts import DataError
 
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 Normalize = Literal["none", "NFC"]
 Policy = Literal["keep", "mask", "drop"]
 Near = Literal["keep", "together", "drop"]
-BETWEEN_0_AND_1 = (
-    *("min_letter_words", "max_bullets", "max_ellipses", "max_malformed"),
-    *("max_repeated_lines", "max_repeated_paragraphs", "max_top_ngrams", "max_repeated_ngrams"),
-)
+Share = Annotated[float, "from 0 to 1"]
 LEAST_CHARS = 2000  # of a corpus: from fewer, no model learns anything
 # What stands for what a setting masks.
 MASKS = {"urls": "<url>", "emails": "<email>", "mentions": "<user>", "ip_addresses": "<ip>", "phones": "<phone>"}
@@ -60,23 +57,23 @@ class Rules:
     """Longer mean length of words: `word_length`; 0 means no limit. Gopher: 10."""
     max_symbols: float = 0.0
     """More number signs, or more ellipses, per word: `symbols`; 0 means no limit. Gopher: 0.1."""
-    max_bullets: float = 0.0
+    max_bullets: Share = 0.0
     """Larger share of lines that begin with a bullet: `bullets`; 0 means no limit. Gopher: 0.9."""
-    max_ellipses: float = 0.0
+    max_ellipses: Share = 0.0
     """Larger share of lines that end in an ellipsis: `ellipses`; 0 means no limit. Gopher: 0.3."""
-    min_letter_words: float = 0.0
+    min_letter_words: Share = 0.0
     """Smaller share of words with a letter: `letters`. Gopher: 0.8."""
     min_stop_words: int = 0
     """Fewer of the eight commonest English words: `stop_words`. Gopher: 2."""
-    max_repeated_lines: float = 0.0
+    max_repeated_lines: Share = 0.0
     """Larger share of lines that repeat an earlier one, or of their characters plus 0.1: `repeated_lines`; 0 means no limit.
     Gopher: 0.3."""
-    max_repeated_paragraphs: float = 0.0
+    max_repeated_paragraphs: Share = 0.0
     """The same of paragraphs: `repeated_paragraphs`. Gopher: 0.3."""
-    max_top_ngrams: float = 0.0
+    max_top_ngrams: Share = 0.0
     """Larger share of characters in the most frequent sequence of 2 words, or of 3 plus 0.02, or of 4 plus 0.04: `top_ngrams`;
     0 means no limit. Gopher: 0.2."""
-    max_repeated_ngrams: float = 0.0
+    max_repeated_ngrams: Share = 0.0
     """Larger share of characters in repeated sequences of 5 words, or of 6 plus 0.01, ... or of 10 plus 0.05:
     `repeated_ngrams`; 0 means no limit. Gopher: 0.15."""
     languages: tuple[str, ...] = ()
@@ -88,7 +85,7 @@ class Rules:
     but one, as `near_duplicate`."""
     split_chars: int = 0
     """Cut longer texts at line ends into parts of about this many characters, each a document of its own; 0 means never."""
-    max_malformed: float = 0.0
+    max_malformed: Share = 0.0
     """Share of records that may be unreadable: they are rejected as `malformed`, and more of them stop the run."""
     val_fraction: float = 0.1
     """Share of documents held out to choose by: early stop, best checkpoint, settings. A side is drawn by the hash of the place
@@ -107,11 +104,11 @@ class Rules:
             least, most = getattr(self, low), getattr(self, high)
             if most and most < least:
                 problems.append(f"{high} {most} is less than {low} {least} (0 means no limit)")
-        for name, kind in get_type_hints(type(self)).items():
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
             known, value = get_args(kind), getattr(self, name)
             if get_origin(kind) is Literal and value not in known:
                 problems.append(f"{name} {value!r} is not one of {', '.join(known)}")
-            elif name in BETWEEN_0_AND_1 and not 0 <= value <= 1:
+            elif kind == Share and not 0 <= value <= 1:
                 problems.append(f"{name} {value} is not between 0 and 1")
             elif name.startswith(("min_", "max_")) and value < 0:
                 problems.append(f"{name} {value} is below 0")

@@ -23,6 +23,7 @@ import polars as pl
 
 from data_contracts.contracts import COLUMNS
 
+Array = np.ndarray
 NGRAM = 5
 TOP, REPEATED = (2, 3, 4), range(NGRAM, 11)  # words of the sequences that Gopher counts
 # The first character of each range of a script without spaces, and the one behind it: Thai and Lao, Burmese, Khmer, kana, Han.
@@ -58,15 +59,15 @@ def measure(texts: pl.Series) -> pl.DataFrame:
 class Block(NamedTuple):
     """Some texts as one run of bytes, and where their words are. The top of the file has an example."""
 
-    data: np.ndarray
+    data: Array
     """uint8: the texts between two pads, a line end after each"""
-    starts: np.ndarray
+    starts: Array
     """of words, in data; the words of a text stand together"""
-    ends: np.ndarray
-    first: np.ndarray
+    ends: Array
+    first: Array
     """the number of each text's first word, and at the end the number of words"""
 
-    def text_of_words(self) -> np.ndarray:
+    def text_of_words(self) -> Array:
         """For each word the number of its text."""
         return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
@@ -92,7 +93,7 @@ def blocks(texts: pl.Series, table: bytes | None = None) -> Iterator[Block]:
         yield Block(data, starts, ends, np.searchsorted(starts, begins))
 
 
-def _unspaced(data: np.ndarray) -> np.ndarray:
+def _unspaced(data: Array) -> Array:
     """Where characters of scripts without spaces begin. Each has three bytes, of which the first is 0xE0 to 0xE9."""
     lead = np.flatnonzero(data - 0xE0 <= 9)
     one, two, three = (data[lead + i].astype(np.int64) for i in range(3))
@@ -100,7 +101,7 @@ def _unspaced(data: np.ndarray) -> np.ndarray:
     return lead[np.searchsorted(UNSPACED, code, side="right") % 2 == 1]
 
 
-def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
+def words(block: Block) -> tuple[Array, Array]:
     """A number for each word, and the places of those without a letter (in their first and last eight bytes)."""
     lengths, n = block.ends - block.starts, len(block.data)
     eights = np.ndarray(n - 7, np.uint64, block.data, strides=(1,))  # the eight bytes from each place on
@@ -113,7 +114,7 @@ def words(block: Block) -> tuple[np.ndarray, np.ndarray]:
     return ids, bare[(lengths[bare] <= 8) | ~_has_letter(eights[block.starts[bare]])]
 
 
-def ngrams(words: np.ndarray, text: np.ndarray) -> np.ndarray:
+def ngrams(words: Array, text: Array) -> Array:
     """A number for every NGRAM words in a row of one text. text: of each word."""
     n = max(0, len(words) - NGRAM + 1)
     found = words[:n].copy()
@@ -123,12 +124,12 @@ def ngrams(words: np.ndarray, text: np.ndarray) -> np.ndarray:
     return scramble(found[text[:n] == text[len(text) - n :]])
 
 
-def scramble(ids: np.ndarray) -> np.ndarray:
+def scramble(ids: Array) -> Array:
     """Spread every bit over the upper ones."""
     return (ids ^ (ids >> np.uint64(33))) * MIX[3]
 
 
-def _count(block: Block) -> dict[str, np.ndarray]:
+def _count(block: Block) -> dict[str, Array]:
     """The measures that are taken of words: for each text of the block, 0 where it has none."""
     n, text, n_words = len(block.first) - 1, block.text_of_words(), np.diff(block.first)
     ids, bare = words(block)
@@ -165,9 +166,7 @@ def _count(block: Block) -> dict[str, np.ndarray]:
     }
 
 
-def _repeated(
-    first: np.ndarray, ids: np.ndarray, twos: np.ndarray, text: np.ndarray, before: np.ndarray, n: int
-) -> np.ndarray:
+def _repeated(first: Array, ids: Array, twos: Array, text: Array, before: Array, n: int) -> Array:
     """Of n texts, the share of lines that repeat an earlier one (see CHARS_OF_LINES). first: the first word of each line."""
     if not len(first):
         return np.zeros(n)
@@ -180,9 +179,7 @@ def _repeated(
     return np.maximum(share, _raised(of_chars, CHARS_OF_LINES))
 
 
-def _sequences(
-    ids: np.ndarray, twos: np.ndarray, text: np.ndarray, before: np.ndarray, of_text: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _sequences(ids: Array, twos: Array, text: Array, before: Array, of_text: Array) -> tuple[Array, Array]:
     """The measures top_ngrams and repeated_ngrams. of_text: the characters of each text's words."""
     n = len(of_text)
     top, repeated, chars = np.zeros(n), np.zeros(n), np.diff(before)
@@ -215,12 +212,12 @@ def _sequences(
     return top, repeated
 
 
-def _raised(share: np.ndarray, step: float) -> np.ndarray:
+def _raised(share: Array, step: float) -> Array:
     """With a step added, at most 1; 0 stays 0."""
     return np.where(share > 0, np.minimum(share + step, 1), 0)
 
 
-def _pairs(numbers: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(numbers: Array, at: Array) -> tuple[Array, Array, Array]:
     """Where a number occurs, and where it occurs next, for each two such places; and a count that has no gap between the pairs
     of one number. A place takes the lower bits of a key, as many as are needed, and what identifies a number the others.
 
@@ -233,11 +230,11 @@ def _pairs(numbers: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return pairs, (keys[pairs] & mask).view(np.int64), (keys[pairs + 1] & mask).view(np.int64)
 
 
-def _letters(data: np.ndarray) -> np.ndarray:
+def _letters(data: Array) -> Array:
     """Which bytes are ASCII letters, or beyond ASCII."""
     return ((data | 32) - 97 < 26) | (data >= 128)
 
 
-def _has_letter(eights: np.ndarray) -> np.ndarray:
+def _has_letter(eights: Array) -> Array:
     """The same of any of the eight bytes of each number."""
     return _letters(eights.view(np.uint8)).view(np.uint64) != 0

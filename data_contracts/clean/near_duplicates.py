@@ -17,9 +17,8 @@ from data_contracts.clean.measures import MIX, NGRAM, blocks, ngrams, scramble, 
 
 BUCKETS, HASHES = 14, 8
 # A number of an odd factor is another one: the least of a text's numbers after each of these is a hash of its set of them.
-FACTORS = (scramble(np.arange(1, BUCKETS * HASHES + 1, dtype=np.uint64) * MIX[0]) >> np.uint64(32)).astype(
-    np.uint32
-) | 1
+FACTORS: np.ndarray = scramble(np.arange(1, BUCKETS * HASHES + 1, dtype=np.uint64) * MIX[0]) >> np.uint64(32)
+FACTORS = FACTORS.astype(np.uint32) | 1
 # Copies differ in their beginnings as much as in the rest, and long articles take a fifth of the time.
 SIGNED_CHARS = 5_000
 BUCKET_NAMES = [f"bucket_{i}" for i in range(BUCKETS)]

@@ -55,16 +55,14 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     numbers = [column for column in NUMBERS if column in raw.collect_schema()]
     about = [pl.col(column).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False) for column in numbers]
     kind = pl.when(comment).then(pl.lit("comment")).otherwise(pl.lit("post"))
+    why_empty = pl.when(deleted).then(pl.lit("deleted")).otherwise(pl.lit("no_text"))
     name = next((name for name in IDS if name in raw.collect_schema()), None)
     return raw.select(
         *readers.PLACE,
         text=text,
         source_id=pl.format("{} {}", kind, name) if name else pl.lit(None, pl.String),
         metadata=pl.struct(kind.alias("kind"), *about).struct.json_encode(),
-        reason=pl.when(text.str.contains(BOT))
-        .then(pl.lit("bot"))
-        .when(text == "")
-        .then(pl.when(deleted).then(pl.lit("deleted")).otherwise(pl.lit("no_text"))),
+        reason=pl.when(text.str.contains(BOT)).then(pl.lit("bot")).when(text == "").then(why_empty),
     )
 
 

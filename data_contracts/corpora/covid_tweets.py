@@ -41,12 +41,6 @@ def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """The text of each tweet, and nothing about its author."""
     blank = pl.all_horizontal(pl.exclude(*readers.PLACE, readers.MALFORMED).is_null())
-    return raw.select(
-        *readers.PLACE,
-        "text",
-        metadata=pl.lit("{}"),
-        reason=pl.when(blank)
-        .then(pl.lit("blank_row"))
-        .when(pl.col("text").str.contains(r"\A\s*RT @"))
-        .then(pl.lit("retweet")),
-    )
+    retweet = pl.col("text").str.contains(r"\A\s*RT @")
+    reason = pl.when(blank).then(pl.lit("blank_row")).when(retweet).then(pl.lit("retweet"))
+    return raw.select(*readers.PLACE, "text", metadata=pl.lit("{}"), reason=reason)

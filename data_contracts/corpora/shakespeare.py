@@ -27,6 +27,4 @@ def read(path: Path, name: str) -> pl.DataFrame:
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """A speech each; metadata: its speaker, null where the text names none."""
     speaker = pl.col("speech").str.extract(r"\A([^\n:]+):(?:\n|\z)")
-    return raw.select(
-        "source_file", "source_row", text="speech", metadata=pl.struct(speaker.alias("speaker")).struct.json_encode()
-    )
+    return raw.select(*readers.PLACE, text="speech", metadata=pl.struct(speaker.alias("speaker")).struct.json_encode())
