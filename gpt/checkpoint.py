@@ -90,14 +90,13 @@ def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int,
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
     """Step and progress of a saved state, without its tensors. Raises GPTError (see `load_model`)."""
-    state = read_document(Path(folder) / "state.json", FORMATS["state"], VERSION)
+    state = read_document(folder / "state.json", FORMATS["state"], VERSION)
     return state["step"], state["progress"]
 
 
 @torch.no_grad()
 def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
     """Load a saved state into model and optimizers. Raises GPTError (see `load_model`)."""
-    folder = Path(folder)
     read_progress(folder)
     weights = model.state_dict()
     saved = _read_tensors(folder / "model.safetensors", weights)
@@ -118,12 +117,12 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
 
 def step_folder(root: Path, step: int) -> Path:
     """The folder of a step's checkpoint; names sort by step."""
-    return Path(root) / f"step-{step:06d}"
+    return root / f"step-{step:06d}"
 
 
 def steps_in(root: Path) -> list[int]:
     """Steps of the finished checkpoints under `root`, ascending; half-written ones have another name."""
-    found = (path.name.removeprefix("step-") for path in Path(root).glob("step-*") if (path / "config.json").is_file())
+    found = (path.name.removeprefix("step-") for path in root.glob("step-*") if (path / "config.json").is_file())
     return sorted(int(number) for number in found if number.isdigit())
 
 
@@ -131,11 +130,11 @@ def keep_only(root: Path, steps: set[int]) -> None:
     """Delete every checkpoint under `root` but these, and what a killed run left half-written; without steps, the root too."""
     if is_main():
         keep = {step_folder(root, step).name for step in steps}
-        for path in [*Path(root).glob("step-*/"), *Path(root).glob(".step-*/")]:
+        for path in [*root.glob("step-*/"), *root.glob(".step-*/")]:
             if path.name not in keep:
                 (path / "config.json").unlink(missing_ok=True)  # first: without it, it is no checkpoint any more
                 shutil.rmtree(path)
-        if not steps and Path(root).is_dir():
+        if not steps and root.is_dir():
             shutil.rmtree(root)
 
 
@@ -191,7 +190,7 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
         for file, named in tensors.items()
     }
     if is_main():
-        with atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(folder) as temporary:
             for file, named in gathered.items():
                 # One metadata key only: safetensors writes several in random order, and equal models should be equal files.
                 save_file(named, temporary / f"{file}.safetensors", metadata={"format": "pt"})

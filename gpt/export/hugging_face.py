@@ -36,7 +36,6 @@ def export_hf(model_folder: Path, out: Path) -> None:
     model_folder: with weights and tokenizer.model. out: a new folder.
     Raises GPTError for a folder that exists, or a setting that no published architecture has.
     """
-    out = Path(out)
     if out.exists():
         raise GPTError(f"{out} exists: name a new folder")
     (model, tokenizer), (_, metadata) = load(model_folder), load_model(model_folder)
@@ -56,7 +55,7 @@ def export_hf(model_folder: Path, out: Path) -> None:
             text = json.dumps(value, indent=1, ensure_ascii=False)
             (temporary / name).write_text(text + "\n", encoding="utf-8")
         save_file(hf_weights(model), temporary / "model.safetensors", metadata={"format": "pt"})
-        card = model_card(model, files["config.json"]["architectures"][0], metadata)
+        card = model_card(model, metadata)
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -163,18 +162,11 @@ def _llama_weights(model: GPT, apertus: bool) -> dict[str, Tensor]:
     return weights
 
 
-def model_card(model: GPT, architecture: str, metadata: dict[str, Any]) -> str:
+def model_card(model: GPT, metadata: dict[str, Any]) -> str:
     """README.md: what the model is, how good it is, and how to use it."""
-    unknown = score = "not recorded"
+    about = {"tokenizer_fingerprint": "not recorded", "step": "not recorded", "score": "not recorded"} | metadata
     for name, text in (("val/bpb", "the documents that its step was chosen by"), ("test/bpb", "held-out documents")):
         if name in metadata:
-            score = f"{metadata[name]:.4f} bits per byte on {text}"
+            about["score"] = f"{metadata[name]:.4f} bits per byte on {text}"
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
-    return template.format(
-        architecture=architecture,
-        shape=model.config,
-        parameters=model.n_parameters,
-        tokenizer=metadata.get("tokenizer_fingerprint", unknown),
-        steps=metadata.get("step", unknown),
-        score=score,
-    )
+    return template.format(architecture=architecture(model.config), model=model, **about)

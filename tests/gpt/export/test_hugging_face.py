@@ -133,7 +133,7 @@ def test_the_folder_has_a_card_that_says_what_the_model_is(tmp_path):
     model, _ = write(tmp_path / "model", SHAPES["modern"])
     export_hf(tmp_path / "model", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    for words in (f"{model.n_parameters:,}", "1.2500 bits per byte", "ApertusForCausalLM", "24 tokens", "abc", "| 7 |"):
+    for words in (f"{model.n_parameters:,}", "1.2500 bits per byte", "Apertus", "24 tokens", "abc", "| 7 |"):
         assert words in card
     files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
