@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.preflight import check
+from flows.cli.preflight import check, check_addresses
 from flows.cli.terminal import Json, call_flow, show, table
 from flows.cli.train_commands import Corpus, From, Set, options
 from flows.home import set_defaults
@@ -126,6 +126,7 @@ def runs(
 ):
     """List the runs in MLflow, newest first."""
     set_defaults()
+    check_addresses()
     from flows.tracking import run_list
 
     table(run_list.listing(corpus, dataset_digest, best, limit), as_json)
