@@ -9,8 +9,8 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def create_app(names: Sequence[str]) -> FastAPI:
             raise HTTPException(404, f"model {name!r} is not served; did you mean {near!r}? (/v1/models lists them)")
         return known.get(name, name)
 
-    async def events(request: Request, name: str, work: Work) -> AsyncIterator[Any]:
+    async def events(request: Request, name: str, work: Work) -> AsyncGenerator[Any]:
         """What the engine tells of this work, until its end, the client's or the time's."""
         if len(running) >= limit("GPT_MAX_REQUESTS"):
             raise HTTPException(429, "too many requests are open; try again later (GPT_MAX_REQUESTS of the server)")
@@ -116,9 +116,10 @@ def create_app(names: Sequence[str]) -> FastAPI:
 
         async def lines(one: Any) -> AsyncIterator[str]:
             try:
-                while one:
-                    yield f"data: {json.dumps(completion.answer([one], with_usage=False))}\n\n"
-                    one = await anext(found, None)
+                async with aclosing(told):
+                    while one:
+                        yield f"data: {json.dumps(completion.answer([one], with_usage=False))}\n\n"
+                        one = await anext(found, None)
             except Exception as error:  # there is no other way to tell it now
                 yield f"data: {bytes(_refuse(request, error).body).decode()}\n\n"
                 return
@@ -194,8 +195,10 @@ class _Stream(StreamingResponse):
     """Ends after the seconds that a request may take, also while its reader reads nothing."""
 
     async def __call__(self, *connection: Any) -> None:
+        lines: Any = self.body_iterator
         with suppress(TimeoutError):
-            async with asyncio.timeout(limit("GPT_MAX_SECONDS")):
+            # Closed, its place is free at once; else when Python happens to collect what waits there.
+            async with aclosing(lines), asyncio.timeout(limit("GPT_MAX_SECONDS")):
                 await super().__call__(*connection)
 
 

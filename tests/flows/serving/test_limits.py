@@ -18,7 +18,7 @@ import uvicorn
 
 from flows import UserError
 from flows.server.apps import AsksForPassword, OwnAddresses
-from flows.serving.api import Refusal, create_app
+from flows.serving.api import Refusal, _Stream, create_app
 from flows.serving.engine import BACKLOG, Engine, Job
 from gpt.generation.batch import Drawn
 from gpt.generation.sample import load, text_rows, texts
@@ -147,6 +147,34 @@ def test_who_does_not_read_waits_and_is_ended_and_gives_back_the_place(port, cli
                 assert time.monotonic() < until
                 time.sleep(0.05)
         assert all(reader.fileno() > 0 for reader in readers)  # they hang on
+
+
+def test_what_a_stream_reads_from_is_closed_with_it(monkeypatch):
+    """Whoever still holds it: a generator that waits for its collection would keep the request's place."""
+    monkeypatch.setenv("GPT_MAX_SECONDS", "1")
+    ended = list[bool]()
+
+    async def lines():
+        try:
+            while True:
+                yield "data: x\n\n"
+        finally:
+            ended.append(True)
+
+    async def send(message: dict) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(60)  # the reader reads nothing
+
+    async def receive() -> dict:
+        await asyncio.sleep(60)
+        return {}
+
+    async def main() -> list[bool]:
+        held = lines()
+        await _Stream(held)({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+        return list(ended)
+
+    assert asyncio.run(main()) == [True]
 
 
 def test_a_request_that_does_not_arrive_is_ended(port):
