@@ -65,23 +65,21 @@ def check(config: Any) -> list[str]:
 
     A whole number given for a float becomes one.
     """
-    problems, limits = list[str](), dict[str, tuple[float, float]]()
+    problems = list[str]()
     for name, kind in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
+        value, (low, high) = getattr(config, name), (-math.inf, math.inf)
         if get_origin(kind) is Annotated:
-            kind, limits[name] = get_args(kind)
+            kind, (low, high) = get_args(kind)
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            value = float(value)  # so that 1 and 1.0 are one configuration, byte for byte
+            object.__setattr__(config, name, value)
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 hint = nearest(value, get_args(kind)) or "; known are " + ", ".join(get_args(kind))
                 problems.append(f"{name} is {value!r}{hint}")
-        elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            object.__setattr__(config, name, float(value))  # so that 1 and 1.0 are one configuration, byte for byte
-            if not math.isfinite(value):
-                problems.append(f"{name} is {value}; it must be a finite number")
         elif type(value) is not kind:
             problems.append(f"{name} is {value!r}; it must be {_NAMES[kind]}")
-    for name, (low, high) in {} if problems else limits.items():
-        if not low <= (value := getattr(config, name)) <= high:
+        elif kind in (int, float) and not low <= value <= high:
             problems.append(f"{name} is {value}; it must be from {low} to {high}")
     return problems
 

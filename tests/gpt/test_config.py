@@ -29,7 +29,7 @@ def test_every_problem_is_named_in_one_message():
         ({"n_embd": 12, "n_head": 4}, "even head width"),
         ({"positions": "rotating"}, "rotary"),
         ({"qk_norm": 1}, "true or false"),
-        ({"dropout": float("nan")}, "finite"),
+        ({"dropout": float("nan")}, "nan; it must be from 0.0"),
     ],
 )
 def test_impossible_shapes_are_refused(values, message):
