@@ -1,6 +1,7 @@
 """Find where the batch of a training step came from: its documents, and the file and row of each in the raw data."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
         raise UserError(f"--step {step} is not within 1 and {steps}, the steps of this run")
     about = raw["parameters"]
     source = " ".join(str(about[name]) for name in ("handle", "version", "url") if about.get(name))
-    dataset = Dataset.open(packed["path"])
+    dataset = Dataset.open(Path(packed["path"]))
     tokenizer = Tokenizer(dataset.tokenizer)
     index, files = dataset.splits["train"].index, read_sources(dataset.folder)
     batch = dataset.batch(step - 1, settings["batch_size"], settings["seed"])
