@@ -67,7 +67,9 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
     for shown in ("(2.40 to 2.60) own", "(no interval) ≈ +150.0 %", "1,234", "From nothing", "a note"):
         assert shown in page
         assert shown in text
-    colours = re.findall(r"srgb, (#\w+ -?\d+%)", page)  # own and unknown have none; a baseline of 4 bits is 60 % above 2.5
+    colours = re.findall(
+        r"srgb, (#\w+ -?\d+%)", page
+    )  # own and unknown have none; a baseline of 4 bits is 60 % above 2.5
     assert colours[:6] == ["#8db9e6 0%", "#8db9e6 0%", "#8db9e6 100%", "#8db9e6 0%", "#8db9e6 60%", "#8db9e6 0%"]
     result["matrix"][1] |= {"relative": -0.2}
     publish(tmp_path / "card", "comparison.jinja", result, bits=words.bits(result))
