@@ -23,7 +23,6 @@ from flows.models.promotion import named_decoders
 from flows.store.artifacts import Store
 from flows.store.locks import idle
 from flows.tracking.connection import DATABASE, answering, experiment_id
-from flows.tracking.outbox import spool
 
 DAY = 86_400  # seconds
 
@@ -48,12 +47,10 @@ def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
 
 
 def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
-    """Artifacts but for the newest `keep` of each corpus, reproductions but for the newest `keep`, and what runs left that died
-    at their start; with their bytes. named: digests of decoders to keep. They may be removed only while the home is `idle`."""
+    """Artifacts but for the newest `keep` of each corpus, and reproductions but for the newest `keep`; with their bytes. named:
+    digests of decoders to keep. They may be removed only while the home is `idle`."""
     found = Store(shared_home()).prunable(keep, named)
     found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
-    left = [folder for folder in spool().glob("*") if not (folder / "about.json").exists()]
-    found += [folder for folder in left if folder.stat().st_mtime < time.time() - DAY]
     return {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in found}
 
 
