@@ -27,16 +27,10 @@ class Evaluation:
 
     nats: float  # summed negative log-likelihood of the tokens of text, natural log
     n_tokens: int  # of text
-    end_nats: float  # the same of the ends of documents
-    n_ends: int
+    loss: float  # nats per target, ends of documents included, as in training
     n_bytes: int  # raw UTF-8 bytes of the same documents
     document_nats: np.ndarray  # float64, one a document, in the split's order; they add up to `nats`
     seconds: float
-
-    @property
-    def loss(self) -> float:
-        """Nats per target, ends of documents included, as in training."""
-        return (self.nats + self.end_nats) / (self.n_tokens + self.n_ends)
 
     @property
     def bits_per_byte(self) -> float:
@@ -77,7 +71,8 @@ def evaluate(
             on_batch(last, n_sequences)
     seconds = time.perf_counter() - started
     nats = float(document_nats.sum())
-    return Evaluation(nats, n_tokens, end_nats, part.n_documents, part.n_bytes, document_nats, seconds)
+    loss = (nats + end_nats) / (n_tokens + part.n_documents)
+    return Evaluation(nats, n_tokens, loss, part.n_bytes, document_nats, seconds)
 
 
 @contextmanager
