@@ -2,16 +2,7 @@
 
 import math
 
-from torch.optim import Optimizer
-
 from gpt.config import TrainConfig
-
-
-def set_schedule(optimizers: list[Optimizer], step: int, config: TrainConfig) -> None:
-    """Set every group's learning rate for update number `step` (from 0)."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * lr_ratio(step, config)
 
 
 def lr_ratio(step: int, config: TrainConfig) -> float:

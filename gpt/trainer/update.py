@@ -27,7 +27,7 @@ from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
-from gpt.trainer.schedule import set_schedule
+from gpt.trainer.schedule import lr_ratio
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class Learner:
 
         Raises GPTError when the device's memory does not hold it.
         """
-        set_schedule(self.optimizers, step, self._config)
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = group["peak_lr"] * lr_ratio(step, self._config)
         batches, n_targets = self._feeder.take(step)
         device, world = self.machine.device, parallel.world_size()
         n_all = n_targets if world == 1 else parallel.all_sum(torch.tensor(n_targets, device=device))
