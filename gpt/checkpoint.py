@@ -64,11 +64,7 @@ def read_model_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
     """Shape and metadata of a model, without its weights. Raises GPTError (see `load_model`)."""
     path = folder / "config.json"
     document = read_document(path, FORMATS["config"], VERSION)
-    config = from_dict(ModelConfig, document.get("model"), f"{path}, model")  # type: ignore[arg-type]
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict):
-        raise GPTError(f"{path}: metadata is missing")
-    return config, metadata
+    return from_dict(ModelConfig, document["model"], f"{path}, model"), document["metadata"]
 
 
 def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int, progress: dict[str, Any]) -> None:

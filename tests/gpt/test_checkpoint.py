@@ -92,7 +92,6 @@ def test_a_damaged_state_file_is_named(model, tmp_path, name):
     [
         ({"version": 2}, "has version 2; this program reads version 1"),
         ({"format": "llama"}, "another program"),
-        ({"metadata": None}, "metadata is missing"),
         ({"model": {"vocab_size": 32}}, "block_size is missing"),
         ({"model": None}, "table of settings"),
     ],

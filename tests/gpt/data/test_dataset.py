@@ -198,7 +198,6 @@ def test_edited_content_is_noticed(packed):
         ({"vocab_size": 70_000}, "another tokenizer or vocabulary"),
         ({"eos_id": 5}, "does not end in eos 5"),
         ({"block_size": "16"}, "block_size is '16'"),
-        ({"shards": {}}, "train is not one shard"),
         (
             {"shards": {**description["shards"], "val": {"val-00000": "0"}}},
             r"val-00000\.index\.npy is of another dataset",
