@@ -66,3 +66,6 @@ def set_defaults() -> None:
     folder = str(home())
     for name, value in tomllib.loads((ROOT / "flows" / "defaults.toml").read_text(encoding="utf-8")).items():
         os.environ.setdefault(name, value.replace("{home}", folder))
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    if direct != "*" and "127.0.0.1" not in direct:  # a company's proxy does not reach the servers of this machine
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{direct},127.0.0.1,localhost".lstrip(",")

@@ -82,3 +82,5 @@ def test_an_address_that_cannot_work(home, variables, words):
     )
     assert words in message
     assert "hidden" not in message
+    if "MLFLOW_TRACKING_URI" in variables and "PORT" not in variables["MLFLOW_TRACKING_URI"]:
+        assert words in refused(home, "runs", **variables)
