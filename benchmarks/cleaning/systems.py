@@ -42,7 +42,7 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
 
 
 def ours(files: list[Path], out: Path, workers: int) -> None:
-    from flows.pages.cards import write_data_card  # the workers import this file again and draw nothing
+    from flows.pages.figures import write_data_card  # the workers import this file again and draw nothing
 
     about = {"corpus": "wiki", "title": "Articles", "licence": "not known", "source": {}}
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from data_contracts.facts import BINS_PER_TEN
+from flows.pages.render import publish
 
 BLUE, ORANGE, PALE, GREY = "#2f6fb0", "#d9822b", "#e8ebef", "#46525e"
 STYLE = Path(__file__).with_name("templates") / "figures.mplstyle"
@@ -40,6 +41,11 @@ def canvas(height: float, *, left: float, right: float = 0.3, bottom: float = 0.
     figure = Figure(figsize=(WIDTH, height))
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + 0.1) / height)
     return figure, figure.add_axes(box)
+
+
+def write_data_card(folder: Path, facts: dict) -> None:
+    """The card of the clean stage. facts: of data_contracts.facts."""
+    publish(folder, "data_card.jinja", facts, lengths=draw(folder / "lengths", lengths, facts["lengths"]))
 
 
 def lengths(groups: dict[str, dict[int, int]]) -> Figure:

@@ -82,7 +82,7 @@ def download(job: Job) -> dict:
 def clean(job: Job) -> dict:
     from data_contracts import facts
     from data_contracts.clean import clean_corpus
-    from flows.pages.cards import write_data_card
+    from flows.pages.figures import write_data_card
     from flows.stages.workers import spread
 
     recipe, raw = job.recipe, job.inputs["download"].folder

@@ -15,7 +15,7 @@ import pytest
 from data_contracts import facts
 from data_contracts.clean import clean_corpus, personal
 from data_contracts.rules import Rules
-from flows.pages.cards import write_data_card
+from flows.pages.figures import write_data_card
 from tests.conftest import ROOT, spelled
 
 MASKING = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True, min_words=2)
