@@ -39,6 +39,7 @@ from data_contracts.sources.files import Progress, bytes_below, require_space
 
 SHARD_BYTES = 32 << 20
 DISK_NEEDED = 1.4  # times the raw bytes, while it works: texts uncompressed, and then as zstd
+ENOUGH_OF_SHARE = 0.25  # of the bytes that should be held out: with less, chance decides what a figure says
 SAMPLED = 4000  # texts of the whole corpus that the data card samples
 
 Map = Callable[[Callable, list[Shard]], Iterable]
@@ -86,7 +87,7 @@ def clean_corpus(
         raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
     keys, n_sources = pl.scan_parquet([shard.path("keys") for shard in shards], glob=False), len(set(total["sources"]))
     verdict = settle(keys, rules, n_sources)
-    if exact := not has_all_sides(verdict):
+    if exact := not has_all_sides(verdict, rules, ENOUGH_OF_SHARE):
         verdict = settle(keys, rules, n_sources, exact=True)
     require_all_sides(verdict, total, corpus, rules)
     start = 0
@@ -99,6 +100,10 @@ def clean_corpus(
     reasons = [*OTHER_REASONS, *getattr(module, "REASONS", ()), *(rule.name for rule in DROP_RULES if rule.on(rules))]
     summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents", glob=False), reasons)
     notes = module.describe(total["understood"]) if total["understood"] else []
+    if damaged := total["damaged"]:
+        notes.append(
+            f"{damaged} texts hold U+FFFD, or Ã© where é was meant: characters were lost before, in a wrong encoding"
+        )
     if exact:
         held_out = f"{summary['val_documents']} are held out to choose by, and {summary['test_documents']} to report on"
         notes.append(f"{summary['documents']} documents are few: by the order of their draws {held_out}")

@@ -24,6 +24,7 @@ from data_contracts.readers.rows import UNDERSTOOD, reading
 from data_contracts.rules import Rules
 
 SAMPLE_CHARS = 3000  # of each text of the sample: one of this length is the beginning of a longer text
+DAMAGED = "\ufffd|[ÃÂ][\u0080-\u00bf]|â€"  # a character that was lost, and é or ’ as they look in a wrong encoding
 IS_KEPT = pl.col("reason").is_null()
 # Fixed, so that the bytes of a file depend on its rows alone.
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": 50_000}
@@ -146,6 +147,7 @@ def _read(shard: Shard, module: ModuleType) -> tuple[pl.DataFrame, pl.DataFrame,
         "malformed": malformed.height,
         "first_malformed": malformed.head(1).select("source_file", "source_row", "text").rows(),
         "understood": understood,
+        "damaged": int(accepted["text"].str.contains(DAMAGED).sum()) if understood else 0,
         "columns": rows.select(pl.exclude(*PLACE).count()).row(0, named=True),
         "texts": texts.height,
         "turned_away": turned_away.height,

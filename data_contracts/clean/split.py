@@ -6,8 +6,8 @@ parts of each are divided by where they stand in it (cut.zones), as a draw would
 
 Then `settle` sees what all shards have. Of copies, and near copies, on several sides those of test stay, else those of val; the
 others are rejected, as `leak`. Of more than FAMILY that are alike, those of train stay: a boilerplate would cost it thousands.
-Of few texts none may fall to a side: then an exact number is held out, those with the lowest and the highest draws. Such a
-corpus alone, once it has grown, is divided anew; the texts that a model was trained on are still known by their places.
+Of few texts none, or one short one, may fall to a side: then the shares are held out in bytes, in the order of the draws. Such
+a corpus alone, once it has grown, is divided anew; the texts that a model was trained on are still known by their places.
 """
 
 import hashlib
@@ -18,7 +18,6 @@ import polars as pl
 from data_contracts import DataError
 from data_contracts.clean.cut import ENOUGH
 from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups, signatures
-from data_contracts.contracts import SPLITS
 from data_contracts.rules import LEAST_CHARS, Rules
 
 FAMILY = 20
@@ -57,8 +56,9 @@ def side_of(drawn: pl.Expr, rules: Rules) -> pl.Expr:
 
 
 def keys(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """What `settle` needs of each text: `key`, `place`, `drawn`, `side`, `zone`, and MinHash buckets where they are used."""
-    found = kept.select("drawn", "side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")))
+    """What `settle` needs of each text: `key`, `place`, `drawn`, `side`, `zone`, `size`, and MinHash buckets if used."""
+    size = pl.col("text").str.len_bytes()
+    found = kept.select("drawn", "side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")), size=size)
     if rules.near_duplicates == "keep":
         return found
     return pl.concat([found, signatures(kept["text"])], how="horizontal")
@@ -72,14 +72,14 @@ def key(text_id: pl.Expr) -> pl.Expr:
 def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int, exact: bool = False) -> pl.DataFrame:
     """The verdict on each kept text, in order, from the `keys` of all shards.
 
-    exact: hold out the shares by the order of the draws, at least one of each side. reason: leak, duplicate, near_duplicate or
-    null. side: the one it was drawn for. key: as given.
+    exact: hold out the shares by the order of the draws, at least one text on each side. reason: leak, duplicate,
+    near_duplicate or null. side: the one it was drawn for. key, size: as given.
     """
 
     def column(name: str) -> pl.Series:  # one at a time in memory
         return keys.select(name).collect()[name]
 
-    texts = pl.DataFrame([column(name) for name in ("key", "place", "side")])
+    texts = pl.DataFrame([column(name) for name in ("key", "place", "side", "size")])
     if n_sources < ENOUGH:
         texts = texts.with_columns(side=pl.coalesce(column("zone"), "side"))
     alike = BUCKET_NAMES if rules.near_duplicates != "keep" else ["key"]
@@ -96,20 +96,32 @@ def settle(keys: pl.LazyFrame, rules: Rules, n_sources: int, exact: bool = False
     near_copy = ~pl.col("family").is_first_distinct() & (rules.near_duplicates == "drop")
     reasons = {"leak": pl.col("leak"), "duplicate": copy, "near_duplicate": near_copy}
     reason = pl.coalesce(pl.when(holds).then(pl.lit(name)) for name, holds in reasons.items())
-    return texts.with_columns(reason=reason).sort("row").select("key", "side", "reason")
+    return texts.with_columns(reason=reason).sort("row").select("key", "side", "size", "reason")
 
 
 def _by_rank(texts: pl.DataFrame, rules: Rules) -> pl.Series:
     """The side of each text. What is of one `unit` (a source, or a text where sources are few) or `family` stays together."""
     texts = texts.with_columns(group=groups(lambda: [texts["family"], texts["unit"]], texts.height))
-    order = texts.group_by("group").agg(pl.col("drawn", "key").min()).sort("drawn", "key")["group"]
-    n_val, n_test = (max(1, round(share * len(order))) for share in (rules.val_fraction, rules.test_fraction))
-    sides = [VAL] * n_val + [TRAIN] * (len(order) - n_val - n_test) + [TEST] * n_test
-    return texts["group"].replace_strict(order, sides[: len(order)], return_dtype=pl.UInt8)
+    order = texts.group_by("group").agg(pl.col("drawn", "key").min(), pl.col("size").sum()).sort("drawn", "key")
+    sizes = order["size"].to_list()
+    sides, places, most = [TRAIN] * len(sizes), range(len(sizes)), (len(sizes) - 1) // 2
+    for side, share, along in ((VAL, rules.val_fraction, places), (TEST, rules.test_fraction, reversed(places))):
+        free, wanted, held, taken = [place for place in along if not sides[place]], share * sum(sizes), 0, list[int]()
+        for place in free:
+            if held < wanted and held + sizes[place] <= 1.5 * wanted and len(taken) < most:
+                taken.append(place)
+                held += sizes[place]
+        for place in taken or sorted(free, key=sizes.__getitem__)[:1]:  # each may be too large
+            sides[place] = side
+    return texts["group"].replace_strict(order["group"], sides, return_dtype=pl.UInt8)
 
 
-def has_all_sides(verdict: pl.DataFrame) -> bool:
-    return verdict.filter(pl.col("reason").is_null())["side"].n_unique() == len(SPLITS)
+def has_all_sides(verdict: pl.DataFrame, rules: Rules, part: float = 0.0) -> bool:
+    """Whether each side has a document, and val and test this part of the bytes that they should have."""
+    kept = verdict.filter(pl.col("reason").is_null())
+    of_side = dict(kept.group_by("side").agg(pl.col("size").sum()).iter_rows())
+    shares = {TRAIN: 0.0, VAL: rules.val_fraction, TEST: rules.test_fraction}
+    return all(of_side.get(side, -1) >= part * share * sum(of_side.values()) for side, share in shares.items())
 
 
 def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: Rules) -> None:
@@ -118,6 +130,6 @@ def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: R
     if kept.is_empty():
         why = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
         raise DataError(f"{corpus}: no document is left of {counts['rows']} rows ({why}): loosen the rules")
-    if not has_all_sides(verdict):
+    if not has_all_sides(verdict, rules):
         mend = f"add texts, cut long ones by clean.split_chars, or change clean.near_duplicates; {LEAST_CHARS:,} characters do"
         raise DataError(f"{corpus}: {kept.height} documents are too few, or too much alike, to hold some out\n{mend}")

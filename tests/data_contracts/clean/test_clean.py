@@ -567,3 +567,11 @@ def test_an_error_in_one_shard_does_not_undo_the_others(folder, tmp_path, one_a_
     assert cleaned == [1, 2]
     clean_corpus("mine", raw, tmp_path / "fresh", Rules())
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_texts_that_were_damaged_before_cleaning_are_counted(folder, tmp_path):
+    damaged = {"a.txt": f"{prose(98)} lost: \ufffd", "b.txt": f"CafÃ© {prose(99)}"}
+    raw = folder({f"{seed}.txt": prose(seed) for seed in range(20)} | damaged)
+    assert clean_corpus("mine", raw, tmp_path / "out", RULES)["notes"][1].startswith(
+        "2 texts hold U+FFFD, or Ã© where é"
+    )

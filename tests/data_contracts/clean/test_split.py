@@ -162,6 +162,7 @@ def test_the_verdict_is_that_of_a_plain_search(rows, deduplicate, near):
                 "place": range(len(rows), 0, -1),
                 "side": pl.Series([side for *_, side in rows], dtype=pl.UInt8),
                 "zone": pl.Series([None] * len(rows), dtype=pl.UInt8),
+                "size": [1] * len(rows),
             }
         )
         buckets = {name: pl.Series([family for family, *_ in rows]) for name in BUCKET_NAMES}
@@ -287,6 +288,23 @@ def test_of_few_texts_an_exact_number_is_held_out(folder, tmp_path, number, seed
         assert counts["notes"][1].startswith(
             f"{number} documents are few: by the order of their draws {sides[1]} are held"
         )
+
+
+def test_a_side_that_one_short_text_fell_to_gets_its_share_of_bytes(folder, tmp_path):
+    names = pl.Series([f"{number}.txt" for number in range(200)])
+    drawn = draw(names + ":0", Rules())
+    val, train, test = (names.filter(here).to_list() for here in (drawn < 0.1, drawn.is_between(0.1, 0.9), drawn > 0.9))
+    words = list(notes(40, 0).values())
+    texts = dict(zip([*train[:30], *test[:3]], words, strict=False)) | {
+        val[0]: words[-1][:60],
+        train[30]: words[-2] * 30,
+    }
+    counts = clean_corpus("mine", folder(texts), tmp_path / "out", Rules())
+    total = sum(map(len, texts.values()))
+    assert counts["documents"] == 35
+    for side in ("val", "test"):
+        assert 0.08 * total < counts[f"{side}_bytes"] < 0.15 * total  # and not the long text, which is 46 %
+    assert counts["notes"][1].startswith("35 documents are few")
 
 
 @pytest.mark.parametrize("seed", range(6))
