@@ -20,9 +20,9 @@ underscore in front, such as `_reddit.py`, are no corpora but what several share
 """
 
 import importlib
-import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import get_args, get_type_hints
 
 from data_contracts import DataError
 
@@ -46,7 +46,10 @@ def reader(name: str) -> ModuleType:
 
 
 def require_options(name: str, options: dict[str, str]) -> None:
-    """Raise DataError for an option that the corpus's `read` does not take."""
-    known = list(inspect.signature(reader(name).read).parameters)[2:] if options else []
-    if unknown := ", ".join(sorted(options.keys() - known)):
-        raise DataError(f"corpus {name!r} takes no option {unknown}; it takes {', '.join(known) or 'none'}")
+    """Raise DataError for an option, or a value of one, that the corpus's `read` does not take."""
+    kinds = dict(list(get_type_hints(reader(name).read).items())[2:-1]) if options else {}
+    if unknown := ", ".join(sorted(options.keys() - kinds)):
+        raise DataError(f"corpus {name!r} takes no option {unknown}; it takes {', '.join(kinds) or 'none'}")
+    for option, value in options.items():
+        if (allowed := get_args(kinds[option])) and value not in allowed:
+            raise DataError(f"options.{option} {value!r} is not {' or '.join(filter(None, allowed))}")

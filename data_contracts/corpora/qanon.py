@@ -1,11 +1,12 @@
 """The posts of "Q" on 4chan, 8chan and 8kun, 2017 to 2022, each a document. Other people wrote the posts that they answer."""
 
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import DataError, readers
+from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
@@ -45,13 +46,11 @@ class Raw(RawRows):
     quoted: str = Field(nullable=True)
 
 
-def read(path: Path, name: str, references: str = "drop") -> pl.DataFrame:
+def read(path: Path, name: str, references: Literal["drop", "quote"] = "drop") -> pl.DataFrame:
     """Posts.
 
     references: "drop" the posts that a post answers, or "quote" them before it, as lines after "> ".
     """
-    if references not in ("drop", "quote"):
-        raise DataError(f"options.references {references!r} is not one of drop, quote")
     quoted = pl.col("referenced_posts").list.eval(pl.element().struct.field("text").drop_nulls()).list.join("\n")
     return readers.json_rows(path, name, POST).select(
         *readers.PLACE,

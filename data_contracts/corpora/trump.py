@@ -5,11 +5,11 @@ column with the comments is found by its name.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from pandera.polars import Field
 
-from data_contracts import DataError
 from data_contracts.contracts import RawRows
 from data_contracts.corpora import _reddit
 from data_contracts.readers import tables
@@ -28,14 +28,14 @@ class Raw(RawRows):
     body: str = Field(nullable=True)
 
 
-def read(path: Path, name: str, text_column: str = "", encoding: str = "utf-8", titles: str = "drop") -> pl.LazyFrame:
+def read(
+    path: Path, name: str, text_column: str = "", encoding: str = "utf-8", titles: Literal["drop", "first"] = "drop"
+) -> pl.LazyFrame:
     """Comments.
 
     text_column: the column that holds them; by default the first of BODY_COLUMNS that a file has. encoding: of .csv and .tsv
     files, such as cp1252. titles: "drop" a column `title`, or "first": it stands before the text, as in a post.
     """
-    if titles not in ("drop", "first"):
-        raise DataError(f"options.titles {titles!r} is not one of drop, first")
     kept = (*_reddit.IDS, *_reddit.NUMBERS)
     keep = ("title", *kept) if titles == "first" else kept
     rows = tables.rows(path, name, BODY_COLUMNS, text_column, encoding, keep).rename({"text": "body"})

@@ -38,6 +38,8 @@ FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
 
+BEGINS = {".parquet": b"PAR1", ".docx": b"PK\x03\x04", ".epub": b"PK\x03\x04", ".pdf": b"%PDF"}
+
 
 def below(folder: Path) -> dict[str, Path]:
     """All files below a folder, as {relative name with /: path}, sorted by that name.
@@ -98,15 +100,15 @@ def inspect(path: Path, name: str, ending: str = "") -> None:
         head = file.read(1024)
     if not head:
         raise DataError(f"{name} is empty (0 bytes): fetch or export it again")
-    if ending == ".parquet":
-        if head.startswith(b"PAR1"):
-            return
-        raise DataError(f"{name} is not a parquet file: it begins with {head[:4]!r}, not b'PAR1'")
     kind = ending.lstrip(".") or "text"
+    if begins := BEGINS.get(ending):
+        if head.startswith(begins):
+            return
+        raise DataError(f"{name} is not a {kind} file: it begins with {head[:4]!r}, not {begins!r}")
     if found := foreign(head):
         raise DataError(f"{name} is {found}, not UTF-8 {kind}: convert it first")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
-    if ending != ".txt" and start.startswith((b"<!doctype html", b"<html")):
+    if ending not in (".txt", ".htm", ".html", ".xhtml") and start.startswith((b"<!doctype html", b"<html")):
         raise DataError(f"{name} is an HTML page, not {kind}: a login or error page saved by mistake?")
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from data_contracts import DataError
-from data_contracts.corpora import covid_tweets, qanon, trump, vaccine_myths, wsb
+from data_contracts.corpora import covid_tweets, qanon, require_options, trump, vaccine_myths, wsb
 from data_contracts.rules import Rules
 from tests.data_contracts.rows import cleaned, documents, read, texts
 
@@ -157,8 +157,8 @@ def test_trump_takes_whatever_tables_there_are(folder):
     assert json.loads(found["metadata"][2]) == {"kind": "comment", "score": 3}
     assert (reasons(found), kinds(found)) == ({"deleted": 1}, {"comment": 6})
     assert documents(trump, here, titles="first")["text"].to_list() == ["mine"] * 4 + ["", "T\n\nmine"]
-    with pytest.raises(DataError, match=r"options.titles 'last' is not one of drop, first"):
-        read(trump, here, titles="last")
+    with pytest.raises(DataError, match=r"options.titles 'last' is not drop or first"):
+        require_options("trump", {"titles": "last"})
 
 
 def test_no_name_of_an_account_is_left_in_the_real_posts(shared_data):
@@ -198,8 +198,8 @@ def test_a_post_of_either_generation_is_a_document(folder):
 def test_what_a_post_answers_is_quoted_on_demand(folder):
     found = documents(qanon, folder({"posts.json": POSTS}), references="quote")
     assert found["text"].to_list()[1] == "> One\n> two\nNo."
-    with pytest.raises(DataError, match=r"options.references 'keep' is not one of drop, quote"):
-        read(qanon, folder({"posts.json": POSTS}), references="keep")
+    with pytest.raises(DataError, match=r"options.references 'keep' is not drop or quote"):
+        require_options("qanon", {"references": "keep"})
 
 
 def test_of_files_with_the_same_posts_one_is_read(folder):

@@ -199,7 +199,7 @@ CUT_PARQUET = b"PAR1" + b"x" * 100
         ("a.parquet", "text\nhello\n", "a.parquet is not a parquet file"),
         ("a.parquet", CUT_PARQUET, "a.parquet cannot be read: .*must end with PAR1.*: is the file cut"),
         ("a.parquet", CUT_PARQUET + b"PAR1", "a.parquet cannot be read: .*: is the file cut"),
-        ("a.docx", b"x", "no .* file among the 1 files: a.docx"),
+        ("a.xlsx", b"x", "no .* file among the 1 files: a.xlsx"),
     ],
 )
 def test_a_bad_file_is_named_with_the_place(folder, name, content, message):

@@ -78,7 +78,7 @@ def test_a_corpus_that_is_not_built_in_says_so(target):
 
 
 def test_moving_a_local_folder_changes_nothing(folder):
-    contents = {"a.txt": "one", "deep/er/b.csv": "text\ntwo\n", ".hidden.txt": "no", "._a.txt": "no", "notes.pdf": "no"}
+    contents = {"a.txt": "one", "deep/er/b.csv": "text\ntwo\n", ".hidden.txt": "no", "._a.txt": "no", "notes.xlsx": "no"}
     here, there = folder(contents, "here"), folder(contents, "there")
     identity = resolve(Source("local", path=str(here)), "mine")
     assert identity == resolve(Source("local", path=str(there)), "mine")
@@ -90,7 +90,7 @@ def test_moving_a_local_folder_changes_nothing(folder):
 
 def test_local_files_are_copied_without_the_hidden_ones(folder, target):
     here = folder(
-        {"a.txt": "one", "deep/b.csv": "text\ntwo\n", "deep/._b.csv": "no", ".git/c.txt": "no", "d.pdf": "no"}
+        {"a.txt": "one", "deep/b.csv": "text\ntwo\n", "deep/._b.csv": "no", ".git/c.txt": "no", "d.xlsx": "no"}
     )
     reported = []
     fetch(Source("local", path=str(here)), "mine", target, lambda *words: reported.append(words))
@@ -144,11 +144,11 @@ def test_a_disk_that_is_full_in_the_middle(folder, target):
     [
         ("nowhere", "mine", "does not exist"),
         ("raw", "rick-and-morty", r"holds no file that corpus 'rick-and-morty' can read \(\*.csv\)"),
-        ("raw/a.pdf", "mine", "a.pdf holds no file that corpus 'mine' can read .*; it has 1 files: a.pdf"),
+        ("raw/a.xlsx", "mine", "a.xlsx holds no file that corpus 'mine' can read .*; it has 1 files: a.xlsx"),
     ],
 )
 def test_a_local_path_that_cannot_be_used(folder, tmp_path, path, corpus, message):
-    folder({"a.pdf": "x", "b.txt": "y"})
+    folder({"a.xlsx": "x", "b.txt": "y"})
     for use in (resolve, lambda source, name: fetch(source, name, tmp_path)):
         with pytest.raises(DataError, match=message):
             use(Source("local", path=str(tmp_path / path)), corpus)

@@ -1,0 +1,141 @@
+"""Pages, subtitles, word processor's files, books, mails and PDFs: their text comes out, and damage is told."""
+
+import io
+import zipfile
+
+import pytest
+
+from data_contracts import DataError
+from data_contracts.readers.kinds import probe
+from data_contracts.sources import files
+from tests.data_contracts.readers.test_kinds import rows
+
+PAGE = """<!doctype html><html><head><title>T</title><style>p {}</style></head><body><h1>Tea &amp; cake</h1>
+<p>One <b>two</b>
+three.<br>Four.</p><script>var x = 1 < 2;</script><ul><li>a</li><li>b</li></ul></body></html>"""
+SUBTITLES = """\
+1
+00:00:01,000 --> 00:00:02,500
+<i>Hello</i> there.
+
+2
+00:00:03,000 --> 00:00:04,000
+{\\an8}7 of them
+"""
+WORD = """<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>
+<w:p><w:r><w:t>Dear </w:t></w:r><w:r><w:t>Ann,</w:t></w:r></w:p><w:p><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>
+<w:tbl><w:tr><w:tc><w:p><w:r><w:t>in a table</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>"""
+CONTAINER = """<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>
+<rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>"""
+BOOK = """<package xmlns="http://www.idpf.org/2007/opf"><manifest><item id="b" href="two.xhtml"/>
+<item id="a" href="the%20one.xhtml"/><item id="c" href="cover.png"/></manifest><spine>
+<itemref idref="a"/><itemref idref="b"/></spine></package>"""
+CHAPTER = (
+    '<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><body><p>{}</p></body></html>'
+)
+
+
+def packed(**parts: str) -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return whole.getvalue()
+
+
+def book() -> bytes:
+    chapters = {"OEBPS/the one.xhtml": CHAPTER.format("Once."), "OEBPS/two.xhtml": CHAPTER.format("Twice é.")}
+    return packed(**{"META-INF/container.xml": CONTAINER, "OEBPS/content.opf": BOOK} | chapters)
+
+
+def pdf(text: str) -> bytes:
+    """A page, written by hand."""
+    drawn = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
+    parts = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    whole, places = b"%PDF-1.4\n", []
+    for number, part in enumerate(parts, 1):
+        places.append(len(whole))
+        whole += b"%d 0 obj\n%s\nendobj\n" % (number, part)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(whole)
+    return whole + b"xref\n0 6\n0000000000 65535 f \n" + table + end
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.html", PAGE, ["Tea & cake\n\nOne two three.\nFour.\n\n  * a\n  * b\n"]),
+        ("a.HTM", PAGE.encode("utf-16"), ["Tea & cake\n\nOne two three.\nFour.\n\n  * a\n  * b\n"]),
+        ("a.srt", SUBTITLES, ["Hello there.\n\n7 of them\n"]),
+        ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Hello\n", ["\nHello\n"]),
+        ("a.docx", packed(**{"word/document.xml": WORD}), ["Dear Ann,\n\nin a table"]),
+        ("a.epub", book(), ["Once.\n", "Twice é.\n"]),
+        ("a.pdf", pdf("Hello there"), ["Hello there"]),
+    ],
+)
+def test_the_text_of_a_document(folder, tmp_path, name, content, texts):
+    path = folder({name: content}) / name
+    files.inspect(path, name)
+    found, (line,) = rows(path)
+    assert [text.strip() for text in found] == [text.strip() for text in texts]
+    assert line.startswith(f"{len(texts)} texts of {path.suffix[1:].lower()} files")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.docx", packed(**{"other.xml": ""}), "a.docx cannot be read"),
+        ("a.docx", packed(**{"word/document.xml": WORD})[:200], "a.docx cannot be read"),
+        ("a.epub", packed(**{"META-INF/container.xml": "<a/>"}), "a.epub cannot be read"),
+        ("a.epub", packed(**{"META-INF/container.xml": "<a"}), "a.epub cannot be read"),
+        ("a.pdf", b"%PDF-1.4 but cut", "a.pdf cannot be read"),
+        ("a.pdf", packed(), "a.pdf is not a pdf file"),
+        ("a.docx", b"text", "a.docx is not a docx file"),
+        ("a.html", b"%PDF", "a.html is a PDF"),
+    ],
+)
+def test_a_damaged_document_is_told(folder, name, content, words):
+    path = folder({name: content}) / name
+
+    def inspect_and_read() -> None:
+        files.inspect(path, name)
+        rows(path)
+
+    with pytest.raises(DataError, match=words) as told:
+        inspect_and_read()
+    assert len(str(told.value).splitlines()) <= 2
+
+
+GUTENBERG = """The Project Gutenberg eBook of Tea
+
+*** START OF THE PROJECT GUTENBERG EBOOK TEA
+AND CAKE ***
+
+Chapter one.
+
+*** END OF THE PROJECT GUTENBERG EBOOK TEA AND CAKE ***
+Updated editions will replace the previous one."""
+
+
+def test_a_book_of_project_gutenberg_is_without_its_licence(folder):
+    texts, (line,) = rows(folder({"pg1.txt": GUTENBERG}) / "pg1.txt")
+    assert [text.strip() for text in texts] == ["Chapter one."]
+    assert line == "1 texts of Project Gutenberg files in utf-8"
+
+
+def test_words_parted_at_line_ends_are_joined_when_asked_for(folder):
+    content = "An exam-\nple of a\nwell-\n  known word,\nnot of A-\nB or 1-\n2 -\nx\n"
+    path = folder({"a.txt": content}) / "a.txt"
+    assert rows(path)[0] == [content]
+    assert rows(path, hyphens="join")[0] == ["An example\nof a\nwellknown\nword,\nnot of A-\nB or 1-\n2 -\nx\n"]
+
+
+def test_of_a_large_document_the_beginning_is_not_tried(folder):
+    path = folder({"a.docx": b"PK\x03\x04" + bytes(2 << 20)}) / "a.docx"
+    probe(path, path.name)
