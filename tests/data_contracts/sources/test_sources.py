@@ -78,7 +78,13 @@ def test_a_corpus_that_is_not_built_in_says_so(target):
 
 
 def test_moving_a_local_folder_changes_nothing(folder):
-    contents = {"a.txt": "one", "deep/er/b.csv": "text\ntwo\n", ".hidden.txt": "no", "._a.txt": "no", "notes.xlsx": "no"}
+    contents = {
+        "a.txt": "one",
+        "deep/er/b.csv": "text\ntwo\n",
+        ".hidden.txt": "no",
+        "._a.txt": "no",
+        "notes.xlsx": "no",
+    }
     here, there = folder(contents, "here"), folder(contents, "there")
     identity = resolve(Source("local", path=str(here)), "mine")
     assert identity == resolve(Source("local", path=str(there)), "mine")
