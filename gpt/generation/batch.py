@@ -20,10 +20,8 @@ from gpt.generation.text import TextStream
 from gpt.model.transformer import GPT
 
 ROWS = 32  # texts generated side by side; more wait
-NUCLEUS = 512  # for top_p, so many of the likeliest tokens are sorted; all of them only if these do not suffice
-Chance = tuple[
-    float, dict[int, float]
-]  # natural log of a token's probability, and of the likeliest tokens' in its place
+# Natural log of a token's probability, and of the likeliest tokens' in its place.
+Chance = tuple[float, dict[int, float]]
 
 
 @dataclass(eq=False)
@@ -111,9 +109,8 @@ class Batch:
             which = places if len(alike) > 1 else slice(None)
             drawn_R[which] = choose(logits_RV[which], *settings, uniform_R[which])
         asked = [place for place, row in enumerate(rows) if row.likeliest >= 0]
-        found = (
-            chances(logits_RV[asked], drawn_R[asked], max(rows[place].likeliest for place in asked)) if asked else []
-        )
+        likeliest = max(row.likeliest for row in rows)
+        found = chances(logits_RV[asked], drawn_R[asked], likeliest) if asked else []
         chance = dict(zip(asked, found, strict=True))
         tokens = enumerate(zip(rows, drawn_R.tolist(), strict=True))
         drawn = [Drawn(row, token, row.add(token), chance.get(place)) for place, (row, token) in tokens]
@@ -136,14 +133,11 @@ def choose(logits_RV: Tensor, temperature: float, top_k: int, top_p: float, unif
     logits_RK, tokens_RK = logits_RV, None  # K candidates; None: all tokens, in their own order
     if 0 < top_k < logits_RV.shape[1]:
         logits_RK, tokens_RK = logits_RV.topk(top_k)  # likeliest first
+    elif top_p < 1:
+        logits_RK, tokens_RK = logits_RV.sort(descending=True)
     # From the largest, so that a tiny temperature gives 0 and -inf, not inf.
     p_RK = ((logits_RK - logits_RK.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
-        if tokens_RK is None:
-            p_RV = p_RK
-            p_RK, tokens_RK = p_RV.topk(min(NUCLEUS, p_RV.shape[1]))
-            if (p_RK.sum(1) < top_p).any():
-                p_RK, tokens_RK = p_RV.sort(descending=True)
         p_of_likelier_RK = p_RK.cumsum(1) - p_RK
         p_RK = p_RK.where(p_of_likelier_RK < top_p, 0)  # always keeps the first
     # The first place where the sum of the probabilities up to it exceeds uniform_R of their total.

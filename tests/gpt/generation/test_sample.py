@@ -255,7 +255,7 @@ def test_a_stop_string_ends_one_text_and_not_its_neighbours(model, tokenizer):
 @pytest.mark.parametrize(
     "settings", [{}, {"top_p": 0.7}, {"top_k": 5}, {"top_k": 5, "top_p": 0.5}, {"temperature": 2.0}]
 )
-def test_tokens_are_drawn_with_their_probabilities(settings, monkeypatch):
+def test_tokens_are_drawn_with_their_probabilities(settings):
     how = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | settings
     torch.manual_seed(0)
     logits_V, n = torch.randn(12) * 2, 20_000
@@ -267,9 +267,6 @@ def test_tokens_are_drawn_with_their_probabilities(settings, monkeypatch):
     p[p.cumsum(0) - p >= how["top_p"]] = 0
     expected = torch.zeros(12).scatter(0, order, p / p.sum())
     torch.testing.assert_close(tokens.bincount(minlength=12) / n, expected, atol=2e-4, rtol=0)
-    monkeypatch.setattr("gpt.generation.batch.NUCLEUS", 2)  # too few for any top_p here
-    uniform_R = torch.linspace(0, 1, n + 1)[:-1]
-    assert torch.equal(choose(logits_V.expand(n, -1), **how, uniform_R=uniform_R), tokens)
     last = choose(logits_V[None], **how, uniform_R=torch.tensor([1.0]))  # a draw that was rounded up
     assert expected[last] > 0
 
