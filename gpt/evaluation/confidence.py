@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 4000
-AT_ONCE = 1 << 21  # documents drawn at a time, which bounds the memory
 
 
 class Interval(NamedTuple):
@@ -35,23 +34,23 @@ def interval(nats: np.ndarray, n_bytes: np.ndarray, level: float = 0.95, seed: i
     D, generator = len(bits_D), np.random.default_rng(seed)
     if D == 1:
         return Interval(float(bits_D[0] / bytes_D[0]), -math.inf, math.inf)
-    (value,), (error,) = _ratio(bits_D[None], bytes_D[None])
-    deviations, size = [], max(1, AT_ONCE // D)
-    for first in range(0, RESAMPLES, size):
-        drawn_RD = generator.integers(0, D, (min(size, RESAMPLES - first), D))
-        value_R, error_R = _ratio(bits_D[drawn_RD], bytes_D[drawn_RD])
+    value, error = _ratio(bits_D, bytes_D)
+    deviations = []
+    for _ in range(RESAMPLES):
+        drawn_D = generator.integers(0, D, D)
+        of_drawn, its_error = _ratio(bits_D[drawn_D], bytes_D[drawn_D])
         # A resample of one document, drawn D times, has no error: its deviation is infinite, or 0 if the value is the same.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            deviations.append(np.where(value_R == value, 0, (value_R - value) / error_R))
-    deviation_R, tail = np.sort(np.concatenate(deviations)), int((1 - level) / 2 * RESAMPLES)
-    ends = (value - deviation_R[place] * error if error else value for place in (RESAMPLES - 1 - tail, tail))
+        with np.errstate(divide="ignore"):
+            deviations.append((of_drawn - value) / its_error if of_drawn != value else 0.0)
+    deviations.sort()
+    tail = int((1 - level) / 2 * RESAMPLES)
+    ends = (value - deviations[place] * error if error else value for place in (RESAMPLES - 1 - tail, tail))
     return Interval(float(value), *map(float, ends))
 
 
-def _ratio(bits_RD: np.ndarray, bytes_RD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(R,) sum over sum of each row, and its standard error by the delta method; 0 where it is only rounding."""
-    D, total_R = bits_RD.shape[1], bytes_RD.sum(1)
-    value_R = bits_RD.sum(1) / total_R
-    rest_RD = bits_RD - value_R[:, None] * bytes_RD
-    error_R = np.sqrt((rest_RD**2).sum(1) * D / (D - 1)) / total_R
-    return value_R, np.where(error_R > 1e-12 * abs(bits_RD).sum(1) / total_R, error_R, 0.0)
+def _ratio(bits_D: np.ndarray, bytes_D: np.ndarray) -> tuple[np.float64, np.float64]:
+    """Sum over sum, and its standard error by the delta method; 0 where it is only rounding."""
+    D, total = len(bits_D), bytes_D.sum()
+    value = bits_D.sum() / total
+    error = np.sqrt(((bits_D - value * bytes_D) ** 2).sum() * D / (D - 1)) / total
+    return value, error if error > 1e-12 * abs(bits_D).sum() / total else np.float64(0)

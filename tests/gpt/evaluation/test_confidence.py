@@ -76,9 +76,8 @@ def test_too_few_documents_tell_nothing(n):
     assert value == pytest.approx(nats.sum() / BIT / n_bytes.sum())
 
 
-def test_the_same_seed_gives_the_same_interval_however_much_fits_in_memory(monkeypatch):
+def test_the_same_seed_gives_the_same_interval():
     nats, n_bytes = documents(np.random.default_rng(0), 40)
     once = interval(nats, n_bytes)
     assert interval(nats, n_bytes, seed=1) != once
-    monkeypatch.setattr("gpt.evaluation.confidence.AT_ONCE", 4000)
     assert interval(nats, n_bytes) == once
