@@ -120,8 +120,8 @@ def has_all_sides(verdict: pl.DataFrame, rules: Rules, part: float = 0.0) -> boo
     """Whether each side has a document, and val and test this part of the bytes that they should have."""
     kept = verdict.filter(pl.col("reason").is_null())
     of_side = dict(kept.group_by("side").agg(pl.col("size").sum()).iter_rows())
-    shares = {TRAIN: 0.0, VAL: rules.val_fraction, TEST: rules.test_fraction}
-    return all(of_side.get(side, -1) >= part * share * sum(of_side.values()) for side, share in shares.items())
+    shares = enumerate((0.0, rules.val_fraction, rules.test_fraction))
+    return all(of_side.get(side, -1) >= part * share * sum(of_side.values()) for side, share in shares)
 
 
 def require_all_sides(verdict: pl.DataFrame, counts: dict, corpus: str, rules: Rules) -> None:

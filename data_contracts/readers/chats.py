@@ -10,24 +10,23 @@ from data_contracts.readers.json_files import objects
 
 SILENCE_SECONDS = 4 * 3600
 FIRST = 30  # lines, or objects, by which a chat is known
-# [31/12/2023, 21:05:33] Ann: hello, or 12/31/23, 9:05 PM - Ann: hello
+# [31/12/2023, 21:05:33] Ann: hello, or 12/31/23, 9:05 PM - Ann: hello. With seconds and no comma, it is the log of a program.
 LINE = re.compile(
-    r"[\u200e\u200f\ufeff]*\[?(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})(?P<comma>,?) (\d{1,2})[:.](\d\d)(?:[:.]\d\d)?"
-    r"(?:[\s\u202f]?(?P<half>[AaPp])\.?\s?[Mm]\.?)?(?:\]| [-–])? (?:(?P<name>[^:]{1,60}): )?(?P<text>.*)"
+    r"[\u200e\u200f\ufeff]*\[?(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})(?P<comma>[,،])?(?: klo)? (\d{1,2})[:.](\d\d)"
+    r"(?(comma)(?:[:.]\d\d)?)(?:[\s\u202f]?(?P<half>[AaPp]\.?\s?[Mm]\.?|[صم]))?"
+    r"(?:\]| [-–]) (?:(?P<name>[^:]{1,60}): )?(?P<text>.*)"
 )
 # What stands for a picture or for a message that is gone, and what follows one that was changed.
 NO_TEXT = re.compile(r"(?s)\u200e.*|<[^<>]+>|\S+\.\w{3,4} \([^()]+\)|(?:This message was|You) deleted.*|null|\s*")
 CHANGED = re.compile(r"[\s\u200e]*<This message was edited>$")
 # The keys of a message: its time, who wrote it and the text; and others, without which it is another kind of table.
 EXPORTS = {
-    "Telegram": "date from text id type",
-    "Discord": "timestamp author content id type",
+    "Telegram": "date from text from_id",
+    "Discord": "timestamp author content isPinned",
     "Slack": "ts user text type",
 }
 # Of people and channels, beside the messages of Slack.
-SLACK_LISTS = [
-    f"{name}.json" for name in ("users", "channels", "groups", "dms", "mpims", "canvases", "integration_logs")
-]
+SLACK_LISTS = [f"{x}.json" for x in ("users", "channels", "groups", "dms", "mpims", "canvases", "integration_logs")]
 
 Message = tuple[float, str, str]  # when, in seconds; who wrote it; its text
 
@@ -55,7 +54,9 @@ def exported(path: Path, name: str, encoding: str) -> tuple[str, list[Message]]:
     if path.name in SLACK_LISTS and path.with_name("channels.json").exists():
         return "Slack", []
     first = [record for _, record in islice(objects(path, name, encoding), FIRST)]
-    chats = [chat["messages"] for one in first if isinstance(one.get("chats"), dict) for chat in one["chats"]["list"]]
+    chats = [
+        chat.get("messages", []) for one in first if isinstance(one.get("chats"), dict) for chat in one["chats"]["list"]
+    ]
     known = [message for chat in chats for message in chat] or first
     for kind, keys in EXPORTS.items():
         time, writer, content = keys.split()[:3]
@@ -82,7 +83,7 @@ def conversations(messages: list[Message], masked: bool) -> list[str]:
 def _seconds(line: re.Match, month_first: bool) -> float:
     one, two, three, hour, minute = map(int, line.group(1, 2, 3, 5, 6))
     year, month, day = (one, two, three) if one > 31 else (three, one, two) if month_first else (three, two, one)
-    hour = hour % 12 + 12 * (line["half"] in "Pp") if line["half"] else hour
+    hour = hour % 12 + 12 * (line["half"][0] in "Ppم") if line["half"] else hour
     try:
         return datetime(year % 100 + 2000, month, day, hour, minute, tzinfo=UTC).timestamp()
     except ValueError:

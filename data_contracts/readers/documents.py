@@ -1,5 +1,6 @@
 """Pages, subtitles, books and letters: only their text is kept."""
 
+import logging
 import re
 import zipfile
 from collections.abc import Callable
@@ -11,33 +12,40 @@ from xml.etree import ElementTree
 from data_contracts import DataError
 from data_contracts.readers.plain_text import text
 
-# Numbers, times and marks of subtitles.
-CUE = re.compile(r"(?m)^(?:WEBVTT.*|\d+\s*|.*-->.*)$\n?|<[^<>\n]{1,40}>|\{\\[^}]*\}")
+# Of subtitles: their head and notes, numbers with times, and marks.
+HEAD = r"(?:\A|(?<=\n\n)|(?<=\n\r\n))(?:WEBVTT|NOTE|STYLE|REGION).*\n(?:[^\r\n].*\n)*"
+CUE = re.compile(rf"(?m){HEAD}|^(?:\d+\r?\n)?.*-->.*\n?|<[^<>\n]{{1,40}}>|\{{\\[^}}]*\}}")
 WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+BREAKS = {f"{WORD}tab": "\t", f"{WORD}br": "\n", f"{WORD}cr": "\n"}
 
 
 def read(path: Path, name: str, encoding: str) -> list[str]:
     """The chapters of an .epub, or the one text of another file. Raises DataError. encoding: of a page, or of subtitles."""
     ending = path.suffix.lower()
-    if ending in SHOWN:
-        return [SHOWN[ending](text(path, name, encoding))]
+    shown = text(path, name, encoding) if ending in SHOWN else ""
     try:
-        return BINARY[ending](path)
+        return [SHOWN[ending](shown)] if ending in SHOWN else BINARY[ending](path)
     except Exception as error:  # the parsers raise anything for damage
-        why = str(error) or type(error).__name__
-        raise DataError(f"{name} cannot be read ({why}): is it cut, or locked by a password?") from None
+        raise DataError(f"{name} cannot be read ({error!r}): is it cut, or locked by a password?") from None
 
 
 def _page(content: str) -> str:
-    from inscriptis import get_text
+    from inscriptis.css_profiles import CSS_PROFILES
+    from inscriptis.html_engine import Inscriptis, ParserConfig
+    from lxml.html import HTMLParser, document_fromstring
 
-    return get_text(content)
+    # Of a huge tree: else what is nested deeper than 256 is lost. The last paragraph lets a page be empty.
+    page = document_fromstring(f"{content}<p></p>".encode(), parser=HTMLParser(encoding="utf-8", huge_tree=True))
+    return Inscriptis(page, ParserConfig(css=CSS_PROFILES["strict"])).get_text()
 
 
-def _word(path: Path) -> list[str]:
+def _letter(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as file:
-        paragraphs = ElementTree.fromstring(file.read("word/document.xml")).iter(f"{WORD}p")
-        return ["\n".join("".join(run.text or "" for run in one.iter(f"{WORD}t")) for one in paragraphs)]
+        body, lines = ElementTree.fromstring(file.read("word/document.xml")), list[str]()
+    for paragraph in body.iter(f"{WORD}p"):
+        parts = paragraph.iterfind(f".//{WORD}r/*")
+        lines.append("".join(part.text or "" if part.tag == f"{WORD}t" else BREAKS.get(part.tag, "") for part in parts))
+    return ["\n".join(lines)]
 
 
 def _book(path: Path) -> list[str]:
@@ -53,6 +61,7 @@ def _book(path: Path) -> list[str]:
 def _pdf(path: Path) -> list[str]:
     from pypdf import PdfReader
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is wrong, its error says
     return ["\n".join(page.extract_text() for page in PdfReader(path).pages)]
 
 
@@ -60,5 +69,5 @@ SHOWN: dict[str, Callable[[str], str]] = {
     **dict.fromkeys((".htm", ".html", ".xhtml"), _page),
     **dict.fromkeys((".srt", ".vtt"), partial(CUE.sub, "")),
 }
-BINARY: dict[str, Callable[[Path], list[str]]] = {".docx": _word, ".epub": _book, ".pdf": _pdf}
+BINARY: dict[str, Callable[[Path], list[str]]] = {".docx": _letter, ".epub": _book, ".pdf": _pdf}
 KINDS = (*SHOWN, *BINARY)

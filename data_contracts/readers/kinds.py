@@ -64,8 +64,8 @@ def read(
     else:
         texts = documents.read(path, name, encoding) if ending in documents.KINDS else [whole]
         found = rows_of([HYPHEN.sub(r"\1\n", one) for one in texts] if hyphens else texts, "text", name).lazy()
-    people = sorted({name for _, name, _ in messages})
     kind = f"{app or ending[1:]} files {encoding and f'in {encoding}'}".strip()
+    people = sorted({who for _, who, _ in messages})
     understood = json.dumps([kind, guess, people, len(messages), name if messages else ""])
     return found.with_columns(pl.lit(understood).alias(UNDERSTOOD))
 

@@ -45,6 +45,8 @@ fine?
 01.01.24, 11:00 - Ann: a new day
 01.01.24, 11:00 - Bob: yes
 """
+FINNISH = GERMAN.replace(", 21:", " klo 21.").replace(", 11:", " klo 11.")
+ARABIC = GERMAN.replace(", 21:", "، 9:").replace(", 11:", "، 11:").replace(" - ", " م - ")
 SIGNAL = """\
 [2023-12-31 21:05] Ann: hello
 [2023-12-31 21:06] Bob: hi: how are you?
@@ -58,17 +60,33 @@ TELEGRAM = {
     "id": 1,
     "messages": [
         {"id": 1, "type": "service", "date": "2023-12-31T21:00:00", "actor": "Ann", "action": "create", "text": ""},
-        {"id": 2, "type": "message", "date": "2023-12-31T21:05:33", "from": "Ann", "text": "hello"},
+        {"id": 2, "type": "message", "date": "2023-12-31T21:05:33", "from": "Ann", "from_id": "user1", "text": "hello"},
         {
             "id": 3,
             "type": "message",
             "date": "2023-12-31T21:06:00",
             "from": "Bob",
+            "from_id": "user1",
             "text": ["hi: how ", {"type": "bold", "text": "are"}, " you?\nfine?"],
         },
-        {"id": 4, "type": "message", "date": "2023-12-31T21:06:09", "from": "Bob", "photo": "a.jpg", "text": ""},
-        {"id": 5, "type": "message", "date": "2024-01-01T11:00:00", "from": "Ann", "text": "a new day"},
-        {"id": 6, "type": "message", "date": "2024-01-01T11:00:30", "from": "Bob", "text": "yes"},
+        {
+            "id": 4,
+            "type": "message",
+            "date": "2023-12-31T21:06:09",
+            "from": "Bob",
+            "from_id": "user1",
+            "photo": "a.jpg",
+            "text": "",
+        },
+        {
+            "id": 5,
+            "type": "message",
+            "date": "2024-01-01T11:00:00",
+            "from": "Ann",
+            "from_id": "user1",
+            "text": "a new day",
+        },
+        {"id": 6, "type": "message", "date": "2024-01-01T11:00:30", "from": "Bob", "from_id": "user1", "text": "yes"},
     ],
 }
 WHOLE_TELEGRAM = {
@@ -83,7 +101,7 @@ def discord(number: int, time: str, name: str, text: str) -> dict:
     author = {"id": str(number % 2), "name": name.lower(), "nickname": name}
     return {
         "id": str(number),
-        "type": "Default",
+        "isPinned": False,
         "timestamp": time,
         "content": text,
         "author": author,
@@ -128,7 +146,8 @@ SLACK = [
     ("app", "name", "content"),
     [
         ("WhatsApp", "_chat.txt", IPHONE), ("WhatsApp", "WhatsApp Chat with Bob.txt", ANDROID),
-        ("WhatsApp", "c.txt", GERMAN), ("WhatsApp", "c.txt", IPHONE.replace("\n", "\r\n")), ("Signal", "c.md", SIGNAL),
+        ("WhatsApp", "c.txt", GERMAN), ("WhatsApp", "c.txt", FINNISH), ("WhatsApp", "c.txt", ARABIC),
+        ("WhatsApp", "c.txt", IPHONE.replace("\n", "\r\n")), ("Signal", "c.md", SIGNAL),
         ("Telegram", "result.json", TELEGRAM), ("Telegram", "result.json", WHOLE_TELEGRAM), ("Discord", "c.json", DISCORD),
         ("Slack", "2023-12-31.json", SLACK),
     ],
@@ -153,7 +172,9 @@ def test_names_are_masked_when_asked_for(written):
         "31.12.23, 21:05 - Ann: hello\nA diary, not a chat.\n" + "And more of it.\n" * 20,
         "ANN: hello\nBOB: hi\n",
         "[12:05] Ann: hello\n[12:06] Bob: hi\n",
-        "2023-12-31 21:05:33 server: started\n",
+        "2023-12-31 21:05:33 server: started\n2023-12-31 21:05:34 server: up\n",
+        "[2023-12-31 21:05:33] prod.ERROR: failed\n[2023-12-31 21:05:34] prod.INFO: fine\n",
+        "2023-12-31 21:05:33,123 - root - ERROR: failed\n2023-12-31 21:05:34,123 - root - INFO: fine\n",
         "",
     ],
 )
@@ -165,8 +186,9 @@ def test_other_texts_are_no_chats(written, content):
 @pytest.mark.parametrize(
     "record",
     [
-        {"date": "2023-12-31", "from": "a@b.example", "text": "a mail"},
-        {"timestamp": "2023-12-31", "author": "Ann", "content": "an article"},
+        {"id": 1, "type": "mail", "date": "2023-12-31", "from": "a@b.example", "text": "a mail"},
+        {"id": 1, "type": "news", "timestamp": "2023-12-31", "author": "Ann", "content": "an article"},
+        {"chats": {"list": [{"id": 1}]}, "text": "no messages"},
         {"ts": "2023-12-31", "user": "ann", "text": "a post"},
     ],
 )

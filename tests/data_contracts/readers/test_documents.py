@@ -21,9 +21,24 @@ SUBTITLES = """\
 2
 00:00:03,000 --> 00:00:04,000
 {\\an8}7 of them
+42
+"""
+VTT = """\
+WEBVTT - a film
+Kind: captions
+
+STYLE
+::cue { color: red }
+
+NOTE by nobody
+
+00:01.000 --> 00:02.000 align:start
+<v Ann>Hello
+NOTE well
 """
 WORD = """<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>
-<w:p><w:r><w:t>Dear </w:t></w:r><w:r><w:t>Ann,</w:t></w:r></w:p><w:p><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>
+<w:p><w:pPr><w:tabs><w:tab w:pos="1"/></w:tabs></w:pPr><w:r><w:t>Dear </w:t></w:r><w:r><w:t>Ann,</w:t><w:tab/><w:t>and</w:t>
+<w:br/><w:t>Bob</w:t></w:r></w:p><w:p><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>
 <w:tbl><w:tr><w:tc><w:p><w:r><w:t>in a table</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>"""
 CONTAINER = """<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>
 <rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>"""
@@ -72,9 +87,13 @@ def pdf(text: str) -> bytes:
     [
         ("a.html", PAGE, ["Tea & cake\n\nOne two three.\nFour.\n\n  * a\n  * b\n"]),
         ("a.HTM", PAGE.encode("utf-16"), ["Tea & cake\n\nOne two three.\nFour.\n\n  * a\n  * b\n"]),
-        ("a.srt", SUBTITLES, ["Hello there.\n\n7 of them\n"]),
-        ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Hello\n", ["\nHello\n"]),
-        ("a.docx", packed(**{"word/document.xml": WORD}), ["Dear Ann,\n\nin a table"]),
+        ("a.html", "<div>" * 400 + "deep" + "</div>" * 400 + "<p>after", ["deep\n\nafter"]),  # lxml stops at 256
+        ("a.html", "<!-- nothing -->", [""]),
+        ("a.xhtml", CHAPTER.format("Once."), ["Once."]),
+        ("a.srt", SUBTITLES, ["Hello there.\n\n7 of them\n42"]),
+        ("a.srt", SUBTITLES.replace("\n", "\r\n"), ["Hello there.\r\n\r\n7 of them\r\n42"]),
+        ("a.vtt", VTT, ["Hello\nNOTE well"]),
+        ("a.docx", packed(**{"word/document.xml": WORD}), ["Dear Ann,\tand\nBob\n\nin a table"]),
         ("a.epub", book(), ["Once.\n", "Twice é.\n"]),
         ("a.pdf", pdf("Hello there"), ["Hello there"]),
     ],
