@@ -141,7 +141,7 @@ LOOK = "from flows.server.dead_runs import look; look({api!r}, look({api!r}, {{}
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path):
     nobody = Cluster(free_port()).address("psycopg2", "mlflow")
     away = gpt(tmp_path / "home", "runs", MLFLOW_TRACKING_URI=nobody)
-    assert_refused(away, "MLflow at postgresql+psycopg2://127.0.0.1", "Connection refused", "start it")
+    assert_refused(away, "MLflow does not answer at postgresql+psycopg2://127.0.0.1", "Connection refused", "start it")
     assert PASSWORD not in away.stderr
     assert quote(PASSWORD, safe="") not in away.stderr
 
