@@ -14,9 +14,14 @@ from gpt.generation.sample import text_rows
 from gpt.generation.text import TextStream, chat_prompt, encode
 
 
+class Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[dict[Literal["type", "text"], str]]
+    content: str | list[Part]
     name: str = ""
 
 
@@ -67,7 +72,7 @@ class Completion:
         self.stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         if is_chat:
             names = ["" if one.role[0] in "sd" else one.name or one.role.upper() for one in asked.messages]
-            texts = ["".join(x if isinstance(x, str) else x.get("text", "") for x in m.content) for m in asked.messages]
+            texts = ["".join(x if isinstance(x, str) else x.text for x in m.content) for m in asked.messages]
             said = list(zip(names, texts, strict=True))
             roles = [one.role for one in asked.messages]
             prompt, ends = chat_prompt(said, names[roles.index("assistant")] if "assistant" in roles else "ASSISTANT")

@@ -282,3 +282,10 @@ def test_rows_wait_for_their_reader_and_go_on_as_they_were(folders):
     waiting, text = asyncio.run(read_late())
     assert BACKLOG <= waiting < BACKLOG + 100
     assert text == texts(*load(Path(folders["whole"])), ["the"], **asked)[0][0]
+
+
+def test_a_part_of_a_message_that_is_no_text_is_refused(client, folders):
+    for part in ({"type": "image_url", "text": "x"}, {"type": "text"}):
+        said = [{"role": "user", "content": [part]}]
+        with pytest.raises(openai.BadRequestError, match="messages"):
+            client.chat.completions.create(model=folders["whole"], messages=said, max_tokens=2)
