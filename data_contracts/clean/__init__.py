@@ -101,9 +101,8 @@ def clean_corpus(
     summary = laws.summarise(total, verdict, pl.scan_parquet(out / "documents", glob=False), reasons)
     notes = module.describe(total["understood"]) if total["understood"] else []
     if damaged := total["damaged"]:
-        notes.append(
-            f"{damaged} texts hold U+FFFD, or Ã© where é was meant: characters were lost before, in a wrong encoding"
-        )
+        lost = "characters were lost before, in a wrong encoding"
+        notes.append(f"{damaged} texts hold U+FFFD, or Ã© where é was meant: {lost}")
     if exact:
         held_out = f"{summary['val_documents']} are held out to choose by, and {summary['test_documents']} to report on"
         notes.append(f"{summary['documents']} documents are few: by the order of their draws {held_out}")

@@ -54,10 +54,8 @@ def exported(path: Path, name: str, encoding: str) -> tuple[str, list[Message]]:
     if path.name in SLACK_LISTS and path.with_name("channels.json").exists():
         return "Slack", []
     first = [record for _, record in islice(objects(path, name, encoding), FIRST)]
-    chats = [
-        chat.get("messages", []) for one in first if isinstance(one.get("chats"), dict) for chat in one["chats"]["list"]
-    ]
-    known = [message for chat in chats for message in chat] or first
+    chats = [chat for one in first if isinstance(one.get("chats"), dict) for chat in one["chats"]["list"]]
+    known = [message for chat in chats for message in chat.get("messages", [])] or first
     for kind, keys in EXPORTS.items():
         time, writer, content = keys.split()[:3]
         if any(record.keys() >= {*keys.split()} for record in known):

@@ -44,7 +44,7 @@ def read(
     default it is found out. delimiter, header: of a .csv file ("false": it has no header). names: "mask" those of the people
     who write in a chat. hyphens: "join" words that are parted at line ends, as in a PDF; a compound loses its own hyphen there.
     """
-    ending, guess, app, whole = path.suffix.lower(), "", "", ""
+    ending, guess, app, whole, book = path.suffix.lower(), "", "", "", None
     messages = list[chats.Message]()
     if not encoding and ending not in (".parquet", *documents.BINARY):
         encoding, guess = encoding_of(path, name)
@@ -52,11 +52,11 @@ def read(
         whole = text(path, name, encoding)
         app, messages = chats.written(whole)
         if book := GUTENBERG.search(whole):
-            app, whole = "Project Gutenberg", book[1]
+            whole = book[1]
     elif ending == ".json":
         app, messages = chats.exported(path, name, encoding)
     messages = [message for message in messages if not chats.NO_TEXT.fullmatch(message[2])]
-    if messages or app == "Slack":
+    if app:
         found = rows_of(chats.conversations(messages, names == "mask") or [""], "text", name).lazy()
     elif ending in TABLES:
         layout = {"header": header != "false"} | ({"delimiter": delimiter} if delimiter else {})
@@ -64,7 +64,7 @@ def read(
     else:
         texts = documents.read(path, name, encoding) if ending in documents.KINDS else [whole]
         found = rows_of([HYPHEN.sub(r"\1\n", one) for one in texts] if hyphens else texts, "text", name).lazy()
-    kind = f"{app or ending[1:]} files {encoding and f'in {encoding}'}".strip()
+    kind = f"{'Project Gutenberg' if book else app or ending[1:]} files {encoding and f'in {encoding}'}".strip()
     people = sorted({who for _, who, _ in messages})
     understood = json.dumps([kind, guess, people, len(messages), name if messages else ""])
     return found.with_columns(pl.lit(understood).alias(UNDERSTOOD))

@@ -37,7 +37,6 @@ FOREIGN = {
     b"{\\rtf": "an RTF document",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
-
 BEGINS = {".parquet": b"PAR1", ".docx": b"PK\x03\x04", ".epub": b"PK\x03\x04", ".pdf": b"%PDF"}
 
 

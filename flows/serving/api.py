@@ -192,12 +192,11 @@ class _Pages(StaticFiles):
 
 
 class _Stream(StreamingResponse):
-    """Ends after the seconds that a request may take, also while its reader reads nothing."""
+    """Ends, and gives back its place, after the seconds that a request may take, also while its reader reads nothing."""
 
     async def __call__(self, *connection: Any) -> None:
         lines: Any = self.body_iterator
         with suppress(TimeoutError):
-            # Closed, its place is free at once; else when Python happens to collect what waits there.
             async with aclosing(lines), asyncio.timeout(limit("GPT_MAX_SECONDS")):
                 await super().__call__(*connection)
 

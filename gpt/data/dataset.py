@@ -65,7 +65,7 @@ def write(folder: Path, splits: dict[str, Iterable[Documents]], about: Descripti
     fewest, split = min((part.n_tokens, split) for split, part in parts.items())
     if about.block_size > fewest:
         raise GPTError(
-            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so at most {fewest}"
+            f"block_size (T) {about.block_size} is too large: {split} has {fewest} tokens, so T can be at most {fewest}"
         )
     names = {split: {part.name: part.digest} for split, part in parts.items()}
     description = {"format": FORMAT, "version": VERSION} | asdict(about) | {"shards": names}

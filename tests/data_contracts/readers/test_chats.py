@@ -214,3 +214,10 @@ def test_the_lists_of_slack_hold_no_message(folder):
         assert rows(here / name)[0] == [""]
     with pytest.raises(DataError, match="which column holds the text"):
         rows(folder({"users.json": people}, "other") / "users.json")
+
+
+def test_of_a_chat_of_pictures_nothing_is_trained_on(written):
+    for name, content in (("c.txt", ANDROID), ("c.json", json.dumps({"messages": TELEGRAM["messages"][3:4] * 2}))):
+        media = "\n".join(line for line in content.splitlines() if "Media" in line) + "\n"
+        texts, _ = written(name, media * 3 if name == "c.txt" else content)
+        assert texts == [""]

@@ -128,7 +128,7 @@ def test_counts_dtypes_and_the_index(tmp_path):
         ([("b", np.array([1]), 2), ("a", np.array([1, -1]), 2)], "'a' has token -1"),
         ([("a", np.array([1, EOS]), 2)], "'a' has the end-of-document token"),
         ([], "no document in the val split"),
-        ([("a", np.array([1, 2]), 2)], "val has 3 tokens, so at most 3"),
+        ([("a", np.array([1, 2]), 2)], "val has 3 tokens, so T can be at most 3"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(tmp_path, split, message):
