@@ -15,6 +15,7 @@ What is written:
 
     documents/00000.parquet ...   one per shard, Documents
     rejects/00000.parquet ...     the same, Rejects: nothing disappears
+    measured/00000.parquet ...    what a cleaning by other limits needs to know of each row, so that it reads no raw file
     report.json                   the counts
     work/                         what the passes leave for each other, and a killed run for the next; removed at the end
 
@@ -24,6 +25,7 @@ Equal files and rules give equal bytes, however many shards are cleaned at a tim
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -54,6 +56,7 @@ def clean_corpus(
     fan_out: Map = map,
     progress: Progress = lambda share, text: None,
     describe: Callable[[pl.DataFrame, dict], None] = lambda sample, counts: None,
+    earlier: Path | None = None,
     **options: str,
 ) -> dict:
     """Clean a corpus into `out`, which may hold what an interrupted run of the same left; returns the counts of report.json.
@@ -61,8 +64,10 @@ def clean_corpus(
     corpus: a known name, or a user's own. fan_out: calls a function on each of many shards and returns the results in order;
     the built-in `map` does so in this process. describe: is called at the end with a sample of the texts and the counts (see
     facts.describe), and `nulls`, the share of rows without a value in each column of the raw files: not in report.json, as it
-    may change where no document does. options: what the corpus's `read` takes, such as text_column. Raises DataError naming
-    file and row for raw data that breaks its contract, and if train, val or test would have no document.
+    may change where no document does. earlier: the folder of a cleaning of the same files by the same code and options, with
+    rules of the same `measured_by`: texts and measures are taken from there. options: what the corpus's `read` takes, such as
+    text_column. Raises DataError naming file and row for raw data that breaks its contract, and if train, val or test would
+    have no document.
     """
     module = corpora.find(corpus)
     corpora.require_options(corpus, options)
@@ -75,7 +80,7 @@ def clean_corpus(
     raw_bytes = sum(path.stat().st_size for path in found.values())
     require_space(out, int(DISK_NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
 
-    shards = _shards(found, corpus, work, rules, options)
+    shards = [replace(shard, earlier=str(earlier or "")) for shard in _shards(found, corpus, work, rules, options)]
     waiting = [shard for shard in shards if not shard.path("json").exists()]  # the others, an interrupted run cleaned
     for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
         progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")

@@ -77,14 +77,21 @@ DROP_RULES = (
 PUBLISHED = Rules(**{limit: value for rule in DROP_RULES for limit, value in rule.limits.items() if value})
 
 
+# The settings that change no text and no measure.
+DECIDED = {limit for rule in DROP_RULES for limit in rule.limits} | {"near_duplicates", "deduplicate", "max_malformed"}
+
+
+def measure_all(texts: pl.Series, rules: Rules) -> pl.DataFrame:
+    """All that the drop rules need to know of each text; its language only where it matters, else null."""
+    no_language = pl.lit(None, pl.String)
+    return measure(texts).with_columns(language=language(texts) if rules.languages else no_language)
+
+
 def judge(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """The pieces with their measures and the reason to reject each (null: kept)."""
-    measured = pl.concat([pieces, measure(pieces["text"])], how="horizontal")
-    if rules.languages:
-        measured = measured.with_columns(language=language(measured["text"]))
+    """The measured pieces with the reason to reject each (null: kept)."""
     active = [rule for rule in DROP_RULES if rule.on(rules)]
     first = pl.coalesce(*(pl.when(rule.rejects(rules)).then(pl.lit(rule.name)) for rule in active))
-    return measured.with_columns(reason=first).drop("language", strict=False)
+    return pieces.with_columns(reason=first)
 
 
 def language(texts: pl.Series) -> pl.Series:

@@ -17,25 +17,30 @@ import polars as pl
 
 from data_contracts import DataError
 from data_contracts.clean.cut import ENOUGH
-from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups, signatures
+from data_contracts.clean.near_duplicates import BUCKET_NAMES, groups
 from data_contracts.rules import LEAST_CHARS, Rules
 
 FAMILY = 20
 TRAIN, VAL, TEST = range(3)  # places in SPLITS
 
 
-def identify(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """With text_id (of the text alone), doc_id (unique), place, and side (drawn by source: a place in SPLITS).
+def identify(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """With text_id (of the text alone), place, and the number drawn for their source, in place of source_id and section.
 
     place: 16 hex digits of the source, and 16 of the zone within it (`section`; zeros if it is not divided).
     """
-    kept = kept.with_columns(text_id=short_sha256(kept["text"]))
+    return pieces.with_columns(
+        text_id=short_sha256(pieces["text"]),
+        place=short_sha256(pieces["source_id"]).str.slice(0, 16) + pieces["section"],
+        drawn=draw(pieces["source_id"], rules),
+    ).drop("source_id", "section")
+
+
+def sides(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """With doc_id, which is unique, and side: a place in SPLITS."""
     where = pl.format("{}:{}:{}:{}", "text_id", "source_file", "source_row", "metadata")
-    return kept.with_columns(
-        doc_id="text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series()),
-        place=short_sha256(kept["source_id"]).str.slice(0, 16) + kept["section"],
-        drawn=draw(kept["source_id"], rules),
-    ).with_columns(side=side_of(pl.col("drawn"), rules))
+    doc_id = "text_id" if rules.deduplicate else short_sha256(kept.select(where).to_series())
+    return kept.with_columns(doc_id=doc_id, side=side_of(pl.col("drawn"), rules))
 
 
 def short_sha256(texts: pl.Series) -> pl.Series:
@@ -59,9 +64,7 @@ def keys(kept: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """What `settle` needs of each text: `key`, `place`, `drawn`, `side`, `zone`, `size`, and MinHash buckets if used."""
     size = pl.col("text").str.len_bytes()
     found = kept.select("drawn", "side", "zone", key=key(pl.col("text_id")), place=key(pl.col("place")), size=size)
-    if rules.near_duplicates == "keep":
-        return found
-    return pl.concat([found, signatures(kept["text"])], how="horizontal")
+    return found if rules.near_duplicates == "keep" else found.hstack(kept.select(BUCKET_NAMES))
 
 
 def key(text_id: pl.Expr) -> pl.Expr:

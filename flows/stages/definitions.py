@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts import corpora
+from flows.home import shared_home
 from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import identity
 from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
-from flows.store.artifacts import Artifact, read_manifest
+from flows.store.artifacts import Artifact, Store, make_key, read_manifest, to_artifact
 
 TOKENIZER = "tokenizer.model"
 HELD_OUT = "test"  # the split whose baselines are computed
@@ -82,6 +83,7 @@ def download(job: Job) -> dict:
 def clean(job: Job) -> dict:
     from data_contracts import facts
     from data_contracts.clean import clean_corpus
+    from data_contracts.clean.shard import measured_by
     from flows.pages.figures import write_data_card
     from flows.stages.workers import spread
 
@@ -95,14 +97,23 @@ def clean(job: Job) -> dict:
     def describe(sample, counts: dict) -> None:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, about))
 
+    # Of an earlier artifact that differs only in what is decided from measures, texts and measures are taken.
+    by, store = measured_by(rules) | recipe.options, Store(shared_home(), log_line)
+    measured = make_key("measured", by, {"download": job.inputs["download"].digest}, STAGES["clean"].code(recipe))
+    known = [to_artifact(m) for m in store.manifests(recipe.corpus, "clean") if m["counts"].get("measured") == measured]
+    earlier = next((artifact.folder for artifact in reversed(known) if not store.damage(artifact)), None)
+    if earlier:
+        log_line(
+            "texts and measures are those of an earlier cleaning: only settings that decide by measures have changed"
+        )
     with spread(recipe.workers) as fan_out:
         how: dict[str, Any] = {"fan_out": fan_out, "progress": job.report, "describe": describe, **recipe.options}
-        counts = clean_corpus(reader, raw / RAW, job.folder, rules, **how)
+        counts = clean_corpus(reader, raw / RAW, job.folder, rules, earlier=earlier, **how)
     if recipe.reader == OWN and rules.emails == "mask" and (masked := counts["changed"]["emails"]):
         log_line(f"e-mail addresses in {masked} texts are masked as <email>; clean.emails=keep keeps them")
     if counts.get("notes") and (left_out := job.inputs["download"].counts.get("left_out")):
         counts["notes"][0] += f", {left_out} files left out"
-    return counts
+    return counts | {"measured": measured}
 
 
 def tokenize(job: Job) -> dict:

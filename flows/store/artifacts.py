@@ -4,8 +4,8 @@ The key identifies what an artifact is made from: its stage, parameters, the dig
 The digest identifies its files. So equal bytes upstream mean reuse downstream, whatever made them.
 
 Notable: reuse is checked against every file's sha256, never assumed. An artifact is built in a sibling folder under a lock and
-renamed into place, so nothing half-made looks finished. Files under `log/` and `card/` are recorded and checked like the others
-but are not in the digest: they hold timings, and where the data were found.
+renamed into place, so nothing half-made looks finished. Files under `log/`, `card/` and `measured/` are recorded and checked
+like the others but are not in the digest: they hold timings, where the data were found, and what no later stage reads.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from flows.store.locks import lock
 from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
-NOT_DIGESTED = ("log/", "card/")
+NOT_DIGESTED = ("log/", "card/", "measured/")
 RESUMABLE_DAYS = 30  # that a training which was stopped keeps its checkpoints
 
 
@@ -180,7 +180,7 @@ def to_artifact(manifest: dict) -> Artifact:
 
 
 def digest_of(files: dict[str, dict]) -> str:
-    """64 hex digits over the names and contents of the files, those under `log/` and `card/` left out."""
+    """64 hex digits over the names and contents of the files, those of NOT_DIGESTED left out."""
     counted = [name for name in sorted(files) if not name.startswith(NOT_DIGESTED)]
     return _hash([[name, files[name]["sha256"]] for name in counted])
 

@@ -148,4 +148,4 @@ def describe_task(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> 
     # What a kill costs and what is kept decide no number. Earlier runs have the default of keep_checkpoints in their record.
     numbers = asdict(config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
     del numbers["checkpoint_every"]
-    return {"model": asdict(model), "train": numbers, "data": dataset.digest()}
+    return {"model": model.as_dict(), "train": numbers, "data": dataset.digest()}

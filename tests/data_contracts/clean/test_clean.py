@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from data_contracts import DataError, clean, corpora
 from data_contracts.clean import clean_corpus
 from data_contracts.clean import shard as shard_module
+from data_contracts.clean.shard import measured_by
 from data_contracts.clean.split import draw, side_of
 from data_contracts.contracts import SPLITS, Documents, Rejects, check
 from data_contracts.corpora import rick_and_morty
@@ -93,7 +95,7 @@ def test_documents_rejects_and_figures_add_up(folder, tmp_path, one_a_file):
     check(documents, Documents)
     check(rejects, Rejects)
     assert json.loads((tmp_path / "report.json").read_text()) == figures
-    assert {path.name for path in tmp_path.iterdir()} == {"raw", "documents", "rejects", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "documents", "rejects", "measured", "report.json"}
     assert [path.name for path in sorted((tmp_path / "documents").iterdir())] == [f"0000{n}.parquet" for n in range(6)]
     assert figures["rows"] == 42 * 4 + 80 + 92
     assert figures["texts"] == figures["rows"] - 1  # one record cannot be read
@@ -517,6 +519,7 @@ def test_killed_again_and_again_it_still_gets_there(raw, undisturbed, tmp_path):
 PARALLEL = """
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tests.data_contracts.clean.test_clean import clean_all
@@ -567,6 +570,42 @@ def test_an_error_in_one_shard_does_not_undo_the_others(folder, tmp_path, one_a_
     assert cleaned == [1, 2]
     clean_corpus("mine", raw, tmp_path / "fresh", Rules())
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"min_chars": 300, "min_words": 60, "max_top_ngrams": 0.05},
+        {"min_chars": 1, "deduplicate": False, "near_duplicates": "together"},
+        {"languages": ("en",)},
+        {"languages": ("en", "fr"), "max_malformed": 0.5},
+    ],
+)
+def test_another_limit_is_decided_from_what_was_measured(folder, tmp_path, monkeypatch, one_a_file, changed):
+    raw, first = (
+        folder(some_of_each_kind()),
+        replace(RULES, max_words=140, languages=changed.get("languages", ()) and ("en", "de")),
+    )
+    clean_corpus("mine", raw, tmp_path / "first", first)
+    rules = replace(first, **changed)
+    assert measured_by(rules) == measured_by(first)
+    clean_corpus("mine", raw, tmp_path / "fresh", rules)
+    monkeypatch.setattr(shard_module, "read_files", None)  # neither this
+    monkeypatch.setattr(shard_module, "measure_all", None)  # nor this is called
+    again = clean_corpus("mine", raw, tmp_path / "again", rules, earlier=tmp_path / "first")
+    assert again["documents"] > 0
+    assert contents(tmp_path / "again") == contents(tmp_path / "fresh")
+    clean_corpus("mine", raw, tmp_path / "back", first, earlier=tmp_path / "again")
+    assert contents(tmp_path / "back") == contents(tmp_path / "first")
+
+
+def test_what_changes_texts_or_measures_is_measured_again():
+    deciding = {"min_words": 7, "max_chars": 900, "deduplicate": False, "max_malformed": 0.1}
+    assert measured_by(replace(RULES, **deciding)) == measured_by(RULES)
+    for changed in ({"urls": "mask"}, {"spaces": True}, {"split_chars": 0}, {"seed": 1}, {"val_fraction": 0.3},
+                    {"near_duplicates": "keep"}, {"languages": ("en",)}):  # fmt: skip
+        assert measured_by(replace(RULES, **changed)) != measured_by(RULES)
 
 
 def test_texts_that_were_damaged_before_cleaning_are_counted(folder, tmp_path):

@@ -5,13 +5,18 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from data_contracts.clean.judge import DROP_RULES, PUBLISHED, judge
+from data_contracts.clean.judge import DROP_RULES, PUBLISHED, judge, measure_all
 from data_contracts.clean.measures import COLUMNS
 from data_contracts.rules import Rules
 
 
+def judged(texts: list[str], rules: Rules) -> pl.DataFrame:
+    measures = measure_all(pl.Series("text", texts), rules)
+    return judge(pl.DataFrame({"text": texts}).hstack(measures), rules)
+
+
 def reasons(*texts: str, **rules) -> list[str | None]:
-    return judge(pl.DataFrame({"text": texts}), Rules(**rules))["reason"].to_list()
+    return judged(list(texts), Rules(**rules))["reason"].to_list()
 
 
 PROSE = """The miller of the old town had a mill by the river, and he worked there with his two sons.
@@ -62,10 +67,8 @@ class TestDropRules:
         assert names.index("too_short") < names.index("few_words") < names.index("symbols")
 
     def test_published_values_keep_prose_and_reject_the_rest(self):
-        found = judge(pl.DataFrame({"text": [PROSE, "#market #friday " * 40, "1 2 3 4 5 6 7 8 " * 10]}), PUBLISHED)[
-            "reason"
-        ]
-        assert found.to_list() == [None, "symbols", "word_length"]
+        found = judged([PROSE, "#market #friday " * 40, "1 2 3 4 5 6 7 8 " * 10], PUBLISHED)
+        assert found["reason"].to_list() == [None, "symbols", "word_length"]
 
     def test_what_was_not_measured_never_holds(self):
         nothing = pl.DataFrame({name: [None] for name in (*COLUMNS, "language")}, COLUMNS | {"language": pl.String})
@@ -74,9 +77,9 @@ class TestDropRules:
         assert not nothing.select(pl.any_horizontal(broken).fill_null(False)).item()
 
     def test_measures_stay_beside_kept_and_rejected(self):
-        judged = judge(pl.DataFrame({"text": ["two words", ""], "source_row": [4, 5]}), Rules(languages=("en",)))
-        assert judged.columns == ["text", "source_row", *COLUMNS, "reason"]
-        assert judged["n_words"].to_list() == [2, 0]
+        found = judged(["two words", ""], Rules(languages=("en",)))
+        assert found.columns == ["text", *COLUMNS, "language", "reason"]
+        assert found["n_words"].to_list() == [2, 0]
 
     def test_published_thresholds_are_sourced(self):
         for rule in DROP_RULES:
