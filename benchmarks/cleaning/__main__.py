@@ -26,11 +26,12 @@ from benchmarks.tables import Results
 from flows.stages.workers import SETTINGS
 
 DATATROVE = ROOT / ".venv-bench"
-PARTS = ("floor", "ours", "plain", "datatrove", "steps")
+PARTS = ("floor", "ours", "limit", "plain", "datatrove", "steps")
 # What takes its turn in a round: system, workers, bytes of the dump at most.
 TURNS = (
     ("floor", 1, 1e12),
     ("ours", 2, 1e12),
+    ("limit", 2, 1e12),  # of what ours has measured
     ("floor", 2, 1e12),
     ("ours", 1, 5e8),
     ("plain", 2, 1.7e8),
@@ -41,6 +42,8 @@ DATATROVE_BYTES = 20e6
 
 def main() -> None:
     given = _arguments()
+    if "limit" in given.only and "ours" not in given.only:
+        raise SystemExit("limit decides from what ours has measured: name both in --only")
     cache, n_bytes = given.cache, given.megabytes * 1e6
     files = _dump(cache, max([n_bytes, *given.memory]))
     found = Results(given.json or cache / "cleaning.json", "runs", "memory")

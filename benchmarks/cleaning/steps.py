@@ -22,16 +22,17 @@ import polars as pl
 
 from benchmarks.cleaning import plain
 from benchmarks.cleaning.systems import RULES
-from data_contracts.clean import judge, split
 from data_contracts.clean import shard as shards
+from data_contracts.clean import split
 
 # function: what comes before it since the last clock, what it does itself
 CLEAN = {
     (shards, "read_files"): ("set aside", "read JSON"),
     (shards, "check"): ("contract of raw rows", "contract of raw rows"),
-    (judge, "measure"): ("samples, cut", "measure"),
-    (shards, "identify"): ("drop rules", "ids, split"),
-    (split, "signatures"): ("ids, split", "MinHash"),
+    (shards, "signatures"): ("samples, cut", "MinHash"),
+    (shards, "measure_all"): ("samples, cut", "measure"),
+    (shards, "identify"): ("samples, cut", "ids, split"),
+    (shards, "judge"): ("samples, cut", "drop rules"),
     (shards, "write_parquet"): ("set aside", "keys, samples"),
 }
 FINISH = {

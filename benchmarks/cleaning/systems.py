@@ -4,6 +4,7 @@
 
 floor    polars reads the JSON and writes zstd Parquet, no rule. Threads will do: polars lets go of Python's lock
 ours     clean_corpus by the recipe `wiki`: documents, rejects, report, card
+limit    the same with another min_words, decided from what the run of ours before it has measured
 plain    the same rules in plain Python (plain.py)
 The seconds are wall-clock, from before the workers start until after they ended.
 """
@@ -15,6 +16,7 @@ import sys
 import time
 import tomllib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,16 +43,21 @@ def floor(files: list[Path], out: Path, workers: int) -> None:
         list(pool.map(one, files))
 
 
-def ours(files: list[Path], out: Path, workers: int) -> None:
+def ours(files: list[Path], out: Path, workers: int, rules: Rules = RULES, earlier: Path | None = None) -> None:
     from flows.pages.figures import write_data_card  # the workers import this file again and draw nothing
 
     about = {"corpus": "wiki", "title": "Articles", "licence": "not known", "source": {}}
 
     def describe(sample: pl.DataFrame, counts: dict) -> None:
-        write_data_card(out / "card", facts.describe(out, sample, counts, RULES, about))
+        write_data_card(out / "card", facts.describe(out, sample, counts, rules, about))
 
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        clean_corpus("wiki", files[0].parents[1], out, RULES, fan_out=pool.map, describe=describe)
+        how = {"fan_out": pool.map, "describe": describe, "earlier": earlier}
+        clean_corpus("wiki", files[0].parents[1], out, rules, **how)
+
+
+def limit(files: list[Path], out: Path, workers: int) -> None:
+    ours(files, out, workers, replace(RULES, min_words=RULES.min_words + 10), out.with_name("out-ours"))
 
 
 def plain(files: list[Path], out: Path, workers: int) -> None:
@@ -68,7 +75,9 @@ if __name__ == "__main__":
     os.environ.update(SETTINGS)  # what workers inherit; polars in this process has its own by now
     system, workers, out, *files = sys.argv[1:]
     start, before = time.perf_counter(), os.times()
-    {"floor": floor, "ours": ours, "plain": plain}[system](sorted(map(Path, files)), Path(out), int(workers))
+    {"floor": floor, "ours": ours, "limit": limit, "plain": plain}[system](
+        sorted(map(Path, files)), Path(out), int(workers)
+    )
     seconds, cpu = (
         time.perf_counter() - start,
         sum(os.times()[:4]) - sum(before[:4]),

@@ -45,6 +45,8 @@ class Job:
     """progress: report(fraction, text)"""
     on_step: Callable[[int, dict], None]
     on_evaluation: Callable[[int, dict, Path, bool], None]
+    force: bool
+    """whether to make it anew, from nothing of earlier artifacts"""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ def clean(job: Job) -> dict:
     # Of an earlier artifact that differs only in what is decided from measures, texts and measures are taken.
     by, store = measured_by(rules) | recipe.options, Store(shared_home(), log_line)
     measured = make_key("measured", by, {"download": job.inputs["download"].digest}, STAGES["clean"].code(recipe))
-    known = [to_artifact(m) for m in store.manifests(recipe.corpus, "clean") if m["counts"].get("measured") == measured]
-    earlier = next((artifact.folder for artifact in reversed(known) if not store.damage(artifact)), None)
+    known = [] if job.force else store.manifests(recipe.corpus, "clean")[::-1]
+    same = (to_artifact(manifest) for manifest in known if manifest["counts"].get("measured") == measured)
+    earlier = next((artifact.folder for artifact in same if not store.damage(artifact)), None)
     if earlier:
         log_line(
             "texts and measures are those of an earlier cleaning: only settings that decide by measures have changed"

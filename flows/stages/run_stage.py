@@ -51,7 +51,7 @@ def run_stage(
         older = store.manifests(recipe.corpus, name)
         if name == "clean" and older and held_out_split(older[-1]["counts"]) != HELD_OUT:
             log_line(SPLIT_ANEW)
-        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation)
+        job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation, force)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)
 

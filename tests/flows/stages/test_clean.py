@@ -16,6 +16,9 @@ ROWS = [
 ]
 
 
+EARLIER = "texts and measures are those of an earlier cleaning"
+
+
 @pytest.fixture
 def run(home, prefect_server):
     with own_home(home, prefect_server):
@@ -79,6 +82,14 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
     forced = run(*asked, "--force")
     assert [name for name, how in stages(forced.stderr) if how == "reused"] == ["download"]
     assert forced.stdout == ""
+    assert EARLIER not in first.stderr + forced.stderr
+
+    limited = run(*asked, *settings({"clean.min_chars": 30}))
+    assert "61 documents kept, 2 dropped" in limited.stderr
+    assert EARLIER in limited.stderr
+    for measured in (home / "artifacts" / "explained" / "clean").glob("*/measured/00000.parquet"):
+        measured.write_bytes(measured.read_bytes()[:-1])
+    assert EARLIER not in run(*asked, *settings({"clean.min_chars": 40})).stderr  # damaged ones are none
 
 
 def test_rows_that_break_their_contract_are_named(run, tmp_path):
