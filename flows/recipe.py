@@ -32,7 +32,7 @@ FOLDER = ROOT / "flows" / "recipes"
 Size = Literal["nano", "tiny", "small", "medium", "large", "xl", *PRESETS]  # type: ignore[valid-type]
 CORPUS_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SECRET_URL = "export it as a variable, such as MY_URL, where the run is, and set source.url='${MY_URL}'"
-OWN = "own"  # the reader, and the recipe, of a folder that a user brings
+OWN, MIX = "own", "mix"  # the recipes of a folder that a user brings, and of a mixture of corpora
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ class Recipe(BaseModel):
     reader: str
     """which module of data_contracts/corpora reads the raw files"""
     source: Source
+    mix: dict[str, Annotated[float, Field(gt=0)] | Literal["auto"]] = {}
+    """a corpus made of others: the share of each in the text to train on, in any proportion, or auto: all that each has"""
     options: dict[str, str] = {}
     """of the reader, such as `text_column`"""
     clean: Rules = Rules()
@@ -157,7 +159,7 @@ def settle(recipe: Recipe, counts: Mapping[str, Any]) -> tuple[Recipe, str]:
 
 def corpus_names() -> list[str]:
     """The corpora that have a recipe, in alphabetical order."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != OWN)
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem not in (OWN, MIX))
 
 
 def load_recipe(
@@ -172,9 +174,10 @@ def load_recipe(
     """The recipe of a corpus. Raises UserError with every problem found.
 
     size: a preset of the recipe's family instead of its own shape, or a preset's whole name. overrides: {"train.lr": 0.001}.
-    source: a folder or file to read instead of the recipe's source; with it any name is a corpus.
+    source: a folder or file to read instead of the recipe's source; with it, or with overrides of `mix`, any name is a corpus.
     """
-    values, problems = _read_toml(corpus, own=bool(source)), []
+    mixes = any(name.startswith("mix.") for name in overrides or {})
+    values, problems = _read_toml(corpus, MIX if mixes else OWN if source else ""), []
     if source:
         path = Path(source).expanduser().resolve()
         if not path.exists():
@@ -184,6 +187,12 @@ def load_recipe(
     for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)
     values |= {"corpus": corpus, "reader": corpus if corpus in corpora.names() else OWN}
+    if parts := values.get("mix"):
+        values |= {"reader": corpora.MIX, "source": {"kind": "mix"}}
+        if source or corpus in parts or len({share == "auto" for share in parts.values()}) > 1:
+            problems.append(
+                "a mixture has no source, is made of other corpora, and gives each of them a share, or each auto"
+            )
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
     values.setdefault("tokenizer", {}).setdefault("user_defined_symbols", masks)  # one piece each
     given = [*(overrides or ()), *(["size"] if size else [])]
@@ -217,13 +226,13 @@ def parse_override(text: str) -> tuple[str, object]:
         return name.strip(), value.strip()
 
 
-def _read_toml(corpus: str, own: bool) -> dict:
-    """The recipe's file; that of a user's own corpus where the corpus has none. Raises UserError."""
+def _read_toml(corpus: str, other: str) -> dict:
+    """The recipe's file, or that of the `other` recipe where the corpus has none. Raises UserError if there is neither."""
     known = corpus_names()
-    if corpus not in known and not own:
+    if corpus not in known and not other:
         hint = f"{nearest(corpus, known)} (gpt corpora lists them; --from PATH brings your own)"
         raise UserError(f"corpus {corpus!r} is not known{hint}")
-    path = FOLDER / f"{corpus if corpus in known else OWN}.toml"
+    path = FOLDER / f"{corpus if corpus in known else other}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

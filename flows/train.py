@@ -31,7 +31,7 @@ from flows.evaluation.summary import finish
 from flows.home import shared_home
 from flows.models.register import registered_name
 from flows.models.run_record import champion_recipe
-from flows.models.start import started
+from flows.models.start import mixed, started
 from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, Recipe, Size, load_recipe, settle
 from flows.server import dead_runs
@@ -80,13 +80,17 @@ def fit_decoder(sequences: Artifact, tokenizer: Artifact, recipe: Recipe, force:
     return run_stage("train", recipe, {"tokenize": tokenizer, "pack": sequences}, force, log_samples)
 
 
+def cleaned(recipe: Recipe, force: str | None = None) -> Artifact:
+    """The first two stages."""
+    return clean(download(recipe, force == "download"), recipe, force == "clean")
+
+
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that is made again."""
     with in_use(shared_home(), log_line), tracked_run(recipe, work_id(recipe) + reproduces) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
-        raw = download(recipe, force == "download")
-        documents = clean(raw, recipe, force == "clean")
+        documents = cleaned(recipe, force)
         log_changes(tracker)
         recipe = settled(recipe, documents)
         tracker.log_recipe(recipe)
@@ -122,7 +126,7 @@ def train(
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
     if refresh and not (size or steps or minutes or source or overrides):
         recipe = champion_recipe(recipe) or recipe
-    recipe = started(recipe)
+    recipe = started(mixed(recipe, cleaned))
     if refresh and not Store(shared_home()).manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
@@ -172,10 +176,9 @@ def prepare(
         then_train: afterwards start train/<corpus> with the same parameters
     """
     asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
-    recipe = started(load_recipe(corpus, **asked))
+    recipe = started(mixed(load_recipe(corpus, **asked), cleaned))
     with in_use(shared_home(), log_line):
-        raw = download(recipe, force == "download")
-        made = documents = clean(raw, recipe, force == "clean")
+        made = documents = cleaned(recipe, force)
         if until == "pack":
             recipe = settled(recipe, documents)
             tokenizer = fit_tokenizer(documents, recipe, force == "tokenize")

@@ -92,7 +92,7 @@ def clean_corpus(
         raise malformed_error(corpus, total["malformed"], total["rows"], total["first_malformed"][0], rules)
     keys, n_sources = pl.scan_parquet([shard.path("keys") for shard in shards], glob=False), len(set(total["sources"]))
     verdict = settle(keys, rules, n_sources)
-    if exact := not has_all_sides(verdict, rules, ENOUGH_OF_SHARE):
+    if exact := corpus != corpora.MIX and not has_all_sides(verdict, rules, ENOUGH_OF_SHARE):
         verdict = settle(keys, rules, n_sources, exact=True)
     require_all_sides(verdict, total, corpus, rules)
     start = 0

@@ -32,7 +32,7 @@ def identify(pieces: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     return pieces.with_columns(
         text_id=short_sha256(pieces["text"]),
         place=short_sha256(pieces["source_id"]).str.slice(0, 16) + pieces["section"],
-        drawn=draw(pieces["source_id"], rules),
+        drawn=pieces["drawn"] if "drawn" in pieces.columns else draw(pieces["source_id"], rules),
     ).drop("source_id", "section")
 
 

@@ -8,15 +8,16 @@ A module gives
                            null for none. Raises DataError for a file that cannot be read
     documents(raw)         rows -> text, source_file, source_row, metadata (JSON); n_rows where several rows make a text; reason
                            where the corpus itself rejects texts (null: accepted); source_id where the source gave them ids,
-                           which decide the side of the split (null, or no such column: file and row do)
+                           which decide the side of the split (null, or no such column: file and row do); drawn where it
+                           draws the sides itself (split.side_of)
 and where it needs them
     RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
     REASONS                what each `reason` means, {name: why}
     build(folder)          writes the raw files of a built-in corpus
 Further arguments of `read` are options that a recipe may set, all strings.
 
-`rick-and-morty` lives in `rick_and_morty.py`. A user's own corpus, whatever its name, is read by `own.py`. Names with an
-underscore in front, such as `_reddit.py`, are no corpora but what several share.
+`rick-and-morty` lives in `rick_and_morty.py`. A user's own corpus, whatever its name, is read by `own.py`, and a
+mixture of corpora by `_mix.py`. Names with an underscore in front, such as `_reddit.py`, are no corpora but what several share.
 """
 
 import importlib
@@ -26,7 +27,7 @@ from typing import get_args, get_type_hints
 
 from data_contracts import DataError
 
-OWN = "own"
+OWN, MIX = "own", "_mix"
 
 
 def names() -> list[str]:
@@ -37,12 +38,12 @@ def names() -> list[str]:
 
 def find(name: str) -> ModuleType:
     """The module that reads a corpus: its own where the name is known, else the one for users' folders."""
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_') if name in names() else OWN}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_') if name in (*names(), MIX) else OWN}")
 
 
 def reader(name: str) -> ModuleType:
     """What has FILES and `read` of a corpus: for a user's own without pandera, which takes two seconds to load."""
-    return importlib.import_module("data_contracts.readers.kinds") if name not in names() else find(name)
+    return importlib.import_module("data_contracts.readers.kinds") if name not in (*names(), MIX) else find(name)
 
 
 def require_options(name: str, options: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Where a corpus comes from: built into Python, an https file, a local folder or a Kaggle dataset.
+"""Where a corpus comes from: built into Python, an https file, a local folder, a Kaggle dataset, or other corpora.
 
 `resolve` identifies the bytes that a source means, without paths, addresses or secrets: sources with the same identity are the
 same data, so moving a folder or using a mirror changes nothing. `fetch` brings those bytes.
@@ -19,7 +19,7 @@ from data_contracts import DataError, corpora
 from data_contracts.sources import files, local
 from data_contracts.sources.files import Progress, disk_errors, require_space
 
-Kind = Literal["builtin", "https", "local", "kaggle"]
+Kind = Literal["builtin", "https", "local", "kaggle", "mix"]
 
 CHECKED = 1000  # files that `check` looks into
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
@@ -28,7 +28,19 @@ FIELDS: dict[str, dict[str, bool]] = {
     "https": {"url": True, "sha256": True, "files": False},
     "local": {"path": True, "files": False, "max_files": False},
     "kaggle": {"handle": True, "files": False, "max_files": False},
+    "mix": {"parts": False},
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """A corpus of a mixture, and its clean documents."""
+
+    corpus: str
+    share: float | None
+    """of the bytes of text to train on, in proportion to the other parts; None: all that it has"""
+    digest: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,8 @@ class Source:
     """Where to get a corpus. Raises DataError that lists every problem at once."""
 
     kind: Kind
-    """builtin (the corpus module writes it), https (one file), local (a file, a folder or a zip) or kaggle (a dataset)."""
+    """builtin (the corpus module writes it), https (one file), local (a file, a folder or a zip), kaggle (a dataset) or mix
+    (other corpora)."""
     handle: str = ""
     """kaggle: `owner/dataset` for its current version, or `owner/dataset/versions/N` to pin one."""
     url: str = ""
@@ -51,6 +64,8 @@ class Source:
     max_files: int = 0
     """kaggle, local: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are random, as
     in the Wikipedia dump, they are a random sample."""
+    parts: tuple[Part, ...] = ()
+    """mix: what it is made of."""
 
     @property
     def address(self) -> str:
@@ -96,6 +111,10 @@ def resolve(source: Source, corpus: str) -> dict:
         return {"builtin": corpus, "python": ".".join(map(str, sys.version_info[:3]))}
     if source.kind == "https":
         return {"sha256": source.sha256.lower()}
+    if source.kind == "mix":
+        if gone := [part.corpus for part in source.parts if not Path(part.folder, "documents").is_dir()]:
+            raise DataError(f"the clean documents of {', '.join(gone)}, of the mixture, are gone: gpt clean {gone[0]}")
+        return {"mix": {part.corpus: [part.share, part.digest] for part in source.parts}}
     part = {"max_files": source.max_files} if source.max_files else {}
     if source.kind == "local":
         with disk_errors(source.path):
@@ -140,6 +159,12 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
 
         name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
         https.download(source.address, source.sha256.lower(), folder / name, progress)
+    elif source.kind == "mix":
+        from data_contracts.sources import mixture
+
+        with disk_errors(corpus):
+            mixture.write(source.parts, folder)
+        progress(1.0, "")
     elif source.kind == "local":
         with disk_errors(corpus):
             found, packed, others = _local_files(source, corpus)

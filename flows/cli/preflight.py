@@ -22,8 +22,11 @@ def check(asked: dict) -> None:
     """Raise UserError or DataError for a recipe or a source that cannot be used. asked: as `load_recipe` takes it."""
     from data_contracts.sources.source import check
 
-    recipe = load_recipe(**asked)
-    there = Store(shared_home()).manifests(recipe.corpus, "download")
+    recipe, store = load_recipe(**asked), Store(shared_home())
+    for part in recipe.mix:
+        if not store.manifests(part, "clean"):
+            load_recipe(part)  # to be cleaned first
+    there = store.manifests(recipe.corpus, "download")
     check(recipe.source, reader_of(recipe), None if there else shared_home(), recipe.options)
 
 

@@ -72,13 +72,13 @@ def why(
     as_json: Json = False,
 ):
     """Say which stages `gpt train` with the same options would run, and because of what."""
-    from flows.models.start import started
+    from flows.models.start import mixed, started
     from flows.recipe import load_recipe
     from flows.stages import stale
     from flows.store.artifacts import Store
 
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
-    found = stale.why(Store(shared_home()), started(load_recipe(**asked)))
+    found = stale.why(Store(shared_home()), started(mixed(load_recipe(**asked))))
     rows = [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found]
     table(rows, as_json)
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from data_contracts.clean.personal import veiled
 from data_contracts.rules import Rules
+from flows.evaluation import scoring
+from flows.home import shared_home
 from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
 from flows.stages.documents import read_texts
+from flows.store.artifacts import Store
 from flows.tracking.run import Tracker
 from gpt import GPTError
 from gpt.evaluation import memorisation
@@ -75,6 +80,21 @@ def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePiec
     tracker.table(summary, "facts/summary.json")
     tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
     return everything
+
+
+def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]:
+    """Log, and return, the bits per byte on the held-out text of each part of a mixture."""
+    from gpt.evaluation.baselines import bits_per_byte
+    from gpt.machine.device import prepare
+
+    text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
+    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), prepare(recipe.runtime))
+    nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
+    part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
+    sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")
+    bits = {part: bits_per_byte(nats, n_bytes) for part, nats, n_bytes in sums.rows()}
+    tracker.step(step, {f"test/bpb/{part}": value for part, value in bits.items()})
+    return bits
 
 
 def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
 from flows import progress
-from flows.evaluation.assessment import log_overlaps, sampling, score_facts
+from flows.evaluation.assessment import log_overlaps, sampling, score_facts, score_parts
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
@@ -69,7 +69,7 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     """What the model writes after each prompt, the prompt included, and what was measured of it. What cannot be measured is
     left out, with a line: the model is trained."""
     texts: list[str] = []
-    result: dict = {"longest_overlap": None, "facts": None}
+    result: dict = {"longest_overlap": None, "facts": None, "parts": {}}
     decoder, documents = tracker.stages["train"], tracker.stages["clean"].folder
     left_out = progress.left_out_if_it_fails
     with tracker.assessing(), turn(1), left_out("the assessment of the model"):
@@ -84,6 +84,8 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         tracker.content("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
         with left_out("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
+        with left_out("the scores of the parts"):
+            result["parts"] = score_parts(tracker, step, recipe) if recipe.mix else {}
         with left_out("the test of facts"):
             result["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, result

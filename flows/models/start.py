@@ -1,16 +1,39 @@
-"""The model that a training starts from: found by name before any work, and by the digest of its weights ever after."""
+"""What a training starts from: a model, and the corpora of a mixture. Each is found by name before any work, and by its digest
+ever after."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from data_contracts.sources.source import Part
 from flows import UserError
+from flows.home import shared_home
 from flows.models import lookup
-from flows.recipe import Recipe, Start
+from flows.recipe import Recipe, Start, load_recipe
 from flows.stages.definitions import TOKENIZER
-from flows.store.artifacts import describe
+from flows.store.artifacts import Store, describe
 from tokenizers.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
+
+
+def mixed(recipe: Recipe, clean: Callable[[Recipe], object] | None = None) -> Recipe:
+    """The recipe of a mixture with the newest clean documents of each part; another as it is.
+
+    clean: makes those of a part that has none; without it, UserError names that part.
+    """
+    if not recipe.mix:
+        return recipe
+    parts, store = [], Store(shared_home())
+    for corpus, share in recipe.mix.items():
+        if not (known := store.manifests(corpus, "clean")):
+            part = load_recipe(corpus)
+            if not clean:
+                raise UserError(f"{corpus}, a part of the mixture, was never cleaned here: gpt clean {corpus}")
+            clean(part)
+            known = store.manifests(corpus, "clean")
+        parts.append(Part(corpus, None if share == "auto" else share, known[-1]["digest"], known[-1]["path"]))
+    return recipe.model_copy(update={"source": replace(recipe.source, parts=tuple(parts))})
 
 
 def started(recipe: Recipe) -> Recipe:

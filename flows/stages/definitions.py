@@ -243,7 +243,7 @@ STAGES = {
 def code_parts() -> dict[str, tuple[str, ...]]:
     """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
     parts = {name: (f"flows/stages/definitions.py:{name}", *stage.sources) for name, stage in STAGES.items()}
-    for reader in (*corpora.names(), OWN):
+    for reader in (*corpora.names(), corpora.OWN, corpora.MIX):
         parts[f"reader/{reader}"] = (f"data_contracts/corpora/{reader.replace('-', '_')}.py",)
     return parts
 

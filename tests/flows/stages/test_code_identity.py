@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data_contracts.corpora import MIX
 from flows.home import ROOT
 from flows.recipe import OWN, corpus_names, load_recipe
 from flows.stages.code_identity import hash_sources, identity, read_lock, source_files
@@ -44,7 +45,7 @@ def test_the_lock_is_up_to_date():
 
 
 def test_every_stage_and_reader_has_a_version():
-    assert set(read_lock()) == set(STAGES) | {f"reader/{name}" for name in [*corpus_names(), OWN]}
+    assert set(read_lock()) == set(STAGES) | {f"reader/{name}" for name in [*corpus_names(), OWN, MIX]}
     assert STAGES["train"].code(load_recipe("wiki")) == f"train {read_lock()['train']['version']}"
     assert STAGES["clean"].code(load_recipe("wiki")).split()[::2] == ["clean", "reader/wiki"]
 
