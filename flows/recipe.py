@@ -299,7 +299,7 @@ def _validate(values: dict, problems: list[str]) -> Recipe | None:
 
 
 def _problem(item: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in item["loc"] if not re.match(r"literal\[|constrained-", str(part)))
+    place = ".".join(str(part) for part in item["loc"] if not re.match(r"literal\[|constrained-|int$", str(part)))
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not known{nearest(place, [*Recipe.model_fields, *_settings()])}"
     if item["type"] == "missing":
