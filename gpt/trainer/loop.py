@@ -8,13 +8,18 @@ Notable:
 """
 
 import logging
+import math
 import shutil
 import signal
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, Runtime, TrainConfig
@@ -25,12 +30,15 @@ from gpt.machine.device import Machine, prepare
 from gpt.machine.interruption import Interrupted, Interruption, held_back
 from gpt.machine.launch import launch
 from gpt.model.cpu_kernels import use_cpu_kernels
+from gpt.trainer.optimizers import lr_ratio
 from gpt.trainer.run_folder import Result, RunFolder, best
-from gpt.trainer.schedule import lr_ratio
-from gpt.trainer.stability import Losses, advice, stops_early, worse_in_a_row
+from gpt.trainer.stability import advice, stops_early, worse_in_a_row
 from gpt.trainer.update import Learner, micro_steps
 
 log = logging.getLogger(__name__)
+
+LATEST = 100  # losses whose mean stands beside an evaluation
+DIVERGED = "the training diverged; lower lr and matrix_lr, or raise warmup_steps"
 
 OnStep = Callable[[int, dict[str, float]], object]
 OnEvaluation = Callable[[int, dict[str, float], Path, bool], object]
@@ -49,8 +57,7 @@ def train(
     """Train a model, or resume where an earlier call with the same `out` was cut off.
 
     data: folder of a packed dataset. out: folder for the run (`gpt.trainer.run_folder`).
-    on_step(step, metrics): every `log_every` steps; train/loss, train/lr, train/grad_norm, train/epoch, and those of
-        `_Speed`.
+    on_step(step, metrics): every `log_every` steps; the metrics are those of `_Run._log`.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
     start: folder of a model of the same shape and tokenizer, whose weights are the first; None: random ones.
@@ -61,7 +68,6 @@ def train(
     """
     started, out, dataset = time.perf_counter(), Path(out), Dataset.open(data)
     folder = RunFolder(out, dataset, model, config, start)
-    on_step, on_evaluation = on_step or _ignore, on_evaluation or _ignore
     resumed_from = None
     with held_back() as interruption:
         if folder.is_finished():
@@ -71,12 +77,8 @@ def train(
             with launch(data, out, model, config, runtime, start) if starts else nullcontext():
                 machine = prepare(runtime)
                 with parallel.group(machine.device):
-                    if not parallel.is_main():
-                        on_step = on_evaluation = _ignore
                     # No name holds the run, so that nothing of it is left when the group ends.
-                    resumed_from = _Run(
-                        dataset, folder, model, config, runtime, machine, interruption, on_step, on_evaluation
-                    ).train()
+                    resumed_from = _Run(folder, runtime, machine, interruption, on_step, on_evaluation).train()
     if interruption.signal:
         signal.raise_signal(interruption.signal)
         raise SystemExit(128 + interruption.signal)
@@ -84,7 +86,7 @@ def train(
         if dataset.tokenizer.is_file():
             shutil.copy(dataset.tokenizer, out / "model")
         if "test" in dataset.splits and not folder.test.is_file():
-            _score_test(folder, dataset, config, runtime)
+            _score_test(folder, runtime)
     return folder.result(resumed_from, time.perf_counter() - started)
 
 
@@ -92,13 +94,16 @@ class _Run:
     """One training run in progress, after `step` updates."""
 
     def __init__(
-        self, dataset: Dataset, folder: RunFolder, model: ModelConfig, config: TrainConfig, runtime: Runtime,
-        machine: Machine, interruption: Interruption, on_step: OnStep, on_evaluation: OnEvaluation,
+        self, folder: RunFolder, runtime: Runtime, machine: Machine, interruption: Interruption,
+        on_step: OnStep | None, on_evaluation: OnEvaluation | None,
     ):  # fmt: skip
-        self.dataset, self.folder, self.model, self.config = dataset, folder, model, config
+        self.folder, self.config, self.dataset = folder, folder.config, folder.dataset
         self.runtime, self.machine, self.interruption = runtime, machine, interruption
         self.on_step, self.on_evaluation = on_step, on_evaluation
-        self.step = 0
+        self.step, self.evaluations = 0, list[dict[str, float]]()
+        self.losses = deque[float](maxlen=LATEST)
+        # Losses and gradient norms that are still on the device, because reading each would make a GPU wait.
+        self.unread = list[Tensor]()
 
     def train(self) -> int:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
@@ -107,31 +112,27 @@ class _Run:
             self._resume()
             self._check_shared()
             resumed_from = self.step
-            evaluated = int(self.evaluations[-1]["step"]) if self.evaluations else 0
+            evaluated = self.evaluations[-1]["step"] if self.evaluations else 0
             if self._is_due(self.config.eval_every) and evaluated < self.step:  # a signal cut it short
                 self._evaluate()
-            peak_flops = self.machine.peak_flops * parallel.world_size()
-            speed = _Speed(self.learner.model.flops_per_token, peak_flops, self.step)
+            self.began = self.since = self.step, time.perf_counter()
             while not self._ended():
                 if parallel.world_size() == 1 or self.step % self.runtime.log_every == 0:
                     self._check_interruption()  # with many processes not at every step: it makes a GPU wait
-                loss, grad_norm = self.learner.update(self.step)
-                self.losses.record(self.step, loss, grad_norm)
-                speed.tokens += self.config.batch_size * self.dataset.block_size
+                self.unread.append(torch.stack(self.learner.update(self.step)))
                 self.step += 1
-
                 logs = self.step == 1 or self._is_due(self.runtime.log_every)
                 evaluates, saves = self._is_due(self.config.eval_every), self._is_due(self.config.checkpoint_every)
                 if not (logs or evaluates or saves):
-                    continue  # nothing that needs the loss's value, for which a GPU would have to wait
-                self.losses.read()
+                    continue
+                grad_norm = self._read_losses()
                 if logs:
-                    self._log(loss.item(), grad_norm.item(), speed.metrics(self.step, self.config.steps))
+                    self._log(grad_norm)
                 if evaluates:
                     self._evaluate()  # which saves the state as well
                 elif saves:
                     self._save_state()
-                speed.restart()
+                self.since = self.step, time.perf_counter()
             if self.step < self.config.steps:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
             self.folder.finish(self.evaluations)
@@ -153,14 +154,15 @@ class _Run:
 
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
-        self.learner = Learner(self.dataset, self.model, self.config, self.runtime, self.machine, self.folder.start)
-        self.evaluations, self.losses = [], Losses()
-        if saved := self.folder.newest_state():
-            folder, self.step, progress = saved
-            checkpoint.load_state(folder, self.learner.model, self.learner.optimizers)
-            self.losses, self.evaluations = Losses(progress["losses"]), progress["evaluations"]
-            self.folder.keep_latest(self.evaluations)  # a kill may have come before it was done
-        self.folder.rewind_log(self.step)
+        folder, model = self.folder, self.folder.model
+        self.learner = Learner(self.dataset, model, self.config, self.runtime, self.machine, folder.start)
+        if saved := folder.newest_state():
+            state, self.step, progress = saved
+            checkpoint.load_state(state, self.learner.model, self.learner.optimizers)
+            self.losses.extend(progress["losses"])
+            self.evaluations = progress["evaluations"]
+            folder.keep_latest(self.evaluations)  # a kill may have come before it was done
+        folder.rewind_log(self.step)
         parallel.barrier()  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:
@@ -171,24 +173,48 @@ class _Run:
             where = f"{self.folder.path} is not the same folder for all processes"
             raise GPTError(f"{where}: name one on a disk that the machines share")
 
-    def _log(self, loss: float, grad_norm: float, speed: dict[str, float]) -> None:
+    def _read_losses(self) -> float:
+        """Take the losses since the last call from the device; returns the last gradient norm. Raises GPTError if a loss or a
+        gradient is not finite."""
+        grad_norm, first = 0.0, self.step - len(self.unread)
+        for step, (loss, grad_norm) in enumerate(torch.stack(self.unread).tolist() if self.unread else (), first + 1):
+            for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+                if not math.isfinite(value):
+                    raise GPTError(f"at step {step} the {name} is not a finite number: {DIVERGED}")
+            self.losses.append(loss)
+        self.unread.clear()
+        return grad_norm
+
+    def _log(self, grad_norm: float) -> None:
+        """The metrics of the latest step. tokens_per_second: since what was logged, evaluated or saved before, and without it.
+        mfu: the share of the devices' peak FLOP/s put to use. eta_seconds: at the pace of this call, evaluations included.
+        """
+        now, config, dataset = time.perf_counter(), self.config, self.dataset
+        steps_per_second, pace = ((self.step - step) / max(now - then, 1e-9) for step, then in (self.since, self.began))
+        tokens_per_second = steps_per_second * config.batch_size * dataset.block_size
+        flops = tokens_per_second * self.learner.model.flops_per_token
         metrics = {
-            "train/loss": loss,
-            "train/lr": self.config.lr * lr_ratio(self.step - 1, self.config),  # of AdamW
+            "train/loss": self.losses[-1],
+            "train/lr": config.lr * lr_ratio(self.step - 1, config),  # of AdamW
             "train/grad_norm": grad_norm,
-            "train/epoch": self.step * self.config.batch_size / self.dataset.n_sequences(),
-            **speed,
+            "train/epoch": self.step * config.batch_size / dataset.n_sequences(),
+            "train/tokens_per_second": tokens_per_second,
+            "train/mfu": flops / (self.machine.peak_flops * parallel.world_size()),
+            "train/progress": self.step / config.steps,
+            "train/eta_seconds": (config.steps - self.step) / pace,
         }
         self.folder.append_log(self.step, metrics)
-        self.on_step(self.step, metrics)
+        if self.on_step and parallel.is_main():
+            self.on_step(self.step, metrics)
 
     def _evaluate(self) -> None:
         """Score val, write weights, call back; save the state last, so that after a kill before that all is repeated."""
         score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
         found = {"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte}
-        self.evaluations.append(found | {"train_loss": statistics.fmean(self.losses.read() or [score.loss])})
-        if worse_in_a_row(self.evaluations, best(self.evaluations), self.config):
-            log.warning(advice(self.evaluations[-1], best(self.evaluations)))
+        self.evaluations.append(found | {"train_loss": statistics.fmean(self.losses or [score.loss])})
+        chosen = best(self.evaluations)
+        if worse_in_a_row(self.evaluations, chosen, self.config):
+            log.warning(advice(self.evaluations[-1], chosen))
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
@@ -196,12 +222,14 @@ class _Run:
         checkpoint.save_model(folder, self.learner.model, step=self.step, **metrics, **about, task=self.folder.task)
         checkpoint.write_json(self.folder.path / "evaluations.json", self.evaluations)
         self.folder.append_log(self.step, metrics)
-        self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
+        if self.on_evaluation and parallel.is_main():
+            self.on_evaluation(self.step, metrics, folder, chosen["step"] == self.step)
         self._save_state()
 
     def _save_state(self) -> None:
         """Save what `_resume` loads."""
-        progress = {"task": self.folder.task, "evaluations": self.evaluations, "losses": self.losses.read()}
+        self._read_losses()
+        progress = {"task": self.folder.task, "evaluations": self.evaluations, "losses": list(self.losses)}
         learner, folder = self.learner, checkpoint.step_folder(self.folder.states, self.step)
         checkpoint.save_state(folder, learner.model, learner.optimizers, step=self.step, progress=progress)
         self.folder.keep_latest(self.evaluations)
@@ -213,45 +241,11 @@ class _Run:
             raise Interrupted
 
 
-class _Speed:
-    """Tokens per second since the last `restart`, and the time until the end."""
-
-    def __init__(self, flops_per_token: int, peak_flops: float, step: int):
-        """peak_flops: of all devices together. step: updates done already."""
-        self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
-        self._started, self._first_step = time.perf_counter(), step
-        self.restart()
-
-    def restart(self) -> None:
-        """Leave out of the rate what came before (an evaluation, a callback); it does count towards the time left."""
-        self.tokens, self._since = 0, time.perf_counter()  # trained on since then
-
-    def metrics(self, step: int, steps: int) -> dict[str, float]:
-        """The speed since the last restart.
-
-        train/tokens_per_second; train/mfu, the share of the devices' peak FLOP/s put to use; train/progress, the share of the
-        steps done; train/eta_seconds until the last step at the pace of this whole call, evaluations included.
-        """
-        now = time.perf_counter()
-        rate = self.tokens / max(now - self._since, 1e-9)
-        pace = (now - self._started) / max(1, step - self._first_step)
-        return {
-            "train/tokens_per_second": rate,
-            "train/mfu": rate * self._flops_per_token / self._peak_flops,
-            "train/progress": step / steps,
-            "train/eta_seconds": pace * (steps - step),
-        }
-
-
-def _score_test(folder: RunFolder, dataset: Dataset, config: TrainConfig, runtime: Runtime) -> None:
+def _score_test(folder: RunFolder, runtime: Runtime) -> None:
     """Score the result on the documents that nothing was chosen by, as many rows at a time as a process trained on."""
     world, machine = max(runtime.processes, parallel.launched()), prepare(runtime)
-    rows = config.batch_size // (world * micro_steps(config.batch_size, world, runtime.micro_batch_size))
+    rows = folder.config.batch_size // (world * micro_steps(folder.config.batch_size, world, runtime.micro_batch_size))
     model, _ = checkpoint.load_model(folder.path / "model", machine.device)
     use_cpu_kernels(model)
-    score = evaluate(model, dataset, "test", rows, machine.device, machine.dtype)
+    score = evaluate(model, folder.dataset, "test", rows, machine.device, machine.dtype)
     checkpoint.write_json(folder.test, {"loss": score.loss, "bpb": score.bits_per_byte})
-
-
-def _ignore(*_: object) -> None:
-    """The callback where there is none."""

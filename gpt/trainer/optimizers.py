@@ -1,9 +1,11 @@
-"""Which optimizer updates which parameter.
+"""Which optimizer updates which parameter, and by what learning rate at each step.
 
 Three groups by role, and each parameter is in exactly one: `matrices` (2-D, inside blocks), `embeddings` (tokens, positions,
 head) and `vectors` (norms, biases). Weight decay applies to the first two. With optimizer "muon" the matrices go to Muon, which
 is not meant for embeddings or the head.
 """
+
+import math
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -33,3 +35,17 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
         for settings in optimizer.param_groups:
             settings["peak_lr"] = settings["lr"]
     return optimizers
+
+
+def lr_ratio(step: int, config: TrainConfig) -> float:
+    """Share of the peak learning rate for update number `step` (from 0 to steps - 1); 0 only if min_lr_ratio is."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    else:
+        # Not before the warm-up ends.
+        decay_steps = min(config.cooldown * config.steps, config.steps - config.warmup_steps)
+        decay = min(1.0, max(0.0, config.steps - step) / max(1.0, decay_steps))
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * decay

@@ -45,13 +45,10 @@ class RunFolder:
     """The files of one run. Raises GPTError when `path` belongs to another run."""
 
     def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Path | None):
-        self.path, self.start = path, start
-        self.task = describe_task(dataset, model, config)
-        self.task["train"] |= {"start": checkpoint.sha256(start / "model.safetensors")} if start else {}
+        self.path, self.dataset, self.model, self.config, self.start = path, dataset, model, config, start
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
-        self._keep, self._steps = config.keep_checkpoints, config.steps
-        self._tokens_per_step = config.batch_size * model.block_size
+        self.task = self._describe()
 
     def is_finished(self) -> bool:
         """Whether the run has its result, which must be this task's."""
@@ -113,15 +110,31 @@ class RunFolder:
         test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
-            evaluations=evaluations, steps=steps, advice=advice(evaluations[-1], chosen) if steps < self._steps else "",
+            evaluations=evaluations, steps=steps, advice=advice(evaluations[-1], chosen) if steps < self.config.steps else "",
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
-            tokens=steps * self._tokens_per_step,
+            tokens=steps * self.config.batch_size * self.model.block_size,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,
         )  # fmt: skip
 
+    def _describe(self) -> dict[str, Any]:
+        """All that determines the run's numbers, as JSON. Raises GPTError when data and model do not fit."""
+        data, model = self.dataset, self.model
+        for name, of_data in (("vocab_size", data.vocab_size), ("block_size", data.block_size)):
+            if (of_model := getattr(model, name)) != of_data:
+                raise GPTError(f"the model's {name} is {of_model}, that of {data.folder} is {of_data}: make them equal")
+        if model.cross_attention:
+            raise GPTError(
+                "model.cross_attention: a dataset has no memory to attend to, so it is not trained; set false"
+            )
+        # What a kill costs and what is kept decide no number. Records have the default of keep_checkpoints, as they always had.
+        numbers = asdict(self.config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
+        del numbers["checkpoint_every"]
+        numbers |= {"start": checkpoint.sha256(self.start / "model.safetensors")} if self.start else {}
+        return {"model": model.as_dict(), "train": numbers, "data": data.digest()}
+
     def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
         """Steps whose weights are kept after these evaluations."""
-        kept = [best(evaluations), *evaluations[-self._keep :]] if evaluations else []
+        kept = [best(evaluations), *evaluations[-self.config.keep_checkpoints :]] if evaluations else []
         return {int(evaluation["step"]) for evaluation in kept}
 
     def _check_task(self, folder: Path, found: Any) -> None:
@@ -136,16 +149,3 @@ class RunFolder:
 def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
     """The evaluation whose weights are the result: the fewest bits per byte, and the earliest of equals."""
     return min(evaluations, key=lambda evaluation: (evaluation["bpb"], evaluation["step"]))
-
-
-def describe_task(dataset: Dataset, model: ModelConfig, config: TrainConfig) -> dict[str, Any]:
-    """All that determines a run's numbers, as JSON. Raises GPTError when data and model do not fit."""
-    for name, of_data in (("vocab_size", dataset.vocab_size), ("block_size", dataset.block_size)):
-        if (of_model := getattr(model, name)) != of_data:
-            raise GPTError(f"the model's {name} is {of_model}, that of {dataset.folder} is {of_data}: make them equal")
-    if model.cross_attention:
-        raise GPTError("model.cross_attention: a dataset has no memory to attend to, so it is not trained; set false")
-    # What a kill costs and what is kept decide no number. Earlier runs have the default of keep_checkpoints in their record.
-    numbers = asdict(config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
-    del numbers["checkpoint_every"]
-    return {"model": model.as_dict(), "train": numbers, "data": dataset.digest()}

@@ -1,49 +1,14 @@
-"""Detects a training that goes wrong: losses that are not finite, and held-out text that gets worse.
+"""Detects a training whose held-out text gets worse: when it ends early, and what to change."""
 
-Losses and gradient norms stay on the device until they are asked for, because reading each would make a GPU wait.
-"""
-
-import math
-from collections import deque
-from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from gpt import GPTError
 from gpt.config import TrainConfig
-from gpt.trainer.schedule import lr_ratio
+from gpt.trainer.optimizers import lr_ratio
 
-REMEDY = "the training diverged; lower lr and matrix_lr, or raise warmup_steps"
-LATEST = 100  # losses whose mean stands beside an evaluation
 OVERFITTED = 1.05  # of the best bits per byte: 3 % were made good again before the learning rate fell (docs/log.md)
 FALLING = 0.9  # of the peak learning rate: from there on a model should improve at every evaluation
 LEAST_SHARE = 0.1  # of all steps, without a better evaluation, before a run stops early
-
-
-class Losses:
-    """The latest losses of a training."""
-
-    def __init__(self, latest: Iterable[float] = ()):
-        self._latest: deque[float] = deque(latest, LATEST)
-        self._unread: list[tuple[int, Tensor]] = []
-
-    def record(self, step: int, loss: Tensor, grad_norm: Tensor) -> None:
-        """Add those of update number `step` (from 0); both tensors are 0-D, on the device."""
-        self._unread.append((step, torch.stack((loss, grad_norm))))
-
-    def read(self) -> list[float]:
-        """The latest losses, up to now. Raises GPTError if a loss or a gradient since the last call was not finite."""
-        values = torch.stack([pair for _, pair in self._unread]).tolist() if self._unread else []
-        for (step, _), (loss, grad_norm) in zip(self._unread, values, strict=True):
-            for name, value in (("loss", loss), ("gradient norm", grad_norm)):
-                if not math.isfinite(value):
-                    raise GPTError(f"at step {step + 1} the {name} is not a finite number: {REMEDY}")
-            self._latest.append(loss)
-        self._unread = []
-        return list(self._latest)
 
 
 def worse_in_a_row(evaluations: list[dict[str, Any]], best: dict[str, Any], config: TrainConfig) -> int:

@@ -26,8 +26,7 @@ from gpt.machine import parallel
 from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_of_memory
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
-from gpt.trainer.optimizers import build_optimizers
-from gpt.trainer.schedule import lr_ratio
+from gpt.trainer.optimizers import build_optimizers, lr_ratio
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from gpt.model.loss import CHUNK, IGNORE, TILE, cross_entropy
 from gpt.model.positions import Rotation, rotations, sinusoids
 from gpt.model.transformer import GPT
 from gpt.trainer.muon import Muon, orthogonalize
-from gpt.trainer.optimizers import build_optimizers
-from gpt.trainer.schedule import lr_ratio
+from gpt.trainer.optimizers import build_optimizers, lr_ratio
 
 VARIANTS = [
     {

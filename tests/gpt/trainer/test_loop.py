@@ -277,9 +277,10 @@ def test_a_state_holds_the_losses_so_far(packed, tmp_path, shape, schedule):
     assert len(seen) == 7
 
 
-def test_training_that_diverges_is_given_up_with_a_remedy(packed, tmp_path, shape, schedule, monkeypatch):
-    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: math.nan}))
-    with pytest.raises(GPTError, match=r"at step 21 the loss is not a finite number: .* lower lr"):
+@pytest.mark.parametrize(("factor", "what"), [(math.nan, "loss"), (1e36, "gradient norm")])
+def test_training_that_diverges_is_given_up_with_a_remedy(packed, tmp_path, shape, schedule, monkeypatch, factor, what):
+    monkeypatch.setattr(GPT, "loss", poisoned(packed, schedule, {20: factor}))
+    with pytest.raises(GPTError, match=rf"at step 21 the {what} is not a finite number: .* lower lr"):
         train(packed, tmp_path / "out", shape, schedule, RUNTIME)
     assert checkpoint.steps_in(tmp_path / "out" / "state")[-1] <= 20  # what was good before it is there
 

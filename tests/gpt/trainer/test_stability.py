@@ -1,28 +1,9 @@
 """Which trainings go wrong."""
 
-import json
-import math
-
 import pytest
-import torch
 
-from gpt import GPTError
 from gpt.config import TrainConfig
-from gpt.trainer.stability import LATEST, Losses, advice, stops_early
-
-
-def test_losses_are_read_when_asked_for_and_must_be_finite():
-    losses = Losses()
-    for step in range(LATEST + 5):
-        losses.record(step, torch.tensor(float(step)), torch.tensor(1.0))
-    latest = losses.read()
-    assert latest == losses.read() == [float(step) for step in range(5, LATEST + 5)]
-    resumed = Losses(json.loads(json.dumps(latest)))
-    resumed.record(LATEST + 5, torch.tensor(0.5), torch.tensor(1.0))
-    assert resumed.read() == [*latest[1:], 0.5]
-    resumed.record(LATEST + 6, torch.tensor(2.0), torch.tensor(math.nan))
-    with pytest.raises(GPTError, match=f"at step {LATEST + 7} the gradient norm is not a finite number"):
-        resumed.read()
+from gpt.trainer.stability import advice, stops_early
 
 
 def evaluated(*pairs: tuple[float, float], every: int = 100) -> list[dict]:
