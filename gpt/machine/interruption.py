@@ -2,9 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 
@@ -12,35 +9,29 @@ class Interrupted(Exception):
     """Raised inside long work (an evaluation) to leave it early."""
 
 
-@dataclass
 class Interruption:
-    """The signal that has arrived."""
-
-    signal: int = 0  # none
-
-
-@contextmanager
-def held_back() -> Iterator[Interruption]:
-    """Note the first SIGINT or SIGTERM instead of acting on it; the handlers are restored when the block ends.
+    """A context that notes the first SIGINT or SIGTERM instead of acting on it; the handlers are restored when it ends.
 
     A second signal of the same kind acts at once: whoever presses Ctrl-C twice means it. Nothing is held back outside the main
     thread, where Python cannot set handlers; a signal that is ignored (nohup) stays ignored.
     """
-    interruption = Interruption()
-    previous: dict[int, Any] = {}
 
-    def note(number: int, _frame: object) -> None:
-        interruption.signal = interruption.signal or number
-        signal.signal(number, previous[number])
+    signal = 0  # none has arrived
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.getsignal(number)
-            if handler is not None and handler is not signal.SIG_IGN:  # None: set from C, could not be restored
-                previous[number] = handler
-                signal.signal(number, note)
-    try:
-        yield interruption
-    finally:
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)
+    def __enter__(self) -> "Interruption":
+        self._previous: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # None: set from C, could not be restored.
+                if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN):
+                    self._previous[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.signal = self.signal or number
+        signal.signal(number, self._previous[number])

@@ -27,7 +27,7 @@ from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, prepare
-from gpt.machine.interruption import Interrupted, Interruption, held_back
+from gpt.machine.interruption import Interrupted, Interruption
 from gpt.machine.launch import launch
 from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.trainer.optimizers import lr_ratio
@@ -69,7 +69,7 @@ def train(
     started, out, dataset = time.perf_counter(), Path(out), Dataset.open(data)
     folder = RunFolder(out, dataset, model, config, start)
     resumed_from = None
-    with held_back() as interruption:
+    with Interruption() as interruption:
         if folder.is_finished():
             checkpoint.keep_only(folder.states, set())  # a kill may have come between the model and this
         else:
