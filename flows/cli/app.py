@@ -13,11 +13,10 @@ from pathlib import Path
 import typer
 
 from flows import UserError
-from flows.cli.artifact_commands import artifacts, diff, prune, verify
+from flows.cli import model_commands as models
+from flows.cli import server_commands as servers
+from flows.cli import train_commands as trainings
 from flows.cli.chat import chat
-from flows.cli.model_commands import ablate, clones, compare, explain, export, generate, pin, reproduce, runs
-from flows.cli.server_commands import down, serve, status, ui, up
-from flows.cli.train_commands import clean, corpora, train, why
 from flows.home import home
 from flows.tracking.connection import without_password
 
@@ -26,8 +25,10 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
 for command in (
-    train, clean, corpora, why, generate, chat, explain, compare, ablate, clones, runs, reproduce, pin, export,
-    artifacts, diff, verify, prune, up, serve, down, status, ui,
+    trainings.train, trainings.clean, trainings.corpora, trainings.why, models.generate, chat, models.explain,
+    models.compare, models.ablate, models.clones, models.runs, models.reproduce, models.pin, models.export,
+    models.artifacts, models.diff, models.verify, models.prune, servers.up, servers.serve, servers.down, servers.status,
+    servers.ui,
 ):  # fmt: skip
     app.command()(command)
 
