@@ -6,8 +6,8 @@ version is raised, and what the part made is rebuilt. Until then the identity is
 older code made. The hash is one of the sources' text, so an edited comment asks, too.
 """
 
-import ast
 import hashlib
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,8 @@ from pathlib import Path
 from flows.home import ROOT
 
 LOCK = Path(__file__).with_name("stages.lock")
+WIRING = "flows/stages/definitions.py"  # a source of every stage, without what it imports
+IMPORT = re.compile(r"^\s*(?:from ([\w.]+) )?import (?:\(([^)]*)|(.*))", re.MULTILINE)
 
 
 def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path = ROOT) -> str:
@@ -26,17 +28,12 @@ def identity(part: str, entries: tuple[str, ...], lock: Path = LOCK, root: Path 
 @cache
 def hash_sources(entries: tuple[str, ...], root: Path = ROOT) -> str:
     """16 hex digits over these sources and all that they import from their own packages, near and far."""
-    files = source_files(tuple(entry for entry in entries if ":" not in entry), root)
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    for file, _, name in (entry.partition(":") for entry in entries):
-        if name:
-            texts += _definitions((root / file).read_text(encoding="utf-8"), name)
+    texts = [path.read_text(encoding="utf-8") for path in source_files(entries, root)]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
-    """These files, named from the project's root, and all that they import from their own packages, sorted. An entry
-    `file.py:name` is one function, with what it uses of the same file; what it imports is named by other entries."""
+    """These files, named from the project's root, and all that they import from their own packages, sorted."""
     found: set[Path] = set()
     waiting = [root / entry for entry in entries]
     while waiting:
@@ -44,6 +41,8 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
         if path in found:
             continue
         found.add(path)
+        if path == root / WIRING:
+            continue
         package = path.relative_to(root).parts[0]
         waiting += _modules(root, ".".join(path.relative_to(root).parent.parts))
         for name in _imports(path.read_text(encoding="utf-8")):
@@ -67,38 +66,7 @@ def _modules(root: Path, name: str) -> list[Path]:
 def _imports(text: str) -> set[str]:
     """Every name that a source may import: of `from a import b` both a and a.b."""
     found: set[str] = set()
-    for node in ast.walk(_parse(text)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for package, several, few in IMPORT.findall(text):
+        names = re.findall(r"[\w.]+", several or few)
+        found |= {package, *(f"{package}.{name}" for name in names)} if package else {*names}
     return found
-
-
-def _definitions(text: str, name: str) -> list[str]:
-    """A function of a source, and all that it uses of the same source: other functions, classes and constants."""
-    defined: dict[str, ast.stmt] = {}
-    for node in _parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            defined[node.name] = node
-        elif isinstance(node, ast.Assign):
-            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-    found: dict[str, str] = {}
-    lines, waiting = text.splitlines(), [name]
-    while waiting:
-        name = waiting.pop()
-        node = defined[name]
-        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-        found[name] = "\n".join(lines[first - 1 : node.end_lineno])
-        inner = [inner for part in getattr(node, "body", [node]) for inner in ast.walk(part)]
-        used = {name.id for name in inner if isinstance(name, ast.Name)}
-        waiting += (used & defined.keys()) - found.keys()
-    return [found[name] for name in sorted(found)]
-
-
-def _parse(text: str) -> ast.Module:
-    """A second time, if another thread parsed meanwhile: CPython 3.11 counts the depth of both as one."""
-    try:
-        return ast.parse(text)
-    except SystemError:
-        return ast.parse(text)

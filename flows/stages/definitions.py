@@ -16,7 +16,7 @@ from data_contracts import corpora
 from flows.home import shared_home
 from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
-from flows.stages.code_identity import identity
+from flows.stages.code_identity import WIRING, identity
 from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, Store, make_key, read_manifest, to_artifact
@@ -53,11 +53,11 @@ class Job:
 class Stage:
     name: str
     make: Callable[[Job], dict]
-    """the function of this file that bears the stage's name; part of its code"""
+    """the function of this file that bears the stage's name"""
     inputs: tuple[str, ...]
     parameters: Callable[[Recipe], dict]
     sources: tuple[str, ...]
-    """other files whose code decides the output, with what they import (see `code_identity.source_files`)"""
+    """files beside this one whose code decides the output, with what they import (see `code_identity.source_files`)"""
     resumable: bool = False
     reads_corpus: bool = False
     """whether the module of the corpus (`data_contracts/corpora/`) decides the output too"""
@@ -242,7 +242,7 @@ STAGES = {
 
 def code_parts() -> dict[str, tuple[str, ...]]:
     """The sources of every part that stages.lock has a row for: each stage, and the reader of each corpus."""
-    parts = {name: (f"flows/stages/definitions.py:{name}", *stage.sources) for name, stage in STAGES.items()}
+    parts = {name: (WIRING, *stage.sources) for name, stage in STAGES.items()}
     for reader in (*corpora.names(), corpora.OWN, corpora.MIX):
         parts[f"reader/{reader}"] = (f"data_contracts/corpora/{reader.replace('-', '_')}.py",)
     return parts

@@ -12,7 +12,7 @@ import pytest
 from data_contracts.corpora import MIX
 from flows.home import ROOT
 from flows.recipe import OWN, corpus_names, load_recipe
-from flows.stages.code_identity import hash_sources, identity, read_lock, source_files
+from flows.stages.code_identity import WIRING, hash_sources, identity, read_lock, source_files
 from flows.stages.definitions import STAGES, code_parts
 from tests.conftest import environment
 from tests.flows.stages.lock import stale, write_lock
@@ -97,33 +97,25 @@ def test_a_version_stays_for_a_change_that_does_not_matter_and_rises_for_one_tha
     assert edit(PLAIN.replace("1", "2") + "# why\n") == ("train 2", "pack 1")
 
 
-def test_a_function_brings_what_it_uses_of_its_file_and_nothing_else(tmp_path):
-    file = tmp_path / "a.py"
-    lines = [
-        "LIMIT = 1",
-        "OTHER = 2",
-        "@cache",
-        "def helper(x):",
-        "    return min(x, LIMIT)",
-        "def make(x):",
-        "    return helper(x)",
-    ]
+IMPORTS = """
+import os, pkg.b
+from pkg import c as other  # why
+from pkg import (
+    d,
+    e as another,
+)
+def f():
+    from pkg.g import name
+"""
 
-    def hash_with(old: str = "", new: str = "") -> str:
-        file.write_text("\n".join(lines).replace(old, new))
-        hash_sources.cache_clear()
-        return hash_sources(("a.py:make",), tmp_path)
 
-    before = hash_with()
-    assert hash_with("OTHER = 2", "OTHER = 3") == before
-    assert before not in (
-        hash_with("LIMIT = 1", "LIMIT = 3"),
-        hash_with("min", "max"),
-        hash_with("@cache", "@other"),
-        hash_with("return helper", "return -helper"),
-    )
-    with pytest.raises(KeyError):  # a function that was renamed, in an entry that was not
-        hash_with("def make", "def build")
+def test_imports_of_every_form_are_followed_and_what_wires_the_stages_is_taken_alone(tmp_path):
+    for name in "abcdefgh":
+        file = tmp_path / "pkg" / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(IMPORTS if name == "a" else "import pkg.h\n" if name == "g" else PLAIN)
+    assert [path.stem for path in source_files(("pkg/a.py",), tmp_path)] == list("abcdegh")
+    assert source_files((WIRING,)) == [ROOT / WIRING]
 
 
 def test_edits_in_a_copy_of_the_project(project):
