@@ -13,6 +13,8 @@ from data_contracts import readers
 from data_contracts.contracts import RawRows
 from data_contracts.rules import TextRule
 
+FILES = ("*.csv",)
+
 NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of an unknown zone
 
 IDS = ("comment_id", "id")  # of a post or comment, the first that a file has
@@ -31,7 +33,7 @@ EMPHASIS = r"(^|[^\w\\*])\*{1,3}([^\s*\\](?:[^*\n]*[^\s*\\])?)\*{1,3}\B"
 LINK = r'\[((?:[^\[\]\\]|\\.)*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"\n]*")?\)'
 
 
-class Posts(RawRows):
+class Raw(RawRows):
     """A row is a post or a comment. Most files have `score` and `created` too."""
 
     title: str = Field(nullable=True)

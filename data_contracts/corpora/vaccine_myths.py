@@ -1,8 +1,5 @@
 """r/VaccineMyths, 2014 to 2021: posts and the comments on them; each is a document."""
 
-from data_contracts.corpora import _reddit
+from data_contracts.corpora._reddit import FILES, REASONS, RULES, Raw, documents, read
 
-FILES = ("*.csv",)
-
-Raw, RULES, REASONS = _reddit.Posts, _reddit.RULES, _reddit.REASONS
-read, documents = _reddit.read, _reddit.documents
+__all__ = ["FILES", "REASONS", "RULES", "Raw", "documents", "read"]

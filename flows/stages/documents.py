@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 COLUMNS = ("doc_id", "text", "n_bytes", "source_file", "source_row")
 BATCH_BYTES = 8_000_000  # of text, or one document
 
@@ -17,11 +15,8 @@ def read_documents(folder: Path, split: str) -> Iterator:
     for path in sorted((folder / "documents").glob("*.parquet")):
         plan = pl.scan_parquet(path, glob=False).filter(pl.col("split") == split).select(COLUMNS)
         for frame in plan.collect_batches(chunk_size=4096, maintain_order=True):
-            full = np.cumsum(frame["n_bytes"].to_numpy(), dtype=np.int64) // BATCH_BYTES
-            ends = [*(np.flatnonzero(np.diff(full)) + 1).tolist(), frame.height]
-            for first, end in zip([0, *ends], ends, strict=False):
-                if first < end:
-                    yield frame[first:end]
+            batch = pl.col("n_bytes").cum_sum() // BATCH_BYTES
+            yield from frame.with_columns(batch=batch).partition_by("batch", include_key=False)
 
 
 def read_texts(folder: Path, split: str, limit: float = math.inf) -> Iterator[str]:
