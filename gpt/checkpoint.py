@@ -62,7 +62,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
 def read_model_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
     """Shape and metadata of a model, without its weights. Raises GPTError (see `load_model`)."""
     path = folder / "config.json"
-    document = read_document(path, FORMATS["config"], VERSION)
+    document = read_document(path, FORMATS["config"], VERSION, "model", "metadata")
     return from_dict(ModelConfig, document["model"], f"{path}, model"), document["metadata"]
 
 

@@ -36,8 +36,9 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
     return config
 
 
-def read_document(path: Path, form: str, version: int) -> dict[str, Any]:
-    """A JSON file that names its "format" and "version". Raises GPTError: missing, cut, foreign, or of another version."""
+def read_document(path: Path, form: str, version: int, *needed: str) -> dict[str, Any]:
+    """A JSON file that names its "format" and "version". Raises GPTError: missing, cut, foreign, of another version, or without
+    one of the `needed` entries."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -48,6 +49,8 @@ def read_document(path: Path, form: str, version: int) -> dict[str, Any]:
         raise GPTError(f"{path} is not of the format {form}: another program wrote it")
     if document.get("version") != version:
         raise GPTError(f"{path} has version {document.get('version')!r}; this program reads version {version}")
+    for name in (name for name in needed if name not in document):
+        raise GPTError(f"{path} has no {name}: it was edited")
     return document
 
 

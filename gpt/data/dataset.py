@@ -93,10 +93,12 @@ class Dataset:
         Raises GPTError that names the file: missing, cut, foreign, of another version, tokenizer or dataset.
         """
         path = folder / "dataset.json"
-        document = read_document(path, FORMAT, VERSION)
+        document = read_document(path, FORMAT, VERSION, "shards")
         settings = {key: document[key] for key in document.keys() & Description.__annotations__.keys()}
         about = from_dict(Description, settings, str(path))
         splits = {}
+        if missing := {"train", "val"} - document["shards"].keys():
+            raise GPTError(f"{path} has no split {min(missing)}: {PACK_AGAIN}")
         for split, shard in document["shards"].items():
             ((name, digest),) = shard.items()
             splits[split] = Shard.open(folder, Path(name).name, about)

@@ -123,7 +123,7 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
 def write_shard(folder: Path, split: str, documents: Iterable[Documents], about: Description) -> Shard:
     """Write the shard of a split. Equal documents give equal bytes, in whatever batches they come.
 
-    Raises GPTError for an id outside the vocabulary, an eos inside a document, or no document.
+    Raises GPTError for an id outside the vocabulary, an eos inside a document, too long a name or text, or no document.
     """
     name, sources = f"{split}-00000", {source: number for number, source in enumerate(read_sources(folder))}
     n_tokens = n_documents = 0
@@ -164,6 +164,9 @@ def _check(documents: Documents, lengths: np.ndarray, about: Description) -> Non
         name = documents.doc_ids[int(np.searchsorted(np.cumsum(lengths), at, "right"))]
         what = f"the end-of-document token {about.eos_id} inside" if ids[at] == about.eos_id else f"token {ids[at]}"
         raise GPTError(f"document {name!r} has {what}; ids are 0 to {about.vocab_size - 1} without eos")
+    for name, size in zip(documents.doc_ids, documents.n_bytes, strict=True):
+        if len(name.encode()) > 32 or size >= 2**32:
+            raise GPTError(f"document {name!r} has {size} bytes: an id has at most 32, a document less than 4 GiB")
 
 
 def read_sources(folder: Path) -> list[str]:

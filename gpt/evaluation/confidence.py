@@ -31,6 +31,8 @@ def interval(nats: np.ndarray, n_bytes: np.ndarray, level: float = 0.95, seed: i
     The ends are infinite if documents are too few, up to three or so. The same seed gives the same interval.
     """
     bits_D, bytes_D = np.asarray(nats, np.float64) / math.log(2), np.asarray(n_bytes, np.float64)
+    if bits_D.shape != bytes_D.shape:
+        raise ValueError(f"{bits_D.size} documents have nats, and {bytes_D.size} have bytes")
     D, generator = len(bits_D), np.random.default_rng(seed)
     if D == 1:
         return Interval(float(bits_D[0] / bytes_D[0]), -math.inf, math.inf)

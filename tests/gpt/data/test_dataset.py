@@ -128,6 +128,8 @@ def test_counts_dtypes_and_the_index(tmp_path):
         ([("b", np.array([1]), 2), ("a", np.array([1, -1]), 2)], "'a' has token -1"),
         ([("a", np.array([1, EOS]), 2)], "'a' has the end-of-document token"),
         ([], "no document in the val split"),
+        ([("a" * 33, np.array([1, 2]), 2)], f"'{'a' * 33}' has 2 bytes: an id has at most 32"),
+        ([("b", np.array([1]), 2), ("a", np.array([1, 2]), 2**32)], f"'a' has {2**32} bytes"),
         ([("a", np.array([1, 2]), 2)], "val has 3 tokens, so T can be at most 3"),
     ],
 )
@@ -195,6 +197,7 @@ def test_edited_content_is_noticed(packed):
     for changes, message in [
         ({"version": 2}, "version 2"),
         ({"format": "x"}, "not of the format"),
+        ({"shards": {"train": description["shards"]["train"]}}, r"dataset\.json has no split val: pack"),
         ({"vocab_size": 70_000}, "another tokenizer or vocabulary"),
         ({"eos_id": 5}, "does not end in eos 5"),
         ({"block_size": "16"}, "block_size is '16'"),

@@ -76,6 +76,11 @@ def test_too_few_documents_tell_nothing(n):
     assert value == pytest.approx(nats.sum() / BIT / n_bytes.sum())
 
 
+def test_every_document_has_nats_and_bytes():
+    with pytest.raises(ValueError, match="3 documents have nats, and 1 have bytes"):
+        interval(np.ones(3), np.ones(1))
+
+
 def test_the_same_seed_gives_the_same_interval():
     nats, n_bytes = documents(np.random.default_rng(0), 40)
     once = interval(nats, n_bytes)
