@@ -101,8 +101,7 @@ class Shard:
 
     def tokens(self, places: np.ndarray) -> np.ndarray:
         """The tokens at these places, int64 of any shape; place -1 is the eos before the first document."""
-        found: np.ndarray = self.stream[places + 1]
-        return found.astype(np.int64)
+        return self.stream[places + 1].astype(np.int64)
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:

@@ -60,7 +60,7 @@ class _Windows:
 
     def hashes(self, width: int) -> np.ndarray:
         """The hash of the window of this width that begins at each place, uint64; none if the row is shorter."""
-        sums: np.ndarray = self._sums[width:] - self._sums[:-width]
+        sums = self._sums[width:] - self._sums[:-width]
         return sums * self._inverse[: len(sums)]
 
 

@@ -94,8 +94,7 @@ def all_max(value: float, device: torch.device) -> float:
 
 def full(tensor: Tensor) -> Tensor:
     """The full tensor of a sharded one (every process must call this); any other tensor as it is."""
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:

@@ -71,9 +71,8 @@ def _cpu_class(plain: type[nn.Module], kernel: type[Function], *settings: str) -
 
     def forward(self: nn.Module, x: Tensor, *inputs: Tensor) -> Tensor:
         if not torch.is_grad_enabled() or x.dtype != torch.float32 or torch.compiler.is_compiling():
-            return plain.forward(self, x, *inputs)  # type: ignore[no-any-return]
-        y: Tensor = kernel.apply(x, *inputs, *(getattr(self, name) for name in settings))  # type: ignore[no-untyped-call]
-        return y
+            return plain.forward(self, x, *inputs)
+        return kernel.apply(x, *inputs, *(getattr(self, name) for name in settings))  # type: ignore[no-untyped-call]
 
     return type(f"CPU{plain.__name__}", (plain,), {"forward": forward})
 

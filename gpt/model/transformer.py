@@ -149,8 +149,7 @@ class GPT(nn.Module):
         for block in self.blocks:
             inputs = (x_BTC, rotary, mask_B1TT, memory_BSC, memory_mask_B11S)
             x_BTC = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
-        normed_BTC: Tensor = self.norm(x_BTC)
-        return normed_BTC
+        return self.norm(x_BTC)
 
     def embed(self, ids_BT: Tensor, position: Tensor | slice | int) -> Tensor:
         """The first block's input, (B, T, C). position: of each token in its text; an index into the tables of positions."""
@@ -188,8 +187,7 @@ class Block(nn.Module):
         if memory_BSC is not None:
             normed_BTC = self.cross_attention_norm(x_BTC)
             x_BTC = x_BTC + self.dropout(self.cross_attention(normed_BTC, memory_BSC, memory_mask_B11S))
-        y_BTC: Tensor = x_BTC + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTC)))
-        return y_BTC
+        return x_BTC + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTC)))
 
 
 class SelfAttention(nn.Module):
@@ -210,8 +208,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTC: Tensor, rotary: Rotary | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
         q_BHTD, k_BKTD, v_BKTD = self.project(x_BTC, rotary)
-        y_BTC: Tensor = self.out(attend(q_BHTD, k_BKTD, v_BKTD, mask_B1TT, is_causal=mask_B1TT is None))
-        return y_BTC
+        return self.out(attend(q_BHTD, k_BKTD, v_BKTD, mask_B1TT, is_causal=mask_B1TT is None))
 
     def project(self, x_BTC: Tensor, rotary: Rotary | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D), the first two normalized and rotated."""
@@ -241,8 +238,7 @@ class CrossAttention(nn.Module):
         seen_BTC = attend(self.q_norm(q_BHTD), self.k_norm(k_BKSD), v_BKSD, mask_B11S)
         if mask_B11S is not None:  # kernels differ in what a softmax over nothing gives
             seen_BTC = seen_BTC.where(mask_B11S.any(-1), 0)
-        y_BTC: Tensor = self.out(seen_BTC)
-        return y_BTC
+        return self.out(seen_BTC)
 
 
 def attend(
@@ -250,9 +246,7 @@ def attend(
 ) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, the heads joined again: (B, T, C). mask: bool, true where a key may be attended to."""
     grouped = q_BHTD.shape[1] != k_BKSD.shape[1]
-    y_BHTD: Tensor = F.scaled_dot_product_attention(
-        q_BHTD, k_BKSD, v_BKSD, mask, is_causal=is_causal, enable_gqa=grouped
-    )
+    y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKSD, v_BKSD, mask, is_causal=is_causal, enable_gqa=grouped)
     return y_BHTD.transpose(1, 2).flatten(2)
 
 
@@ -275,8 +269,7 @@ class FeedForward(nn.Module):
             up_BTF = F.relu(up_BTF).square()
         else:
             up_BTF = F.gelu(up_BTF, approximate="tanh")
-        y_BTC: Tensor = self.down(up_BTF)
-        return y_BTC
+        return self.down(up_BTF)
 
 
 class RMSNorm(nn.RMSNorm):

@@ -87,14 +87,9 @@ class RunFolder:
         """Before a run goes on after `step`, cut off what an interrupted run logged beyond it."""
         if not is_main():
             return
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").splitlines() if step and self.log.exists() else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the last line of a killed run
-                continue
-            if entry["step"] <= step:
-                kept.append(line + "\n")
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True) if step and self.log.exists() else []
+        # The last line of a killed run may be cut.
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("".join(kept), encoding="utf-8")
 
