@@ -9,7 +9,7 @@ from typing import TypeVar
 import polars as pl
 from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaErrors
-from pandera.polars import Check, Column, DataFrameModel, DataFrameSchema, Field, PolarsData
+from pandera.polars import Check, Column, DataFrameSchema, PolarsData
 
 from data_contracts import DataError
 
@@ -19,13 +19,6 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 SHOWN_ROWS = 5  # in the message
 SHOWN_CHARS = 60
-
-
-class RawRows(DataFrameModel):
-    """The columns of every corpus's raw rows; each corpus adds those that it needs. Others are welcome."""
-
-    source_file: str
-    source_row: int = Field(ge=0)
 
 
 MEANINGS = {
@@ -58,7 +51,8 @@ def lengths_are_those_of_the_text(data: PolarsData) -> pl.LazyFrame:
 
 
 ID = Check.str_matches(r"^[0-9a-f]{32}$")
-PLACE = {"source_file": Column(str), "source_row": Column(int, Check.ge(0)), "metadata": Column(str)}
+ROW = {"source_file": Column(str), "source_row": Column(int, Check.ge(0))}
+PLACE = ROW | {"metadata": Column(str)}
 # Clean documents, as every later stage reads them: the text, where it comes from, its measures. place: of the text in the raw
 # data (see clean.split.identify), the same under all rules.
 Documents = DataFrameSchema(
@@ -82,20 +76,24 @@ Rejects = DataFrameSchema(
 )
 
 
-def check(frame: Frame, contract: type[DataFrameModel] | DataFrameSchema, what: str = "") -> Frame:
+def raw_rows(**columns: Column) -> DataFrameSchema:
+    """The contract of a corpus's raw rows, of the columns that it needs. Others are welcome."""
+    return DataFrameSchema(ROW | columns, name="RawRows")
+
+
+def check(frame: Frame, contract: DataFrameSchema, what: str = "") -> Frame:
     """Return the frame if it keeps the contract, its data included.
 
     what: the frame's name in messages; by default the contract's. Raises DataError with every broken rule, how many rows break
     it, and SHOWN_ROWS of those rows, with their file and row if the frame has these columns.
     """
-    schema = contract if isinstance(contract, DataFrameSchema) else contract.to_schema()
-    what = what or str(schema.name)
+    what = what or str(contract.name)
     found = frame.collect_schema().names()
-    if missing := [name for name in schema.columns if name not in found]:
+    if missing := [name for name in contract.columns if name not in found]:
         raise DataError(f"{what}: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, found))}")
     with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
         try:
-            schema.validate(frame, lazy=True)
+            contract.validate(frame, lazy=True)
         except SchemaErrors as errors:
             raise _broken(what, frame, errors.failure_cases) from None
     return frame

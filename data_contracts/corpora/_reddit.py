@@ -7,10 +7,9 @@ contain its signs (3 of 1,380 real ones) that the rules run over the whole text.
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Column, raw_rows
 from data_contracts.rules import TextRule
 
 FILES = ("*.csv",)
@@ -33,11 +32,8 @@ EMPHASIS = r"(^|[^\w\\*])\*{1,3}([^\s*\\](?:[^*\n]*[^\s*\\])?)\*{1,3}\B"
 LINK = r'\[((?:[^\[\]\\]|\\.)*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"\n]*")?\)'
 
 
-class Raw(RawRows):
-    """A row is a post or a comment. Most files have `score` and `created` too."""
-
-    title: str = Field(nullable=True)
-    body: str = Field(nullable=True)
+# A row is a post or a comment. Most files have `score` and `created` too.
+Raw = raw_rows(title=Column(str, nullable=True), body=Column(str, nullable=True))
 
 
 def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Column, raw_rows
 from data_contracts.rules import TextRule
 
 FILES = ("*.csv",)
@@ -27,10 +26,8 @@ RULES = (
 )
 
 
-class Raw(RawRows):
-    """A row is a tweet. Its other columns are not checked, since a spreadsheet may have mangled their dates."""
-
-    text: str = Field(nullable=True)
+# A row is a tweet. Its other columns are not checked, since a spreadsheet may have mangled their dates.
+Raw = raw_rows(text=Column(str, nullable=True))
 
 
 def read(path: Path, name: str, encoding: str = "utf-8") -> pl.DataFrame:

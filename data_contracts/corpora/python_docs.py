@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Check, Column, raw_rows
 
 FILES = ("*.jsonl",)
 
@@ -31,12 +30,12 @@ LEAST_PARAGRAPH = 30  # characters; shorter ones, such as "Example:", belong to 
 REASONS = {"repeated": "all its paragraphs stand in earlier documents"}
 
 
-class Raw(RawRows):
-    """A row is a topic or the docstring of one module, class or function."""
-
-    name: str = Field(str_length={"min_value": 1})
-    kind: str = Field(isin=("topic", "module", *KINDS.values()))
-    text: str = Field(str_length={"min_value": 1})
+# A row is a topic or the docstring of one module, class or function.
+Raw = raw_rows(
+    name=Column(str, Check.str_length(min_value=1)),
+    kind=Column(str, Check.isin(("topic", "module", *KINDS.values()))),
+    text=Column(str, Check.str_length(min_value=1)),
+)
 
 
 def build(folder: Path) -> None:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Check, Column, raw_rows
 from data_contracts.rules import TextRule
 
 FILES = ("posts.json",)  # the archive has the same posts in other files too
@@ -36,14 +35,14 @@ RULES = (
 )
 
 
-class Raw(RawRows):
-    """A row is a post. The oldest collations have no id; text is null where there is none."""
-
-    id: str = Field(nullable=True, str_matches=r"^\d+$")
-    author: str
-    time: str = Field(str_matches=r"^\d+$")
-    text: str = Field(nullable=True)
-    quoted: str = Field(nullable=True)
+# A row is a post. The oldest collations have no id; text is null where there is none.
+Raw = raw_rows(
+    id=Column(str, Check.str_matches(r"^\d+$"), nullable=True),
+    author=Column(str),
+    time=Column(str, Check.str_matches(r"^\d+$")),
+    text=Column(str, nullable=True),
+    quoted=Column(str, nullable=True),
+)
 
 
 def read(path: Path, name: str, references: Literal["drop", "quote"] = "drop") -> pl.DataFrame:

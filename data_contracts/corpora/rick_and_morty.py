@@ -3,41 +3,33 @@
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Check, Column, raw_rows
 
 FILES = ("*.csv",)
-COLUMNS = ("season no.", "episode no.", "episode name", "name", "line")
+# A row is a line; the file also has a column `index`, with gaps.
+NUMBERS, WORDS = ("season no.", "episode no."), ("episode name", "name", "line")
+Raw = raw_rows(
+    **{name: Column(str, Check.str_matches(r"^\d+$")) for name in NUMBERS} | {name: Column(str) for name in WORDS}
+)
 
 # The transcribers mixed typewriter and typographic marks; one spelling of "don't" is enough for 130 kB of text.
 TYPEWRITER = {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."}
 
 
-class Raw(RawRows):
-    """A row is a line; the file also has a column `index`, with gaps."""
-
-    season: str = Field(alias="season no.", str_matches=r"^\d+$")
-    episode: str = Field(alias="episode no.", str_matches=r"^\d+$")
-    title: str = Field(alias="episode name")
-    name: str
-    line: str
-
-
 def read(path: Path, name: str) -> pl.DataFrame:
-    """Spoken lines. The file must have all COLUMNS."""
-    return readers.csv_rows(path, name, COLUMNS)
+    """Spoken lines. The file must have all these columns."""
+    return readers.csv_rows(path, name, (*NUMBERS, *WORDS))
 
 
 def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
     """An episode each; n_rows: its spoken lines; metadata: season, episode, title."""
-    episode = ("source_file", "season no.", "episode no.")
     spoken = pl.concat_str(_plain("name"), pl.lit(": "), _plain("line"))
     numbers = (pl.col(f"{name} no.").cast(pl.Int64).alias(name) for name in ("season", "episode"))
-    about, source_id = pl.struct(*numbers, "title"), pl.format("season {} episode {}", *episode[1:])
+    about, source_id = pl.struct(*numbers, "title"), pl.format("season {} episode {}", *NUMBERS)
     return (
-        raw.group_by(episode, maintain_order=True)
+        raw.group_by("source_file", *NUMBERS, maintain_order=True)
         .agg(
             pl.col("source_row").first(),
             title=_plain("episode name").first(),

@@ -4,18 +4,14 @@ import re
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Check, Column, raw_rows
 
 FILES = ("*.txt",)
 
 
-class Raw(RawRows):
-    """A row is a speech."""
-
-    speech: str = Field(str_length={"min_value": 1})
+Raw = raw_rows(speech=Column(str, Check.str_length(min_value=1)))
 
 
 def read(path: Path, name: str) -> pl.DataFrame:

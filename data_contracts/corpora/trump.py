@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pandera.polars import Field
 
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Column, raw_rows
 from data_contracts.corpora import _reddit
 from data_contracts.readers import tables
 
@@ -22,10 +21,8 @@ BODY_COLUMNS = ("body", "comment_body", "comment", "content", "text", "selftext"
 RULES, REASONS, documents = _reddit.RULES, _reddit.REASONS, _reddit.documents
 
 
-class Raw(RawRows):
-    """A row is a comment, or a post where it has a title and titles are kept."""
-
-    body: str = Field(nullable=True)
+# A row is a comment, or a post where it has a title and titles are kept.
+Raw = raw_rows(body=Column(str, nullable=True))
 
 
 def read(

@@ -12,10 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Field
 
 from data_contracts import readers
-from data_contracts.contracts import RawRows
+from data_contracts.contracts import Check, Column, raw_rows
 from data_contracts.readers.rows import ROW, place
 from data_contracts.rules import TextRule
 
@@ -60,12 +59,8 @@ SIZE, SIDE, ALT = r"\d+px", r"left|right|center|upright[=.\d]*", r"alt=" + OR_OP
 THUMB = rf"\b(?:{SIZE}\|)?thumb\|(?:(?:{SIZE}|{SIDE}|{ALT})\|)*"
 
 
-class Raw(RawRows):
-    """A row is an article. `id` is digits in a string; titles may be followed by blank lines, and need not be unique."""
-
-    id: str = Field(str_matches=r"^\d+$")
-    title: str
-    text: str
+# A row is an article. Titles may be followed by blank lines, and need not be unique.
+Raw = raw_rows(id=Column(str, Check.str_matches(r"^\d+$")), title=Column(str), text=Column(str))
 
 
 def read(path: Path, name: str) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from data_contracts import DataError, corpora
 from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS
 from data_contracts.clean.measures import measure
-from data_contracts.contracts import COLUMNS, Documents, RawRows, Rejects, check
+from data_contracts.contracts import COLUMNS, Documents, Rejects, check, raw_rows
 
 GOOD = {
     "doc_id": ["0" * 32, "1" * 32],
@@ -89,6 +89,6 @@ def test_every_reason_that_there_is_fits_the_contract():
 def test_the_first_broken_rows_are_shown():
     rows = [n if n % 2 else -n for n in range(1, 121)]
     with pytest.raises(DataError) as error:
-        check(pl.LazyFrame({"source_file": ["b.csv"] * 120, "source_row": rows}), RawRows, "rows")
+        check(pl.LazyFrame({"source_file": ["b.csv"] * 120, "source_row": rows}), raw_rows(), "rows")
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     assert str(error.value).count("\n  b.csv row -") == 5
