@@ -15,7 +15,7 @@ import polars as pl
 
 from data_contracts import corpora
 from data_contracts.clean.change import text_rules
-from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, PUBLISHED, language
+from data_contracts.clean.judge import DROP_RULES, OTHER_REASONS, language
 from data_contracts.clean.personal import veil
 from data_contracts.clean.shard import SAMPLE_CHARS
 from data_contracts.contracts import COLUMNS, MEANINGS
@@ -39,7 +39,6 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
     documents, rejects = (pl.scan_parquet(folder / kind, glob=False) for kind in ("documents", "rejects"))
     module = corpora.find(about["corpus"])
     funnel = _funnel(counts, getattr(module, "REASONS", {}), rules)
-    texts = measured(documents, rejects)
     reasons = {rule.name: rule.reason for rule in text_rules(getattr(module, "RULES", ()), rules)}
     return {
         **about,
@@ -48,8 +47,7 @@ def describe(folder: Path, sample: pl.DataFrame, counts: dict, rules: Rules, abo
         "funnel": funnel,
         "changed": [{"rule": name, "texts": n, "why": reasons[name]} for name, n in counts["changed"].items() if n],
         "lengths": {"kept": _lengths(documents), "rejected": _lengths(rejects)},
-        "measures": quantiles(texts, rules),
-        "published": published(texts, rules),
+        "measures": quantiles(pl.concat([documents.select(*COLUMNS), rejects.select(*COLUMNS)]), rules),
         "languages": languages(sample["text"]),
         "kept": kept(sample, rules),
         "rejected": rejected(rejects, [row["reason"] for row in funnel if row["texts"]], rules),
@@ -75,14 +73,8 @@ def _lengths(texts: pl.LazyFrame) -> dict[int, int]:
     return dict(texts.select(place).drop_nulls().group_by("place").len().sort("place").collect().iter_rows())
 
 
-def measured(documents: pl.LazyFrame, rejects: pl.LazyFrame) -> pl.LazyFrame:
-    """The measures of every text that has them, and why it was rejected ("": it was kept)."""
-    kept = documents.select(*COLUMNS, reason=pl.lit(""))
-    return pl.concat([kept, rejects.select(*COLUMNS, "reason")]).filter(pl.col("n_chars").is_not_null())
-
-
 def quantiles(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
-    """One row per measure: its quantiles over all measured texts, and the limits that the rules set."""
+    """One row per measure: its quantiles over all texts that have it, and the limits that the rules set."""
     rows = []
     for name, what in MEANINGS.items():
         column = texts.select(name).collect().to_series()  # one column in memory at a time
@@ -90,35 +82,6 @@ def quantiles(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
         settings = [f"{side}_{name.removeprefix('n_')}" for side in ("min", "max")]
         rows.append({"measure": name, **found, "limit": limits(settings, rules), "what": what})
     return rows
-
-
-def published(texts: pl.LazyFrame, rules: Rules) -> list[dict]:
-    """One row per published limit: how many texts it would reject, if it alone were added to the rules that are set.
-
-    texts: as many as report.json would count: without those that an earlier rule rejects, with those that a later one does.
-    kept_today: how many of them are documents now.
-    """
-    known = [rule for rule in DROP_RULES if any(rule.limits.values())]
-    names = [rule.name for rule in DROP_RULES]
-    counts = [pl.len().alias("all")]
-    for rule in known:
-        rejects = rule.rejects(PUBLISHED)
-        reached = ~pl.col("reason").is_in(names[: names.index(rule.name)])
-        counts.append((rejects & reached).sum().alias(rule.name))
-        counts.append((rejects & (pl.col("reason") == "")).sum().alias(f"{rule.name} kept"))
-    found = texts.select(counts).collect().row(0, named=True)
-    return [
-        {
-            "rule": rule.name,
-            "texts": found[rule.name],
-            "share": found[rule.name] / max(1, found["all"]),
-            "kept_today": found[f"{rule.name} kept"],
-            "published": limits(rule.limits, PUBLISHED),
-            "set": limits(rule.limits, rules) or "off",
-            "source": rule.source,
-        }
-        for rule in known
-    ]
 
 
 def limits(names: Iterable[str], rules: Rules) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
@@ -110,24 +110,6 @@ def test_what_was_only_known_at_the_end_is_sampled_too(folder, tmp_path):
     card, _ = make(raw, tmp_path / "out", Rules(near_duplicates="drop"))
     assert {row["reason"] for row in card["rejected"]} == {"duplicate", "near_duplicate"}
     assert card["figures"]["rejected"]["near_duplicate"] == 1
-
-
-@pytest.mark.parametrize("base", [Rules(), Rules(min_words=5, max_symbols=0.3, min_chars=9, deduplicate=False)])
-@pytest.mark.parametrize("rule", [rule for rule in DROP_RULES if any(rule.limits.values())], ids=lambda rule: rule.name)
-def test_what_a_threshold_would_do_is_what_it_does(shared_data, tmp_path, rule, base):
-    raw = shared_data / "kaggle" / "gpreda" / "reddit-vaccine-myths"
-    before = clean_corpus("vaccine-myths", raw, tmp_path / "before", base)
-    after = clean_corpus(
-        "vaccine-myths",
-        raw,
-        tmp_path / "after",
-        replace(base, **{name: getattr(PUBLISHED, name) for name in rule.limits}),
-    )
-    written = [pl.scan_parquet(tmp_path / "before" / kind / "*.parquet") for kind in ("documents", "rejects")]
-    found = {row["rule"]: row for row in facts.published(facts.measured(*written), base)}[rule.name]
-    assert found["texts"] == after["rejected"][rule.name]
-    assert found["texts"] > 0 or rule.name in ("many_words", "bullets")  # no text of this corpus
-    assert found["kept_today"] == before["documents"] - after["documents"]
 
 
 def test_quantiles_stand_beside_the_limits_that_are_set(folder, tmp_path):
