@@ -6,21 +6,14 @@ Leaks are looked for anew, as a text of one part may stand in another.
 from pathlib import Path
 
 import polars as pl
+from pandera.polars import Check, Column
 
-from data_contracts.contracts import SPLITS, RawRows
+from data_contracts.contracts import SPLITS, raw_rows
 from data_contracts.readers import PLACE
 
 FILES = ("*.parquet",)
+Raw = raw_rows(text=Column(str), split=Column(str, Check.isin(SPLITS)), place=Column(str), metadata=Column(str))
 DRAWN = dict(zip(SPLITS, (0.5, 0.0, 1.0), strict=True))  # what split.side_of takes for the side, whatever the shares
-
-
-class Raw(RawRows):
-    """The columns of the documents of a part."""
-
-    text: str
-    split: str
-    place: str
-    metadata: str
 
 
 def read(path: Path, name: str) -> pl.LazyFrame:

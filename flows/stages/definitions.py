@@ -45,7 +45,7 @@ class Job:
     """progress: report(fraction, text)"""
     on_step: Callable[[int, dict], None]
     on_evaluation: Callable[[int, dict, Path, bool], None]
-    force: bool
+    force: bool = False
     """whether to make it anew, from nothing of earlier artifacts"""
 
 

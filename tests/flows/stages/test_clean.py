@@ -54,9 +54,6 @@ def test_clean_explains_and_reuses(run, home, notes, prefect_server):
         "min_chars=20",
         "short <b>",
         "duplicate",
-        "n_words",
-        "min_words=50",
-        "Gopher",
         "edges",
     ):
         assert expected in first.stdout, expected
