@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.decoder.shapes import CONTEXT, GENERATION, PROMPT, SHAPES, characters, full_pass, rate
-from flows.recipe import load_recipe
+from flows.recipe import load_recipe, settle
 from flows.stages.baselines import ORDERS, ppmd
 from gpt.config import ModelConfig, Runtime, TrainConfig, preset
 from gpt.data import dataset
@@ -131,7 +131,8 @@ def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
         found = min(ppmd(order, train.encode(), [held_out]) for order in ORDERS)
         return {"seconds": time.perf_counter() - start, "bits": found, "loss": found * math.log(2), "steps": 0}
     changes = {"tokenizer.model_type": "char", "tokenizer.vocab_size": "auto"} if what != "sub-word" else {}
-    recipe = load_recipe("shakespeare", overrides=changes | {"train.seed": int(seed)})
+    asked = load_recipe("shakespeare", overrides=changes | {"train.seed": int(seed)})
+    recipe, _ = settle(asked, {"train_bytes": len(train.encode()), "test_bytes": n_bytes})
     shape, config, T = asdict(recipe.model), recipe.train, recipe.pack.block_size
     if what == "GPT-2":
         n_layer, n_head, n_embd, T, B, _ = SHAPES["4L/128"]
