@@ -147,13 +147,11 @@ def with_torch(name: str, packed: Path, trained: Path, seconds: float) -> float:
     from gpt.generation.batch import Batch
     from gpt.generation.sample import token_rows
     from gpt.machine.device import prepare
-    from gpt.model.cpu_kernels import use_cpu_kernels
     from gpt.trainer.update import Learner
 
     runtime = Runtime(device="cpu", threads=int(os.environ.get("BENCH_THREADS", "0")))
     machine, dataset = prepare(runtime), Dataset.open(packed)
     model, _ = load_model(trained / "model")
-    use_cpu_kernels(model)
     if name == "generation":
         starts = [[dataset.eos_id]] * 4
         return repeat(seconds, lambda n: len(list(Batch(model).run(token_rows(model, starts, max_tokens=64, seed=n)))))

@@ -29,7 +29,6 @@ from gpt.evaluation.score import evaluate
 from gpt.generation.batch import Batch
 from gpt.generation.sample import token_rows
 from gpt.machine.device import prepare
-from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers
 from gpt.trainer.update import Learner
@@ -49,9 +48,7 @@ NANOGPT = {
 def model_of(family: str, layers: int, heads: int, width: int, T: int, V: int) -> GPT:
     torch.manual_seed(0)
     shape = {"n_layer": layers, "n_head": heads, "n_embd": width}
-    model = GPT(ModelConfig(vocab_size=V, block_size=T, **(preset(f"{family}-nano") | shape)))
-    use_cpu_kernels(model)
-    return model
+    return GPT(ModelConfig(vocab_size=V, block_size=T, **(preset(f"{family}-nano") | shape)))
 
 
 def step(shape: str, mode: str, seconds: str) -> dict:

@@ -1,31 +1,23 @@
 """RMSNorm and rotation with their gradients written out, for training on a CPU without a compiler.
 
-`use_cpu_kernels(model)` puts them in the place of the plain forms, once, after the model is built. Plain, each is several
-operations of torch, whose gradients autograd takes one by one. Forward and backward of a block of C 128 and 768 tokens on two
-cores, plain and as written here: RMSNorm 0.84 and 0.31 ms, rotation 0.26 and 0.15 ms. Compiled, without gradients, or in
-another dtype than float32, the plain forms are as good or better, and stay in use.
+Plain, each is several operations of torch, whose gradients autograd takes one by one. Forward and backward of a block of C 128
+and 768 tokens on two cores, plain and as written here: RMSNorm 0.84 and 0.31 ms, rotation 0.26 and 0.15 ms. Compiled, without
+gradients, or in another dtype than float32, the plain forms are as good or better.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from gpt.model.positions import Rotation
-from gpt.model.transformer import GPT, RMSNorm
+
+def pay(x: Tensor) -> bool:
+    """Whether these kernels are faster for this input than the plain forms."""
+    return x.is_cpu and x.dtype == torch.float32 and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def use_cpu_kernels(model: GPT) -> None:
-    """Make a model on a CPU train with these kernels: the same parameters under the same names. On a GPU, do nothing."""
-    if model.tokens.weight.device.type != "cpu":
-        return
-    for module in model.modules():
-        if cpu_class := CPU_CLASSES.get(type(module)):
-            module.__class__ = cpu_class
-
-
-class _RMSNorm(Function):
+class RMSNormKernel(Function):
     """x / RMS(x) * weight over the last axis."""
 
     @staticmethod
@@ -47,8 +39,8 @@ class _RMSNorm(Function):
         return (grad * weight_C).addcmul_(normed, along_x).mul_(scale), weight_grad_C, None
 
 
-class _Rotation(Function):
-    """x cos + (the other half of x's channels) sin: see `gpt.model.positions.Rotation`. Its gradient is the rotation back."""
+class RotationKernel(Function):
+    """x cos + (the other half of x's channels) sin: see `gpt.model.positions.rotate`. Its gradient is the rotation back."""
 
     @staticmethod
     def forward(ctx: Any, x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
@@ -64,20 +56,3 @@ class _Rotation(Function):
 
 def _rotated(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor, direction: int) -> Tensor:
     return (x_BHTD * cos_TD).addcmul_(x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1), sin_TD, value=direction)
-
-
-def _cpu_class(plain: type[nn.Module], kernel: type[Function], *settings: str) -> type[nn.Module]:
-    """A module like `plain`, with the kernel where that is faster. settings: attributes that it takes after the inputs."""
-
-    def forward(self: nn.Module, x: Tensor, *inputs: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or x.dtype != torch.float32 or torch.compiler.is_compiling():
-            return plain.forward(self, x, *inputs)
-        return kernel.apply(x, *inputs, *(getattr(self, name) for name in settings))  # type: ignore[no-untyped-call]
-
-    return type(f"CPU{plain.__name__}", (plain,), {"forward": forward})
-
-
-CPU_CLASSES = {
-    RMSNorm: _cpu_class(RMSNorm, _RMSNorm, "weight", "eps"),
-    Rotation: _cpu_class(Rotation, _Rotation),
-}

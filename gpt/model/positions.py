@@ -2,7 +2,9 @@
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from gpt.model import cpu_kernels
 
 
 def sinusoids(block_size: int, n_embd: int) -> Tensor:
@@ -16,12 +18,12 @@ def rotations(block_size: int, head_size: int, theta: float = 10_000.0) -> tuple
     return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
 
 
-class Rotation(nn.Module):
+def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     """Rotates channel pairs (i, i + D/2): the dot product of two results depends on the distance of their positions."""
-
-    def forward(self, x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-        swapped_BHTD = x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1)
-        return (x_BHTD * cos_TD + swapped_BHTD * sin_TD).to(x_BHTD.dtype)
+    if cpu_kernels.pay(x_BHTD):
+        return cpu_kernels.RotationKernel.apply(x_BHTD, cos_TD, sin_TD)  # type: ignore[no-untyped-call]
+    swapped_BHTD = x_BHTD.roll(x_BHTD.shape[-1] // 2, dims=-1)
+    return (x_BHTD * cos_TD + swapped_BHTD * sin_TD).to(x_BHTD.dtype)
 
 
 def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:

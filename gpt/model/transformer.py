@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt import GPTError
 from gpt.config import ModelConfig
+from gpt.model import cpu_kernels
 from gpt.model.loss import cross_entropy
-from gpt.model.positions import Rotation, document_mask, rotations, sinusoids
+from gpt.model.positions import document_mask, rotate, rotations, sinusoids
 
 EPS = 1e-6  # of RMSNorm, where the config has none
 Rotary = tuple[Tensor, Tensor]  # cos_TD and sin_TD, or one row of each for every sequence
@@ -204,7 +205,6 @@ class SelfAttention(nn.Module):
         # With a weight: unit queries and keys alone could not score above sqrt(D), too flat for narrow heads.
         self.q_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
-        self.rotate = Rotation()
 
     def forward(self, x_BTC: Tensor, rotary: Rotary | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
         q_BHTD, k_BKTD, v_BKTD = self.project(x_BTC, rotary)
@@ -216,7 +216,7 @@ class SelfAttention(nn.Module):
         q_BHTD, k_BKTD, v_BKTD = qkv_BHTD.split(self.heads, dim=1)
         q_BHTD, k_BKTD = self.q_norm(q_BHTD), self.k_norm(k_BKTD)
         if rotary is not None:
-            q_BHTD, k_BKTD = self.rotate(q_BHTD, *rotary), self.rotate(k_BKTD, *rotary)
+            q_BHTD, k_BKTD = rotate(q_BHTD, *rotary), rotate(k_BKTD, *rotary)
         return q_BHTD, k_BKTD, v_BKTD
 
 
@@ -276,6 +276,8 @@ class RMSNorm(nn.RMSNorm):
     """x / RMS(x) times a weight, in the input's dtype: mixed with a float32 weight, bfloat16 has no fused kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if cpu_kernels.pay(x):
+            return cpu_kernels.RMSNormKernel.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 

@@ -29,7 +29,6 @@ from gpt.machine import parallel
 from gpt.machine.device import Machine, prepare
 from gpt.machine.interruption import Interrupted, Interruption
 from gpt.machine.launch import launch
-from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.trainer.optimizers import lr_ratio
 from gpt.trainer.run_folder import Result, RunFolder, best
 from gpt.trainer.stability import advice, stops_early, worse_in_a_row
@@ -246,6 +245,5 @@ def _score_test(folder: RunFolder, runtime: Runtime) -> None:
     world, machine = max(runtime.processes, parallel.launched()), prepare(runtime)
     rows = folder.config.batch_size // (world * micro_steps(folder.config.batch_size, world, runtime.micro_batch_size))
     model, _ = checkpoint.load_model(folder.path / "model", machine.device)
-    use_cpu_kernels(model)
     score = evaluate(model, folder.dataset, "test", rows, machine.device, machine.dtype)
     checkpoint.write_json(folder.test, {"loss": score.loss, "bpb": score.bits_per_byte})

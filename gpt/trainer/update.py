@@ -24,7 +24,6 @@ from gpt.data.feeding import Feeder, MicroBatch
 from gpt.evaluation.score import Evaluation, evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_of_memory
-from gpt.model.cpu_kernels import use_cpu_kernels
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers, lr_ratio
 
@@ -48,7 +47,6 @@ class Learner:
             self.model = GPT(model).to(machine.device)
             if start:
                 self.model.load_state_dict(_weights(start, model, dataset))
-            use_cpu_kernels(self.model)
             self.model.recompute = runtime.activation_checkpointing
             self._objective = parallel.Objective(self.model)
             self._module = parallel.distribute(self._objective, runtime.parallel)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from gpt import GPTError
 from gpt.config import ModelConfig, TrainConfig, preset
 from gpt.model.loss import CHUNK, IGNORE, TILE, cross_entropy
-from gpt.model.positions import Rotation, rotations, sinusoids
+from gpt.model.positions import rotate, rotations, sinusoids
 from gpt.model.transformer import GPT
 from gpt.trainer.muon import Muon, orthogonalize
 from gpt.trainer.optimizers import build_optimizers, lr_ratio
@@ -212,7 +212,7 @@ def test_dropout_is_of_training_alone():
 
 
 def test_rotary_scores_depend_on_distance_only():
-    rotate, (cos_TD, sin_TD) = Rotation(), rotations(20, 8)
+    cos_TD, sin_TD = rotations(20, 8)
     q_TD, k_TD = rotate(torch.randn(8), cos_TD, sin_TD), rotate(torch.randn(8), cos_TD, sin_TD)
     scores_TT = q_TD @ k_TD.T
     torch.testing.assert_close(scores_TT[5:, 5:], scores_TT[:-5, :-5])
