@@ -30,8 +30,8 @@ from gpt.machine.device import Machine, prepare
 from gpt.machine.interruption import Interrupted, Interruption
 from gpt.machine.launch import launch
 from gpt.trainer.optimizers import lr_ratio
-from gpt.trainer.run_folder import Result, RunFolder, best
-from gpt.trainer.stability import advice, stops_early, worse_in_a_row
+from gpt.trainer.run_folder import Result, RunFolder
+from gpt.trainer.stability import advice, best, stops_early, worse_in_a_row
 from gpt.trainer.update import Learner, micro_steps
 
 log = logging.getLogger(__name__)
@@ -106,16 +106,15 @@ class _Run:
 
     def train(self) -> int:
         """Run to the end, or until a signal arrives: then save the state. Returns the step that the run resumed from."""
-        resumed_from = 0
+        self._resume()
+        self._check_shared()
+        resumed_from = self.step
         try:
-            self._resume()
-            self._check_shared()
-            resumed_from = self.step
             evaluated = self.evaluations[-1]["step"] if self.evaluations else 0
             if self._is_due(self.config.eval_every) and evaluated < self.step:  # a signal cut it short
                 self._evaluate()
             self.began = self.since = self.step, time.perf_counter()
-            while not self._ended():
+            while self.step < self.config.steps and not stops_early(self.evaluations, self.config):
                 if parallel.world_size() == 1 or self.step % self.runtime.log_every == 0:
                     self._check_interruption()  # with many processes not at every step: it makes a GPU wait
                 self.unread.append(torch.stack(self.learner.update(self.step)))
@@ -145,11 +144,6 @@ class _Run:
     def _is_due(self, every: int) -> bool:
         """Whether `step` is the last, or one in `every`."""
         return self.step == self.config.steps or self.step % every == 0
-
-    def _ended(self) -> bool:
-        """After the last step, or after `patience` evaluations that were no better."""
-        found = self.evaluations
-        return self.step == self.config.steps or (bool(found) and stops_early(found, best(found), self.config))
 
     def _resume(self) -> None:
         """Load the newest state; without one, start from the seed."""
@@ -211,9 +205,8 @@ class _Run:
         score = self.learner.evaluate(on_batch=lambda _done, _total: self._check_interruption())
         found = {"step": self.step, "loss": score.loss, "bpb": score.bits_per_byte}
         self.evaluations.append(found | {"train_loss": statistics.fmean(self.losses or [score.loss])})
-        chosen = best(self.evaluations)
-        if worse_in_a_row(self.evaluations, chosen, self.config):
-            log.warning(advice(self.evaluations[-1], chosen))
+        if worse_in_a_row(self.evaluations, self.config):
+            log.warning(advice(self.evaluations))
         metrics = {"val/loss": score.loss, "val/bpb": score.bits_per_byte}
         folder = checkpoint.step_folder(self.folder.checkpoints, self.step)
         about = {"tokenizer_fingerprint": self.dataset.tokenizer_fingerprint, "eos_id": self.dataset.eos_id}
@@ -222,7 +215,7 @@ class _Run:
         checkpoint.write_json(self.folder.path / "evaluations.json", self.evaluations)
         self.folder.append_log(self.step, metrics)
         if self.on_evaluation and parallel.is_main():
-            self.on_evaluation(self.step, metrics, folder, chosen["step"] == self.step)
+            self.on_evaluation(self.step, metrics, folder, best(self.evaluations)["step"] == self.step)
         self._save_state()
 
     def _save_state(self) -> None:

@@ -20,7 +20,7 @@ from gpt import GPTError, checkpoint
 from gpt.config import ModelConfig, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.machine.parallel import is_main
-from gpt.trainer.stability import advice
+from gpt.trainer.stability import advice, best
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class RunFolder:
         test = json.loads(self.test.read_text(encoding="utf-8")) if self.test.is_file() else {}
         return Result(
             model=self.path / "model", step=chosen["step"], loss=chosen["loss"], bits_per_byte=chosen["bpb"], test=test,
-            evaluations=evaluations, steps=steps, advice=advice(evaluations[-1], chosen) if steps < self.config.steps else "",
+            evaluations=evaluations, steps=steps, advice=advice(evaluations) if steps < self.config.steps else "",
             n_parameters=checkpoint.load_model(self.path / "model")[0].n_parameters,
             tokens=steps * self.config.batch_size * self.model.block_size,
             resumed_from=steps if resumed_from is None else resumed_from, seconds=seconds,
@@ -139,8 +139,3 @@ class RunFolder:
             changed = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
             differing = ", ".join(f"{key} ({theirs.get(key)}, now {ours.get(key)})" for key in changed) or "the data"
             raise GPTError(f"{folder} belongs to a run that differs in {differing}: name another folder, or delete it")
-
-
-def best(evaluations: list[dict[str, float]]) -> dict[str, Any]:
-    """The evaluation whose weights are the result: the fewest bits per byte, and the earliest of equals."""
-    return min(evaluations, key=lambda evaluation: (evaluation["bpb"], evaluation["step"]))
