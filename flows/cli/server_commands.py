@@ -49,7 +49,7 @@ def down():
 
 
 def status(as_json: Json = False):
-    """Show what is up, what is queued, running and due, and how each corpus's last run ended; exit code 1 if it is down."""
+    """Show what is up, and the runs that go on, wait or are due; exit code 1 if it is down."""
     set_defaults()
     from flows.server import status
 

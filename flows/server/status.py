@@ -2,93 +2,49 @@
 
 from datetime import UTC, datetime
 
-from flows.home import shared_home
 from flows.server.processes import ask
 from flows.server.supervisor import is_process, state
-from flows.store.artifacts import Store
 
 LIMIT = 200  # Prefect returns no more runs at once
-ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-EMPTY = {"corpus": "", "run": "", "ended": "", "model": "", "test_bpb": ""}
+OPEN = ("RUNNING", "CANCELLING", "PENDING", "PAUSED", "SCHEDULED")
 
 
 def status() -> dict:
-    """`up` says whether everything is up, `api` is Prefect's address. The rest are rows: services, running, queued, next, last
-    (by corpus)."""
+    """`up` says whether everything is up, `api` is Prefect's address. The rest are rows: services, and open runs."""
     found = state()
     services = [
         _service(name, "up" if is_process(entry) else "down", entry["created"], found.get(name, ""))
         for name, entry in found.get("services", {}).items()
     ]
-    down = [row["service"] for row in services if row["state"] == "down"]
-    up = bool(services) and found["ready"] and found["alive"] and not down
     if services and not found["alive"]:
         services.append(_service("gpt up", "down: gpt down ends what is left"))
     if services and not found["ready"]:
         services.append(_service("gpt up", "starting", found["created"]))
-    result: dict = {"up": up, "api": found.get("api", ""), "services": services}
-    result |= {"running": [], "queued": [], "next": []}
-    answers = bool(services) and found["ready"] and "prefect" not in down
-    return result | {"last": _last(_add_runs(result, found["api"]) if answers else [])}
+    up = bool(services) and all(row["state"] == "up" for row in services)
+    return {"up": up, "api": found.get("api", ""), "services": services, "runs": _runs(found["api"]) if up else []}
+
+
+def _runs(api: str) -> list[dict]:
+    """What is in progress, waits or is due, in the order of time. Of the runs that are due, the next of each deployment."""
+    flows, deployments = (
+        {row["id"]: row["name"] for row in ask(api, f"{what}/filter")} for what in ("flows", "deployments")
+    )
+    which = {"state": {"type": {"any_": OPEN}}}
+    rows: dict[tuple[str, str], dict] = {}
+    for run in ask(api, "flow_runs/filter", flow_runs=which, sort="EXPECTED_START_TIME_ASC", limit=LIMIT):
+        name = f"{flows.get(run['flow_id'], '?')}/{deployments.get(run['deployment_id'], run['name'])}"
+        state, since = run["state"]["name"], _time(run["start_time"] or run["expected_start_time"])
+        again = ", started again after a crash" if run["run_count"] > 1 else ""
+        row = {"run": name, "name": run["name"], "state": state + again, "since": since}
+        rows.setdefault((name, "" if state == "Scheduled" else run["id"]), row)
+    return list(rows.values())
 
 
 def _service(name: str, state: str, since: float = 0.0, address: str = "") -> dict:
     return {"service": name, "state": state, "since": _time(since), "address": address}
 
 
-def _add_runs(result: dict, api: str) -> list[tuple[str, dict]]:
-    """Fill in what runs, is queued and is due. Returns the trainings that ended, each with its corpus, newest first."""
-    deployments, flows = (
-        {row["id"]: row["name"] for row in ask(api, f"{what}/filter")} for what in ("deployments", "flows")
-    )
-
-    def runs(sort: str, *states: str) -> list[tuple[str, dict]]:
-        which = {"state": {"type": {"any_": states}}}
-        found = ask(api, "flow_runs/filter", flow_runs=which, sort=sort, limit=LIMIT)
-        return [(deployments.get(run["deployment_id"], run["name"]), run) for run in found]
-
-    def title(name: str, run: dict) -> str:
-        return f"{flows.get(run['flow_id'], '?')}/{name}"
-
-    for name, run in runs("START_TIME_ASC", "RUNNING", "CANCELLING"):
-        state = run["state"]["name"] + (", started again after a crash" if run["run_count"] > 1 else "")
-        row = {"run": title(name, run), "name": run["name"], "state": state}
-        result["running"].append(row | {"since": _time(run["start_time"])})
-    now, known = datetime.now(UTC).isoformat(), set()
-    for name, run in runs("EXPECTED_START_TIME_ASC", "SCHEDULED", "PENDING", "PAUSED"):
-        row, state = {"run": title(name, run)}, run["state"]["name"]
-        # The start time of a run that waits for a slot is that of its next attempt.
-        late = state == "AwaitingConcurrencySlot" or run["state_type"] != "SCHEDULED"
-        if late or run["next_scheduled_start_time"] <= now:
-            row |= {"state": state, "since": _time(run["expected_start_time"]), "pool": _pool(run["work_pool_name"])}
-            result["queued"].append(row)
-        elif row["run"] not in known:
-            known.add(row["run"])
-            result["next"].append(row | {"at": _time(run["next_scheduled_start_time"])})
-    trainings = [(name, run) for name, run in runs("END_TIME_DESC", *ENDED) if flows.get(run["flow_id"]) == "train"]
-    return [(run["parameters"].get("corpus") or name, run) for name, run in trainings]
-
-
-def _last(ended: list[tuple[str, dict]]) -> list[dict]:
-    """For each corpus the newest finished run of the server, and the newest model."""
-    rows: dict[str, dict] = {}
-    for corpus, run in reversed(ended):
-        rows[corpus] = EMPTY | {"corpus": corpus, "run": run["state"]["name"], "ended": _time(run["end_time"])}
-    for manifest in Store(shared_home()).manifests(stage="train"):  # oldest first
-        bits = manifest["counts"].get("test_bpb")  # none of a model before there was a test split
-        model = {"model": _time(manifest["created"]), "test_bpb": round(bits, 4) if bits else ""}
-        rows[manifest["corpus"]] = EMPTY | {"corpus": manifest["corpus"]} | rows.get(manifest["corpus"], {}) | model
-    return [rows[corpus] for corpus in sorted(rows)]
-
-
-def _pool(name: str | None) -> str:
-    """The work pool, and what is missing if a run cannot start because of it."""
-    if not name:
-        return "none: its work pool is gone; gpt up makes it and deploys again"
-    return name if name == "gpt" else f"{name}, which takes a worker of its own: prefect worker start --pool {name}"
-
-
-def _time(when: float | str | None) -> str:
+def _time(when: float | str) -> str:
     """In the local time zone, to the second."""
     if not when:
         return ""
