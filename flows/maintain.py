@@ -1,10 +1,6 @@
 """The flow `maintain`, weekly: prunes and verifies artifacts, and removes old runs from MLflow."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 

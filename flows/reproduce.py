@@ -5,10 +5,7 @@ held-out loss has to be within run_record's TOLERANCE.
 """
 
 import json
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 

@@ -7,11 +7,7 @@ The tasks are called directly, so they run in the flow's own thread: MLflow's ac
 The store decides whether a stage runs or its artifact is reused, since Prefect's own caching does not check files.
 """
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
