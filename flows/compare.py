@@ -4,13 +4,10 @@ Its result is one dict of plain values. The terminal, MLflow's tables, and Prefe
 """
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
@@ -30,7 +27,6 @@ from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
-from flows.store.locks import in_use
 from flows.tracking.run import log_page, untrained_run
 
 
@@ -51,7 +47,7 @@ def compare(
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
     store = Store(shared_home())
-    with untrained_run("compare") as about, in_use(shared_home(), progress.log_line):
+    with untrained_run("compare") as about:
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
         with turn(1), progress.progress_bar("compare") as report:

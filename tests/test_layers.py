@@ -13,7 +13,7 @@ PACKAGES = sorted(LEAVES | {"flows"})
 ALLOWED_TO_GPT = {"torch", "numpy", "safetensors", "sentencepiece", "gpt"} | set(sys.stdlib_module_names)
 # The rooms of each package, floor by floor from the roof down. A room may import the floors below it, not its neighbours.
 FLOORS = {
-    "flows": "cli > clones serving > reproduce ablate > train compare maintain > evaluation > models > stages server > tracking"
+    "flows": "cli > serving > reproduce variants > train compare maintain > evaluation > models > stages server > tracking"
     " > pages > store > recipe > progress > home",
     "gpt": "export trainer > generation evaluation > checkpoint > machine > model > data > config > settings",
     "data_contracts": "facts > clean > sources > corpora > readers > contracts rules",

@@ -89,7 +89,7 @@ def ablate(
     asked = options(corpus, settings, source, size=size, steps=steps)
     check(asked)
     asked["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
-    show(call_flow("ablate", "ablate", f"ablate {corpus}: starting", **asked), as_json, "ablation.jinja")
+    show(call_flow("variants", "ablate", f"ablate {corpus}: starting", **asked), as_json, "ablation.jinja")
 
 
 def clones(
@@ -101,7 +101,7 @@ def clones(
 ):
     """Say how much a base helps small corpora, and what it forgets, by training each from it and from scratch."""
     asked: dict[str, Any] = {"base": base, "corpora": corpora, "minutes": minutes, "source": source or None}
-    show(call_flow("clones", "clones", f"clones of {base}: starting", **asked), as_json, "clones.jinja")
+    show(call_flow("variants", "clones", f"clones of {base}: starting", **asked), as_json, "clones.jinja")
 
 
 def pin(

@@ -27,17 +27,15 @@ SAMPLING: dict[str, Any] = {"max_tokens": 64, "temperature": 0.9, "top_k": 50, "
 def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str], report: Report) -> dict:
     """Score every model on every text, and let each answer the prompts."""
     from gpt.generation.sample import texts as generate
-    from gpt.machine import device
 
     def on_batch(place: int, what: str) -> Callable[[int, int], None]:
         return lambda done, total: report((place + done / total) / (len(models) * len(texts)), what)
 
-    machine = device.prepare(Runtime())
     nats: dict[tuple[str, str], np.ndarray] = {}
     result: dict[str, list] = {name: [] for name in ("models", "corpora", "matrix", "notes")}
     answers = [{"prompt": prompt} for prompt in prompts]
     for model in models:
-        loaded = scoring.load(model, machine)
+        loaded = scoring.load(model, Runtime())
         n_tokens, seconds = 0, 0.0
         for text in texts:
             found = scoring.score(loaded, text, on_batch(len(nats), f"{model.name} on {text.name}"))
@@ -62,7 +60,7 @@ def measure(models: list[TrainedModel], texts: list[HeldOut], prompts: list[str]
         result["corpora"].append(about)
         result["matrix"] += [_cell(model.name, text, own, nats) for model in models]
     report(1.0)
-    return result | {"answers": answers, "device": str(machine.device)}
+    return result | {"answers": answers, "device": str(loaded.machine.device)}
 
 
 def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tuple[bool, str]:
@@ -70,8 +68,6 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
 
     stages: the run's artifacts. champion: `gpt-<corpus>/<version>`. Raises UserError or GPTError if it cannot be scored.
     """
-    from gpt.machine import device
-
     store = Store(shared_home())
     models = [scoring.find(store, name) for name in (champion, str(stages["train"].folder))]
     text = scoring.held_out(stages["clean"])
@@ -79,9 +75,9 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
     if len(trained) == len(text.documents):
         return False, "it was trained on all that is held out now, so the two do not compare"
     fresh = text.documents.filter(~pl.col("doc_id").is_in(trained.implode()))
-    text, machine = replace(text, documents=fresh), device.prepare(recipe.runtime)
+    text = replace(text, documents=fresh)
     with turn(1):
-        old, new = (scoring.score(scoring.load(model, machine), text) for model in models)
+        old, new = (scoring.score(scoring.load(model, recipe.runtime), text) for model in models)
     gap = interval(new.document_nats - old.document_nats, text.documents["n_bytes"].to_numpy())
     without = f" (not on {len(trained)} that the champion was trained on)" if len(trained) else ""
     reason = ", worse than the champion" if gap.low > 0 else "" if gap.high < 0 else ", within the noise"

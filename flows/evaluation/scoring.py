@@ -21,6 +21,7 @@ from flows import UserError
 from flows.models import lookup
 from flows.stages.definitions import HELD_OUT
 from flows.store.artifacts import Artifact, Store, describe
+from gpt.config import Runtime
 from gpt.data.dataset import Dataset, Description
 from gpt.data.shards import Documents, write_shard
 from tokenizers.tokenizer import Tokenizer
@@ -139,10 +140,12 @@ def documents(folder: Path, split: str) -> pl.LazyFrame:
     return pl.scan_parquet(folder / "documents", glob=False).filter(pl.col("split") == split)
 
 
-def load(model: TrainedModel, machine: Machine) -> LoadedModel:
+def load(model: TrainedModel, runtime: Runtime) -> LoadedModel:
     """Raises GPTError or TokenizerError, which name the file, for a model that cannot be used."""
     from gpt.generation import sample
+    from gpt.machine.device import prepare
 
+    machine = prepare(runtime)
     decoder, _ = sample.load(model.folder, machine.device)
     known = model.packed["parameters"]["pack"] if model.packed else {}
     return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), known.get("document_mask", False), machine)

@@ -12,9 +12,9 @@ import pytest
 
 from data_contracts.rules import Rules
 from flows import UserError
-from flows.ablate import RECIPE, SEED, compare, other_values, untouched
 from flows.evaluation import scoring
 from flows.store.artifacts import Store, to_artifact
+from flows.variants import RECIPE, SEED, compare, other_values, untouched
 from tests.conftest import ROOT
 from tests.flows.conftest import TINY, WORDS, gpt_here, own_home, settings
 
@@ -184,6 +184,6 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
     from prefect.flows import load_flow_from_entrypoint
 
     monkeypatch.chdir(ROOT)
-    flow = load_flow_from_entrypoint("flows/ablate.py:ablate")
+    flow = load_flow_from_entrypoint("flows/variants.py:ablate")
     assert flow.name == "ablate"
     assert flow.parameters.required == ["corpus"]

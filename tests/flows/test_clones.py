@@ -76,6 +76,6 @@ def test_the_flow_can_be_deployed_by_its_path(monkeypatch):
     from prefect.flows import load_flow_from_entrypoint
 
     monkeypatch.chdir(ROOT)
-    flow = load_flow_from_entrypoint("flows/clones.py:clones")
+    flow = load_flow_from_entrypoint("flows/variants.py:clones")
     assert flow.name == "clones"
     assert not flow.parameters.required

@@ -119,9 +119,8 @@ def test_on_another_corpus_every_token_of_its_raw_text_is_scored_once(home, resu
     from flows.evaluation import scoring
     from flows.store.artifacts import Store, to_artifact
     from gpt.config import Runtime
-    from gpt.machine.device import prepare
 
-    loaded = scoring.load(scoring.find(Store(home), "mill"), prepare(Runtime(device="cpu", threads=1)))
+    loaded = scoring.load(scoring.find(Store(home), "mill"), Runtime(device="cpu", threads=1))
     text = scoring.held_out(to_artifact(manifest("sums", "clean")))
     found = scoring.score(loaded, text)
     T, eos = loaded.model.config.block_size, loaded.tokenizer.eos_id

@@ -1,20 +1,24 @@
-"""The flow `ablate`: which rules of cleaning help. One small model is trained by the recipe, and one for each rule without it.
+"""The flows `ablate` and `clones`: train small models that differ in one thing, and score them on the same held-out texts.
 
-What makes it fair. Only the rule differs: all models have the same shape, steps, seed and tokenizer, which is the recipe's. All
-are scored on the same texts: those held out for test that no compared rule touches. So the question is whether a rule, by what
-it does to other texts, helps to model these. The answer holds, for these steps and this size, if the paired 95 % interval over
-documents leaves out 0, and if the difference is larger than that to a second model of the recipe with another seed. The
-artifacts are those of a corpus <corpus>-ablation, so that no command takes one of them for one of the corpus.
+`ablate` says which rules of cleaning help: one model is trained by the recipe, and one for each rule without it. All models
+have the same shape, steps, seed and tokenizer, which is the recipe's, and the texts are those held out for test that no
+compared rule touches. So the question is whether a rule, by what it does to other texts, helps to model these. The answer
+holds, for these steps and this size, if the paired 95 % interval over documents leaves out 0, and if the difference is larger
+than that to a second model of the recipe with another seed.
+
+`clones` says what a base gives to small corpora: each is trained from the base's weights, and from random ones, both planned by
+the dial for the same minutes, thus equal computing, in the shape and at the rates that suit each. The base is scored on its own
+texts, before and after.
+
+The artifacts are those of a corpus <corpus>-ablation or <corpus>-clone, so that no command takes one of them for one of the
+corpus.
 """
 
-import sys
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a worker loads this file by its path
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
 
@@ -25,19 +29,19 @@ from pydantic import Field
 from data_contracts.rules import Rules
 from flows import UserError, progress
 from flows.evaluation import scoring
-from flows.evaluation.comparison import interval_row
+from flows.evaluation.comparison import SAMPLING, interval_row
 from flows.evaluation.diff import differing
 from flows.home import shared_home
+from flows.models.start import started
 from flows.pages.figures import draw, intervals
 from flows.pages.render import publish
 from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, work_id
 from flows.stages.run_stage import turn
-from flows.store.artifacts import Artifact, Store
-from flows.store.locks import in_use
+from flows.store.artifacts import Artifact, Store, to_artifact
 from flows.tracking.run import log_page, tracked_run, untrained_run
-from flows.train import Corpus, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
+from flows.train import Corpus, Minutes, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
 from gpt.evaluation.confidence import interval
 
 RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
@@ -46,6 +50,7 @@ OFF = Rules()
 # Settings that decide how texts are cut and held out are no rules.
 NO_RULES = ("split_chars", "max_malformed", "val_fraction", "test_fraction", "seed")
 RULES = [field.name for field in fields(Rules) if field.name not in NO_RULES]
+SOCIAL = ["vaccine-myths", "trump", "wsb", "covid-tweets", "qanon"]
 
 
 @flow(name="ablate", flow_run_name="{corpus}", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -67,7 +72,6 @@ def ablate(
         overrides: settings by name, such as {"train.lr": 0.001}
         source: folder or file to read instead of the recipe's source
     """
-    from gpt.machine import device
 
     def load(more: dict) -> Recipe:
         return load_recipe(corpus, size=size, steps=steps, source=source, overrides=overrides | more)
@@ -75,7 +79,7 @@ def ablate(
     recipe = load({})
     others = other_values(recipe.clean, rules)
     variants = {rule: load({f"clean.{rule}": value}).clean for rule, value in others.items()}
-    with in_use(shared_home(), progress.log_line), untrained_run("ablate", corpus=corpus) as about:
+    with untrained_run("ablate", corpus=corpus) as about:
         raw = artifact(download(recipe))
         base = artifact(clean(raw, recipe))
         named = {"corpus": f"{corpus}-ablation", "sample": replace(recipe.sample, evaluation_tokens=0)}
@@ -97,7 +101,7 @@ def ablate(
             progress.log_line(f"model {len(nats) + 1} of {len(jobs)}: {name}")
             model = train_below("ablate", name, job, documents, tokenizer)
             with turn(1):
-                nats[name] = scoring.score(scoring.load(model, device.prepare(job.runtime)), text).document_nats
+                nats[name] = scoring.score(scoring.load(model, job.runtime), text).document_nats
         result = compare(nats, text.documents["n_bytes"].to_numpy())
         for row in result["rows"]:
             rule = row["rule"]
@@ -106,7 +110,31 @@ def ablate(
         result |= {"corpus": corpus, "steps": steps, "texts": len(text.documents), "of_texts": text.of_documents}
         result |= about | {"unchanged": [rule for rule in others if rule not in changed]}
         says = "bits per byte, those of the recipe subtracted; shaded: another seed"
-        publish_result("ablation", result, "rule", says, result["noise"])
+        show("ablation", result, "rule", says, result["noise"])
+        return result
+
+
+@flow(name="clones", flow_run_name="{base}", persist_result=False, on_running=[dead_runs.hold_lock])
+def clones(base: str = "wiki", corpora: list[str] = [], minutes: Minutes = 2.0, source: str | None = None) -> dict:  # noqa: B006
+    """Train small corpora from a base and from scratch, and say how much the base helps each, and what it forgets.
+
+    Args:
+        base: a trained model: a corpus (its champion), gpt-<corpus>/<version>, a run id or a folder
+        corpora: to train on; none: the social ones
+        minutes: for which the dial plans each training
+        source: folder that holds <owner>/<dataset> of each corpus, instead of downloads
+    """
+
+    def load(corpus: str, start: str) -> Recipe:
+        place = str(Path(source) / load_recipe(corpus).source.handle) if source else None
+        return started(load_recipe(corpus, minutes=minutes, source=place, overrides={"start.model": start}))
+
+    found = scoring.find(Store(shared_home()), base)
+    pairs = [(load(corpus, ""), load(corpus, base)) for corpus in corpora or SOCIAL]
+    with untrained_run("clones", base=base) as about:
+        rows = sorted((compare_clones(found, *pair) for pair in pairs), key=lambda row: row["train_bytes"])
+        result = {"base": base, "minutes": minutes, "rows": rows} | about
+        show("clones", result, "corpus", "bits per byte from the base, less those from scratch")
         return result
 
 
@@ -173,7 +201,39 @@ def compare(nats: dict[str, np.ndarray], n_bytes: np.ndarray) -> dict:
     return interval_row("bits_per_byte", bits) | {"noise": noise, "margin": margin, "rows": rows}
 
 
-def publish_result(name: str, result: dict, key: str, says: str, noise: float = 0) -> None:
+def compare_clones(base: scoring.TrainedModel, scratch: Recipe, tuned: Recipe) -> dict:
+    """How a corpus's two models and the base do on the texts of both, and what they write: a row of the table."""
+    from gpt.generation.sample import texts as generate
+
+    corpus, prompt, models = scratch.corpus, scratch.sample.prompts[0], {"base": base}
+    documents = artifact(clean(artifact(download(scratch)), scratch))
+    n_bytes = documents.counts["train_bytes"]
+    row: dict = {
+        "corpus": corpus,
+        "prompt": prompt,
+        "train_bytes": n_bytes,
+        "label": f"{corpus}, {n_bytes / 1e6:.2f} MB",
+    }
+    for name, recipe in (("scratch", scratch), ("tuned", tuned)):
+        recipe = settled(recipe, documents).model_copy(update={"corpus": f"{corpus}-clone"})
+        models[name] = train_below("clones", name, recipe, documents, artifact(fit_tokenizer(documents, recipe)))
+        row[f"{name}_seconds"] = (models[name].training or {})["seconds"]
+    texts, nats = {"": scoring.held_out(documents)}, {}
+    if base.clean:
+        texts["_on_base"] = scoring.held_out(to_artifact(base.clean), 200_000)
+    for name, model in models.items():
+        with turn(1):
+            loaded = scoring.load(model, scratch.runtime)
+            for where, text in texts.items():
+                score = scoring.score(loaded, text)
+                nats[name + where], row[name + where] = score.document_nats, score.bits_per_byte
+            row[f"{name}_writes"] = generate(loaded.model, loaded.tokenizer.processor, [prompt], **SAMPLING)[0][0]
+    found = interval(nats["tuned"] - nats["scratch"], texts[""].documents["n_bytes"].to_numpy())
+    row["better"] = "recipe" if found.high < 0 else "instead" if found.low > 0 else "not known"
+    return row | interval_row("difference", found)
+
+
+def show(name: str, result: dict, key: str, says: str, noise: float = 0) -> None:
     """Show the table of `name`.jinja and the figure of the differences, in MLflow and in Prefect. key: names a row."""
     with TemporaryDirectory() as temporary:
         folder, rows = Path(temporary), result["rows"]
