@@ -1,7 +1,7 @@
 """The processes behind `gpt up` and `gpt ui`: each in a session of its own, with a log in <home>/logs.
 
-Notable: each has a mark in its environment, which its children inherit. So all of them are found and ended even if the process
-that started them was killed, and no foreign process of the same name is ever touched.
+Notable: each has a mark in its environment, which its children inherit: the home. So all of them are found and ended even if
+the process that started them was killed, and no foreign process of the same name is ever touched.
 """
 
 import json
@@ -17,9 +17,8 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -29,6 +28,7 @@ from flows.server.access import AUTH_VARIABLE, Access
 from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
+WORKER = ["-m", "prefect", "worker"]  # how its command begins
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # set by Prefect's worker for the processes of a flow run
 LOG_HEADER = "--- started by gpt at "  # before what a service logs after each start
 LOG_BYTES = 20_000_000  # a larger log is moved aside when its service starts
@@ -50,16 +50,17 @@ class Service:
         return home() / "logs" / f"{self.name}.log"
 
 
-def start(service: Service, mark: str) -> subprocess.Popen:
+def start(service: Service, marked: bool = True) -> psutil.Popen:
+    """marked: whether `gpt up` ends it, and all that it starts."""
     service.log.parent.mkdir(exist_ok=True)
     if service.log.exists() and service.log.stat().st_size > LOG_BYTES:
         service.log.replace(service.log.with_suffix(".log.old"))
     with service.log.open("a") as log:
         print(f"{LOG_HEADER}{time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
-        return subprocess.Popen(
+        return psutil.Popen(
             service.command,
             cwd=ROOT,
-            env=os.environ | service.environment | {MARK: mark},
+            env=os.environ | service.environment | {MARK: str(home()) if marked else ""},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -148,52 +149,36 @@ def start_failure(service: Service, code: int) -> UserError:
     return UserError(f"{service.name} ended with code {code}: {words}\nits log: {service.log}")
 
 
-def find_processes(mark: str, run: bool = False) -> list[psutil.Process]:
-    """The living processes with this mark. run: those of flow runs only."""
-    found = []
+def find(kind: Literal["run", "worker", "all"] = "all") -> list[psutil.Process]:
+    """The living processes of this home's `gpt up`: those of flow runs, the worker, or all."""
+    found, mark = [], str(home())
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             environment = process.environ()
-            if environment.get(MARK) == mark and (FLOW_RUN_VARIABLE in environment or not run):
+            kinds = {"all": True, "run": FLOW_RUN_VARIABLE in environment, "worker": process.cmdline()[1:4] == WORKER}
+            if environment.get(MARK) == mark and kinds[kind]:
                 found.append(process)
     return found
 
 
-def end_all(mark: str, worker: int = 0, hurry: Callable[[], bool] = lambda: False) -> int:
-    """End all processes with this mark and return their number: first the trainings, which save a checkpoint, then the worker,
-    then the servers, to which both report.
-
-    worker: its process id. hurry: returns whether to stop waiting and kill the rest.
-    """
-    everything = partial(find_processes, mark)
-
-    def workers() -> list[psutil.Process]:
-        return [process for process in everything() if process.pid == worker]
-
-    count = len(everything())
-    for process in workers():
+def end_all(hurry: Callable[[], bool] = lambda: False) -> int:
+    """End all processes of this home's `gpt up` and return their number: first the trainings, which save a checkpoint, then the
+    worker, then the servers, to which both report. hurry: returns whether to stop waiting and kill the rest."""
+    count = len(find())
+    for process in find("worker"):
         process.suspend()  # so that it starts no run, and kills none that is saving its checkpoint
-    runs = {process.pid: process for process in everything(run=True)}
-    for process in runs.values():
-        with suppress(psutil.Error):
-            if process.ppid() not in runs:  # a run passes the signal on to its own children
-                process.terminate()
-    _wait_or_kill(partial(everything, run=True), RUN_GRACE, hurry)
-    for find in workers, everything:
-        for process in find():
+    seconds: dict[Literal["run", "worker", "all"], float] = {"run": RUN_GRACE, "worker": GRACE, "all": GRACE}
+    for kind, grace in seconds.items():
+        found = {process.pid: process for process in find(kind)}
+        for process in found.values():
             with suppress(psutil.Error):
-                process.terminate()
-                process.resume()
-        _wait_or_kill(find, GRACE, hurry)
-    return count
-
-
-def _wait_or_kill(find: Callable[[], list[psutil.Process]], seconds: float, hurry: Callable[[], bool]) -> None:
-    """Wait until these processes are gone, and kill those that are left after so many seconds, or when it hurries."""
-    until = time.monotonic() + seconds
-    while (left := find()) and time.monotonic() < until + GRACE:
-        if hurry() or time.monotonic() > until:
-            for process in left:
+                if kind != "run" or process.ppid() not in found:  # a run passes the signal on to its own children
+                    process.terminate()
+                    process.resume()
+        until = time.monotonic() + grace
+        while (left := find(kind)) and time.monotonic() < until + GRACE:
+            for process in left if hurry() or time.monotonic() > until else ():
                 with suppress(psutil.Error):
                     process.kill()
-        time.sleep(0.2)
+            time.sleep(0.2)
+    return count

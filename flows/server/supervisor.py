@@ -1,14 +1,12 @@
 """`gpt up`: start Prefect, MLflow, the playground and a worker, set them up, and restart what dies until it is stopped.
 
-Notable: a kernel lock says whether it runs. <home>/up.json lists its children: process ids, their start times and the mark of
-`processes`. By these a second `gpt up`, `gpt down` and `gpt status` find it, and what a killed one left behind.
+Notable: a kernel lock says whether it runs. <home>/up.json has its addresses, and the ids and start times of its processes. By
+these a second `gpt up`, `gpt down` and `gpt status` find it.
 """
 
 import json
 import os
-import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -100,7 +98,7 @@ def down(say: Callable[[str], None] = print) -> None:
 def detach(arguments: list[str], say: Callable[[str], None] = print) -> None:
     """Start `gpt up` in the background and return when it is ready. Raises UserError with its error if it ended instead."""
     service = Service("up", [sys.executable, "-m", "flows.cli", "up", *arguments], {})
-    process = processes.start(service, mark="")
+    process = processes.start(service, marked=False)
     try:
         while process.poll() is None and not ((found := state()).get("pid") == process.pid and found["ready"]):
             time.sleep(0.2)
@@ -116,15 +114,13 @@ def detach(arguments: list[str], say: Callable[[str], None] = print) -> None:
 class _Supervisor:
     def __init__(self, access: Access, file: Path, say: Callable[[str], None]):
         self.access, self.file, self.say = access, file, say
-        self.mark = secrets.token_hex(8)
-        self.running: dict[str, tuple[Service, subprocess.Popen]] = {}
+        self.running: dict[str, tuple[Service, psutil.Popen]] = {}
         self.restarts: list[float] = []
         self.signals, self.ending = 0, False
-        own = {"pid": os.getpid(), "created": psutil.Process().create_time(), "mark": self.mark}
+        own = {"pid": os.getpid(), "created": psutil.Process().create_time()}
         addresses = {"prefect": access.public_url(access.port), "api": access.api}
         addresses["playground"] = access.public_url(access.serve_port)
-        more = {"password": bool(access.password), "ready": False, "services": {}}
-        self.state: dict[str, Any] = own | addresses | more
+        self.state: dict[str, Any] = own | addresses | {"password": bool(access.password), "ready": False}
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -142,7 +138,7 @@ class _Supervisor:
             self.say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
         finally:
             self.ending = True
-            processes.end_all(self.mark, _worker(self.state), hurry=lambda: self.signals > 1)
+            processes.end_all(hurry=lambda: self.signals > 1)
             for _, process in self.running.values():
                 process.wait(STOP_SECONDS)
             state_file().unlink(missing_ok=True)
@@ -167,12 +163,12 @@ class _Supervisor:
         command = [sys.executable, "-m", "flows.server.bootstrap", str(answer), str(self.file), *addresses]
         self._start(Service("set-up", command, clients))
         self._until(lambda: self.running["set-up"][1].poll() == 0)
-        del self.running["set-up"], self.state["services"]["set-up"]
+        del self.running["set-up"]
         made = json.loads(answer.read_text())
 
         if not elsewhere:
             clients |= {"MLFLOW_TRACKING_URI": access.local_url(access.mlflow_port), DATABASE: store}
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpt", "--type", "process"]
+        command = [sys.executable, *processes.WORKER, "start", "--pool", "gpt", "--type", "process"]
         clients |= {"PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")}
         worker = Service("worker", [*command, "--install-policy", "never"], clients)
         self._start(playground)
@@ -185,8 +181,7 @@ class _Supervisor:
         lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
         if access.password:
             lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
-        self.state |= {"ready": True, "mlflow": page, "addresses": "\n".join(lines)}
-        self._write()
+        self._write(ready=True, mlflow=page, addresses="\n".join(lines))
         deployed = f"deployments    {made['deployments']} of {self.file.name}\n"
         self.say("\n".join([deployed, *lines, "gpt down stops it"]))
 
@@ -216,13 +211,13 @@ class _Supervisor:
             self._start(service)
 
     def _start(self, service: Service) -> None:
-        process = processes.start(service, self.mark)
-        self.running[service.name] = service, process
-        created = psutil.Process(process.pid).create_time()
-        self.state["services"][service.name] = {"pid": process.pid, "created": created}
+        self.running[service.name] = service, processes.start(service)
         self._write()
 
-    def _write(self) -> None:
+    def _write(self, **more: object) -> None:
+        running = {name: process for name, (_, process) in self.running.items()}
+        services = {name: {"pid": found.pid, "created": found.create_time()} for name, found in running.items()}
+        self.state |= more | {"services": services}
         new = state_file().with_suffix(".new")
         new.write_text(json.dumps(self.state))
         new.replace(state_file())
@@ -236,11 +231,6 @@ class _Supervisor:
 
 def _end_what_is_left(say: Callable[[str], None]) -> None:
     """End what a killed `gpt up` left behind."""
-    if found := state():
-        if count := processes.end_all(found["mark"], _worker(found)):
-            say(f"ended {count} processes that an earlier gpt up left behind")
-        state_file().unlink()
-
-
-def _worker(found: dict) -> int:
-    return found["services"].get("worker", {}).get("pid", 0)
+    if count := processes.end_all():
+        say(f"ended {count} processes that an earlier gpt up left behind")
+    state_file().unlink(missing_ok=True)
