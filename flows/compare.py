@@ -20,7 +20,6 @@ from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
 from flows.home import shared_home
 from flows.models.promotion import champions
-from flows.pages.comparison_page import BASELINES, bits, short_names
 from flows.pages.render import publish
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
@@ -28,6 +27,8 @@ from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.tracking.run import log_page, untrained_run
+
+BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -60,7 +61,7 @@ def compare(
         found = {f"bpb/{names[cell['model']]}/{cell['corpus']}": cell["bits_per_byte"] for cell in result["matrix"]}
         metrics = {re.sub(r"[^\w./ -]", "-", name): float(value) for name, value in found.items()}
         with TemporaryDirectory() as folder:
-            publish(Path(folder), "comparison.jinja", result, bits=bits(result))
+            publish(Path(folder), "comparison.jinja", result)
             log_page(Path(folder), "comparison", "comparison", metrics)  # which later comparisons have, too
         with progress.left_out_if_it_fails("part of the tables in MLflow"):
             corpora_table = [
@@ -70,6 +71,12 @@ def compare(
                 if name in ("matrix", "models", "corpora", "answers"):
                     mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
         return result
+
+
+def short_names(result: dict) -> dict[str, str]:
+    """Each model's corpus, or its own name where several models are of one corpus. Later comparisons use the same names."""
+    own = {model["model"]: model["corpus"] or model["model"] for model in result["models"]}
+    return {name: corpus if list(own.values()).count(corpus) == 1 else name for name, corpus in own.items()}
 
 
 def _models(store: Store, names: list[str]) -> tuple[list[TrainedModel], list[str]]:

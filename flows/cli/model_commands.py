@@ -71,9 +71,7 @@ def compare(
     """Score models on each corpus's held-out text, in bits per byte with 95 % intervals, beside their size, cost and speed."""
     asked: dict[str, Any] = {"models": models or [], "corpora": corpora, "max_bytes": max_bytes, "prompts": prompts}
     result = call_flow("compare", "compare", "compare: starting", goes_on=False, **asked)
-    from flows.pages.comparison_page import bits
-
-    show(result, as_json, "comparison.jinja", bits=bits(result))
+    show(result, as_json, "comparison.jinja")
 
 
 def ablate(

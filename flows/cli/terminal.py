@@ -68,14 +68,14 @@ def table(rows: list[dict], as_json: bool = False) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
 
 
-def show(result: dict, as_json: bool, template: str, **values: object) -> None:
+def show(result: dict, as_json: bool, template: str) -> None:
     """A result, and where MLflow has it: as JSON, or as its page in Markdown, without figures."""
     if as_json:
         print(json.dumps(result, indent=1))
         return
     from flows.pages.render import render_text
 
-    text = render_text(template, facts=result, **values)
+    text = render_text(template, facts=result)
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(Markdown(text))
     if "mlflow_run" in result:
         print(f"MLflow: {result['mlflow_url']}  (run {result['mlflow_run']})")

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from flows.pages import comparison_page as words
+from flows.compare import BASELINES, short_names
 from flows.pages.render import publish, render_text
 
 NONE = dict.fromkeys(("relative", "difference_low", "difference_high", "bits_per_byte_low", "bits_per_byte_high"))
-BITS = dict.fromkeys(words.BASELINES, 4.0)
+BITS = dict.fromkeys(BASELINES, 4.0)
 COSTS = dict.fromkeys(
     ("parameters", "vocab_size", "block_size", "steps", "tokens_seen", "training_seconds", "tokens_scored_per_second")
 )
@@ -50,18 +50,20 @@ def result() -> dict:
         ({"relative": 0.034}, "≈ +3.4 %"),
     ],
 )
-def test_the_difference_says_whether_it_may_be_noise(known, shown):
-    assert words.difference(cell("model", "mill", **known)) == shown
+def test_the_difference_says_whether_it_may_be_noise(result, known, shown):
+    result["matrix"][1] = cell("<b>", "mill", **known)
+    text = render_text("comparison.jinja", facts=result)
+    assert rf"| \<b\> | 2.500 (no interval) {shown}".rstrip() + " |" in text
 
 
 def test_a_model_goes_by_its_corpus_where_that_is_unambiguous(result):
-    assert words.short_names(result) == {"gpt-mill/1": "mill", "<b>": "<b>"}
+    assert short_names(result) == {"gpt-mill/1": "mill", "<b>": "<b>"}
     result["models"][1]["corpus"] = "mill"
-    assert words.short_names(result) == {"gpt-mill/1": "gpt-mill/1", "<b>": "<b>"}
+    assert short_names(result) == {"gpt-mill/1": "gpt-mill/1", "<b>": "<b>"}
 
 
 def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_path):
-    publish(tmp_path / "card", "comparison.jinja", result, bits=words.bits(result))
+    publish(tmp_path / "card", "comparison.jinja", result)
     page, text = ((tmp_path / "card" / name).read_text() for name in ("card.html", "card.md"))
     assert json.loads((tmp_path / "card" / "card.json").read_text()) == result
     for shown in ("(2.40 to 2.60) own", "(no interval) ≈ +150.0 %", "1,234", "From nothing", "a note"):
@@ -72,7 +74,7 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
     )  # own and unknown have none; a baseline of 4 bits is 60 % above 2.5
     assert colours[:6] == ["#8db9e6 0%", "#8db9e6 0%", "#8db9e6 100%", "#8db9e6 0%", "#8db9e6 60%", "#8db9e6 0%"]
     result["matrix"][1] |= {"relative": -0.2}
-    publish(tmp_path / "card", "comparison.jinja", result, bits=words.bits(result))
+    publish(tmp_path / "card", "comparison.jinja", result)
     assert "#7cc4a6 50%" in (tmp_path / "card" / "card.html").read_text()
     assert "<script>" not in page
     assert "    # no heading" in text.splitlines()
@@ -80,6 +82,6 @@ def test_the_page_shows_every_cell_and_escapes_what_models_write(result, tmp_pat
 
 
 def test_the_terminal_shows_the_same_table(result):
-    text = render_text("comparison.jinja", facts=result, bits=words.bits(result))
+    text = render_text("comparison.jinja", facts=result)
     assert "2.500 (2.40 to 2.60) own" in text
     assert "From nothing" in text
