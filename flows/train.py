@@ -21,9 +21,8 @@ from pydantic import Field
 
 from data_contracts.rules import LEAST_CHARS
 from flows import UserError
-from flows.evaluation.assessment import log_samples
 from flows.evaluation.diff import log_changes
-from flows.evaluation.summary import finish
+from flows.evaluation.summary import finish, log_samples
 from flows.home import shared_home
 from flows.models.register import registered_name
 from flows.models.run_record import champion_recipe

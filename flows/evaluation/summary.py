@@ -1,29 +1,49 @@
-"""How a run ends: the model is assessed and registered, and its results are told to MLflow and the terminal."""
+"""What is measured of a model and its checkpoints, and how a run ends: the model is registered, its results are told.
+
+Samples, overlaps with the training text, facts: nothing of this stops a training or loses a trained model.
+"""
+
+from __future__ import annotations
 
 import json
 import resource
 import shlex
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from mlflow.exceptions import MlflowException
 from rich.markup import escape
 
 from data_contracts.clean.personal import veiled
+from data_contracts.rules import Rules
 from flows import progress
-from flows.evaluation.assessment import log_overlaps, sampling, score_facts, score_parts
+from flows.evaluation import scoring
 from flows.evaluation.comparison import challenge
 from flows.home import shared_home
 from flows.models.promotion import promote
 from flows.models.register import record_descent, register
 from flows.pages.render import against_baselines, render_text, spaced
+from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
+from flows.stages.documents import read_texts
 from flows.stages.run_stage import turn
-from flows.store.artifacts import Artifact
+from flows.store.artifacts import Artifact, Store
 from flows.store.locks import lock
 from flows.tracking.run import Tracker
+from gpt import GPTError
+from gpt.evaluation import memorisation
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+    from gpt.model.transformer import GPT
 
 LEAST_SAMPLES = 3
 SHOWN_LINES = 12  # of each sample, on the terminal
+SEARCHED_BYTES = 500_000_000  # of the training text: half a minute
+SAMPLED_PROMPTS = 4  # after an evaluation
 
 
 def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
@@ -71,8 +91,7 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
     texts: list[str] = []
     result: dict = {"longest_overlap": None, "facts": None, "parts": {}}
     decoder, documents = tracker.stages["train"], tracker.stages["clean"].folder
-    left_out = progress.left_out_if_it_fails
-    with tracker.assessing(), turn(1), left_out("the assessment of the model"):
+    with tracker.assessing(), turn(1), left_out_if_it_fails("the assessment of the model"):
         from gpt.generation import sample
 
         step, (gpt, tokenizer) = decoder.counts["best_step"], sample.load(decoder.folder / "model")
@@ -82,13 +101,85 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         whole = [prompt + text for prompt, several in zip(prompts, answers, strict=True) for text in several]
         texts = veiled(whole, recipe.clean)
         tracker.content("\n\n---\n\n".join(texts), f"samples/step-{step:06d}.txt")
-        with left_out("the search for repeated text"):
+        with left_out_if_it_fails("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
-        with left_out("the scores of the parts"):
+        with left_out_if_it_fails("the scores of the parts"):
             result["parts"] = score_parts(tracker, step, recipe) if recipe.mix else {}
-        with left_out("the test of facts"):
+        with left_out_if_it_fails("the test of facts"):
             result["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, result
+
+
+def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
+    """Add what a checkpoint's model writes, a few tokens a prompt, to the run's table of samples. folder: of the checkpoint."""
+    from sentencepiece import SentencePieceProcessor
+
+    from gpt.checkpoint import load_model
+    from gpt.generation.sample import texts
+
+    asked = recipe.sample
+    if not asked.evaluation_tokens:
+        return
+    prompts = asked.prompts[:SAMPLED_PROMPTS]
+    with left_out_if_it_fails(f"the sample of step {step}"):
+        model, _ = load_model(folder)
+        tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
+        how = sampling(recipe, asked.evaluation_tokens)
+        written = veiled([text for (text,) in texts(model, tokenizer, prompts, **how)], recipe.clean)
+        rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+        tracker.table(rows, "samples/evaluations.json")
+
+
+def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Path, rules: Rules) -> int:
+    """Log, and return, the longest overlap of the samples with the training documents, in characters.
+
+    samples: what the model wrote, without the prompts. documents: folder of the clean stage.
+    """
+    found = memorisation.overlaps(samples, read_texts(documents, "train", SEARCHED_BYTES))
+    longest = max(map(len, found), default=0)
+    tracker.step(step, {"sample/longest_overlap": longest})
+    shown = enumerate(zip(found, veiled(found, rules), strict=True))
+    rows = [{"sample": number, "longest_overlap": len(text), "text": veil} for number, (text, veil) in shown]
+    tracker.table(rows, "samples/overlaps.json")
+    return longest
+
+
+def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]:
+    """Log, and return, the bits per byte on the held-out text of each part of a mixture."""
+    from gpt.evaluation.baselines import bits_per_byte
+    from gpt.machine.device import prepare
+
+    text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
+    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), prepare(recipe.runtime))
+    nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
+    part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
+    sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")
+    bits = {part: bits_per_byte(nats, n_bytes) for part, nats, n_bytes in sums.rows()}
+    tracker.step(step, {f"test/bpb/{part}": value for part, value in bits.items()})
+    return bits
+
+
+def score_facts(tracker: Tracker, step: int, model: GPT, tokenizer: SentencePieceProcessor) -> dict | None:
+    """Log which of the simple facts the model gets right; returns the row of all facts."""
+    from gpt.evaluation import facts
+
+    try:
+        verdicts = facts.score(model, tokenizer, facts.load())
+    except GPTError as error:  # the context is too short
+        tracker.tags({"facts": str(error)})
+        return None
+    summary = facts.summarize(verdicts)
+    everything: dict[str, Any] = summary[-1]
+    tracker.step(step, {f"facts/{name}": everything[name] for name in ("accuracy", "low", "high", "chance", "always")})
+    tracker.table(summary, "facts/summary.json")
+    tracker.table([verdict.row() for verdict in verdicts], "facts/sentences.json")
+    return everything
+
+
+def sampling(recipe: Recipe, max_tokens: int) -> dict[str, Any]:
+    """How the recipe's samples are drawn, for gpt.generation.sample."""
+    asked = recipe.sample
+    return {"max_tokens": max_tokens, "temperature": asked.temperature, "top_k": asked.top_k, "seed": asked.seed}
 
 
 def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
