@@ -21,7 +21,7 @@ from flows import UserError
 from flows.home import GPU, ROOT
 from flows.server.processes import is_healthy
 
-POOL, QUEUES = "gpt", ("gpu", "cpu")
+POOL = "gpt"
 AUTOMATIONS = ROOT / "automations.yaml"
 
 
@@ -41,16 +41,12 @@ def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
 
 
 def create_pool() -> None:
-    """Create the work pool and its queues where they are missing."""
+    """Create the work pool where it is missing. Deploying makes its queues."""
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
-    with get_client(sync_client=True) as client:
-        with suppress(ObjectAlreadyExists):
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
-        for queue in QUEUES:
-            with suppress(ObjectAlreadyExists):
-                client.create_work_queue(queue, work_pool_name=POOL)
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
 
 
 def create_automations(text: str = "") -> None:
