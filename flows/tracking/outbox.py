@@ -29,7 +29,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -39,9 +41,10 @@ from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
-from flows.tracking.sending import BATCH, RunState, Sender, refused
+from flows.tracking.sending import VALUES, RunState, Sender, refused
 
 INTERVAL = 1.0  # seconds between two requests with metrics
+MOST_LINES = 500  # whose values are sent at once
 LONGEST_WAIT = 30.0  # seconds between two tries while MLflow is away
 PATIENCE = 60.0  # seconds that the end of a run waits until all is sent
 AWAY = 10.0  # the same, if the last request failed
@@ -70,6 +73,8 @@ class Outbox:
         self._file = (folder / "lines.jsonl").open("a+b")
         lines = list(self._lines())
         self._file.truncate(sum(map(len, lines)))  # the last line of a killed run may be incomplete
+        sent = folder / "sent"
+        self.sent = int(sent.read_text()) if sent.exists() else 0
         self.state, self.run_id, self.client = RunState(), self.about["run_id"], mlflow.MlflowClient()
         for line in lines:
             self.state.add(json.loads(line))
@@ -124,7 +129,7 @@ class Outbox:
     def flush(self) -> None:
         """Send all lines that are there now. Raises what MLflow raises, except for a line that it refuses for good."""
         end = (self.folder / "lines.jsonl").stat().st_size
-        while self.sent() < end and (found := self.next_request()):
+        while self.sent < end and (found := self.next_request()):
             request, position = found
             try:
                 self._sender.send(request)
@@ -136,34 +141,22 @@ class Outbox:
                 if first:
                     continue
                 log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
-            self._failed = False
+            self._failed, self.sent = False, position
             partial = self.folder / "sent.new"
             partial.write_text(str(position))
             partial.replace(self.folder / "sent")
 
-    def sent(self) -> int:
-        """The offset up to which the lines are sent."""
-        with suppress(OSError, ValueError):
-            return int((self.folder / "sent").read_text())
-        return 0
-
     def next_request(self) -> tuple[dict, int] | None:
         """What to send next, one line or the values of several, and the offset at which its last line ends."""
-        position = self.sent()
-        request: dict = {}
-        for raw in self._lines(position):
+        position, request = self.sent, dict[str, Any]()
+        for raw in islice(self._lines(position), MOST_LINES):
             line = json.loads(raw)
-            batchable = line.keys() | request.keys() <= BATCH.keys()
             # After a failure each line is sent alone, so that a refused one takes no other with it.
-            if request and (self._failed or not batchable):
+            if request and (self._failed or not line.keys() | request.keys() <= VALUES):
                 break
-            if request and any(len(line[kind]) + len(request.get(kind, ())) > BATCH[kind] for kind in line):
-                break
-            for kind, value in line.items():
-                if kind in request:
-                    request[kind] = request[kind] + value if kind == "metrics" else request[kind] | value
-                else:
-                    request[kind] = value
+            for kind in line.keys() & request.keys():
+                line[kind] = request[kind] + line[kind] if kind == "metrics" else request[kind] | line[kind]
+            request |= line
             position += len(raw)
         return (request, position) if request else None
 
@@ -217,8 +210,7 @@ def stopped(work: str) -> Outbox | None:
     for box in _unheld():
         if box.about.get("work") == work and box.state.status != "FINISHED":
             with suppress(MlflowException):
-                info = box.client.get_run(box.run_id).info
-                if info.lifecycle_stage == "active" and info.status != "FINISHED":
+                if not _is_deleted(box):
                     return box
         box.release()
     return None

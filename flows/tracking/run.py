@@ -165,7 +165,7 @@ class Tracker:
     def log_recipe(self, recipe: Recipe) -> None:
         """Log the recipe, whole as a file and as parameters: at the start, and again when nothing in it is open."""
         self.recipe = recipe
-        for name, value in recipe.flat().items():  # a line each, since MLflow takes only so many at once
+        for name, value in recipe.flat().items():  # a line each, so that one that MLflow refuses takes no other with it
             self._box.put(params={name: value})
         self.content(json.dumps(recipe.public_values(), indent=1), "recipe.json")
 

@@ -42,15 +42,13 @@ def listing(corpus: str = "", dataset_digest: str = "", best: bool = False, limi
 
 def _best(runs: list[Run]) -> list[Run]:
     """Of each corpus the best. runs: newest first."""
-    measured = [run for run in runs if MEASURE in run.data.metrics and "corpus" in run.data.tags]
-    newest: dict[str, str] = {}  # by corpus, what names the held-out documents of its newest run
-    for run in measured:
-        newest.setdefault(run.data.tags["corpus"], _held_out(run))
-    same = [run for run in measured if _held_out(run) == newest[run.data.tags["corpus"]]]
-    # A reused model has equally good runs; the newest of them stands for it.
-    same.sort(key=lambda run: (-run.data.metrics[MEASURE], run.info.start_time))
-    best = {run.data.tags["corpus"]: run for run in same}
-    return [best[corpus] for corpus in newest]
+    found: dict[str, Run] = {}  # A reused model has equally good runs; the newest of them stands for it.
+    for run in runs:
+        if MEASURE in run.data.metrics and "corpus" in run.data.tags:
+            best = found.setdefault(run.data.tags["corpus"], run)
+            if _held_out(run) == _held_out(best) and run.data.metrics[MEASURE] < best.data.metrics[MEASURE]:
+                found[run.data.tags["corpus"]] = run
+    return list(found.values())
 
 
 def _held_out(run: Run) -> str:

@@ -12,7 +12,7 @@ from mlflow import entities
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-BATCH = {"metrics": 800, "params": 100, "tags": 100}  # the most that log_batch takes of each, of 1,000 in all
+VALUES = {"metrics", "params", "tags"}  # the kinds of which one request takes many
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Sender:
     def send(self, line: dict) -> None:
         """One line, or the values of several. Raises what MLflow raises."""
         client, run_id = self.client, self.run_id
-        if line.keys() <= BATCH.keys():
+        if line.keys() <= VALUES:
             metrics = [entities.Metric(name, value, at, step) for name, value, step, at in line.get("metrics", ())]
             params = [entities.Param(name, value) for name, value in line.get("params", {}).items()]
             client.log_batch(run_id, metrics, params, [entities.RunTag(*tag) for tag in line.get("tags", {}).items()])

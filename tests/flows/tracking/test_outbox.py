@@ -252,7 +252,7 @@ def test_what_one_run_cannot_send_holds_back_no_other_and_is_sent_later(
     place.unlink()
     outbox.sync()
     assert histories(bad.run_id, "train/loss") == [[1]]
-    assert not bad.next_request()
+    assert not Outbox(bad.folder).next_request()
 
 
 def test_a_server_and_its_own_database_are_one_mlflow(server, at):
