@@ -4,22 +4,19 @@ Notable: each has a mark in its environment, which its children inherit: the hom
 the process that started them was killed, and no foreign process of the same name is ever touched.
 """
 
-import json
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import psutil
 
 from flows import UserError
@@ -111,25 +108,23 @@ def check_port(service: Service, host: str, option: str) -> None:
 
 def is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except (OSError, ValueError):
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
         return False
 
 
 def ask(api: str, what: str, **body: object) -> Any:
     """Post to Prefect's API, with the password of the environment. Returns its answer; raises UserError if there is none."""
-    headers = {"Content-Type": "application/json"}
-    if given := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE):
-        headers["Authorization"] = f"Basic {b64encode(given.encode()).decode()}"
-    request = urllib.request.Request(f"{api}/{what}", json.dumps(body).encode(), headers)
+    given = os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE, "")
+    user, _, password = given.partition(":")
+    login = (user, password) if given else None
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-    except OSError as error:
-        if getattr(error, "code", 0) == 401:
+        answer = httpx.post(f"{api}/{what}", json=body, auth=login, timeout=10, trust_env=False)
+        if answer.status_code == 401:
             export = "export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
-            raise UserError(f"Prefect asks for its password: {export}") from None
+            raise UserError(f"Prefect asks for its password: {export}")
+        return answer.raise_for_status().json()
+    except httpx.HTTPError as error:
         raise UserError(f"Prefect at {api} does not answer: {error}; its log: {home()}/logs/prefect.log") from None
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -28,6 +28,7 @@ from flows.tracking.connection import DATABASE, RUNS_PAGE
 START_SECONDS = 900  # a small, busy machine takes minutes to create the two databases of a fresh home
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # after more restarts than this in so many seconds it gives up
 STOP_SECONDS = 240.0
+_held: list[IO[str]] = []  # the lock, until this process is gone
 
 
 def state_file() -> Path:
@@ -66,30 +67,27 @@ def up(access: Access, file: Path, say: Callable[[str], None] = print) -> None:
     """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already. Raises UserError when a service
     does not start or keeps dying; everything else is stopped then."""
     set_defaults()
-    with (home() / "up.lock").open("w+") as lock:
-        if not take(lock):
-            say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
-            return
-        _end_what_is_left(say)
-        _Supervisor(access, file, say).run()
+    lock = (home() / "up.lock").open("w+")
+    if not take(lock):
+        say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
+        return
+    _held.append(lock)
+    _end_what_is_left(say)
+    _Supervisor(access, file, say).run()
 
 
 def down(say: Callable[[str], None] = print) -> None:
     """End what `gpt up` started in this home, or left behind."""
-    asked: dict = {}
-    until = time.monotonic() + STOP_SECONDS
+    asked, until = 0, time.monotonic() + STOP_SECONDS
     with (home() / "up.lock").open("w+") as lock:
-        # The lock is taken a moment before the state is written, and free a moment before the process is gone.
-        while not take(lock) or (asked and is_process(asked)):
-            if not asked and (found := state()).get("alive"):
-                asked = found
+        while not take(lock):
+            if not asked and (found := state()).get("alive"):  # the lock is taken a moment before the state is written
+                asked = found["pid"]
                 say("stopping; a running training leaves a checkpoint first")
                 with suppress(ProcessLookupError):
-                    os.kill(asked["pid"], signal.SIGTERM)
+                    os.kill(asked, signal.SIGTERM)
             if time.monotonic() > until:
-                raise UserError(
-                    f"gpt up (process {asked.get('pid')}) does not end; kill it, then gpt down ends the rest"
-                )
+                raise UserError(f"gpt up (process {asked}) does not end; kill it, then gpt down ends the rest")
             time.sleep(0.2)
         _end_what_is_left(say)
     say("everything is down")
