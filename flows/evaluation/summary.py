@@ -147,10 +147,9 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
 def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]:
     """Log, and return, the bits per byte on the held-out text of each part of a mixture."""
     from gpt.evaluation.baselines import bits_per_byte
-    from gpt.machine.device import prepare
 
     text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
-    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), prepare(recipe.runtime))
+    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), recipe.runtime)
     nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
     part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
     sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")
