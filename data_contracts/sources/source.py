@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
-from data_contracts.sources import files, local
+from data_contracts.sources import files, local, mixture
 from data_contracts.sources.files import Progress, disk_errors, require_space
 
 Kind = Literal["builtin", "https", "local", "kaggle", "mix"]
@@ -30,17 +30,6 @@ FIELDS: dict[str, dict[str, bool]] = {
     "kaggle": {"handle": True, "files": False, "max_files": False},
     "mix": {"parts": False},
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """A corpus of a mixture, and its clean documents."""
-
-    corpus: str
-    share: float | None
-    """of the bytes of text to train on, in proportion to the other parts; None: all that it has"""
-    digest: str
-    folder: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class Source:
     max_files: int = 0
     """kaggle, local: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are random, as
     in the Wikipedia dump, they are a random sample."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[mixture.Part, ...] = ()
     """mix: what it is made of."""
 
     @property
@@ -160,8 +149,6 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
         https.download(source.address, source.sha256.lower(), folder / name, progress)
     elif source.kind == "mix":
-        from data_contracts.sources import mixture
-
         with disk_errors(corpus):
             mixture.write(source.parts, folder)
         progress(1.0, "")

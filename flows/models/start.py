@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from data_contracts.sources.source import Part
+from data_contracts.sources.mixture import Part
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup

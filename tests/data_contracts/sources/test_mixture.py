@@ -8,7 +8,8 @@ import pytest
 from data_contracts import DataError, corpora
 from data_contracts.clean import clean_corpus
 from data_contracts.rules import Rules
-from data_contracts.sources.source import Part, Source, fetch, resolve
+from data_contracts.sources.mixture import Part
+from data_contracts.sources.source import Source, fetch, resolve
 from tests.data_contracts.clean.test_clean import nearly, prose
 
 RULES = Rules(near_duplicates="drop")
