@@ -12,8 +12,9 @@ SILENCE_SECONDS = 4 * 3600
 FIRST = 30  # lines, or objects, by which a chat is known
 # [31/12/2023, 21:05:33] Ann: hello, or 12/31/23, 9:05 PM - Ann: hello. With seconds and no comma, it is the log of a program.
 LINE = re.compile(
-    r"[\u200e\u200f\ufeff]*\[?(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})(?P<comma>[,،])?(?: klo)? (\d{1,2})[:.](\d\d)"
-    r"(?(comma)(?:[:.]\d\d)?)(?:[\s\u202f]?(?P<half>[AaPp]\.?\s?[Mm]\.?|[صم]))?"
+    r"[\u200e\u200f\ufeff]*\[?(\d{1,4})[./-] ?(\d{1,2})[./-] ?(\d{1,4})\.?(?P<comma>[,،])?(?: klo)? "
+    r"(?P<first>[上下]午|午[前後]|오[전후])? ?(\d{1,2})[:.](\d\d)(?(comma)(?:[:.]\d\d)?|(?(first)(?:[:.]\d\d)?))"
+    r"(?:[\s\u202f]?(?P<half>[AaPp]\.?\s?[Mm]\.?|[صم]))?"
     r"(?:\]| [-–]) (?:(?P<name>[^:]{1,60}): )?(?P<text>.*)"
 )
 # What stands for a picture or for a message that is gone, and what follows one that was changed.
@@ -46,7 +47,7 @@ def written(content: str) -> tuple[str, list[Message]]:
             messages.append((_seconds(found, month_first), found["name"], found["text"]))
         elif not found and messages:  # without a name it tells of a call or of who came
             messages[-1] = (*messages[-1][:2], f"{messages[-1][2]}\n{line}")
-    return "WhatsApp" if days[0]["comma"] or days[0][0][0] != "[" else "Signal", messages
+    return "WhatsApp" if days[0]["comma"] or days[0]["first"] or days[0][0][0] != "[" else "Signal", messages
 
 
 def exported(path: Path, name: str, encoding: str) -> tuple[str, list[Message]]:
@@ -79,9 +80,10 @@ def conversations(messages: list[Message], masked: bool) -> list[str]:
 
 
 def _seconds(line: re.Match, month_first: bool) -> float:
-    one, two, three, hour, minute = map(int, line.group(1, 2, 3, 5, 6))
+    one, two, three, hour, minute = map(int, line.group(1, 2, 3, 6, 7))
     year, month, day = (one, two, three) if one > 31 else (three, one, two) if month_first else (three, two, one)
-    hour = hour % 12 + 12 * (line["half"][0] in "Ppم") if line["half"] else hour
+    if half := line["half"] or line["first"]:
+        hour = hour % 12 + 12 * bool(re.search("[Ppم下後후]", half))
     try:
         return datetime(year % 100 + 2000, month, day, hour, minute, tzinfo=UTC).timestamp()
     except ValueError:

@@ -1,11 +1,14 @@
-"""Pages, subtitles, books and letters: only their text is kept."""
+"""Pages, subtitles, books, letters and mails: only their text is kept."""
 
 import logging
 import re
 import zipfile
 from collections.abc import Callable
+from email import message_from_binary_file, policy
 from functools import partial
+from mailbox import mbox
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -20,7 +23,7 @@ BREAKS = {f"{WORD}tab": "\t", f"{WORD}br": "\n", f"{WORD}cr": "\n"}
 
 
 def read(path: Path, name: str, encoding: str) -> list[str]:
-    """The chapters of an .epub, or the one text of another file. Raises DataError. encoding: of a page, or of subtitles."""
+    """The chapters of a book, the mails of a mailbox, or a file's text. Raises DataError. encoding: of a page or subtitles."""
     ending = path.suffix.lower()
     shown = text(path, name, encoding) if ending in SHOWN else ""
     try:
@@ -58,6 +61,27 @@ def _book(path: Path) -> list[str]:
         return [_page(file.read(str(PurePosixPath(place).parent / unquote(one))).decode()) for one in chapters]
 
 
+def _mails(path: Path) -> list[str]:
+    parse: Any = partial(message_from_binary_file, policy=policy.default)
+    if path.suffix.lower() == ".mbox":
+        return [_mail(mail) for mail in mbox(path, parse, create=False)]
+    with path.open("rb") as file:
+        return [_mail(parse(file))]
+
+
+def _mail(mail: Any) -> str:
+    """What was written, without its head and what is attached."""
+    body = mail.get_body(("plain", "html")) if mail.is_multipart() else mail
+    if not body or body.get_content_maintype() not in ("text", "multipart"):
+        return ""
+    try:
+        content = body.get_content()
+    except LookupError:  # an unknown encoding, or parts that are not there
+        content = (body.get_payload(decode=True) or b"").decode("latin-1")
+    content = _page(content) if body.get_content_subtype() == "html" else content
+    return re.sub(r"(?m)^>(>*From )", r"\1", content.replace("\r\n", "\n"))
+
+
 def _pdf(path: Path) -> list[str]:
     from pypdf import PdfReader
 
@@ -69,5 +93,11 @@ SHOWN: dict[str, Callable[[str], str]] = {
     **dict.fromkeys((".htm", ".html", ".xhtml"), _page),
     **dict.fromkeys((".srt", ".vtt"), partial(CUE.sub, "")),
 }
-BINARY: dict[str, Callable[[Path], list[str]]] = {".docx": _letter, ".epub": _book, ".pdf": _pdf}
+BINARY: dict[str, Callable[[Path], list[str]]] = {
+    ".docx": _letter,
+    ".epub": _book,
+    ".pdf": _pdf,
+    ".eml": _mails,
+    ".mbox": _mails,
+}
 KINDS = (*SHOWN, *BINARY)

@@ -10,6 +10,9 @@ HEAD_BYTES = 1 << 16  # by which an encoding is guessed
 BOMS = {codecs.BOM_UTF32: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # What is guessed among. charset-normalizer knows ninety more, which look alike in a short text.
 GUESSED = "cp1252 cp1251 cp1250 cp1253 cp1254 cp1255 cp1256 koi8_r cp866 cp932 euc_jp gb18030 big5 cp949".split()  # noqa: SIM905
+# What nearly all of UTF-16 is in Chinese, Japanese and Korean, with few zeros among its bytes. In the wrong order, half is.
+WIDE = re.compile(r"[\s -~\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]")
+WIDE_SHARE = 0.9
 DAMAGED = 16  # bytes of good UTF-8 beyond ASCII, from which on a bad one is damage, and no other encoding
 # Between its licence's two parts, a book. The literal at its beginning makes the search twenty times as fast.
 GUTENBERG = re.compile(r"(?s)\*\*\* ?START OF TH\w+ PROJECT GUTENBERG.*?\*{3}(.*)\*{3} ?END OF TH\w+ PROJECT GUTENBERG")
@@ -35,6 +38,10 @@ def encoding_of(path: Path, name: str) -> tuple[str, str]:
     for mark, encoding in BOMS.items():
         if head.startswith(mark):
             return encoding, ""
+    wide = {one: len(WIDE.findall(head.decode(one, "replace"))) for one in ("utf-16-le", "utf-16-be")}
+    widest = max(wide, key=lambda one: wide[one])
+    if {0, 1, 2} & {*head} and wide[widest] > WIDE_SHARE * len(head) / 2:
+        return widest, ""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if even + odd > max(3, len(head) / 100):
         if min(even, odd):

@@ -15,6 +15,7 @@ from data_contracts.readers.rows import MALFORMED, PLACE, ROW, place, shown_colu
 
 JSON = (".js", ".json", ".jsonl", ".ndjson")
 NAME_IT = "Name it with --set options.text_column=NAME"
+GONE = ["[deleted]", "[removed]"]  # what stands for a text in dumps of Reddit
 FIRST_OBJECTS = 1000  # whose keys are the columns of a JSON file
 
 
@@ -46,6 +47,10 @@ def rows(
         content = pl.col(column).cast(pl.String)
     else:
         raise DataError(f"{name}: column {column!r} holds {kind}, not text. {NAME_IT}")
+    if keep is None:
+        content = pl.when(~content.is_in(GONE)).then(content)
+        title = [pl.col("title")] if column == "selftext" and "title" in schema else []
+        content = pl.concat_str(*title, content, separator="\n\n", ignore_nulls=bool(title))
     others = [other for other in schema if other not in (column, "text", *ours)]
     if keep is None:
         kept = [pl.when(pl.col(other).is_not_null()).then(pl.lit("")).alias(other) for other in others]
@@ -60,7 +65,9 @@ def json_columns(path: Path, name: str, names: Sequence[str], wanted: str, encod
     with suppress(DataError):  # what is damaged, the reading of the rows tells
         for _, record in islice(objects(path, name, encoding), FIRST_OBJECTS):
             keys |= dict.fromkeys(record)
-    return [_choose(list(keys), names, wanted, name) if keys else "text", *(key for key in keys if key in keep)]
+    column = _choose(list(keys), names, wanted, name) if keys else "text"
+    title = ("title",) if column == "selftext" and "title" in keys and not keep else ()
+    return [column, *title, *(key for key in keys if key in keep)]
 
 
 def _choose(columns: list[str], names: Sequence[str], wanted: str, name: str) -> str:

@@ -97,6 +97,8 @@ def _inside(packed: Member, prefix: str) -> Iterator[Member]:
     ending = PurePosixPath(name).suffix.lower()
     if ending in STREAMS:
         name = name[: -len(ending)] + ".tar" * (ending == ".tgz")
+        if ending == ".zst" and not PurePosixPath(name).suffix:
+            name += ".jsonl"  # as dumps of Reddit are called
         yield from _inside(Member(name, label, 0, lambda: STREAMS[ending](opened())), prefix)
     elif ending not in (".zip", ".tar"):
         yield packed

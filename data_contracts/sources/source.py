@@ -64,12 +64,10 @@ class Source:
     def __post_init__(self) -> None:
         if self.kind not in FIELDS:
             raise DataError(f"source of kind {self.kind!r}: kind is not one of {', '.join(FIELDS)}")
-        problems, known = [], FIELDS[self.kind]
-        for field in fields(self)[1:]:
-            if _is_set(self, field.name) and field.name not in known:
-                problems.append(f"{field.name} has no effect here, leave it out")
-            if not _is_set(self, field.name) and known.get(field.name):
-                problems.append(f"{field.name} is missing")
+        known = FIELDS[self.kind]
+        given = [field.name for field in fields(self)[1:] if getattr(self, field.name) != field.default]
+        problems = [f"{name} has no effect here, leave it out" for name in given if name not in known]
+        problems += [f"{name} is missing" for name in known if known[name] and name not in given]
         if self.handle and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", self.handle, re.ASCII):
             problems.append(f"handle {self.handle!r} is not owner/dataset or owner/dataset/versions/N")
         parts = urlsplit(self.address)
@@ -166,18 +164,22 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
     return []
 
 
-def check(source: Source, corpus: str, folder: Path | None, options: dict[str, str]) -> None:
+def check(source: Source, corpus: str, folder: Path | None, options: dict[str, str], least: int = 0) -> None:
     """Raise DataError for what can be known of a source within a second, whatever its size.
 
     folder: where it will be copied to; None if it may be there already. options: of the corpus's reader.
+    least: the characters that a user's own corpus needs.
     """
     corpora.require_options(corpus, options)
     if source.kind != "local":
         return
     with disk_errors(source.path):
         found, packed, _ = _local_files(source, corpus)
+        size = sum(path.stat().st_size for path in found.values())
         if folder:
-            require_space(folder, sum(path.stat().st_size for path in found.values()), corpus)
+            require_space(folder, size, corpus)
+        if size < least and not packed and not {Path(name).suffix.lower() for name in found} & files.BEGINS.keys():
+            raise DataError(f"{corpus} has {size:,} bytes, too few to learn from: bring {least:,} characters or more")
         if packed:
             return  # what is wrong with an archive, its unpacking tells
         for name, path in islice(found.items(), CHECKED):
@@ -188,10 +190,6 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
             first_of_kind = {path.suffix: name for name, path in reversed(found.items())}
             for name in first_of_kind.values():
                 kinds.probe(found[name], name, **options)
-
-
-def _is_set(source: Source, field: str) -> bool:
-    return getattr(source, field) != getattr(Source, field)
 
 
 def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:

@@ -5,9 +5,10 @@ import socket
 import urllib.request
 from urllib.parse import urlsplit
 
+from data_contracts.rules import LEAST_CHARS
 from flows import UserError
 from flows.home import shared_home
-from flows.recipe import load_recipe
+from flows.recipe import OWN, load_recipe
 from flows.stages.parameters import reader_of
 from flows.store.artifacts import Store
 from flows.tracking.connection import without_password
@@ -18,7 +19,7 @@ MLFLOW_ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def check(asked: dict) -> None:
+def check(asked: dict, trains: bool = True) -> None:
     """Raise UserError or DataError for a recipe or a source that cannot be used. asked: as `load_recipe` takes it."""
     from data_contracts.sources.source import check
 
@@ -27,7 +28,8 @@ def check(asked: dict) -> None:
         if not store.manifests(part, "clean"):
             load_recipe(part)  # to be cleaned first
     there = store.manifests(recipe.corpus, "download")
-    check(recipe.source, reader_of(recipe), None if there else shared_home(), recipe.options)
+    least = LEAST_CHARS if trains and recipe.dial and recipe.reader == OWN else 0
+    check(recipe.source, reader_of(recipe), None if there else shared_home(), recipe.options, least)
 
 
 def check_addresses() -> None:

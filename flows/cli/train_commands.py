@@ -97,7 +97,7 @@ def corpora(as_json: Json = False):
 
 def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
     """Call a flow of flows/train.py as a person at a terminal would have it."""
-    check(asked)
+    check(asked, flow == "train")
     return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
 
 

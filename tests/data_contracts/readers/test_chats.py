@@ -1,6 +1,7 @@
 """Exports of chats become conversations, whichever app wrote them, and no other text is taken for one."""
 
 import json
+import re
 
 import pytest
 
@@ -47,6 +48,16 @@ fine?
 """
 FINNISH = GERMAN.replace(", 21:", " klo 21.").replace(", 11:", " klo 11.")
 ARABIC = GERMAN.replace(", 21:", "، 9:").replace(", 11:", "، 11:").replace(" - ", " م - ")
+KOREAN = """\
+2023. 12. 31. 오후 9:05 - Ann: hello
+2023. 12. 31. 오후 9:06 - Bob: hi: how are you?
+fine?
+2023. 12. 31. 오후 9:07 - Bob: <사진 및 동영상 제외됨>
+2024. 1. 1. 오전 11:00 - Ann: a new day
+2024. 1. 1. 오전 11:00 - Bob: yes
+"""
+KOREAN_IPHONE = re.sub(r"(?m)^(\d.*?:\d\d) - ", r"[\1:07] ", KOREAN)
+CHINESE = KOREAN.replace(". ", "/").replace("/오후 ", " 下午").replace("/오전 ", " 上午")
 SIGNAL = """\
 [2023-12-31 21:05] Ann: hello
 [2023-12-31 21:06] Bob: hi: how are you?
@@ -147,6 +158,7 @@ SLACK = [
     [
         ("WhatsApp", "_chat.txt", IPHONE), ("WhatsApp", "WhatsApp Chat with Bob.txt", ANDROID),
         ("WhatsApp", "c.txt", GERMAN), ("WhatsApp", "c.txt", FINNISH), ("WhatsApp", "c.txt", ARABIC),
+        ("WhatsApp", "c.txt", KOREAN), ("WhatsApp", "c.txt", KOREAN_IPHONE), ("WhatsApp", "c.txt", CHINESE),
         ("WhatsApp", "c.txt", IPHONE.replace("\n", "\r\n")), ("Signal", "c.md", SIGNAL),
         ("Telegram", "result.json", TELEGRAM), ("Telegram", "result.json", WHOLE_TELEGRAM), ("Discord", "c.json", DISCORD),
         ("Slack", "2023-12-31.json", SLACK),

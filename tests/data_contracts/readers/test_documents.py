@@ -158,3 +158,44 @@ def test_words_parted_at_line_ends_are_joined_when_asked_for(folder):
 def test_of_a_large_document_the_beginning_is_not_tried(folder):
     path = folder({"a.docx": b"PK\x03\x04" + bytes(2 << 20)}) / "a.docx"
     probe(path, path.name)
+
+
+MAILS = {
+    "plain": b"Subject: Tea\nContent-Type: text/plain; charset=utf-8\n\nOne caf\xc3\xa9.\r\n>From here on.\n",
+    "quoted": b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n"
+    b"\nOne caf=C3=A9,=\n two.\n",
+    "base64": b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nT25lIGNhZsOpLgo=\n",
+    "latin": b"Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\nOne caf\xe9.\n",
+    "unknown": b"Content-Type: text/plain; charset=x-nobody\nContent-Transfer-Encoding: 8bit\n\nOne caf\xe9.\n",
+    "page": b"Content-Type: text/html; charset=utf-8\n\n<p>One <b>caf\xc3\xa9</b>.</p><script>no()</script>\n",
+    "parts": b'Content-Type: multipart/mixed; boundary="B"\n\n--B\nContent-Type: multipart/alternative; boundary="C"\n\n--C\n'
+    b"Content-Type: text/plain\n\nOne.\n--C\nContent-Type: text/html\n\n<p>no</p>\n--C--\n--B\nContent-Type: text/plain\n"
+    b"Content-Disposition: attachment; filename=a.txt\n\nattached\n--B--\n",
+    "picture": b"Content-Type: image/png\nContent-Transfer-Encoding: base64\n\niVBORw==\n",
+    "broken": b"Subject: =?utf-8?B?////?=\nFrom: <<<@\nContent-Type: text/plain; charset\nno header\n\nOne.\n",
+    "no parts": b"Content-Type: multipart/mixed\n\nOne.\n",
+}
+WRITTEN = {"plain": "One café.\nFrom here on.", "quoted": "One café, two.", "parts": "One.", "picture": ""}
+WRITTEN |= dict.fromkeys(("base64", "latin", "unknown", "page"), "One café.")
+
+
+@pytest.mark.parametrize("kind", MAILS)
+def test_a_mail_is_its_text(folder, kind):
+    texts, said = rows(folder({"a.eml": MAILS[kind]}) / "a.eml")
+    assert [text.strip() for text in texts] == [WRITTEN.get(kind, "One.")] or (
+        kind == "broken" and texts[0].endswith("One.\n")
+    )
+    assert said == ["1 texts of eml files"]
+
+
+def test_a_mailbox_holds_a_text_for_each_mail(folder):
+    lines = b"".join(b"From a@b.org Mon Jan  1 10:00:00 2024\n" + mail + b"\n" for mail in MAILS.values())
+    texts, said = rows(folder({"a.mbox": lines}) / "a.mbox")
+    assert [text.strip() for text in texts][:4] == [
+        "One café.\nFrom here on.",
+        "One café, two.",
+        "One café.",
+        "One café.",
+    ]
+    assert said == [f"{len(MAILS)} texts of mbox files"]
+    assert rows(folder({"b.mbox": "no mail"}) / "b.mbox")[0] == []

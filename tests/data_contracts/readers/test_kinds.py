@@ -130,3 +130,30 @@ def test_kinds_of_parquet(folder, values, kind, texts):
     file = io.BytesIO()
     pl.DataFrame({"text": pl.Series(values, dtype=kind)}).write_parquet(file)
     assert rows(folder({"[1]*.parquet": file.getvalue()}) / "[1]*.parquet")[0] == texts
+
+
+KOREAN = "오늘은 비가 왔다. 우리는 집에 앉아 있었다. 강은 오래된 다리에서 굽어진다.\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("content", [CHINESE, JAPANESE, KOREAN, "一" + CHINESE.strip(), CHINESE * 3000])
+def test_utf_16_of_nearly_only_chinese_japanese_or_korean(written, content, encoding):
+    texts, said = written("a.txt", content.encode(encoding))
+    assert texts == [content]
+    assert said == [f"1 texts of txt files in {encoding}"]
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "utf-8", "euc_jp"])
+def test_other_encodings_are_not_taken_for_it(written, encoding):
+    content = CHINESE if encoding == "gb18030" else JAPANESE
+    assert written("a.txt", (content * 20).encode(encoding))[0] == [content * 20]
+
+
+def test_comments_and_posts_of_reddit(written):
+    comments = '{"body": "one", "id": "x"}\n{"body": "[deleted]"}\n{"body": "[removed]"}\n'
+    assert written("RC.jsonl", comments)[0] == ["one", None, None]
+    posts = (
+        '{"title": "A", "selftext": "one"}\n{"title": "B", "selftext": "[removed]"}\n{"title": "C", "selftext": ""}\n'
+    )
+    texts = written("RS.jsonl", posts)[0]
+    assert [text.strip() for text in texts] == ["A\n\none", "B", "C"]

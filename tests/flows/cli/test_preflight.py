@@ -52,6 +52,12 @@ def test_a_source_that_cannot_be_used(home, tmp_path, name, content, settings, w
     assert words in refused(home, "clean", "--from", str(tmp_path / "raw"), "--name", "mine", *settings)
 
 
+def test_too_little_text_to_learn_from(home, tmp_path):
+    (tmp_path / "a.txt").write_text("text\n" * 300)
+    said = refused(home, "train", "--from", str(tmp_path / "a.txt"), "--name", "mine")
+    assert "mine has 1,500 bytes, too few to learn from: bring 2,000 characters or more" in said
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
