@@ -49,21 +49,17 @@ def down():
 
 
 def status(as_json: Json = False):
-    """Show what is up, and the runs that go on, wait or are due; exit code 1 if it is down."""
+    """Show what is up, and where; exit code 1 if it is not. Prefect's page shows the runs."""
     set_defaults()
-    from flows.server import status
+    from flows.server import supervisor
 
-    found = status.status()
+    found = supervisor.status()
     if as_json:
         print(json.dumps(found, indent=1))
     elif not found["services"]:
         print("nothing is up; gpt up starts it")
     else:
-        for title, rows in found.items():
-            if title not in ("up", "api"):
-                print(f"{title}:")
-                table(rows) if rows else print("none")
-                print()
+        table(found["services"])
         print(f"gpt uses these servers; for prefect itself: export PREFECT_API_URL={found['api']}")
     raise typer.Exit(int(not found["up"]))
 

@@ -120,9 +120,6 @@ def ask(api: str, what: str, **body: object) -> Any:
     login = (user, password) if given else None
     try:
         answer = httpx.post(f"{api}/{what}", json=body, auth=login, timeout=10, trust_env=False)
-        if answer.status_code == 401:
-            export = "export PREFECT_API_AUTH_STRING=user:password, as gpt up had it"
-            raise UserError(f"Prefect asks for its password: {export}")
         return answer.raise_for_status().json()
     except httpx.HTTPError as error:
         raise UserError(f"Prefect at {api} does not answer: {error}; its log: {home()}/logs/prefect.log") from None

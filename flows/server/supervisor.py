@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,20 @@ def state() -> dict:
     except (OSError, ValueError):
         return {}
     return found | {"alive": is_process(found)}
+
+
+def status() -> dict:
+    """`up` says whether everything is up, `api` is Prefect's address, and services has a row for each."""
+    found, services = state(), []
+    for name, entry in found.get("services", {}).items():
+        since = datetime.fromtimestamp(entry["created"]).isoformat(" ", "seconds")
+        is_up = "up" if is_process(entry) else "down"
+        services.append({"service": name, "state": is_up, "since": since, "address": found.get(name, "")})
+    if services and not (found["alive"] and found["ready"]):
+        problem = "starting" if found["alive"] else "down: gpt down ends what is left"
+        services.append({"service": "gpt up", "state": problem, "since": "", "address": ""})
+    up = bool(services) and all(row["state"] == "up" for row in services)
+    return {"up": up, "api": found.get("api", ""), "services": services}
 
 
 def use_running() -> str:
