@@ -64,10 +64,8 @@ def compare(
             publish(Path(folder), "comparison.jinja", result)
             log_page(Path(folder), "comparison", "comparison", metrics)  # which later comparisons have, too
         with progress.left_out_if_it_fails("part of the tables in MLflow"):
-            corpora_table = [
-                {k: v for k, v in c.items() if k != "baselines"} | c["baselines"] for c in result["corpora"]
-            ]
-            for name, rows in (result | {"corpora": corpora_table}).items():
+            flat = [{k: v for k, v in row.items() if k != "baselines"} | row["baselines"] for row in result["corpora"]]
+            for name, rows in (result | {"corpora": flat}).items():
                 if name in ("matrix", "models", "corpora", "answers"):
                     mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, f"comparison/{name}.json")
         return result

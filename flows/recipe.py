@@ -244,9 +244,7 @@ def _override(values: dict, name: str, value: object, problems: list[str]) -> No
     section, dot, key = name.partition(".")
     place = values.setdefault(section, {}) if dot else values
     if section in ("corpus", "reader", "dial"):
-        problems.append(
-            f"{section} follows from the corpus that is named and from the other settings, and cannot be set"
-        )
+        problems.append(f"{section} follows from the corpus that is named and the other settings, and cannot be set")
     elif not isinstance(place, dict) or (not dot and isinstance(values.get(name), dict)):
         problems.append(f"{name!r} is not a setting; write section.name, such as train.steps")
     elif name == "source.url" and isinstance(value, str) and ((parts := urlsplit(value)).query or "@" in parts.netloc):

@@ -191,9 +191,8 @@ def settled(recipe: Recipe, documents: Artifact | State) -> Recipe:
     """The recipe with nothing open, now that the documents are there."""
     counts = artifact(documents).counts
     if recipe.dial and (n_chars := counts["chars"]["total"]) < LEAST_CHARS:
-        raise UserError(
-            f"{recipe.corpus} has {n_chars:,} characters, too few to learn from: bring {LEAST_CHARS:,} or more"
-        )
+        few = f"{recipe.corpus} has {n_chars:,} characters, too few to learn from"
+        raise UserError(f"{few}: bring {LEAST_CHARS:,} or more")
     recipe, line = settle(recipe, counts)
     if line:
         log_line(f"dial      {line}")

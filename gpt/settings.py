@@ -39,19 +39,25 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
 def read_document(path: Path, form: str, version: int, *needed: str) -> dict[str, Any]:
     """A JSON file that names its "format" and "version". Raises GPTError: missing, cut, foreign, of another version, or without
     one of the `needed` entries."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GPTError(f"{path} is missing: its folder is of another kind, or its writing was cut off") from None
-    except (OSError, ValueError) as error:
-        raise GPTError(f"{path} is cut or not JSON ({error})") from None
-    if not isinstance(document, dict) or document.get("format") != form:
+    document = read_json(path)
+    if document.get("format") != form:
         raise GPTError(f"{path} is not of the format {form}: another program wrote it")
     if document.get("version") != version:
         raise GPTError(f"{path} has version {document.get('version')!r}; this program reads version {version}")
     for name in (name for name in needed if name not in document):
         raise GPTError(f"{path} has no {name}: it was edited")
     return document
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file with a table in it. Raises GPTError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GPTError(f"{path} is missing: its folder is of another kind, or its writing was cut off") from None
+    except (OSError, ValueError) as error:
+        raise GPTError(f"{path} is cut or not JSON ({error})") from None
+    return document if isinstance(document, dict) else {}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """SentencePiece, trained on one's own text: lossless, deterministic, fingerprinted.
 
-Not the Hugging Face package of the same name: this application owns its environment, and nothing in it needs theirs.
+Not the Hugging Face package of the same name, which only `gpt.data.tokenizer` loads, under another name.
 """
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -43,28 +44,34 @@ BATCH = 1024  # segments encoded in one call
 
 
 class Tokenizer:
-    """A SentencePiece model from a file that `tokenizers.training.train` wrote."""
+    """A SentencePiece model from a file that `tokenizers.training.train` wrote, or another kind that is read elsewhere."""
 
-    def __init__(self, path: Path):
-        """Raises TokenizerError if the file is missing, cut or something else."""
+    def __init__(self, path: Path, processor: Any = None):
+        """processor: of another kind, which spells every text and has the methods of SentencePieceProcessor that are used here.
+        Raises TokenizerError if the file is missing, cut or something else."""
+        self.path, self.processor, self.proto = Path(path), processor, None
         try:
-            serialized = Path(path).read_bytes()
-            self.proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # type: ignore[attr-defined]
-            self.processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+            if not processor:
+                serialized = self.path.read_bytes()
+                self.proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # type: ignore[attr-defined]
+                self.processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except Exception as error:  # protobuf and SentencePiece raise types of their own for a bad file
             raise TokenizerError(f"{path} is not a usable SentencePiece model: {error}") from error
-        if self.processor.piece_to_id(END_OF_DOCUMENT) != self.processor.eos_id():
+        self._space_symbol_ids = np.array([self._byte_id(byte) for byte in SPACE_SYMBOL.encode()], np.int32)
+        if self.proto and self.processor.piece_to_id(END_OF_DOCUMENT) != self.processor.eos_id():
             raise TokenizerError(f"{path} has no {END_OF_DOCUMENT} piece: it was not trained by this project")
-        if missing := [byte for byte in range(256) if not self.processor.is_byte(self._byte_id(byte))]:
+        if self.proto and (missing := [byte for byte in range(256) if not self.processor.is_byte(self._byte_id(byte))]):
             raise TokenizerError(f"{path} has no piece for byte {missing[0]}: it cannot spell every text")
         self.vocab_size: int = self.processor.get_piece_size()
         self.eos_id: int = self.processor.eos_id()  # of the end of a document; it also stands before the first
-        self.pad_id: int = self.processor.pad_id()  # of the padding of a sequence; no text has it
-        self._space_symbol_ids = np.array([self._byte_id(byte) for byte in SPACE_SYMBOL.encode()], np.int32)
+        self.pad_id: int = self.processor.pad_id()  # of the padding of a sequence, perhaps eos_id; no text has it
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits of every (piece, score, type) and the normaliser: equal fingerprints mean equal ids for every text."""
+        """32 hex digits of every (piece, score, type) and the normaliser, or of the file of another kind: equal fingerprints
+        mean equal ids for every text."""
+        if not self.proto:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()[:32]
         digest = hashlib.sha256(self.proto.normalizer_spec.SerializeToString(deterministic=True))
         for piece in self.proto.pieces:
             digest.update(f"{piece.piece}\0{piece.score!r}\0{piece.type}\n".encode())
@@ -80,6 +87,9 @@ class Tokenizer:
 
         threads: -1 for all cores; the ids do not depend on it.
         """
+        if not self.proto:  # the cost of a token of another kind does not grow with length
+            found = self.processor.encode(texts, "numpy")
+            return np.concatenate([np.empty(0, np.int32), *found]), np.array([len(ids) for ids in found], np.int64)
         segments = ((number, segment) for number, text in enumerate(texts) for segment in self._segments(text))
         parts: list[np.ndarray] = []
         owners: list[int] = []  # the text that each part is of
@@ -102,8 +112,8 @@ class Tokenizer:
         checked = 0
         for text in texts:
             ids = self.encode([text], threads=1)[0]
-            if ids.size and not (ids.min() > self.pad_id and ids.max() < self.vocab_size):
-                raise TokenizerError(f"{text[:20]!r} has ids from {ids.min()} to {ids.max()}, which are not of text")
+            if wrong := ids[np.isin(ids, [self.processor.unk_id(), self.eos_id, self.pad_id])].tolist():
+                raise TokenizerError(f"{text[:20]!r} has the id {wrong[0]}, which is not of text")
             if (back := self.decode(ids)) != text:
                 at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), len(back))
                 lost = f"{text[at : at + 20]!r} came back as {back[at : at + 20]!r}"
@@ -124,4 +134,4 @@ class Tokenizer:
                 yield part[start:]
 
     def _byte_id(self, byte: int) -> int:
-        return self.processor.piece_to_id(f"<0x{byte:02X}>")
+        return int(self.processor.piece_to_id(f"<0x{byte:02X}>"))

@@ -64,18 +64,18 @@ def draw(texts: Iterable[str], share: float, seed: int) -> Sample:
 
 
 def train(
-    texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig, given: Path | None = None
+    texts: Iterable[str], n_bytes: int, folder: Path, config: TokenizerConfig, given: Tokenizer | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Write `folder/tokenizer.model`, check that it loses nothing, and return its counts and the texts that were checked.
 
     texts: the training documents, read once. n_bytes: their UTF-8 bytes together, from which the sampled share follows.
-    given: a trained model to copy instead.
+    given: a tokenizer whose file is kept instead.
     Raises TokenizerError if the vocabulary is larger than the text supports or smaller than its characters need.
     """
     sample = draw(texts, 0 if given else config.sample_bytes / max(n_bytes, 1), config.seed)
-    path = folder / "tokenizer.model"
-    path.write_bytes(given.read_bytes() if given else fit(sample, config))
-    tokenizer = Tokenizer(path)
+    path = folder / (given.path.name if given else "tokenizer.model")
+    path.write_bytes(given.path.read_bytes() if given else fit(sample, config))
+    tokenizer = given or Tokenizer(path)
     if isinstance(config.vocab_size, int) and config.vocab_size != tokenizer.vocab_size:
         raise TokenizerError(_too_large(config.vocab_size, tokenizer.vocab_size))
     counts = {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}

@@ -31,6 +31,7 @@ for command in (
     servers.ui,
 ):  # fmt: skip
     app.command()(command)
+app.command("import")(trainings.import_model)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
 DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")

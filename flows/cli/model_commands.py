@@ -154,9 +154,12 @@ def export(
         raise UserError(f"--format {format!r} is not known; known is hf")
     set_defaults()
     from flows.models import lookup
+    from flows.stages.definitions import read_tokenizer
     from gpt.export.hugging_face import export_hf
+    from tokenizers.hugging_face import hf_tokenizer
 
-    export_hf(lookup.find(model), Path(to))
+    folder = lookup.find(model)
+    export_hf(folder, Path(to), hf_tokenizer(read_tokenizer(folder)))
     print(f"exported to {to}: its README.md says how to use it")
 
 

@@ -1,4 +1,4 @@
-"""The commands that train and what leads there: `gpt train`, `clean`, `why` and `corpora`."""
+"""The commands that train and what leads there: `gpt train`, `import`, `clean`, `why` and `corpora`."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.preflight import check
+from flows.cli.preflight import check, check_addresses
 from flows.cli.terminal import Json, call_flow, show, table
-from flows.home import shared_home
+from flows.home import set_defaults, shared_home
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[str, typer.Option(help="nano to xl, or a preset such as classic-tiny, instead of the dial's")]
@@ -41,6 +41,19 @@ def train(
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
     _run("train", asked, force)
+
+
+def import_model(
+    folder: Annotated[Path, typer.Argument(help="of a decoder, as Hugging Face transformers saves it")],
+    name: Annotated[str, typer.Option(help="what to call the model here, as a corpus is called")],
+    block_size: Annotated[int, typer.Option(help="T, if shorter than the model's; 0: the model's", min=0)] = 0,
+):
+    """Take in GPT-2, Llama or Qwen3, with its tokenizer, from a folder: to generate, to serve, to start trainings from."""
+    set_defaults()
+    check_addresses()
+    from flows.models import imported
+
+    print(imported.import_model(folder, name, block_size))
 
 
 def clean(

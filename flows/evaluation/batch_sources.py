@@ -8,10 +8,10 @@ import numpy as np
 from flows import UserError
 from flows.evaluation import scoring
 from flows.home import shared_home
+from flows.stages.definitions import read_tokenizer
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
 from gpt.data.shards import read_sources
-from tokenizers.tokenizer import Tokenizer
 
 SHOWN_CHARS = 60  # of each piece, to recognise it by
 
@@ -34,7 +34,7 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     about = raw["parameters"]
     source = " ".join(str(about[name]) for name in ("handle", "version", "url") if about.get(name))
     dataset = Dataset.open(Path(packed["path"]))
-    tokenizer = Tokenizer(dataset.tokenizer)
+    tokenizer = read_tokenizer(dataset.folder)
     index, files = dataset.splits["train"].index, read_sources(dataset.folder)
     batch = dataset.batch(step - 1, settings["batch_size"], settings["seed"])
     rows = []

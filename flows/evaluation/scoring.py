@@ -19,17 +19,17 @@ import polars as pl
 
 from flows import UserError
 from flows.models import lookup
-from flows.stages.definitions import HELD_OUT
+from flows.stages.definitions import HELD_OUT, read_tokenizer
 from flows.store.artifacts import Artifact, Store, describe
 from gpt.config import Runtime
 from gpt.data.dataset import Dataset, Description
 from gpt.data.shards import Documents, write_shard
-from tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # these load torch
     from gpt.evaluation.score import Evaluation
     from gpt.machine.device import Machine
     from gpt.model.transformer import GPT
+    from tokenizers.tokenizer import Tokenizer
 
 MAX_BYTES = 4_000_000  # of a corpus's held-out text: all of it for every corpus but wiki, and seconds a model
 WEIGHTS = "model/model.safetensors"
@@ -148,7 +148,7 @@ def load(model: TrainedModel, runtime: Runtime) -> LoadedModel:
     machine = prepare(runtime)
     decoder, _ = sample.load(model.folder, machine.device)
     known = model.packed["parameters"]["pack"] if model.packed else {}
-    return LoadedModel(decoder, Tokenizer(model.folder / "tokenizer.model"), known.get("document_mask", False), machine)
+    return LoadedModel(decoder, read_tokenizer(model.folder), known.get("document_mask", False), machine)
 
 
 def score(loaded: LoadedModel, text: HeldOut, on_batch: Callable[[int, int], None] = lambda *_: None) -> Evaluation:

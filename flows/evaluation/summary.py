@@ -112,9 +112,8 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
 
 def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> None:
     """Add what a checkpoint's model writes, a few tokens a prompt, to the run's table of samples. folder: of the checkpoint."""
-    from sentencepiece import SentencePieceProcessor
-
     from gpt.checkpoint import load_model
+    from gpt.data.tokenizer import load_tokenizer, tokenizer_file
     from gpt.generation.sample import texts
 
     asked = recipe.sample
@@ -123,7 +122,7 @@ def log_samples(tracker: Tracker, step: int, folder: Path, recipe: Recipe) -> No
     prompts = asked.prompts[:SAMPLED_PROMPTS]
     with left_out_if_it_fails(f"the sample of step {step}"):
         model, _ = load_model(folder)
-        tokenizer = SentencePieceProcessor(model_file=str(tracker.stages["pack"].folder / "tokenizer.model"))
+        tokenizer = load_tokenizer(tokenizer_file(tracker.stages["pack"].folder))
         how = sampling(recipe, asked.evaluation_tokens)
         written = veiled([text for (text,) in texts(model, tokenizer, prompts, **how)], recipe.clean)
         rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]

@@ -32,11 +32,11 @@ def find(model: str) -> Path:
 
     A corpus means its champion (see `training_of`). Raises UserError when there is none.
     """
+    if trained := training_of(model):  # also beside a folder of this name that it was imported from
+        return Path(trained["path"]) / "model"
     for folder in (Path(model), Path(model) / "model"):
         if (folder / "config.json").is_file():
             return folder
-    if trained := training_of(model):
-        return Path(trained["path"]) / "model"
     if REGISTERED.fullmatch(model):
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):

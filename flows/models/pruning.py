@@ -83,9 +83,8 @@ def remove_runs(runs: Iterable[str], days: int) -> None:
             return
         models += database._get_deleted_logged_models(1000 * days * DAY)
         with redirect_stdout(io.StringIO()):
-            _gc_tracking_resources(
-                database, runs, None, models, None, 0, skip_experiments=True, skip_logged_models=False
-            )
+            kept = {"skip_experiments": True, "skip_logged_models": False}
+            _gc_tracking_resources(database, runs, None, models, None, 0, **kept)
 
 
 def _database() -> SqlAlchemyStore | None:

@@ -18,22 +18,19 @@ from flows.store.artifacts import Artifact, read_manifest, to_artifact
 from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
+from gpt.data.tokenizer import BYTE_LEVEL, tokenizer_file
 
 
 def register(tracker: Tracker, recipe: Recipe) -> str:
     """Register the decoder of a run as `gpt-<corpus>`; returns its version, the old one if the digest is known."""
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
-    if versions := _versions(client, name, decoder):
+    if versions := versions_of(client, name, decoder):
         return str(versions[0].version)
     with mlflow.start_run(tracker.run_id):
-        info = log_model(recipe, decoder)
+        info = log_model(decoder, recipe.sample.prompts[0])
     client.update_run(tracker.run_id, "RUNNING")  # the end of the block has ended it
-    tags = {
-        "digest": decoder.digest,
-        "test_bpb": f"{decoder.counts['test_bpb']:.6f}",
-        "held_out": tracker.stages["pack"].counts["test_digest"],
-        "run_id": tracker.run_id,
-    }
+    tags = {"digest": decoder.digest, "test_bpb": f"{decoder.counts['test_bpb']:.6f}", "run_id": tracker.run_id}
+    tags["held_out"] = tracker.stages["pack"].counts["test_digest"]
     page = f"{state().get('playground', 'http://127.0.0.1:8080')}/#model="
     with suppress(MlflowException):  # it exists from the second version on
         client.create_registered_model(name)
@@ -49,7 +46,7 @@ def record_descent(tracker: Tracker, recipe: Recipe, version: str) -> None:
     """Tag the run and its model with the model that they started from, and that model with them."""
     client, name, start = tracker.client, f"gpt-{recipe.corpus}", recipe.start
     manifest = read_manifest(Path(start.folder).parent)
-    bases = _versions(client, f"gpt-{manifest['corpus']}", to_artifact(manifest)) if manifest else []
+    bases = versions_of(client, f"gpt-{manifest['corpus']}", to_artifact(manifest)) if manifest else []
     base = f"{bases[0].name}/{bases[0].version}" if bases else start.model
     tracker.tags({"starts_from": base})
     client.set_model_version_tag(name, version, "starts_from", base)
@@ -71,29 +68,30 @@ def registered_name(corpus: str, decoder: Artifact) -> str:
     """`gpt-<corpus>/<version>` of a decoder whose training run finished; empty if it is not registered, or did not."""
     client, name = mlflow.MlflowClient(), f"gpt-{corpus}"
     with suppress(MlflowException):
-        for version in _versions(client, name, decoder):
+        for version in versions_of(client, name, decoder):
             if version.run_id and client.get_run(version.run_id).info.status == "FINISHED":
                 return f"{name}/{version.version}"
     return ""
 
 
-def log_model(recipe: Recipe, decoder: Artifact) -> ModelInfo:
-    """Log the decoder, with `gpt/` beside it, as a model of the active run."""
+def log_model(decoder: Artifact, prompt: str = "") -> ModelInfo:
+    """Log the decoder, with `gpt/` beside it, as a model of the active run. prompt: of its example."""
+    packages = [*MODEL_PACKAGES, *["tokenizers"] * (tokenizer_file(decoder.folder / "model").name == BYTE_LEVEL)]
     return mlflow.pyfunc.log_model(
-        name=f"gpt-{recipe.corpus}",
+        name=f"gpt-{decoder.corpus}",
         python_model=str(ROOT / "flows" / "models" / "pyfunc.py"),
         code_paths=[str(ROOT / "gpt")],
         artifacts={"model": str(decoder.folder / "model")},
         signature=infer_signature(["prompt"], ["continuation"], DEFAULTS),
-        input_example=([recipe.sample.prompts[0]], {"max_tokens": 20}),
-        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in MODEL_PACKAGES],
-        params={"corpus": recipe.corpus, "preset_size": f"{recipe.model.n_layer}x{recipe.model.n_embd}"},
-        tags={"corpus": recipe.corpus, "digest": decoder.digest, "final": "true"},
+        input_example=([prompt], {"max_tokens": 20}),
+        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in packages],
+        params={"corpus": decoder.corpus},
+        tags={"corpus": decoder.corpus, "digest": decoder.digest, "final": "true"},
         model_type="gpt",
     )
 
 
-def _versions(client: mlflow.MlflowClient, name: str, decoder: Artifact) -> list[ModelVersion]:
+def versions_of(client: mlflow.MlflowClient, name: str, decoder: Artifact) -> list[ModelVersion]:
     """The registered versions that hold this decoder."""
     found = client.search_model_versions(f"name = '{name}'")
     return [version for version in found if version.tags.get("digest") == decoder.digest]

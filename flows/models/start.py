@@ -10,9 +10,8 @@ from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
 from flows.recipe import Recipe, Start, load_recipe
-from flows.stages.definitions import TOKENIZER
+from flows.stages.definitions import read_tokenizer
 from flows.store.artifacts import Store, describe
-from tokenizers.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 
@@ -46,9 +45,9 @@ def started(recipe: Recipe) -> Recipe:
     here = Path(recipe.start.folder)  # where a record says that it was
     folder = here if recipe.start.folder and (here / WEIGHTS).is_file() else lookup.find(name)
     model, about = load_model(folder)  # whole: cut weights are noticed before any work
-    tokenizer, digest = Tokenizer(folder / TOKENIZER), describe(folder / WEIGHTS)["sha256"]
+    tokenizer, digest = read_tokenizer(folder), describe(folder / WEIGHTS)["sha256"]
     if about.get("tokenizer_fingerprint") != tokenizer.fingerprint:
-        raise UserError(f"start.model {name!r}: {folder / TOKENIZER} is not the tokenizer that it was trained with")
+        raise UserError(f"start.model {name!r}: {tokenizer.path} is not the tokenizer that it was trained with")
     if recipe.start.digest not in ("", digest):
         what = f"start.model {name!r} has other weights now: {digest[:16]}, not {recipe.start.digest[:16]}"
         raise UserError(f"{what}\nthose of the record are gone; start a new run from the present ones in {folder}")

@@ -21,7 +21,6 @@ from flows.stages.documents import read_documents, read_texts
 from flows.stages.parameters import clean_parameters, download_parameters, reader_of, sections, train_parameters
 from flows.store.artifacts import Artifact, Store, make_key, read_manifest, to_artifact
 
-TOKENIZER = "tokenizer.model"
 HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
 
@@ -68,6 +67,15 @@ class Stage:
             return ""  # its parameters name the bytes, however they are downloaded
         parts, names = code_parts(), [self.name, f"reader/{recipe.reader}"] if self.reads_corpus else [self.name]
         return ", ".join(identity(name, parts[name]) for name in names)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The `tokenizers.tokenizer.Tokenizer` of a model or a dataset. Raises TokenizerError or GPTError, which name the file."""
+    from gpt.data.tokenizer import BYTE_LEVEL, ByteLevel, tokenizer_file
+    from tokenizers.tokenizer import Tokenizer
+
+    path = tokenizer_file(folder)
+    return Tokenizer(path, ByteLevel(path) if path.name == BYTE_LEVEL else None)
 
 
 def download(job: Job) -> dict:
@@ -123,15 +131,14 @@ def tokenize(job: Job) -> dict:
     from data_contracts.clean.personal import veiled
     from flows.pages.render import publish
     from tokenizers import report, training
-    from tokenizers.tokenizer import Tokenizer
 
     documents, settings, start = job.inputs["clean"], job.recipe.tokenizer, job.recipe.start
     texts, n_bytes = read_texts(documents.folder, "train"), documents.counts["train_bytes"]
-    given = Path(start.folder) / TOKENIZER if start.model else None
+    given = read_tokenizer(Path(start.folder)) if start.model else None
     counts, checked = training.train(texts, n_bytes, job.folder, settings, given)
     held_out = training.draw(read_texts(documents.folder, "val"), 0, settings.seed).checked
     shown = veiled(held_out[: report.EXAMPLES], job.recipe.clean)
-    facts = report.facts(Tokenizer(job.folder / TOKENIZER), checked, held_out, shown)
+    facts = report.facts(read_tokenizer(job.folder), checked, held_out, shown)
     for row in facts["splits"]:
         counts[f"{row['split'].replace(' ', '_')}_bytes_per_token"] = round(row["bytes_per_token"], 4)
     counts["byte_fallback"] = round(facts["splits"][1]["byte_fallback"], 6)
@@ -146,11 +153,10 @@ def pack(job: Job) -> dict:
     from flows.stages.baselines import measure_baselines
     from gpt.data import dataset
     from gpt.data.shards import Documents
-    from tokenizers.tokenizer import Tokenizer
 
     documents, settings = job.inputs["clean"], asdict(job.recipe.pack)
-    tokenizer, done = Tokenizer(job.inputs["tokenize"].folder / TOKENIZER), 0
-    shutil.copy(job.inputs["tokenize"].folder / TOKENIZER, job.folder / TOKENIZER)  # all that a training machine needs
+    tokenizer, done = read_tokenizer(job.inputs["tokenize"].folder), 0
+    shutil.copy(tokenizer.path, job.folder)  # all that a training machine needs
 
     def encode(split: str) -> Iterator[Documents]:
         nonlocal done
@@ -228,7 +234,7 @@ STAGES = {
         ),
         Stage(
             "tokenize", tokenize, ("clean",), sections("tokenizer", "start"),
-            ("flows/stages/documents.py", "tokenizers/report.py", "tokenizers/training.py"),
+            ("flows/stages/documents.py", "gpt/data/tokenizer.py", "tokenizers/report.py", "tokenizers/training.py"),
         ),
         Stage(
             "pack", pack, ("clean", "tokenize"), sections("pack"),
@@ -255,6 +261,5 @@ def work_id(recipe: Recipe) -> str:
         for name, stage in STAGES.items()
     }
     planned = [recipe.minutes, *recipe.dial] if recipe.dial else []
-    return hashlib.sha256(
-        json.dumps([recipe.corpus, recipe.reader, planned, made], sort_keys=True).encode()
-    ).hexdigest()[:16]
+    named = json.dumps([recipe.corpus, recipe.reader, planned, made], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -63,7 +63,7 @@ class Store:
     def made_from(self, manifest: dict, stage: str) -> dict | None:
         """The manifest of an input, if it is still here."""
         known = reversed(self.manifests(manifest["corpus"], stage))
-        return next((m for m in known if m["digest"] == manifest["inputs"][stage]), None)
+        return next((m for m in known if m["digest"] == manifest["inputs"].get(stage)), None)
 
     def find(self, corpus: str, stage: str, key: str) -> Artifact | None:
         """The artifact, if its manifest is there. Its files are not checked (see `damage`)."""

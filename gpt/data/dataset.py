@@ -4,7 +4,7 @@
     sources.json                      the files that the documents come from; the index of a shard names them by number
     train-00000.tokens.npy            tokens and document index (gpt.data.shards); of val, too, and of test where there is one
     train-00000.index.npy
-    tokenizer.model                   the SentencePiece model that made the tokens, if the packer put it here
+    tokenizer.model or .json          the tokenizer that made the tokens, if the packer put it here
 
 Each epoch lays the documents one after another, in an order drawn from (seed, epoch), and cuts this line into sequences of T
 tokens; the last one is padded. So in an epoch every token is the target of exactly one position of one sequence. The inputs are
@@ -25,6 +25,7 @@ import numpy as np
 from gpt import GPTError
 from gpt.data.shards import PACK_AGAIN, SOURCES, Documents, Shard, write_shard
 from gpt.data.shards import Description as Description
+from gpt.data.tokenizer import tokenizer_file
 from gpt.settings import from_dict, read_document
 
 FORMAT = "gpt-from-scratch/dataset"
@@ -108,8 +109,8 @@ class Dataset:
 
     @property
     def tokenizer(self) -> Path:
-        """Path of the SentencePiece model that made the tokens; it exists if the packer put it here."""
-        return self.folder / "tokenizer.model"
+        """Path of the tokenizer that made the tokens; it exists if the packer put it here."""
+        return tokenizer_file(self.folder)
 
     def digest(self) -> str:
         """sha256 of dataset.json, which has those of the indexes: it identifies the data without reading every token."""

@@ -91,7 +91,7 @@ class KVCache:
             q_RKGD = q_RH1D.view(len(q_RH1D), keys.shape[1], -1, keys.shape[3])  # heads that share keys: one product
             k_RKSD, v_RKSD = keys[:R, :, : longest + 1], values[:R, :, : longest + 1]
             y_RKGD = F.scaled_dot_product_attention(q_RKGD, k_RKSD, v_RKSD, mask)
-            x_R1C = x_R1C + block.attention.out(y_RKGD.reshape(x_R1C.shape))
+            x_R1C = x_R1C + block.attention.out(y_RKGD.reshape(R, 1, -1))
             x_R1C = x_R1C + block.feed_forward(block.feed_forward_norm(x_R1C))
         self.lengths = [length + 1 for length in self.lengths]
         logits_R1V: Tensor = self.head(self.model.norm(x_R1C))

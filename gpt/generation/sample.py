@@ -16,6 +16,7 @@ from sentencepiece import SentencePieceProcessor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model, sha256
+from gpt.data.tokenizer import load_tokenizer, tokenizer_file
 from gpt.generation.batch import Batch, Row
 from gpt.generation.text import TextStream, encode
 from gpt.model.transformer import GPT
@@ -23,14 +24,11 @@ from gpt.model.transformer import GPT
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, SentencePieceProcessor]:
     """The model of a folder and the tokenizer beside it. Raises GPTError that names a file that cannot be used."""
-    path = Path(folder) / "tokenizer.model"
+    path = tokenizer_file(Path(folder))
     model, metadata = load_model(folder, device)
     if (wanted := metadata.get("tokenizer_sha256")) and sha256(path) not in ("", wanted):
         raise GPTError(f"{path} is not the tokenizer that this model was trained with")
-    try:
-        return model, SentencePieceProcessor(model_proto=path.read_bytes())
-    except (OSError, RuntimeError) as error:
-        raise GPTError(f"{path} is not a usable SentencePiece model: {error}") from error
+    return model, load_tokenizer(path)
 
 
 def texts(

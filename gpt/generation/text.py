@@ -88,6 +88,6 @@ class TextStream:
 
     def _is_whole(self) -> bool:
         """Whether no more bytes can belong to the last character."""
-        pieces = map(self.tokenizer.id_to_piece, self._tokens)  # <0x00>..<0xFF>
-        text = bytes(int(piece[1:-1], 16) for piece in pieces)
+        pieces = map(self.tokenizer.id_to_piece, self._tokens)  # <0x00>..<0xFF>, or of several bytes
+        text = b"".join(bytes.fromhex(piece[3:-1]) for piece in pieces)
         return codecs.utf_8_decode(text, "replace")[1] == len(text)

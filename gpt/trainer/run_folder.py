@@ -4,7 +4,7 @@
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
-    out/model/                     the best weights, written last, and the dataset's tokenizer.model
+    out/model/                     the best weights, written last, and the dataset's tokenizer
     out/model/test.json            {"loss", "bpb"} of these weights on test
 
 With many processes every one calls these methods; only the first writes or deletes anything.

@@ -115,7 +115,7 @@ def _weights(start: Path, model: ModelConfig, dataset: Dataset) -> dict[str, Ten
     if replace(base.config, dropout=model.dropout) != model:
         raise GPTError(f"{start} is {base.config}, and not {model}: leave all but dropout to it")
     if metadata.get("tokenizer_fingerprint") != dataset.tokenizer_fingerprint:
-        raise GPTError(f"{start} has another tokenizer than {dataset.folder}: pack the data with its tokenizer.model")
+        raise GPTError(f"{start} has another tokenizer than {dataset.folder}: pack the data with its tokenizer")
     return base.state_dict()
 
 

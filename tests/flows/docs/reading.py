@@ -64,7 +64,7 @@ BEFORE = {
 # What other tests do: PostgreSQL and two machines, a password.
 ELSEWHERE = {
     "docs/scale.md": ".*",
-    "README.md": r"gpt (ablate|clones)|gpt up --host 0\.0\.0\.0|export .*//that-machine",
+    "README.md": r"gpt (ablate|clones|import)|.* --start-from gpt2|gpt up --host 0\.0\.0\.0|export .*//that-machine",
 }
 
 

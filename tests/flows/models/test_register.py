@@ -7,7 +7,6 @@ import mlflow
 
 from flows.home import set_defaults
 from flows.models.register import log_model
-from flows.recipe import load_recipe
 from flows.store.artifacts import Artifact
 from flows.store.provenance import MODEL_PACKAGES
 from tests.conftest import ROOT
@@ -30,7 +29,7 @@ def test_a_logged_model_carries_gpt_and_nothing_else_of_the_project(home, empty_
         mlflow.create_experiment("gpt", artifact_location=(tmp_path / "mlartifacts").as_uri())
         mlflow.set_experiment("gpt")
         with mlflow.start_run():
-            info = log_model(load_recipe("python-docs"), decoder)
+            info = log_model(decoder)
         folder = Path(mlflow.artifacts.download_artifacts(info.model_uri))
     finally:
         mlflow.set_tracking_uri(before)

@@ -190,7 +190,7 @@ def test_code_is_all_that_a_stage_imports_of_its_package_and_no_more():
     packed = names("gpt/evaluation/baselines.py")  # packing needs no model
     rooms = {
         "": ("", "settings"),
-        "data/": ("", "dataset", "shards"),
+        "data/": ("", "dataset", "shards", "tokenizer"),
         "evaluation/": ("", "baselines"),
     }
     assert packed == {f"gpt/{room}{name or '__init__'}.py" for room, names in rooms.items() for name in names}

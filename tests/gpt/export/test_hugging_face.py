@@ -18,6 +18,8 @@ from gpt.config import ModelConfig, preset
 from gpt.export.hugging_face import architecture, export_hf, hf_config, hf_weights
 from gpt.model.transformer import GPT
 from tests.gpt.plain import generate
+from tokenizers.hugging_face import hf_tokenizer
+from tokenizers.tokenizer import Tokenizer
 
 BENCH = Path(__file__).resolve().parents[3] / ".venv-bench" / "bin" / "python"
 ROTARY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "zero_init": False}
@@ -78,6 +80,10 @@ def write(folder: Path, shape: dict, kind: str = "bpe") -> tuple[GPT, sentencepi
     return model, tokenizer
 
 
+def export(model: Path, out: Path) -> None:
+    export_hf(model, out, hf_tokenizer(Tokenizer(model / "tokenizer.model")))
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_tensors_keep_their_numbers_and_find_their_names(name):
     torch.manual_seed(0)
@@ -125,13 +131,13 @@ def test_what_no_architecture_has_is_refused_by_name(values, message):
 def test_a_folder_that_exists_is_refused(tmp_path):
     write(tmp_path / "model", ROTARY)
     with pytest.raises(GPTError, match="exists: name a new folder"):
-        export_hf(tmp_path / "model", tmp_path)
+        export(tmp_path / "model", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_folder_has_a_card_that_says_what_the_model_is(tmp_path):
     model, _ = write(tmp_path / "model", SHAPES["modern"])
-    export_hf(tmp_path / "model", tmp_path / "out")
+    export(tmp_path / "model", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     for words in (f"{model.n_parameters:,}", "1.2500 bits per byte", "Apertus", "24 tokens", "abc", "| 7 |"):
         assert words in card
@@ -157,7 +163,7 @@ def python():
 )
 def test_transformers_gives_the_same_logits_tokens_and_texts(tmp_path, python, name, kind):
     model, tokenizer = write(tmp_path / "model", SHAPES[name], kind)
-    export_hf(tmp_path / "model", tmp_path / "out")
+    export(tmp_path / "model", tmp_path / "out")
     ids_BT = torch.randint(model.config.vocab_size, (2, 24))
     asked = json.dumps({"ids": ids_BT.tolist(), "texts": PROMPTS})
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(base, other, tmp_p
     wider, out = dataclasses.replace(shape, n_embd=32), tmp_path / "out"
     for data, model, start, words in (
         (other, wider, base, "n_embd=16.*n_embd=32.*leave all but dropout to it"),
-        (tmp_path / "foreign", shape, base, "another tokenizer than .*foreign: pack the data with its tokenizer.model"),
+        (tmp_path / "foreign", shape, base, "another tokenizer than .*foreign: pack the data with its tokenizer"),
         (other, shape, tmp_path / "cut", "cut/model.safetensors is cut"),
         (other, shape, tmp_path / "nowhere", "nowhere/config.json is missing"),
     ):

@@ -3,21 +3,23 @@
 One exception: U+2581, the character that SentencePiece writes for a space, is decoded as a space.
 """
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
+
+from tokenizers.tokenizer import Tokenizer
 
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6  # SentencePiece's numbers of kinds of piece
 UNIGRAM = 1  # its number of a kind of model
 
 
-def hf_tokenizer(tokenizer: SentencePieceProcessor) -> dict[str, Any]:
-    """The content of tokenizer.json. It puts the end-of-document token before a text, as the models expect."""
-    proto = list(_fields(tokenizer.serialized_model_proto()))
-    kinds = [dict(_fields(piece)).get(3, NORMAL) for field, piece in proto if field == 1]
-    model_kind = dict(_fields(dict(proto)[2])).get(3, UNIGRAM)  # among the trainer's settings
+def hf_tokenizer(trained: Tokenizer) -> dict[str, Any]:
+    """The content of tokenizer.json: of an imported tokenizer its own. Of SentencePiece's it puts the end-of-document token
+    before a text, as the models expect."""
+    tokenizer: Any = trained.processor
+    if not trained.proto:
+        return dict(tokenizer.document)
+    kinds, model_kind = [piece.type for piece in trained.proto.pieces], trained.proto.trainer_spec.model_type
     pieces = [tokenizer.id_to_piece(token) for token in range(tokenizer.vocab_size())]
     eos = tokenizer.id_to_piece(tokenizer.eos_id())
     # SentencePiece never matches the name of a byte in a text; _unigram scores it last, and this cuts a text within one.
@@ -65,24 +67,3 @@ def _bpe(tokenizer: SentencePieceProcessor, pieces: list[str], kinds: list[int])
         if piece[:at] in normal and piece[at:] in normal
     ]
     return {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": pieces[tokenizer.unk_id()], "fuse_unk": True}
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field of a protobuf message (SentencePiece's own reader needs a further package)."""
-    rest = iter(message)
-
-    def varint() -> int:
-        value = shift = 0
-        for byte in rest:
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        return value
-
-    while tag := varint():  # 0 at the end only
-        field, wire = divmod(tag, 8)
-        if wire == 0:
-            yield field, varint()
-        else:  # 1: 8 bytes, 5: 4 bytes, 2: a length and so many bytes
-            yield field, bytes(islice(rest, {1: 8, 5: 4}.get(wire) or varint()))
