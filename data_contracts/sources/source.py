@@ -178,8 +178,6 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
         size = sum(path.stat().st_size for path in found.values())
         if folder:
             require_space(folder, size, corpus)
-        if size < least and not packed and not {Path(name).suffix.lower() for name in found} & files.BEGINS.keys():
-            raise DataError(f"{corpus} has {size:,} bytes, too few to learn from: bring {least:,} characters or more")
         if packed:
             return  # what is wrong with an archive, its unpacking tells
         for name, path in islice(found.items(), CHECKED):
@@ -190,6 +188,8 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
             first_of_kind = {path.suffix: name for name, path in reversed(found.items())}
             for name in first_of_kind.values():
                 kinds.probe(found[name], name, **options)
+        if size < least and not {Path(name).suffix.lower() for name in found} & files.BEGINS.keys():
+            raise DataError(f"{corpus} has {size:,} bytes, too few to learn from: bring {least:,} characters or more")
 
 
 def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:
