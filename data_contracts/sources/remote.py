@@ -15,8 +15,6 @@ from data_contracts import DataError, Unreachable
 from data_contracts.sources import https
 from data_contracts.sources.files import Progress, report, require_space
 
-FORM = "hf://datasets/OWNER/NAME[@REVISION][/path], s3://BUCKET[/prefix] or gs://BUCKET[/prefix]"
-ADDRESS = re.compile(r"(?:hf://datasets/[\w.-]+/[\w.-]+(?:@[^/?#]+)?|(?:s3|gs)://[\w.-]+)(?:/[^?]*)?")
 # The package of each, whose extra is called as the scheme, and where it looks for credentials.
 CLIENTS = {
     "hf": ("huggingface_hub", "HF_TOKEN, or `hf auth login`"),

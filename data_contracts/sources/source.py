@@ -19,13 +19,15 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
-from data_contracts.sources import files, local, mixture, remote
+from data_contracts.sources import files, local, mixture
 from data_contracts.sources.files import Progress, disk_errors, require_space
 
 Kind = Literal["builtin", "https", "local", "kaggle", "remote", "mix"]
 
+STORES = "hf://datasets/OWNER/NAME[@REVISION][/path], s3://BUCKET[/prefix] or gs://BUCKET[/prefix]"
+ADDRESS = re.compile(r"(?:hf://datasets/[\w.-]+/[\w.-]+(?:@[^/?#]+)?|(?:s3|gs)://[\w.-]+)(?:/[^?]*)?")
 CHECKED = 1000  # files that `check` looks into
-URLS: dict[str, Any] = {"https": r"https?://[^/?#].*", "remote": remote.ADDRESS}
+URLS: dict[str, Any] = {"https": r"https?://[^/?#].*", "remote": ADDRESS}
 PACKED = ".packed"  # where archives of a store are until they are unpacked
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 FIELDS: dict[str, dict[str, bool]] = {
@@ -80,7 +82,7 @@ class Source:
         if missing := re.search(r"\$\{(\w+)\}", self.address):
             problems.append(f"url names the variable {missing[1]}, which the environment does not have")
         elif self.url and not re.fullmatch(URLS.get(self.kind, ".*"), self.address):
-            problems.append("url is not an http(s) address" if self.kind == "https" else f"url is not {remote.FORM}")
+            problems.append("url is not an http(s) address" if self.kind == "https" else f"url is not {STORES}")
         if self.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
             problems.append(f"sha256 {self.sha256!r} is not 64 hex digits")
         for name in self.files:
@@ -113,7 +115,9 @@ def resolve(source: Source, corpus: str) -> dict:
     if source.kind in ("local", "remote"):
         with disk_errors(source.path):
             found, packed, _ = _found(source, corpus)
-            digest: Any = remote.version if source.kind == "remote" else files.digest
+            digest: Any = files.digest
+            if source.kind == "remote":
+                from data_contracts.sources.remote import version as digest
             identity: dict = {"files": {name: digest(one) for name, one in found.items()}}
         entries = {"entries": sorted(source.files)} if source.files else {}
         return identity | part | entries if packed else identity
@@ -166,6 +170,8 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
             known, place = corpora.reader(corpus).FILES, folder / PACKED if packed else folder
             flat = not files.readable(found, known)
             if source.kind == "remote":
+                from data_contracts.sources import remote
+
                 remote.download(source.address, found, place, progress, corpus)
                 if source.sha256 and pinned(source, resolve(source, corpus)) != source:
                     raise DataError(f"{source.url} has changed since its files were listed: start again")
@@ -231,6 +237,8 @@ def _found(source: Source, corpus: str) -> tuple[dict[str, Any], bool, set[str]]
     """The chosen files by name, False, and the names of the others. Where something is packed, all files that can be read or
     unpacked, and True; but a known corpus is read from its files where it has some. A file: a path, or what a store says."""
     if source.kind == "remote":
+        from data_contracts.sources import remote
+
         there: dict[str, Any] = remote.listing(source.address)
         usual = there if source.files else remote.data_of(source.address, there)
     else:
