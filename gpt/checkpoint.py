@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
 
     metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
     """
-    _save(folder, {"model": model.state_dict()}, {"config": {"model": model.config.as_dict(), "metadata": metadata}})
+    _save(folder, {"model": model.state_dict()}, {"config": {"model": asdict(model.config), "metadata": metadata}})
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
@@ -55,7 +56,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, d
     config, metadata = read_model_config(folder)
     with torch.random.fork_rng(devices=[]):  # loading a model during a training must not change its random numbers
         model = GPT(config)  # on the device "meta", importing torch._dynamo would take two seconds
-    model.load_state_dict(read_tensors(folder / "model.safetensors", model.state_dict()))
+    model.load_state_dict(_read_tensors(folder / "model.safetensors", model.state_dict()))
     return model.to(device).eval(), metadata
 
 
@@ -78,7 +79,7 @@ def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int,
         for optimizer in optimizers
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
-    config = {"model": model.config.as_dict(), "metadata": {"step": step}}
+    config = {"model": asdict(model.config), "metadata": {"step": step}}
     tensors = {"model": model.state_dict(), "optimizer": moments}
     _save(folder, tensors, {"config": config, "state": {"step": step, "progress": progress}})
 
@@ -94,9 +95,9 @@ def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
     """Load a saved state into model and optimizers. Raises GPTError (see `load_model`)."""
     read_progress(folder)
     weights = model.state_dict()
-    saved = read_tensors(folder / "model.safetensors", weights)
+    saved = _read_tensors(folder / "model.safetensors", weights)
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
-    moments = read_tensors(path)
+    moments = _read_tensors(path)
     for optimizer in optimizers:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             prefix = f"{names[parameter]}/"
@@ -194,7 +195,7 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
                 write_json(temporary / f"{file}.json", about | document)
 
 
-def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+def _read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The tensors of a file. Raises GPTError if their names, shapes and dtypes are not those of `expected`."""
     try:
         tensors = load_file(path)

@@ -6,7 +6,7 @@ part of a model's identity).
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from gpt import GPTError
@@ -67,24 +67,14 @@ class ModelConfig:
     """RMS-normalize the input of the first block, so that the first branches do not outweigh small initial embeddings."""
     cross_attention: bool = False
     """A branch in every block that attends to a `memory` (Vaswani 2017, section 3.2.3). The trainer has none: it refuses."""
-    head_dim: Annotated[int, (0, 10**6)] = 0
-    """D: the width of an attention head; 0: n_embd / n_head. Like the three below, for imported models."""
-    intermediate_size: Annotated[int, (0, 10**7)] = 0
-    """F: the width of the feed-forward layer; 0: 4C; gated, 8C/3 rounded up to 32."""
-    rope_theta: Annotated[float, (0.0, 1e12)] = 0.0
-    """Base of the frequencies of rotary positions; 0: 10,000."""
-    norm_eps: Annotated[float, (0.0, 1.0)] = 0.0
-    """What is added to the mean square in a norm; 0: 1e-5 in LayerNorm, 1e-6 in RMSNorm."""
 
     def __post_init__(self) -> None:
         problems = check(self)
         if not problems:
-            if self.n_embd % self.n_head and not self.head_dim:
+            if self.n_embd % self.n_head:
                 problems.append(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
             elif self.positions == "rotary" and self.head_size % 2:
-                problems.append(
-                    f"rotary positions need an even head width; n_embd / n_head, or head_dim, is {self.head_size}"
-                )
+                problems.append(f"rotary positions need an even head width; n_embd / n_head is {self.head_size}")
             if self.n_head % self.kv_heads:
                 problems.append(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
             if self.positions == "sinusoidal" and self.n_embd % 2:
@@ -93,21 +83,16 @@ class ModelConfig:
 
     @property
     def head_size(self) -> int:
-        return self.head_dim or self.n_embd // self.n_head
+        return self.n_embd // self.n_head
 
     @property
     def feed_forward_size(self) -> int:
-        usual = -(-8 * self.n_embd // 3 // 32) * 32 if self.feed_forward == "swiglu" else 4 * self.n_embd
-        return self.intermediate_size or usual
+        """Width of the feed-forward layer: 4C; gated, 8C/3 rounded up to 32."""
+        return -(-8 * self.n_embd // 3 // 32) * 32 if self.feed_forward == "swiglu" else 4 * self.n_embd
 
     @property
     def kv_heads(self) -> int:
         return self.n_kv_head or self.n_head
-
-    def as_dict(self) -> dict[str, Any]:
-        """Its settings as JSON. Those of imported models are left out where they are 0, as models of before them have it."""
-        later = ("head_dim", "intermediate_size", "rope_theta", "norm_eps")
-        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ def sinusoids(block_size: int, n_embd: int) -> Tensor:
     return torch.cat(_waves(block_size, n_embd), dim=1)
 
 
-def rotations(block_size: int, head_size: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+def rotations(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
     """cos and sin, float32 (T, D) each, that rotate each pair of channels by position times a frequency (Su 2021)."""
-    sin, cos = _waves(block_size, head_size, theta)
+    sin, cos = _waves(block_size, head_size)
     return torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
 
 
@@ -40,12 +40,12 @@ def document_mask(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
     return mask_BTT[:, None], index_T - first_BT
 
 
-def _waves(block_size: int, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+def _waves(block_size: int, width: int) -> tuple[Tensor, Tensor]:
     """Sine and cosine of position times frequency, float32 (T, width / 2).
 
     By numpy: torch's cosine on the CPU differed in its last bit from process to process, so that every few runs trained other
     weights.
     """
-    frequencies = base ** (-np.arange(0, width, 2) / width)
+    frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angles = np.outer(np.arange(block_size), frequencies)
     return torch.from_numpy(np.sin(angles)).float(), torch.from_numpy(np.cos(angles)).float()

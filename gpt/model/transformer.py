@@ -6,7 +6,7 @@ Notable:
 - cross-attention to a memory (an encoder's output) is a branch that changes nothing until it is trained
 - `init_weights` explains the initial value of every tensor in one place
 
-Shapes: B sequences, T tokens, C = n_embd, H heads of D (C / H), K heads of keys and values, F = width of the feed-forward
+Shapes: B sequences, T tokens, C = n_embd, H heads of D = C / H, K heads of keys and values, F = width of the feed-forward
 layer, V = vocab_size, S positions of the memory.
 """
 
@@ -24,7 +24,7 @@ from gpt.model import cpu_kernels
 from gpt.model.loss import cross_entropy
 from gpt.model.positions import document_mask, rotate, rotations, sinusoids
 
-EPS = 1e-6  # of RMSNorm, where the config has none
+EPS = 1e-6  # of RMSNorm
 Rotary = tuple[Tensor, Tensor]  # cos_TD and sin_TD, or one row of each for every sequence
 
 
@@ -49,7 +49,7 @@ class GPT(nn.Module):
         elif config.positions == "sinusoidal":
             self.register_buffer("sines_TC", sinusoids(config.block_size, config.n_embd), persistent=False)
         else:
-            cos_TD, sin_TD = rotations(config.block_size, config.head_size, config.rope_theta or 10_000.0)
+            cos_TD, sin_TD = rotations(config.block_size, config.head_size)
             self.register_buffer("cos_TD", cos_TD, persistent=False)
             self.register_buffer("sin_TD", sin_TD, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -75,8 +75,7 @@ class GPT(nn.Module):
         """Forward and backward, 6 per weight in a product and 12 L C T for attention (PaLM, Chowdhery 2022, app. B)."""
         config = self.config
         in_blocks = sum(p.numel() for block in self.blocks for p in block.parameters())
-        attention = 12 * config.n_layer * config.n_head * config.head_size * config.block_size
-        return 6 * (in_blocks + self.head_weight_VC.numel()) + attention
+        return 6 * (in_blocks + self.head_weight_VC.numel()) + 12 * config.n_layer * config.n_embd * config.block_size
 
     @torch.no_grad()
     def init_weights(self) -> None:
@@ -201,10 +200,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.head_size, self.heads = config.head_size, (config.n_head, config.kv_heads, config.kv_heads)
         self.qkv = nn.Linear(config.n_embd, sum(self.heads) * config.head_size, bias=config.bias)
-        self.out = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=config.bias)
+        self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         # With a weight: unit queries and keys alone could not score above sqrt(D), too flat for narrow heads.
-        self.q_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
 
     def forward(self, x_BTC: Tensor, rotary: Rotary | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
         q_BHTD, k_BKTD, v_BKTD = self.project(x_BTC, rotary)
@@ -226,11 +225,11 @@ class CrossAttention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.head_size = config.head_size
-        self.q = nn.Linear(config.n_embd, config.n_head * config.head_size, bias=config.bias)
+        self.q = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.kv = nn.Linear(config.n_embd, 2 * config.kv_heads * config.head_size, bias=config.bias)
-        self.out = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=config.bias)
-        self.q_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.head_size, eps=config.norm_eps or EPS) if config.qk_norm else nn.Identity()
+        self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.q_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_size, eps=EPS) if config.qk_norm else nn.Identity()
 
     def forward(self, x_BTC: Tensor, memory_BSC: Tensor, mask_B11S: Tensor | None = None) -> Tensor:
         q_BHTD = self.q(x_BTC).unflatten(2, (-1, self.head_size)).transpose(1, 2)
@@ -284,5 +283,5 @@ class RMSNorm(nn.RMSNorm):
 def normalization(config: ModelConfig) -> nn.Module:
     """The norm that the configuration names, over the last axis (C)."""
     if config.norm == "layernorm":
-        return nn.LayerNorm(config.n_embd, eps=config.norm_eps or 1e-5, bias=config.bias)
-    return RMSNorm(config.n_embd, eps=config.norm_eps or EPS)
+        return nn.LayerNorm(config.n_embd, bias=config.bias)
+    return RMSNorm(config.n_embd, eps=EPS)

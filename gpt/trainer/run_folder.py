@@ -125,7 +125,7 @@ class RunFolder:
         numbers = asdict(self.config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
         del numbers["checkpoint_every"]
         numbers |= {"start": checkpoint.sha256(self.start / "model.safetensors")} if self.start else {}
-        return {"model": model.as_dict(), "train": numbers, "data": data.digest()}
+        return {"model": asdict(model), "train": numbers, "data": data.digest()}
 
     def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:
         """Steps whose weights are kept after these evaluations."""
