@@ -174,15 +174,17 @@ def load_recipe(
     """The recipe of a corpus. Raises UserError with every problem found.
 
     size: a preset of the recipe's family instead of its own shape, or a preset's whole name. overrides: {"train.lr": 0.001}.
-    source: a folder or file to read instead of the recipe's source; with it, or with overrides of `mix`, any name is a corpus.
+    source: a folder, a file or a store's address to read instead of the recipe's source; with it, or with overrides of `mix`,
+    any name is a corpus.
     """
     mixes = any(name.startswith("mix.") for name in overrides or {})
     values, problems = _read_toml(corpus, MIX if mixes else OWN if source else ""), []
     if source:
         path = Path(source).expanduser().resolve()
-        if not path.exists():
+        if "://" not in source and not path.exists():
             problems.append(f"--from {path} does not exist")
-        values["source"] = {"kind": "local", "path": str(path)}  # max_files is for downloads
+        place = {"kind": "remote", "url": source} if "://" in source else {"kind": "local", "path": str(path)}
+        values["source"] = place  # max_files is for downloads
     lengths = {name: value for name, value in (("train.steps", steps), ("minutes", minutes)) if value is not None}
     for name, value in ((overrides or {}) | lengths).items():
         _override(values, name, value, problems)

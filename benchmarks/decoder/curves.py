@@ -37,7 +37,7 @@ def main() -> None:
     _, _, _, T, B, V = SHAPES["4L/128"]
     train_N, val_N = characters(str(given.text))
     with tempfile.TemporaryDirectory() as folder:
-        data = packed(Path(folder), train_N, val_N, T, V)
+        data = packed(Path(folder), [train_N], val_N, T, V)
         curves = {name: [_curve(data, name, seed, val_N[:JUDGED]) for seed in SEEDS] for name in FAMILIES}
     for name, found in curves.items():
         print(name, *(f"{curve[-1]:.4f}" for curve in found))

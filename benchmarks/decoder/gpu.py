@@ -117,7 +117,7 @@ def _characters(text: Path, look: bool) -> None:
     config = TrainConfig(steps=steps, **(QUICK | ({"batch_size": 4} if look else {})))
     print(f"\ntiny-shakespeare's characters, modern-{size}, T {T}, {steps} steps of {config.batch_size}")
     with tempfile.TemporaryDirectory() as folder:
-        data = packed(Path(folder), train_N, val_N, T, 65)
+        data = packed(Path(folder), [train_N], val_N, T, 65)
         shape = preset(f"modern-{size}") | {"tied": False, "dropout": 0.2}
         runtime = Runtime()
         for seed in (1, 2, 3):
@@ -143,7 +143,7 @@ def _resume(text: Path) -> None:
     config = TrainConfig(steps=20, batch_size=8, eval_every=10, checkpoint_every=10)
     runtime = Runtime(deterministic=True)
     with tempfile.TemporaryDirectory() as folder:
-        data = packed(Path(folder) / "data", train_N[:20_000], val_N[:5_000], 64, 65)
+        data = packed(Path(folder) / "data", [train_N[:20_000]], val_N[:5_000], 64, 65)
         model = ModelConfig(vocab_size=data.vocab_size, block_size=64, **preset("modern-nano"))
         weights = {}
         for name in ("whole", "cut"):

@@ -8,6 +8,7 @@ python -m benchmarks.decoder.systems bits WHAT SEED TEXT [STEPS]      WHAT: sub-
 
 import json
 import math
+import re
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ from gpt.trainer.update import Learner
 from tokenizers import training
 from tokenizers.tokenizer import Tokenizer
 
+PART = 8000  # characters, as clean.split_chars of a user's own text
 # Chosen on the last tenth of the characters to train on, never on those that judge (docs/log.md).
 STEPS = {2: 250, 4: 240}  # by layers
 QUICK = {"lr": 0.01, "matrix_lr": 0.015, "momentum": 0.8, "weight_decay": 0.0, "grad_clip": 0.0}
@@ -104,7 +106,7 @@ def loss(layers: str, seed: str, text: str, steps: str = "") -> dict:
     config = TrainConfig(steps=int(steps or STEPS[n_layer]), batch_size=B, seed=int(seed), **QUICK)
     shape = {"n_layer": n_layer, "n_head": heads, "n_embd": width, "tied": False}
     with tempfile.TemporaryDirectory() as folder:
-        data = packed(Path(folder), train_N, val_N, T, V)
+        data = packed(Path(folder), [train_N], val_N, T, V)
         model = ModelConfig(vocab_size=data.vocab_size, block_size=T, **(preset("modern-nano") | shape))
         machine = prepare(Runtime(device="cpu"))
         learner = Learner(data, model, config, Runtime(), machine)
@@ -117,8 +119,9 @@ def loss(layers: str, seed: str, text: str, steps: str = "") -> dict:
 
 
 def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
-    """Bits per byte of tiny-shakespeare's last tenth after the first nine, each as one text; the last step's weights count.
+    """Bits per byte of tiny-shakespeare's last tenth, one text, after the first nine; the last step's weights count.
 
+    The first nine are cut as a user's own text is, into documents of PART characters, which each epoch packs anew.
     sub-word, characters: the recipe of shakespeare, with its tokenizer and with one of single characters. GPT-2: its shape,
     4 layers of 128, trained as nanoGPT does on a CPU. PPMd: the best order.
     """
@@ -142,8 +145,9 @@ def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
         folder = Path(temporary)
         training.train([train], len(train.encode()), folder, recipe.tokenizer)
         tokenizer = Tokenizer(folder / "tokenizer.model")
-        train_N, val_N = (torch.from_numpy(tokenizer.encode_flat([part])[0]) for part in (train, held_out))
-        data = packed(folder, train_N, val_N, T, tokenizer.vocab_size, n_bytes)
+        parts = tokenizer.encode(re.findall(rf"(?s).{{1,{PART}}}(?:\n|\Z)", train))
+        val_N = torch.from_numpy(tokenizer.encode_flat([held_out])[0])
+        data = packed(folder, [torch.from_numpy(part) for part in parts], val_N, T, tokenizer.vocab_size, n_bytes)
         model = ModelConfig(**(shape | {"vocab_size": data.vocab_size, "block_size": T}))
         learner, start = (
             Learner(data, model, config, Runtime(device="cpu"), prepare(Runtime(device="cpu"))),
@@ -161,17 +165,17 @@ def _nine_tenths(text: bytes) -> tuple[bytes, bytes]:
     return text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
 
 
-def packed(folder: Path, train_N: Tensor, val_N: Tensor, T: int, V: int, val_bytes: int = 0) -> dataset.Dataset:
-    """A dataset of two documents; the token that ends them is one more than the others.
+def packed(folder: Path, train: list[Tensor], val_N: Tensor, T: int, V: int, val_bytes: int = 0) -> dataset.Dataset:
+    """A dataset of these documents to train on, and of one held out; the token that ends them is one more than the others.
 
-    val_bytes: of the second; by default its tokens are single bytes.
+    val_bytes: of the one held out; by default its tokens are single bytes.
     """
-    sizes = {"train": len(train_N), "val": val_bytes or len(val_N)}
-    about = dataset.Description(V + 1, T, V, V, "characters")
-    splits = {
-        name: [Documents([name], ids.numpy(), np.array([len(ids)]), np.array([sizes[name]]), ["text"], np.array([0]))]
-        for name, ids in (("train", train_N), ("val", val_N))
-    }
+    about, splits = dataset.Description(V + 1, T, V, V, "characters"), {}
+    for name, documents in (("train", train), ("val", [val_N])):
+        n, lengths = len(documents), np.array([len(ids) for ids in documents])
+        sizes = np.array([val_bytes]) if name == "val" and val_bytes else lengths
+        names = [f"{name}{number}" for number in range(n)]
+        splits[name] = [Documents(names, torch.cat(documents).numpy(), lengths, sizes, ["text"] * n, np.arange(n))]
     dataset.write(folder, splits, about)
     return dataset.Dataset.open(folder)
 

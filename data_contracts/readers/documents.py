@@ -3,7 +3,9 @@
 import logging
 import re
 import zipfile
+from codecs import BOM_UTF8
 from collections.abc import Callable
+from contextlib import suppress
 from email import message_from_binary_file, policy
 from functools import partial
 from mailbox import mbox
@@ -66,18 +68,19 @@ def _mails(path: Path) -> list[str]:
     if path.suffix.lower() == ".mbox":
         return [_mail(mail) for mail in mbox(path, parse, create=False)]
     with path.open("rb") as file:
+        file.seek(len(BOM_UTF8) * (file.read(len(BOM_UTF8)) == BOM_UTF8))
         return [_mail(parse(file))]
 
 
 def _mail(mail: Any) -> str:
     """What was written, without its head and what is attached."""
     body = mail.get_body(("plain", "html")) if mail.is_multipart() else mail
-    if not body or body.get_content_maintype() not in ("text", "multipart"):
+    if not body or body.get_content_type() not in ("text/plain", "text/html", "multipart/mixed"):
         return ""
-    try:
-        content = body.get_content()
-    except LookupError:  # an unknown encoding, or parts that are not there
-        content = (body.get_payload(decode=True) or b"").decode("latin-1")
+    payload, content = body.get_payload(decode=True) or b"", ""
+    for encoding in ("latin-1", "utf-8", body.get_content_charset("utf-8")):  # what the mail says, if that can be
+        with suppress(LookupError, UnicodeError):
+            content = payload.decode(encoding)
     content = _page(content) if body.get_content_subtype() == "html" else content
     return re.sub(r"(?m)^>(>*From )", r"\1", content.replace("\r\n", "\n"))
 

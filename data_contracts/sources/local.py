@@ -139,6 +139,10 @@ def _broken(label: str) -> Iterator[None]:
         damage = (None, errno.EINVAL)  # bad bzip2; an offset before the start
         if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno not in damage):
             raise
+        if "too much memory" in str(error):  # for the window of zstd's long mode, as in dumps of Reddit
+            raise DataError(
+                f"{label} is packed too tightly: unpack it by zstd -d --long=31 FILE, and name what comes out"
+            ) from None
         kind = PurePosixPath(label.rpartition(" in ")[2]).suffix.strip(".") or "whole"
         why = str(error) or "it ends too soon"
         raise DataError(f"{label} is not a {kind} archive, or is damaged ({why}): download it again") from None

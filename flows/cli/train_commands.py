@@ -20,7 +20,7 @@ Minutes = Annotated[
     typer.Option(help="for which the dial plans: on two nominal CPU cores, or on the GPU that is there", min=0.01),
 ]
 Set = Annotated[list[str], typer.Option("--set", help="a setting, such as train.lr=0.001; may be given again")]
-From = Annotated[str, typer.Option("--from", help="a folder or file to read: texts or tables")]
+From = Annotated[str, typer.Option("--from", help="a folder or file to read, or an address hf://, s3:// or gs://")]
 Start = Annotated[str, typer.Option(help="a trained model to start from, by any name that gpt generate takes")]
 Name = Annotated[str, typer.Option(help="what to call the corpus of --from")]
 
@@ -128,7 +128,7 @@ def options(corpus: str, settings: list[str], source: str, name: str = "", start
     start = {"start.model": str(here.resolve()) if here.is_dir() else start_from} if start_from else {}
     return {
         "corpus": corpus or name,
-        "source": str(Path(source).expanduser().resolve()) if source else None,
+        "source": str(Path(source).expanduser().resolve()) if source and "://" not in source else source or None,
         "overrides": dict(parse_override(text) for text in settings) | start,
         **{option: value or None for option, value in more.items()},
     }

@@ -86,7 +86,8 @@ def download(job: Job) -> dict:
     raw.mkdir(exist_ok=True)
     others = fetch(pinned(job.recipe.source, job.parameters), reader_of(job.recipe), raw, job.report)
     files = [path for path in raw.rglob("*") if path.is_file()]
-    left_out = {"left_out": len(others), "notes": [f"left out, of kinds that are not read: {listing(others)}"]}
+    of_kind = ", of kinds that are not read" if job.recipe.source.kind == "local" else ""
+    left_out = {"left_out": len(others), "notes": [f"left out{of_kind}: {listing(others)}"]}
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)} | (left_out if others else {})
 
 

@@ -166,6 +166,10 @@ MAILS = {
     b"\nOne caf=C3=A9,=\n two.\n",
     "base64": b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nT25lIGNhZsOpLgo=\n",
     "latin": b"Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\nOne caf\xe9.\n",
+    "undeclared": b"Subject: a\n\nOne caf\xc3\xa9.\n",
+    "undeclared latin": b"Subject: a\n\nOne caf\xe9.\n",
+    "mark": b"\xef\xbb\xbfSubject: a\n\nOne.\n",
+    "invitation": b"Content-Type: text/calendar\n\nBEGIN:VCALENDAR\n",
     "unknown": b"Content-Type: text/plain; charset=x-nobody\nContent-Transfer-Encoding: 8bit\n\nOne caf\xe9.\n",
     "page": b"Content-Type: text/html; charset=utf-8\n\n<p>One <b>caf\xc3\xa9</b>.</p><script>no()</script>\n",
     "parts": b'Content-Type: multipart/mixed; boundary="B"\n\n--B\nContent-Type: multipart/alternative; boundary="C"\n\n--C\n'
@@ -175,8 +179,14 @@ MAILS = {
     "broken": b"Subject: =?utf-8?B?////?=\nFrom: <<<@\nContent-Type: text/plain; charset\nno header\n\nOne.\n",
     "no parts": b"Content-Type: multipart/mixed\n\nOne.\n",
 }
-WRITTEN = {"plain": "One café.\nFrom here on.", "quoted": "One café, two.", "parts": "One.", "picture": ""}
-WRITTEN |= dict.fromkeys(("base64", "latin", "unknown", "page"), "One café.")
+WRITTEN = {
+    "plain": "One café.\nFrom here on.",
+    "quoted": "One café, two.",
+    "parts": "One.",
+    "picture": "",
+    "invitation": "",
+}
+WRITTEN |= dict.fromkeys(("base64", "latin", "undeclared", "undeclared latin", "unknown", "page"), "One café.")
 
 
 @pytest.mark.parametrize("kind", MAILS)

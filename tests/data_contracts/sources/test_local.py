@@ -296,3 +296,13 @@ def test_whatever_is_spoiled_is_reported_and_never_raises_something_else(folder,
         except DataError:
             reported += 1
     assert reported > 150
+
+
+def test_a_window_of_zstd_that_is_too_large_is_told(folder, target):
+    frame = b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x29\x00\x00text\n"  # of a window of 2 GiB, with a raw block of 5 bytes
+    here = folder({"RC_2012-01.zst": frame})
+    with pytest.raises(DataError, match="zstd -d --long=31"):
+        fetch(Source("local", path=str(here)), "mine", target)
+    good = folder({"RC_2012-01.zst": pyarrow.compress(b'{"body": "one"}', "zstd", asbytes=True)}, "good")
+    fetch(Source("local", path=str(good)), "mine", target)
+    assert names(target) == ["RC_2012-01.jsonl"]

@@ -75,7 +75,9 @@ def test_results_begin_with_the_verdict_and_say_why_a_run_stopped(advice):
     }
     about["pack"] = PACKED | {"train_tokens": 90, "val_tokens": 10, "test_tokens": 10}
     stages = {name: SimpleNamespace(counts=counts, reused=True) for name, counts in about.items()}
-    summary = dict.fromkeys(("longest_overlap", "facts")) | dict.fromkeys(("model", "mlflow_url", "mlflow_run"), "")
+    summary = dict.fromkeys(("longest_overlap", "facts", "parts")) | dict.fromkeys(
+        ("model", "mlflow_url", "mlflow_run"), ""
+    )
     summary |= {"verdict": "it wins", "epochs": 1.0, "parameters": 9, "test_bpb": 1.5, "baselines": PACKED["baselines"]}
     summary |= {"assessing_seconds": 1.0, "peak_memory_bytes": 9}
     lines = render_text("run_results.txt", summary=summary, stages=stages).splitlines()
