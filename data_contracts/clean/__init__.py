@@ -25,7 +25,6 @@ Equal files and rules give equal bytes, however many shards are cleaned at a tim
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -80,7 +79,7 @@ def clean_corpus(
     raw_bytes = sum(path.stat().st_size for path in found.values())
     require_space(out, int(DISK_NEEDED * raw_bytes) - bytes_below(out), f"cleaning {corpus}")
 
-    shards = [replace(shard, earlier=str(earlier or "")) for shard in _shards(found, corpus, work, rules, options)]
+    shards = _shards(found, corpus, work, rules, options, str(earlier or ""))
     waiting = [shard for shard in shards if not shard.path("json").exists()]  # the others, an interrupted run cleaned
     for done, _ in enumerate(fan_out(clean_shard, waiting), len(shards) - len(waiting) + 1):
         progress(0.8 * done / len(shards), f"{done}/{len(shards)} shards cleaned")
@@ -120,7 +119,9 @@ def clean_corpus(
     return summary
 
 
-def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str]) -> list[Shard]:
+def _shards(
+    found: dict[str, Path], corpus: str, work: Path, rules: Rules, options: dict[str, str], earlier: str
+) -> list[Shard]:
     """Files in order, as many together in a shard as make SHARD_BYTES."""
     groups: list[dict[str, str]] = []
     size = SHARD_BYTES
@@ -131,4 +132,5 @@ def _shards(found: dict[str, Path], corpus: str, work: Path, rules: Rules, optio
         groups[-1][name] = str(path)
         size += path.stat().st_size
     sampled = -(-SAMPLED // len(groups))
-    return [Shard(corpus, number, group, str(work), rules, options, sampled) for number, group in enumerate(groups)]
+    shared = str(work), rules, options, sampled, earlier
+    return [Shard(corpus, number, group, *shared) for number, group in enumerate(groups)]

@@ -73,7 +73,7 @@ DROP_RULES = (
     DropRule("repeated_ngrams", "the same words over and over: boilerplate", {"max_repeated_ngrams": 0.15}, REPETITION),
     DropRule("language", "not one of the languages asked for", {"languages": None}),
 )
-# All that is published: a data card compares the corpus with it.
+# All that is published.
 PUBLISHED = Rules(**{limit: value for rule in DROP_RULES for limit, value in rule.limits.items() if value})
 
 

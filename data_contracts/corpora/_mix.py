@@ -6,9 +6,8 @@ Leaks are looked for anew, as a text of one part may stand in another.
 from pathlib import Path
 
 import polars as pl
-from pandera.polars import Check, Column
 
-from data_contracts.contracts import SPLITS, raw_rows
+from data_contracts.contracts import SPLITS, Check, Column, raw_rows
 from data_contracts.readers import PLACE
 
 FILES = ("*.parquet",)

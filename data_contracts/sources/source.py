@@ -27,7 +27,6 @@ Kind = Literal["builtin", "https", "local", "kaggle", "remote", "mix"]
 STORES = "hf://datasets/OWNER/NAME[@REVISION][/path], s3://BUCKET[/prefix] or gs://BUCKET[/prefix]"
 ADDRESS = re.compile(r"(?:hf://datasets/[\w.-]+/[\w.-]+(?:@[^/?#]+)?|(?:s3|gs)://[\w.-]+)(?:/[^?]*)?")
 CHECKED = 1000  # files that `check` looks into
-URLS: dict[str, Any] = {"https": r"https?://[^/?#].*", "remote": ADDRESS}
 PACKED = ".packed"  # where archives of a store are until they are unpacked
 # The fields that each kind uses, and whether it needs them; any other would have no effect, so it is refused.
 FIELDS: dict[str, dict[str, bool]] = {
@@ -79,10 +78,13 @@ class Source:
         problems += [f"{name} is missing" for name in known if known[name] and name not in given]
         if self.handle and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", self.handle, re.ASCII):
             problems.append(f"handle {self.handle!r} is not owner/dataset or owner/dataset/versions/N")
+        parts = urlsplit(self.address)
         if missing := re.search(r"\$\{(\w+)\}", self.address):
             problems.append(f"url names the variable {missing[1]}, which the environment does not have")
-        elif self.url and not re.fullmatch(URLS.get(self.kind, ".*"), self.address):
-            problems.append("url is not an http(s) address" if self.kind == "https" else f"url is not {STORES}")
+        elif self.url and self.kind == "remote" and not ADDRESS.fullmatch(self.address):
+            problems.append(f"url is not {STORES}")
+        elif self.url and self.kind != "remote" and (parts.scheme not in ("http", "https") or not parts.hostname):
+            problems.append("url is not an http(s) address")
         if self.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
             problems.append(f"sha256 {self.sha256!r} is not 64 hex digits")
         for name in self.files:

@@ -8,49 +8,33 @@ with Store() as stores:
 
 import hashlib
 import json
-import threading
 from base64 import b64encode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.data_contracts.stub_server import LocalServer
 
 LISTED = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{}</ListBucketResult>'
 ENTRY = "<Contents><Key>{}</Key><ETag>&quot;{}&quot;</ETag><Size>{}</Size><LastModified>{}</LastModified></Contents>"
 DAY = "2026-01-01T00:00:00.000Z"
 
 
-class Store(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1; `requests` lists what was asked for, `tokens` who asked."""
-
-    daemon_threads = True
+class Store(LocalServer):
+    """`requests` lists what was asked for, `tokens` who asked."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.files: dict[str, bytes] = {}
         self.broken: dict[str, int] = {}
         self.refuse = 0
         self.requests: list[str] = []
         self.tokens: set[str] = set()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
     def environment(self, home: str) -> dict[str, str]:
         """In which the clients take this server for theirs, without anybody's credentials."""
         clients = ("HF_ENDPOINT", "AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST")
         quiet = {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         return {"HOME": home, "HF_HOME": f"{home}/hf", "NO_PROXY": "*"} | dict.fromkeys(clients, self.url) | quiet
-
-    def __enter__(self) -> "Store":
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, *_) -> None:
-        """A client that hung up."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 SERVICE = "/api/v1/datasets.DatasetApiService"
@@ -67,22 +68,41 @@ class Dataset:
         return packed.getvalue()
 
 
-class Stub(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1; `requests` lists what was asked for, `tokens` who asked."""
+class LocalServer(ThreadingHTTPServer):
+    """Listens on a free port of 127.0.0.1 within a `with`."""
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files: dict[str, list[Reply]] = {}
-        self.datasets: dict[str, Dataset] = {}
-        self.requests: list[str] = []
-        self.tokens: list[str] = []
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.closing = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *_) -> None:
+        """A client that was killed or hung up is what some tests are about."""
+
+
+class Stub(LocalServer):
+    """`requests` lists what was asked for, `tokens` who asked."""
+
+    def __init__(self) -> None:
+        super().__init__(_Handler)
+        self.files: dict[str, list[Reply]] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.requests: list[str] = []
+        self.tokens: list[str] = []
 
     def kaggle(self, home: Path) -> dict[str, str]:
         """The environment in which kagglesdk takes this server for Kaggle, without anybody's credentials."""
@@ -100,18 +120,6 @@ class Stub(ThreadingHTTPServer):
         asked = self.requests[:]
         del self.requests[: len(asked)]
         return asked
-
-    def __enter__(self) -> "Stub":
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.closing.set()
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, *_) -> None:
-        """A client that was killed or hung up is what some tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

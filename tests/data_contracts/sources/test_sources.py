@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def target(tmp_path) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("url", "usable"), [("HTTPS://a.example/b.txt", True), ("http://:80/b.txt", False)])
+def test_an_address_has_a_scheme_in_any_case_and_a_host(url, usable):
+    with nullcontext() if usable else pytest.raises(DataError, match="url is not an http"):
+        Source("https", url=url, sha256="0" * 64)
 
 
 def test_every_problem_of_a_source_is_reported_at_once():

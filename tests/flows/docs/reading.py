@@ -33,6 +33,7 @@ ADAPTED = {
     r"tcp://scheduler:8786": "local",
     r"--set source\.max_files=\d+": "",  # of a download
     r"gpt-wsb/3": "gpt-wsb/1",
+    r"mix\.trump": "mix.shakespeare",
     r"RUN_ID": "$(gpt runs --corpus shakespeare --best --json | grep -oE '[0-9a-f]{32}' | head -1)",
     r"steps=\d+": "steps=40",
     r"^make train$": "gpt train python-docs",
@@ -61,10 +62,11 @@ SERVERS = ("gpt ui", "gpt serve", "mlflow models serve", r"gpt up( --port \d+ --
 BEFORE = {
     "docs/operate.md": ["gpt up --detach", "export PREFECT_API_URL=http://127.0.0.1:4200/api"]
 }  # it begins with these there
-# What other tests do: PostgreSQL and two machines, a password.
+# What other tests do: stand-ins of stores, PostgreSQL and two machines, a password.
 ELSEWHERE = {
     "docs/scale.md": ".*",
-    "README.md": r"gpt (ablate|clones|import)|.* --start-from gpt2|gpt up --host 0\.0\.0\.0|export .*//that-machine",
+    "README.md": r"gpt (ablate|clones|import)|.* --start-from gpt2|gpt train --from (hf|s3)://"
+    r"|gpt up --host 0\.0\.0\.0|export .*//that-machine",
 }
 
 
