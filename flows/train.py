@@ -7,6 +7,7 @@ The tasks are called directly, so they run in the flow's own thread: MLflow's ac
 The store decides whether a stage runs or its artifact is reused, since Prefect's own caching does not check files.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
@@ -105,6 +106,7 @@ def train(
     source: str | None = None,
     force: StageName | None = None,
     refresh: bool = False,
+    more: Steps = None,
 ) -> dict | State:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged.
 
@@ -117,9 +119,14 @@ def train(
         source: folder or file to read instead of the recipe's source
         force: run this stage even if nothing changed
         refresh: for schedules: train the champion's recipe on the newest data; nothing if the corpus was never trained here
+        more: steps by which the champion's training goes on, by its recipe; what is the same in both is not done again
     """
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
-    if refresh and not (size or steps or minutes or source or overrides):
+    if more:
+        if not (known := champion_recipe(recipe)):
+            raise UserError(f"{corpus} was never trained here, so nothing can go on: gpt train {corpus}")
+        recipe = known.model_copy(update={"train": replace(known.train, steps=known.train.steps + more)})
+    elif refresh and not (size or steps or minutes or source or overrides):
         recipe = champion_recipe(recipe) or recipe
     recipe = started(mixed(recipe, cleaned))
     if refresh and not Store(shared_home()).manifests(corpus, "train"):

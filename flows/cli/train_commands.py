@@ -34,13 +34,16 @@ def train(
     source: From = "",
     name: Name = "",
     start_from: Start = "",
+    more: Annotated[int | None, typer.Option(help="steps by which the champion's training goes on", min=1)] = None,
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
-    _run("train", asked, force)
+    if more and (size or steps or minutes or settings or start_from):
+        raise UserError("--more goes on by the champion's recipe, so no other setting can go with it")
+    _run("train", asked, force, more=more)
 
 
 def clean(

@@ -187,8 +187,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
     try:
         with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
             version = register(tracker, recipe)
-            if recipe.start.model:
-                record_descent(tracker, recipe, version)
+            record_descent(tracker, recipe, version)
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
         progress.log_line(f"the model is not registered: {str(error)[:200]}\nthe same command registers it later")

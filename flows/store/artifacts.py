@@ -23,7 +23,7 @@ from flows.store.locks import lock
 from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
-NOT_DIGESTED = ("log/", "card/", "measured/")
+NOT_DIGESTED = ("log/", "card/", "measured/", "state/")
 RESUMABLE_DAYS = 30  # that a training which was stopped keeps its checkpoints
 
 
