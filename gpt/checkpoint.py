@@ -49,8 +49,11 @@ def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
     """
     weights = merged(model)
     adapters = {name: tensor for name, tensor in trained(model).items() if name not in weights}
-    tensors = {"model": weights} | ({"adapter": adapters} if adapters else {})
-    _save(folder, tensors, {"config": {"model": asdict(model.config), "metadata": metadata}})
+    _save(
+        folder,
+        {"model": weights} | ({"adapter": adapters} if adapters else {}),
+        {"config": {"model": asdict(model.config), "metadata": metadata}},
+    )
 
 
 def load_model(
@@ -207,7 +210,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
+def _save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
     """A folder of one .safetensors file for each group of tensors, and of one .json file for each document."""
     gathered = {  # by every process, before the first writes alone
         file: {name: full(tensor.detach()).cpu().contiguous() for name, tensor in named.items()}

@@ -199,21 +199,12 @@ def train(job: Job) -> dict:
 
     recipe, packed = job.recipe, job.inputs["pack"].folder
     model = replace(recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"])
-    start, store = recipe.start if recipe.start.model else None, Store(shared_home(), log_line)
-    shorter = None if job.force else next(_shorter(job, store), None)
-    result = loop.train(
-        packed,
-        job.folder,
-        model,
-        recipe.train,
-        recipe.runtime,
-        on_step,
-        job.on_evaluation,
-        start,
-        shorter and shorter.folder,
-    )
+    start = recipe.start if recipe.start.model else None
+    shorter, digest = _shorter(job)
+    settings = (model, recipe.train, recipe.runtime)
+    result = loop.train(packed, job.folder, *settings, on_step, job.on_evaluation, start, shorter)
     return {
-        **({"goes_on_from": shorter.digest} if shorter else {}),
+        "goes_on_from": digest,
         "parameters": result.n_parameters,
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
@@ -227,15 +218,17 @@ def train(job: Job) -> dict:
     }
 
 
-def _shorter(job: Job, store: Store) -> Iterator[Artifact]:
-    """The trainings of fewer steps that differ in nothing else, and are whole: the newest first."""
-    for manifest in reversed(store.manifests(job.recipe.corpus, "train")):
+def _shorter(job: Job) -> tuple[Path | None, str]:
+    """Folder and digest of the newest whole training of fewer steps that differs in nothing else, if there is one."""
+    store = Store(shared_home(), log_line)
+    for manifest in reversed([] if job.force else store.manifests(job.recipe.corpus, "train")):
         parameters, artifact = manifest["parameters"], to_artifact(manifest)
         steps = {"steps": min(parameters["train"]["steps"], job.recipe.train.steps - 1)}
         same = parameters == job.parameters | {"train": job.parameters["train"] | steps}
         same &= manifest["inputs"] == {name: job.inputs[name].digest for name in STAGES["train"].inputs}
         if same and manifest["code"] == STAGES["train"].code(job.recipe) and not store.damage(artifact):
-            yield artifact
+            return artifact.folder, artifact.digest
+    return None, ""
 
 
 def _write_json(path: Path, values: dict) -> None:
