@@ -226,7 +226,8 @@ def _shorter(job: Job) -> tuple[Path | None, str]:
         steps = {"steps": min(parameters["train"]["steps"], job.recipe.train.steps - 1)}
         same = parameters == job.parameters | {"train": job.parameters["train"] | steps}
         same &= manifest["inputs"] == {name: job.inputs[name].digest for name in STAGES["train"].inputs}
-        if same and manifest["code"] == STAGES["train"].code(job.recipe) and not store.damage(artifact):
+        same &= manifest["code"] == STAGES["train"].code(job.recipe) and (artifact.folder / "state").is_dir()
+        if same and not store.damage(artifact):
             return artifact.folder, artifact.digest
     return None, ""
 
