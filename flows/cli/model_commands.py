@@ -10,7 +10,7 @@ from flows import UserError
 from flows.cli.preflight import check, check_addresses
 from flows.cli.terminal import Json, call_flow, show, table
 from flows.cli.train_commands import Corpus, From, Set, options
-from flows.home import set_defaults, shared_home
+from flows.home import set_defaults
 from gpt.config import DEFAULTS
 
 MODEL = "corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder"
@@ -166,7 +166,7 @@ def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")]
 
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
     rows = []
-    for manifest in Store(shared_home()).manifests(corpus):
+    for manifest in Store().manifests(corpus):
         row = {name: manifest[name] for name in keep}
         size = sum(entry["bytes"] for entry in manifest["files"].values())
         shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
@@ -184,7 +184,7 @@ def diff(
     from flows.evaluation.diff import diff, versions
     from flows.store.artifacts import Store
 
-    store = Store(shared_home())
+    store = Store()
     show(diff(store, *versions(store, corpus, older, newer)), as_json, "changes.jinja")
 
 
@@ -194,7 +194,7 @@ def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = 
 
     rows = [
         {name: manifest[name] for name in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
-        for manifest, problems in Store(shared_home()).verify(corpus)
+        for manifest, problems in Store().verify(corpus)
     ]
     if not rows and corpus != "*":
         raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
