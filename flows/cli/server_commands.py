@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -74,18 +74,16 @@ def serve(
     import uvicorn
 
     from flows.server import access, processes
-    from flows.server.apps import AsksForPassword, OwnAddresses
+    from flows.server.apps import guard
 
     wanted = access.access(host, serve_port=port)
     processes.check_port(processes.completions_server(wanted), host, "--port")
     from flows.serving.api import Refusal, create_app
 
-    app: Any = create_app(models or [])
-    if wanted.password:
-        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}", Refusal)
+    pages = [f"http://{name}:{port}" for name in wanted.names()]
+    app = guard(create_app(models or []), wanted.names(), pages, wanted.login, Refusal)
     page = f"{wanted.public_url(port)}/"
     print(f"playground: {page}\ncompletions API: {page}v1\nCtrl-C stops it", flush=True)
-    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()], Refusal)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 

@@ -133,7 +133,7 @@ class _Supervisor:
         own = {"pid": os.getpid(), "created": psutil.Process().create_time()}
         addresses = {"prefect": access.public_url(access.port), "api": access.api}
         addresses["playground"] = access.public_url(access.serve_port)
-        self.state: dict[str, Any] = own | addresses | {"password": bool(access.password), "ready": False}
+        self.state: dict[str, Any] = own | addresses | {"password": bool(access.login), "ready": False}
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -192,7 +192,7 @@ class _Supervisor:
         lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
         lines += [f"playground     {self.state['playground']}/   (completions API: {self.state['playground']}/v1)"]
         lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
-        if access.password:
+        if access.login:
             lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
         self._write(ready=True, mlflow=page, addresses="\n".join(lines))
         deployed = f"deployments    {made['deployments']} of {self.file.name}\n"
