@@ -18,7 +18,6 @@ from pydantic import Field
 from flows import UserError, progress
 from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
-from flows.home import shared_home
 from flows.models.promotion import champions
 from flows.pages.render import publish
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
@@ -47,7 +46,7 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store = Store(shared_home())
+    store = Store()
     with untrained_run("compare") as about:
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)

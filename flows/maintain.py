@@ -9,7 +9,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from flows.home import shared_home
 from flows.models.pruning import prune
 from flows.progress import log_line
 from flows.server import dead_runs
@@ -33,8 +32,8 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
     if not dry_run:
         outbox.sync()  # it also ends the runs whose process is gone
     rows = prune(keep, days, dry_run)
-    with in_use(shared_home(), log_line):
-        found = Store(shared_home()).verify()
+    with in_use():
+        found = Store().verify()
         damaged = [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
     rows += damaged
     summary = f"{len(rows)} things {'to do' if dry_run else 'done'}"

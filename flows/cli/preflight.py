@@ -23,7 +23,7 @@ def check(asked: dict, trains: bool = True) -> None:
     """Raise UserError or DataError for a recipe or a source that cannot be used. asked: as `load_recipe` takes it."""
     from data_contracts.sources.source import check
 
-    recipe, store = load_recipe(**asked), Store(shared_home())
+    recipe, store = load_recipe(**asked), Store()
     for part in recipe.mix:
         if not store.manifests(part, "clean"):
             load_recipe(part)  # to be cleaned first

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows import UserError
 from flows.cli.preflight import check_addresses
-from flows.home import home, set_defaults
+from flows.home import home
 from flows.tracking.connection import without_password
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
@@ -26,7 +26,6 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
     """Call a flow of flows/<module>.py here, for a person who watches it, with a temporary Prefect server if there is no other.
     says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises UserError where
     Prefect does not answer."""
-    set_defaults()
     from flows import progress
     from flows.server import supervisor, temporary
 

@@ -10,7 +10,6 @@ import typer
 from flows import UserError
 from flows.cli.preflight import check
 from flows.cli.terminal import Json, call_flow, show, table
-from flows.home import shared_home
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[str, typer.Option(help="nano to xl, or a preset such as classic-tiny, instead of the dial's")]
@@ -81,7 +80,7 @@ def why(
     from flows.store.artifacts import Store
 
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
-    found = stale.why(Store(shared_home()), started(mixed(load_recipe(**asked))))
+    found = stale.why(Store(), started(mixed(load_recipe(**asked))))
     rows = [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found]
     table(rows, as_json)
 

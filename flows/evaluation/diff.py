@@ -13,7 +13,6 @@ import polars as pl
 
 from data_contracts.facts import PLACE
 from flows import UserError
-from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
 from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.stages.definitions import HELD_OUT, held_out_split
@@ -70,7 +69,7 @@ def differing(old: Path, new: Path) -> int:
 
 def log_changes(tracker: Tracker) -> None:
     """Show on the pages of a run what its raw data changed since the last training of the corpus, if they did."""
-    corpus, store = tracker.recipe.corpus, Store(shared_home())
+    corpus, store = tracker.recipe.corpus, Store()
     trained = store.manifests(corpus, "train")
     packed = store.made_from(trained[-1], "pack") if trained else None
     old = store.made_from(packed, "clean") if packed else None  # None if pruned, too

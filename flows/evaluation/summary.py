@@ -149,7 +149,7 @@ def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]
     from gpt.evaluation.baselines import bits_per_byte
 
     text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
-    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), recipe.runtime)
+    loaded = scoring.load(scoring.find(Store(), str(folder)), recipe.runtime)
     nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
     part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
     sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")

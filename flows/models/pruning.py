@@ -35,7 +35,7 @@ def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
     if not dry_run:
         remove_runs(runs, days)
     try:
-        with nullcontext() if dry_run else idle(shared_home()):
+        with nullcontext() if dry_run else idle():
             for folder, size in old_folders(keep, named).items():
                 if not dry_run:
                     shutil.rmtree(folder)
@@ -49,7 +49,7 @@ def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
 def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
     """Artifacts but for the newest `keep` of each corpus, and reproductions but for the newest `keep`; with their bytes. named:
     digests of decoders to keep. They may be removed only while the home is `idle`."""
-    found = Store(shared_home()).prunable(keep, named)
+    found = Store().prunable(keep, named)
     found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
     return {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in found}
 

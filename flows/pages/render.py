@@ -37,12 +37,6 @@ def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Table:
     return Table(tuple(name.replace("_", " ") for name in names), [tuple(row[name] for name in names) for row in rows])
 
 
-def ranked(model: float, baselines: Mapping[str, float]) -> list[tuple[str, str]]:
-    """(name, bits per byte), the best first: "this model" among its baselines."""
-    bits = {"this model": model} | dict(baselines)
-    return [(name, f"{value:.3f}") for name, value in sorted(bits.items(), key=lambda item: item[1])]
-
-
 def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
     """By how much a model (bits per byte) beats its best baseline, or that it does not. packed: counts of that stage."""
     name, best = min(packed["baselines"].items(), key=lambda item: item[1])
@@ -111,7 +105,7 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals |= {"kind": kind, "ranked": ranked, "against_baselines": against_baselines}
+    environment.globals |= {"kind": kind, "against_baselines": against_baselines}
     return environment
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from flows import UserError
 from flows.home import home
@@ -22,7 +21,6 @@ LOOKS = 10  # without a heartbeat, until a run is dead
 GONE, SILENT = "Its process is gone.", "No heartbeat for"  # automations.yaml knows a dead run by these words
 BEAT = "prefect.flow-run.heartbeat"
 Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of life, and the number of looks since then
-_held: list[IO[str]] = []  # open as long as this process lives
 
 
 def hold_lock(flow, flow_run, state) -> None:
@@ -36,7 +34,7 @@ def hold_lock(flow, flow_run, state) -> None:
     handle = new.open("w+")
     take(handle)
     new.rename(path)  # others find it only once it is locked
-    _held.append(handle)
+    atexit.register(handle.close)  # and not before
     atexit.register(path.unlink, missing_ok=True)
 
 

@@ -68,7 +68,7 @@ def start(service: Service, marked: bool = True) -> psutil.Popen:
 def prefect_server(access: Access) -> Service:
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_prefect"]
     command += ["--host", access.host, "--port", str(access.port), "--log-level", "warning"]
-    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port)
+    return Service("prefect", command, access.server_environment(), f"{access.api}/health", access.port)
 
 
 def mlflow_server(store: str, access: Access) -> Service:
@@ -84,7 +84,7 @@ def mlflow_server(store: str, access: Access) -> Service:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     health = f"{access.local_url(access.mlflow_port)}/health"
-    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port)
+    return Service("mlflow", command, environment | access.server_environment(), health, access.mlflow_port)
 
 
 def completions_server(access: Access) -> Service:

@@ -24,7 +24,6 @@ from pydantic import ValidationError
 
 from flows import UserError
 from flows.evaluation import scoring
-from flows.home import shared_home
 from flows.models import lookup
 from flows.models.promotion import champions
 from flows.serving.completions import Asked, Completion, joined
@@ -153,7 +152,7 @@ def create_app(names: Sequence[str]) -> FastAPI:
         asked, prompt = await _read_one(request)
 
         def search() -> dict[str, Any]:
-            clean = scoring.find(Store(shared_home()), meant(asked.model)).clean
+            clean = scoring.find(Store(), meant(asked.model)).clean
             if clean is None:
                 raise HTTPException(404, f"the training text of {asked.model!r} is no longer on this disk")
             texts = read_texts(Path(clean["path"]), "train", SEARCHED_BYTES)

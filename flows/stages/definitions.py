@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts import corpora
-from flows.home import shared_home
 from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import WIRING, identity
@@ -101,7 +100,7 @@ def clean(job: Job) -> dict:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, about))
 
     # Of an earlier artifact that differs only in what is decided from measures, texts and measures are taken.
-    by, store = measured_by(rules) | recipe.options, Store(shared_home(), log_line)
+    by, store = measured_by(rules) | recipe.options, Store()
     measured = make_key("measured", by, {"download": job.inputs["download"].digest}, STAGES["clean"].code(recipe))
     known = [] if job.force else store.manifests(recipe.corpus, "clean")[::-1]
     same = (to_artifact(manifest) for manifest in known if manifest["counts"].get("measured") == measured)
@@ -220,7 +219,7 @@ def train(job: Job) -> dict:
 
 def _shorter(job: Job) -> tuple[Path | None, str]:
     """Folder and digest of the newest whole training of fewer steps that differs in nothing else, if there is one."""
-    store = Store(shared_home(), log_line)
+    store = Store()
     for manifest in reversed([] if job.force else store.manifests(job.recipe.corpus, "train")):
         parameters, artifact = manifest["parameters"], to_artifact(manifest)
         steps = {"steps": min(parameters["train"]["steps"], job.recipe.train.steps - 1)}

@@ -9,7 +9,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
-from flows.home import GPU, shared_home
+from flows.home import GPU
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar, show_page
 from flows.recipe import Recipe
@@ -37,7 +37,7 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
+    stage, tracker, store = STAGES[name], current_tracker.get(), Store()
     parameters, log_step = stage.parameters(recipe), tracker.step if tracker else lambda step, metrics: None
 
     def log_evaluation(step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flows.home import shared_home
+from flows.progress import log_line
 from flows.store.locks import lock
 from flows.store.provenance import git_state, package_versions
 
@@ -50,9 +52,8 @@ def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) ->
 class Store:
     """All artifacts under one home; safe to use from several processes at once, and from several machines that share it."""
 
-    def __init__(self, home: Path, log: Callable[[str], None] = print):
-        self.root = home / "artifacts"
-        self.log = log
+    def __init__(self, home: Path | None = None):
+        self.root = (home or shared_home()) / "artifacts"
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
         """Manifests of finished artifacts, each with its `path`; the last made or reused at the end."""
@@ -99,14 +100,14 @@ class Store:
         name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key
         building = final.with_name(f".building-{key}")
-        with lock(self.root.parent, name, self.log):
+        with lock(self.root.parent, name):
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
                 touch(found.folder)
                 return replace(found, reused=True)
             for problem in problems:
-                self.log(f"{name}: {problem}; it is built again")
+                log_line(f"{name}: {problem}; it is built again")
             if not resumable or force:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)

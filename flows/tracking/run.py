@@ -25,7 +25,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
-from flows.home import TEMPORARY_PREFECT, shared_home
+from flows.home import TEMPORARY_PREFECT
 from flows.pages.render import card_markdown, spaced
 from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.recipe import Recipe
@@ -67,7 +67,7 @@ def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
     experiment, tags = experiment_id(), {"kind": kind} | tags | origin_tags()
     with answering():
         run = mlflow.start_run(None, experiment, kind, tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), log_line):
+    with ended(mlflow.set_tags, mlflow.end_run), in_use():
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
 
 

@@ -506,14 +506,15 @@ def test_code_decides_only_what_is_built_in(home):
 def stage(home, monkeypatch):
     """build(recipe) -> the download artifact; shown: the lines for whoever watches."""
     shown = []
-    monkeypatch.setattr("flows.stages.parameters.log_line", shown.append)
+    for room in ("stages.parameters", "store.artifacts"):
+        monkeypatch.setattr(f"flows.{room}.log_line", shown.append)
 
     def build(handle: str = HANDLE, **source):
         overrides = {f"source.{name}": value for name, value in {"handle": handle, **source}.items()}
         recipe, stage = load_recipe("rick-and-morty", overrides=overrides), STAGES["download"]
         parameters = stage.parameters(recipe)
         nothing = lambda *_: None  # noqa: E731
-        return Store(home, shown.append).build(
+        return Store(home).build(
             recipe.corpus,
             "download",
             parameters,
