@@ -21,8 +21,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from prefect.artifacts import create_link_artifact
-from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
 from flows.home import TEMPORARY_PREFECT
@@ -49,10 +47,7 @@ current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None
 def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
     """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of this work."""
     tracker = Tracker(recipe, work)
-    if FlowRunContext.get():
-        with suppress(Exception):  # a missing link on Prefect's page stops nothing
-            what = f"run {tracker.run_id}"
-            create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
+    show_page(f"[MLflow's runs]({tracker.url}), of which this is {tracker.run_id}", f"mlflow-{recipe.corpus}")
     token = current_tracker.set(tracker)
     try:
         with ended(tracker.tags, tracker.close):
