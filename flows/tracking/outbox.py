@@ -41,7 +41,7 @@ from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
-from flows.tracking.sending import VALUES, RunState, Sender, refused
+from flows.tracking.sending import VALUES, LoggedRun, refused
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 MOST_LINES = 500  # whose values are sent at once
@@ -75,10 +75,9 @@ class Outbox:
         self._file.truncate(sum(map(len, lines)))  # the last line of a killed run may be incomplete
         sent = folder / "sent"
         self.sent = int(sent.read_text()) if sent.exists() else 0
-        self.state, self.run_id, self.client = RunState(), self.about["run_id"], mlflow.MlflowClient()
+        self.run_id, self.logged = self.about["run_id"], LoggedRun(folder, self.about)
         for line in lines:
-            self.state.add(json.loads(line))
-        self._sender = Sender(self.client, folder, self.about, self.state)
+            self.logged.add(json.loads(line))
 
     @classmethod
     def new(cls, run_id: str, **about: str) -> "Outbox":
@@ -94,7 +93,7 @@ class Outbox:
         with self._lock:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
-            self.state.add(line)
+            self.logged.add(line)
 
     def place(self, name: str) -> Path:
         """Where a new file, or folder, of this name may be made in the outbox."""
@@ -108,10 +107,10 @@ class Outbox:
 
     def drop_superseded(self, keep: int) -> None:
         """While MLflow is away, no more checkpoints wait than the trainer keeps: the best and the newest `keep`."""
-        for step, files in self.state.checkpoints[:-keep]:
-            if step != self.state.best_step:
-                self.state.checkpoints.remove((step, files))
-                self._sender.detach(files)
+        for step, files in self.logged.checkpoints[:-keep]:
+            if step != self.logged.best_step:
+                self.logged.checkpoints.remove((step, files))
+                self.logged.detach(files)
 
     def start(self) -> None:
         """Send in a thread from now on: first what other runs left, then this run's lines."""
@@ -132,12 +131,12 @@ class Outbox:
         while self.sent < end and (found := self.next_request()):
             request, position = found
             try:
-                self._sender.send(request)
+                self.logged.send(request)
             except Exception as error:
                 first, self._failed = not self._failed, True
                 if not refused(error):
                     raise
-                self.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
+                self.logged.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
                 if first:
                     continue
                 log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
@@ -164,7 +163,7 @@ class Outbox:
         """Let other processes hold the folder; remove it if all is sent and the run cannot be continued."""
         with suppress(OSError):  # it is removed already
             old = time.time() - (self.folder / "lines.jsonl").stat().st_mtime > DAYS * 86400
-            if self.next_request() is None and (self.state.status == "FINISHED" or old):
+            if self.next_request() is None and (self.logged.status == "FINISHED" or old):
                 shutil.rmtree(self.folder)
         self._file.close()
         self._about_file.close()
@@ -208,7 +207,7 @@ def spool() -> Path:
 def stopped(work: str) -> Outbox | None:
     """The outbox, now held, of the newest run of this home that did the same work and did not finish."""
     for box in _unheld():
-        if box.about.get("work") == work and box.state.status != "FINISHED":
+        if box.about.get("work") == work and box.logged.status != "FINISHED":
             with suppress(MlflowException):
                 if not _is_deleted(box):
                     return box
@@ -228,7 +227,7 @@ def sync() -> None:
             if _is_deleted(box):
                 shutil.rmtree(box.folder)
                 continue
-            if not box.state.status:
+            if not box.logged.status:
                 box.put(end="KILLED", at=int((box.folder / "lines.jsonl").stat().st_mtime * 1000))
             box.flush()
         except Exception as error:
@@ -255,7 +254,7 @@ def _unheld() -> Iterator[Outbox]:
 def _is_deleted(box: Outbox) -> bool:
     """Whether MLflow has no such run, or its user deleted it."""
     try:
-        return box.client.get_run(box.run_id).info.lifecycle_stage != "active"
+        return box.logged.client.get_run(box.run_id).info.lifecycle_stage != "active"
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return True

@@ -132,7 +132,7 @@ class Tracker:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of one step. If the step is repeated, its first metrics are kept."""
-        logged = self._box.state.metrics
+        logged = self._box.logged.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
         if time.monotonic() > self._looked + LOOK_EVERY:
             self._log_resources()
@@ -142,12 +142,12 @@ class Tracker:
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
+        logged, now, pack = self._box.logged.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
                 "files": self._box.attach(folder),
                 "step": step,
-                "best": step if best else self._box.state.best_step,
+                "best": step if best else self._box.logged.best_step,
                 "keep": self.recipe.train.keep_checkpoints,
                 "name": f"{self.recipe.corpus}-step-{step}",
                 "dataset": pack and f"{pack.corpus}/tokens/val",
@@ -166,11 +166,11 @@ class Tracker:
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: counts as metrics, reports as files, datasets as inputs."""
-        name, counts, logged_keys = artifact.stage, artifact.counts, self._box.state.stage_keys
+        name, counts, logged_keys = artifact.stage, artifact.counts, self._box.logged.stage_keys
         if logged_keys.get(name, artifact.key) != artifact.key:
             self._begin_another_run()
         self.stages[name] = artifact
-        if name in self._box.state.stage_keys:  # logged before the run was stopped
+        if name in self._box.logged.stage_keys:  # logged before the run was stopped
             return
         metrics = {
             key if "/" in key else f"{name}/{key}": value
@@ -203,7 +203,7 @@ class Tracker:
 
     def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
-        steps = self._box.state.tables.get(file, {}).get("step", ())
+        steps = self._box.logged.tables.get(file, {}).get("step", ())
         if rows and not any(row.get("step") in steps for row in rows):
             self._box.put(table=file, columns={name: [row[name] for row in rows] for name in rows[0]})
 
@@ -232,12 +232,12 @@ class Tracker:
                 about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
                 box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id
-        if box.state.metrics:
+        if box.logged.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self.log_recipe(self.recipe)
         box.start()
         self._monitor, self._looked = SystemMetricsMonitor(self.run_id), 0.0
-        self._look = max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
+        self._look = max((step for name, step in box.logged.metrics if name.startswith("system/")), default=-1)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""
