@@ -59,17 +59,13 @@ class Outbox:
         when its disk has no locks."""
         self.folder = folder
         self._about_file = (folder / about).open("r+")
-        try:
-            if not take(self._about_file):
-                raise BlockingIOError(f"another process has {folder}")
-            self.about: dict[str, str] = json.load(self._about_file)
-        except (OSError, ValueError, UserError):
-            self._about_file.close()
-            raise
+        if not take(self._about_file):
+            raise BlockingIOError(f"another process has {folder}")
+        self.about: dict[str, str] = json.load(self._about_file)
         self._lock, self._failed = threading.Lock(), False
         self._closing, self._given_up = threading.Event(), threading.Event()
-        # In the context of the run, so that its messages reach Prefect's log.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
+        # Once started, it sends what other runs left, then this run's lines. By the run's context it reaches Prefect's log.
+        self.thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
         self._file = (folder / "lines.jsonl").open("a+b")
         lines = list(self._lines())
         self._file.truncate(sum(map(len, lines)))  # the last line of a killed run may be incomplete
@@ -105,23 +101,12 @@ class Outbox:
         shutil.copytree(path, place, copy_function=_link) if path.is_dir() else _link(path, place)
         return str(place.relative_to(self.folder))
 
-    def drop_superseded(self, keep: int) -> None:
-        """While MLflow is away, no more checkpoints wait than the trainer keeps: the best and the newest `keep`."""
-        for step, files in self.logged.checkpoints[:-keep]:
-            if step != self.logged.best_step:
-                self.logged.checkpoints.remove((step, files))
-                self.logged.detach(files)
-
-    def start(self) -> None:
-        """Send in a thread from now on: first what other runs left, then this run's lines."""
-        self._thread.start()
-
     def close(self) -> str:
         """Wait, for a limited time, until all is sent. Returns what is in the way if it is not, else nothing."""
         self._closing.set()
-        self._thread.join(AWAY if self._failed else PATIENCE)
+        self.thread.join(AWAY if self._failed else PATIENCE)
         self._given_up.set()  # the request in progress, if there is one, is the last
-        if not self._thread.is_alive():
+        if not self.thread.is_alive():
             return ""
         return "MLflow does not answer" if self._failed else f"MLflow is still taking it in after {PATIENCE:.0f} s"
 

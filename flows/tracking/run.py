@@ -155,7 +155,6 @@ class Tracker:
                 "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
-        self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
     def log_recipe(self, recipe: Recipe) -> None:
         """Log the recipe, whole as a file and as parameters: at the start, and again when nothing in it is open."""
@@ -195,10 +194,10 @@ class Tracker:
         for path in paths:
             self._box.put(file=self._box.attach(path), to=folder)
 
-    def content(self, content: str | bytes, file: str) -> None:
+    def content(self, content: str, file: str) -> None:
         folder, _, name = file.rpartition("/")
         place = self._box.place(name)
-        place.write_bytes(content if isinstance(content, bytes) else content.encode())
+        place.write_text(content, encoding="utf-8")
         self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
@@ -235,7 +234,7 @@ class Tracker:
         if box.logged.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self.log_recipe(self.recipe)
-        box.start()
+        box.thread.start()
         self._monitor, self._looked = SystemMetricsMonitor(self.run_id), 0.0
         self._look = max((step for name, step in box.logged.metrics if name.startswith("system/")), default=-1)
 

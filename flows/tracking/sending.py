@@ -36,6 +36,11 @@ class LoggedRun:
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))
+            # While MLflow is away, no more checkpoints wait than the trainer keeps.
+            for step, files in self.checkpoints[: -checkpoint["keep"]]:
+                if step != self.best_step:
+                    self.checkpoints.remove((step, files))
+                    self.detach(files)
         if "table" in line:
             columns = self.tables.setdefault(line["table"], {name: [] for name in line["columns"]})
             for name, values in line["columns"].items():
