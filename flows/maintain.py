@@ -16,12 +16,13 @@ from flows.store.artifacts import Store
 from flows.store.locks import in_use
 from flows.tracking import outbox
 
-Keep = Annotated[int, Field(ge=0, le=1000)]
-Days = Annotated[int, Field(ge=0, le=3650)]
-
 
 @flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold_lock])
-def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
+def maintain(
+    keep: Annotated[int, Field(ge=0, le=1000)] = 3,
+    days: Annotated[int, Field(ge=0, le=3650)] = 30,
+    dry_run: bool = False,
+) -> State:
     """Prune artifacts, verify the others, remove old failed and deleted runs. Fails if an artifact is damaged.
 
     Args:

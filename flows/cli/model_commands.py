@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.preflight import check, check_addresses
-from flows.cli.terminal import Json, call_flow, show, table
-from flows.cli.train_commands import Corpus, From, Set, options
+from flows.cli.terminal import Json, call_flow, check_addresses, show, table
+from flows.cli.train_commands import Corpus, From, Set, check, options
+from flows.store.artifacts import Store
 from gpt.config import DEFAULTS
 
 MODEL = "corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder"
@@ -156,8 +156,6 @@ def export(
 
 def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
     """List the versioned outputs of every stage, oldest first."""
-    from flows.store.artifacts import Store
-
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
     rows = []
     for manifest in Store().manifests(corpus):
@@ -176,7 +174,6 @@ def diff(
 ):
     """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
     from flows.evaluation.diff import diff, versions
-    from flows.store.artifacts import Store
 
     store = Store()
     show(diff(store, *versions(store, corpus, older, newer)), as_json, "changes.jinja")
@@ -184,8 +181,6 @@ def diff(
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
     """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
-    from flows.store.artifacts import Store
-
     rows = [
         {name: manifest[name] for name in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
         for manifest, problems in Store().verify(corpus)

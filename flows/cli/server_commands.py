@@ -13,15 +13,13 @@ from flows import UserError
 from flows.cli.terminal import Json, table
 from flows.home import ROOT
 
-Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
 ServePort = Annotated[int, typer.Option(help="of the completions API and the playground", min=1, max=65535)]
-MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
     host: Annotated[str, typer.Option(help="where all listen; beyond this machine takes a password")] = "127.0.0.1",
-    port: Port = 4200,
-    mlflow_port: MlflowPort = 5000,
+    port: Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)] = 5000,
     serve_port: ServePort = 8080,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
     detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,

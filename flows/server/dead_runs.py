@@ -25,8 +25,6 @@ Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of lif
 
 def hold_lock(flow, flow_run, state) -> None:
     """A flow's on_running hook: lock the run's file for as long as this process lives."""
-    from flows.server.prefect_private import go_on_without_slot
-
     go_on_without_slot()
     path = lock_file(flow_run.id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +34,16 @@ def hold_lock(flow, flow_run, state) -> None:
     new.rename(path)  # others find it only once it is locked
     atexit.register(handle.close)  # and not before
     atexit.register(path.unlink, missing_ok=True)
+
+
+def go_on_without_slot() -> None:
+    """From now on a run that lost the slot of its deployment while the machine slept goes on; Prefect would cancel it."""
+    from prefect import flow_engine
+    from prefect.concurrency._leases import maintain_concurrency_lease
+
+    flow_engine.maintain_concurrency_lease = lambda lease_id, seconds, **_: maintain_concurrency_lease(
+        lease_id, seconds, raise_on_lease_renewal_failure=False
+    )
 
 
 def watch(api: str, ending: Callable[[], bool]) -> None:

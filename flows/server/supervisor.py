@@ -21,6 +21,7 @@ import psutil
 
 from flows import UserError
 from flows.home import home
+from flows.pages.render import render_text
 from flows.server import dead_runs, processes
 from flows.server.access import AUTH_VARIABLE, Access
 from flows.server.processes import Service
@@ -85,7 +86,7 @@ def up(access: Access, file: Path) -> None:
     does not start or keeps dying; everything else is stopped then."""
     lock = (home() / "up.lock").open("w+")
     if not take(lock):
-        say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
+        say("gpt is up already\n" + render_text("addresses.txt", **state()))
         return
     _held.append(lock)
     _end_what_is_left()
@@ -190,14 +191,8 @@ class _Supervisor:
         self._until(lambda: "started!" in processes.read_log(worker) and processes.is_healthy(playground.health_url))
         base = store.rstrip("/") if elsewhere else access.public_url(access.mlflow_port)
         page = f"{base}/#/experiments/{made['experiment']}/{RUNS_PAGE}"
-        lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
-        lines += [f"playground     {self.state['playground']}/   (completions API: {self.state['playground']}/v1)"]
-        lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
-        if access.login:
-            lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
-        self._write(ready=True, mlflow=page, addresses="\n".join(lines))
-        deployed = f"deployments    {made['deployments']} of {self.file.name}\n"
-        say("\n".join([deployed, *lines, "gpt down stops it"]))
+        self._write(ready=True, mlflow=page, deployments=made["deployments"], file=self.file.name)
+        say(render_text("addresses.txt", **self.state))
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Wait for done(). Raises UserError if a service ends meanwhile, or after START_SECONDS."""
