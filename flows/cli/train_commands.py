@@ -44,14 +44,10 @@ def train(
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
-<<<<<<< HEAD
     if more and (size or steps or minutes or settings or start_from):
         raise UserError("--more goes on by the champion's recipe, so no other setting can go with it")
-    _run("train", asked, force, more=more)
-=======
     check(asked)
-    call_flow("train", "train", f"{asked['corpus']}: starting", **asked, force=force or None)
->>>>>>> main
+    call_flow("train", "train", f"{asked['corpus']}: starting", **asked, force=force or None, more=more)
 
 
 def clean(
