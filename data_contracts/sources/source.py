@@ -161,7 +161,9 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         from data_contracts.sources import https
 
         name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
-        https.download(source.address, source.sha256.lower(), folder / name, progress)
+        wanted = {name: 0}  # bytes, which only the server knows
+        one = partial(https.fetch, source.address, source.sha256.lower())
+        https.download(wanted, folder, lambda _, part, received: one(part, received), progress, corpus)
     elif source.kind == "mix":
         with disk_errors(corpus):
             mixture.write(source.parts, folder)
