@@ -4,6 +4,7 @@ import atexit
 import gc
 import io
 import os
+import re
 import sys
 import time
 import traceback
@@ -29,7 +30,7 @@ for command in (
     app.command()(command)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
-DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
+DISK_ERRORS = "No space left on device|disk is full|Disk quota exceeded|Read-only file system|File too large"
 DEFECT = 70  # the exit code of a defect of ours, EX_SOFTWARE of sysexits.h
 
 
@@ -52,8 +53,7 @@ def main() -> None:
     except PermissionError as error:
         message = f"permission is denied: {error.filename}"
     except Exception as error:
-        found = [words for words in DISK_ERRORS if words in str(error)]
-        if not found:
+        if not (found := re.search(DISK_ERRORS, str(error))):
             print(f"error: {_defect(error)}", file=sys.stderr)
             sys.exit(DEFECT)
         message = f"{found[0].lower()}: {home()}; make room, and the same command goes on"
