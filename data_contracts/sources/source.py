@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
+from data_contracts.rules import Count
 from data_contracts.sources import files, local, mixture
 from data_contracts.sources.files import Progress, require_space
 
@@ -58,7 +59,7 @@ class Source:
     """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
     files: tuple[str, ...] = ()
     """Only these files, named relative to the dataset, folder or archive; empty means all. https: the name to save under."""
-    max_files: int = 0
+    max_files: Count = 0
     """kaggle, local, remote: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are
     random, as in the Wikipedia dump, they are a random sample."""
     parts: tuple[mixture.Part, ...] = ()
@@ -70,8 +71,6 @@ class Source:
         return os.path.expandvars(self.url)
 
     def __post_init__(self) -> None:
-        if self.kind not in FIELDS:
-            raise DataError(f"source of kind {self.kind!r}: kind is not one of {', '.join(FIELDS)}")
         known = FIELDS[self.kind]
         given = [field.name for field in fields(self)[1:] if getattr(self, field.name) != field.default]
         problems = [f"{name} has no effect here, leave it out" for name in given if name not in known]
@@ -92,8 +91,6 @@ class Source:
                 problems.append(f"file {name!r} is not a name inside the source")
         if self.kind == "https" and len(self.files) > 1:
             problems.append("files names more than the one file that a url gives")
-        if self.max_files < 0:
-            problems.append(f"max_files {self.max_files} is below 0")
         if problems:
             raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from data_contracts import DataError, Unreachable
 from data_contracts.sources import files, https
@@ -45,7 +46,6 @@ def test_every_problem_of_a_source_is_reported_at_once():
         "'abc' is not 64 hex",
         "'../x'",
         "max_files has no effect",
-        "max_files -1 is below 0",
     ):
         assert part in str(error.value)
 
@@ -53,7 +53,6 @@ def test_every_problem_of_a_source_is_reported_at_once():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "ftp"}, "kind is not one of builtin, https, local, kaggle"),
         ({"kind": "https", "url": "https://example.org/a.txt"}, "sha256 is missing"),
         ({"kind": "local"}, "path is missing"),
         ({"kind": "kaggle", "handle": "https://www.kaggle.com/datasets/a/b"}, "is not owner/dataset"),
@@ -68,10 +67,11 @@ def test_a_source_that_cannot_work_is_refused(arguments, message):
 
 
 def test_pydantic_can_read_a_source():
-    from pydantic import TypeAdapter
-
     known = {"kind": "kaggle", "handle": "a/b", "files": ["x.csv"], "max_files": 3}
     assert TypeAdapter(Source).validate_python(known) == Source("kaggle", handle="a/b", files=("x.csv",), max_files=3)
+    for wrong in ({"max_files": -3}, {"kind": "ftp"}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            TypeAdapter(Source).validate_python(known | wrong)
 
 
 def test_builtin_is_identified_by_the_python_that_holds_it():
