@@ -25,11 +25,6 @@ HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
 
 
-def held_out_split(counts: dict) -> str:
-    """The split to report on; val of a clean artifact from before there was a test split. counts: of the artifact."""
-    return HELD_OUT if f"{HELD_OUT}_documents" in counts else "val"
-
-
 @dataclass(frozen=True)
 class Job:
     """What a stage's `make` is given."""
