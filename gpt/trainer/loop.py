@@ -138,7 +138,7 @@ class _Run:
             if self.step < self.config.steps:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
             self.folder.finish(self.evaluations)
-            parallel.barrier()
+            parallel.all_max(0, self.machine.device)  # until the first process has written it
         except Interrupted:
             # Before the first step there is nothing that a fresh start would not do again.
             if self.step:
@@ -160,7 +160,7 @@ class _Run:
             self.evaluations = progress["evaluations"]
             folder.keep_latest(self.evaluations)  # a kill may have come before it was done
         folder.rewind_log(self.step)
-        parallel.barrier()  # before the first process deletes what another still reads
+        parallel.all_max(0, self.machine.device)  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:
         """Raise GPTError if a process does not see what the first one writes: it would start from the seed."""
