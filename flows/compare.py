@@ -18,17 +18,13 @@ from pydantic import Field
 from flows import UserError, progress
 from flows.evaluation.comparison import measure
 from flows.evaluation.scoring import MAX_BYTES, HeldOut, TrainedModel, find, held_out
-from flows.home import shared_home
 from flows.models.promotion import champions
 from flows.pages.render import publish
 from flows.recipe import CORPUS_PATTERN, corpus_names, load_recipe
 from flows.server import dead_runs
-from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Store, to_artifact
 from flows.tracking.run import log_page, untrained_run
-
-BASELINES = ("ppmd", "xz", "gzip", "bigram", "unigram", "uniform")
 
 
 @flow(name="compare", flow_run_name="compare", persist_result=False, on_running=[dead_runs.hold_lock])
@@ -47,7 +43,7 @@ def compare(
         max_bytes: bytes of held-out text a corpus; of more, documents are drawn
         prompts: that each model goes on from; none: one of each corpus's recipe
     """
-    store = Store(shared_home())
+    store = Store()
     with untrained_run("compare") as about:
         compared, notes = _models(store, models)
         texts = _texts(store, compared, corpora, max_bytes, notes)
@@ -99,10 +95,8 @@ def _texts(store: Store, models: list[TrainedModel], corpora: list[str], limit: 
     for corpus in dict.fromkeys(corpora or [model.corpus for model in models if model.corpus]):
         packed = store.manifests(corpus, "pack") if re.fullmatch(CORPUS_PATTERN, corpus) else []
         made = ((found, store.made_from(found, "clean")) for found in reversed(packed))
-        usable = ((found, clean) for found, clean in made if clean and held_out_split(clean["counts"]) == HELD_OUT)
-        if known := next(usable, None):
-            baselines = dict.fromkeys(BASELINES) | known[0]["counts"]["baselines"]  # an older artifact lacks some
-            texts.append(replace(held_out(to_artifact(known[1]), limit), baselines=baselines))
+        if known := next(((found, clean) for found, clean in made if clean), None):
+            texts.append(replace(held_out(to_artifact(known[1]), limit), baselines=known[0]["counts"]["baselines"]))
         elif corpora:
             raise UserError(f"no held-out text of {corpus!r} is in this home; run: gpt train {corpus}")
         else:

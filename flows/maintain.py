@@ -9,7 +9,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from flows.home import shared_home
 from flows.models.pruning import prune
 from flows.progress import log_line
 from flows.server import dead_runs
@@ -17,12 +16,13 @@ from flows.store.artifacts import Store
 from flows.store.locks import in_use
 from flows.tracking import outbox
 
-Keep = Annotated[int, Field(ge=0, le=1000)]
-Days = Annotated[int, Field(ge=0, le=3650)]
-
 
 @flow(name="maintain", flow_run_name="maintain", persist_result=False, on_running=[dead_runs.hold_lock])
-def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
+def maintain(
+    keep: Annotated[int, Field(ge=0, le=1000)] = 3,
+    days: Annotated[int, Field(ge=0, le=3650)] = 30,
+    dry_run: bool = False,
+) -> State:
     """Prune artifacts, verify the others, remove old failed and deleted runs. Fails if an artifact is damaged.
 
     Args:
@@ -33,8 +33,8 @@ def maintain(keep: Keep = 3, days: Days = 30, dry_run: bool = False) -> State:
     if not dry_run:
         outbox.sync()  # it also ends the runs whose process is gone
     rows = prune(keep, days, dry_run)
-    with in_use(shared_home(), log_line):
-        found = Store(shared_home()).verify()
+    with in_use():
+        found = Store().verify()
         damaged = [{"what": "damaged", "which": m["path"], "done": "; ".join(lines)} for m, lines in found if lines]
     rows += damaged
     summary = f"{len(rows)} things {'to do' if dry_run else 'done'}"

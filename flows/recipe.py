@@ -22,6 +22,7 @@ from data_contracts.rules import MASKS, Rules
 from data_contracts.sources.source import Source
 from flows import UserError
 from flows.home import ROOT
+from gpt import config as gpt_config
 from gpt.config import PRESETS, ModelConfig, Runtime, TrainConfig, preset
 from gpt.machine import dial
 from gpt.settings import nearest
@@ -62,14 +63,13 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Start:
+class Start(gpt_config.Start):
     """The trained model whose weights, tokenizer and shape a training starts from; T is part of the shape, dropout is not."""
 
     model: str = ""
     """a corpus (its champion), gpt-<corpus>/<version>, a run id or a folder; empty: random weights"""
     digest: str = ""
     """the sha256 of its weights, once `flows.models.start` has found them in `folder`: from then on only these will do"""
-    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,8 @@ def load_recipe(
     of_base = [name for name in given if re.match(r"size|model\.(?!dropout)|tokenizer\.|pack\.block_size", name)]
     if of_base and (base := (values.get("start") or {}).get("model")):
         problems.append(f"{', '.join(of_base)}: the model to start from, {base!r}, decides this; leave it out")
+    if (start := values.get("start") or {}).get("rank") and not start.get("model"):
+        problems.append("start.rank: adapters need a model to start from (--start-from)")
     _resolve_model(values, size, problems)
     recipe = _validate(values, problems)
     if problems or not recipe:

@@ -45,7 +45,7 @@ def reproduce(run_id: str, anyway: bool = False) -> dict | State:
         commit = planned.record.tags.get("git.commit", "")[:12] or "(unknown)"
         what = f"run {run} may not come out as it did, at commit {commit}: see the lines with ! above"
         raise UserError(f"{what}\n--anyway (of the flow: anyway=true) goes on all the same")
-    with in_use(shared_home(), log_line), lock(original, f"reproduce-{run}", log_line):
+    with in_use(), lock(original, f"reproduce-{run}"):
         folder = _new_home(original / "reproductions" / run)
         log_line(f"it is made again in {folder}")
         with variables({SHARED: str(folder)}):

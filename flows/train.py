@@ -7,6 +7,7 @@ The tasks are called directly, so they run in the flow's own thread: MLflow's ac
 The store decides whether a stage runs or its artifact is reused, since Prefect's own caching does not check files.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import flows.tracking.environment  # noqa: F401 (sets the defaults that Prefect and MLflow read when imported)
@@ -23,7 +24,6 @@ from data_contracts.rules import LEAST_CHARS
 from flows import UserError
 from flows.evaluation.diff import log_changes
 from flows.evaluation.summary import finish, log_samples
-from flows.home import shared_home
 from flows.models.register import registered_name
 from flows.models.run_record import champion_recipe
 from flows.models.start import mixed, started
@@ -82,7 +82,7 @@ def cleaned(recipe: Recipe, force: str | None = None) -> Artifact:
 
 def pipeline(recipe: Recipe, force: str | None = None, reproduces: str = "") -> dict:
     """The five stages of a recipe as one MLflow run, within a flow. reproduces: the run that is made again."""
-    with in_use(shared_home(), log_line), tracked_run(recipe, work_id(recipe) + reproduces) as tracker:
+    with in_use(), tracked_run(recipe, work_id(recipe) + reproduces) as tracker:
         if reproduces:
             tracker.tags({"reproduces": reproduces})
         documents = cleaned(recipe, force)
@@ -105,6 +105,7 @@ def train(
     source: str | None = None,
     force: StageName | None = None,
     refresh: bool = False,
+    more: Steps = None,
 ) -> dict | State:
     """Train a GPT on a corpus, reusing every stage whose inputs, parameters and code are unchanged.
 
@@ -117,12 +118,17 @@ def train(
         source: folder or file to read instead of the recipe's source
         force: run this stage even if nothing changed
         refresh: for schedules: train the champion's recipe on the newest data; nothing if the corpus was never trained here
+        more: steps by which the champion's training goes on, by its recipe; what is the same in both is not done again
     """
     recipe = load_recipe(corpus, size=size, steps=steps, minutes=minutes, source=source, overrides=overrides)
-    if refresh and not (size or steps or minutes or source or overrides):
+    if more:
+        if not (known := champion_recipe(recipe)):
+            raise UserError(f"{corpus} was never trained here, so nothing can go on: gpt train {corpus}")
+        recipe = known.model_copy(update={"train": replace(known.train, steps=known.train.steps + more)})
+    elif refresh and not (size or steps or minutes or source or overrides):
         recipe = champion_recipe(recipe) or recipe
     recipe = started(mixed(recipe, cleaned))
-    if refresh and not Store(shared_home()).manifests(corpus, "train"):
+    if refresh and not Store().manifests(corpus, "train"):
         return Completed(name="Untrained", message=f"{corpus} was never trained here, so there is nothing to refresh")
     if deployment.id and not force and (model := unchanged(recipe)):
         message = f"all five stages of {corpus} are up to date; {model} is their model"
@@ -134,8 +140,8 @@ def train(
 
 def unchanged(recipe: Recipe) -> str:
     """The registered model of the five stages, if none of them has anything to do; else empty."""
-    with in_use(shared_home(), log_line):
-        reasons = why(Store(shared_home()), recipe)
+    with in_use():
+        reasons = why(Store(), recipe)
         reused = [reason.artifact for reason in reasons if reason.artifact]
         if len(reused) < len(reasons):
             return ""
@@ -172,7 +178,7 @@ def prepare(
     """
     asked: dict[str, Any] = {"size": size, "steps": steps, "minutes": minutes, "overrides": overrides, "source": source}
     recipe = started(mixed(load_recipe(corpus, **asked), cleaned))
-    with in_use(shared_home(), log_line):
+    with in_use():
         made = documents = cleaned(recipe, force)
         if until == "pack":
             recipe = settled(recipe, documents)

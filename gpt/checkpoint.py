@@ -2,6 +2,7 @@
 
     <model>/model.safetensors   weights, float32, by parameter name
     <model>/config.json         format, version, ModelConfig, and metadata (tokenizer fingerprint, step, scores ...)
+    <model>/adapter.safetensors if adapters were trained: these alone; they are part of the weights, too
 
 A training state is the same folder plus
 
@@ -17,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gpt import GPTError
-from gpt.config import ModelConfig
+from gpt.config import ModelConfig, Start
 from gpt.machine.parallel import full, is_main, shard_like
+from gpt.model.adapters import adapt, merged, trained
 from gpt.model.transformer import GPT
 from gpt.settings import from_dict, read_document
 
@@ -39,23 +41,42 @@ VERSION = 1
 
 
 def save_model(folder: Path, model: GPT, **metadata: Any) -> None:
-    """Write weights and config.json, atomically; an older folder of that name is replaced.
+    """Write weights and config.json, atomically; an older folder of that name is replaced. Adapters are merged into the
+    weights, and written beside them.
 
     metadata: JSON values, given back by `load_model`; by convention tokenizer_fingerprint, eos_id and step are among them.
     """
-    _save(folder, {"model": model.state_dict()}, {"config": {"model": model.config.as_dict(), "metadata": metadata}})
+    weights = merged(model)
+    adapters = {name: tensor for name, tensor in trained(model).items() if name not in weights}
+    _save(
+        folder,
+        {"model": weights} | ({"adapter": adapters} if adapters else {}),
+        {"config": {"model": model.config.as_dict(), "metadata": metadata}},
+    )
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
+def load_model(
+    folder: Path, device: torch.device | str = "cpu", base: Path | None = None
+) -> tuple[GPT, dict[str, Any]]:
     """The model, in eval mode on `device`, and its metadata.
 
+    base: folder of the model that the adapters of `folder` were trained for, if `folder` has adapters without the weights.
     Raises GPTError that names the file: missing, cut, foreign, of a newer version, or with other tensors than config.json says.
     """
     folder = Path(folder)
     config, metadata = read_model_config(folder)
+    path = Path(base or folder) / "model.safetensors"
     with torch.random.fork_rng(devices=[]):  # loading a model during a training must not change its random numbers
         model = GPT(config)  # on the device "meta", importing torch._dynamo would take two seconds
-    model.load_state_dict(read_tensors(folder / "model.safetensors", model.state_dict()))
+        model.load_state_dict(read_tensors(path, model.state_dict()))
+        if base:
+            training = metadata["task"]["train"]
+            if training.get("start") != sha256(path) or "adapter" not in training:
+                raise GPTError(f"{folder} has no adapters that were trained for {path}")
+            adapt(model, Start(**training["adapter"]))
+            model.load_state_dict(read_tensors(folder / "adapter.safetensors", trained(model)), strict=False)
+            weights, model = merged(model), GPT(config)
+            model.load_state_dict(weights)
     return model.to(device).eval(), metadata
 
 
@@ -79,8 +100,15 @@ def save_state(folder: Path, model: GPT, optimizers: list[Optimizer], step: int,
         for what, tensor in optimizer.state.get(parameter, {}).items()
     }
     config = {"model": model.config.as_dict(), "metadata": {"step": step}}
-    tensors = {"model": model.state_dict(), "optimizer": moments}
+    tensors = {"model": trained(model), "optimizer": moments}
     _save(folder, tensors, {"config": config, "state": {"step": step, "progress": progress}})
+
+
+def write_progress(folder: Path, step: int, progress: dict[str, Any]) -> None:
+    """Give a state another progress."""
+    write_json(
+        folder / "state.json", {"format": FORMATS["state"], "version": VERSION, "step": step, "progress": progress}
+    )
 
 
 def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -93,7 +121,7 @@ def read_progress(folder: Path) -> tuple[int, dict[str, Any]]:
 def load_state(folder: Path, model: GPT, optimizers: list[Optimizer]) -> None:
     """Load a saved state into model and optimizers. Raises GPTError (see `load_model`)."""
     read_progress(folder)
-    weights = model.state_dict()
+    weights = trained(model)
     saved = read_tensors(folder / "model.safetensors", weights)
     path, names = folder / "optimizer.safetensors", {parameter: name for name, parameter in model.named_parameters()}
     moments = read_tensors(path)
@@ -134,8 +162,11 @@ def keep_only(root: Path, steps: set[int]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a small file; empty if there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """The SHA-256 of a file; empty if there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -178,7 +209,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
+def _save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], documents: dict[str, dict[str, Any]]) -> None:
     """A folder of one .safetensors file for each group of tensors, and of one .json file for each document."""
     gathered = {  # by every process, before the first writes alone
         file: {name: full(tensor.detach()).cpu().contiguous() for name, tensor in named.items()}
@@ -194,7 +225,7 @@ def _save(folder: Path, tensors: dict[str, dict[str, Tensor]], documents: dict[s
                 write_json(temporary / f"{file}.json", about | document)
 
 
-def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The tensors of a file. Raises GPTError if their names, shapes and dtypes are not those of `expected`."""
     try:
         tensors = load_file(path)

@@ -160,6 +160,35 @@ class TrainConfig:
             problems.append(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         refuse("train", problems)
 
+    @property
+    def decay_steps(self) -> float:
+        """Steps at the end in which the learning rate falls. What comes before them does not depend on how many come after."""
+        after_warmup = self.steps - self.warmup_steps
+        return min(self.cooldown * self.steps, after_warmup) if self.schedule == "wsd" else after_warmup
+
+
+@dataclass(frozen=True)
+class Start:
+    """The trained model whose weights and shape a training starts from, and what of it is trained. Raises GPTError that lists
+    every problem."""
+
+    folder: str = ""
+    """of the model"""
+    rank: Annotated[int, (0, 2**20)] = 0
+    """of low-rank adapters (Hu 2021), which are trained instead of the model's matrices; 0: the model itself is trained"""
+    alpha: Rate = 16.0
+    """What an adapter adds is multiplied by alpha / rank."""
+    matrices: Literal["all", "attention", "feed_forward"] = "all"
+    """Whose matrices in the blocks get adapters."""
+
+    def __post_init__(self) -> None:
+        refuse("start", check(self))
+
+    @property
+    def adapter(self) -> dict[str, Any]:
+        """What determines the adapters, as JSON; empty without them."""
+        return {"rank": self.rank, "alpha": self.alpha, "matrices": self.matrices} if self.rank else {}
+
 
 @dataclass(frozen=True)
 class Runtime:

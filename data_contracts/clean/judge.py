@@ -9,7 +9,7 @@
 Measure first, then decide: every text is measured once, and another threshold can be judged from the measures alone.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -23,8 +23,6 @@ OTHER_REASONS = {
     "duplicate": "an exact copy of another text: it would be learned twice",
     "near_duplicate": "nearly the words of another text (MinHash)",
 }
-QUALITY = "Gopher: Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, quality filtering"
-REPETITION = "Gopher: Rae et al. 2021, arXiv 2112.11446, table A1, repetition"
 
 
 class DropRule(NamedTuple):
@@ -32,11 +30,9 @@ class DropRule(NamedTuple):
 
     name: str
     reason: str
-    limits: dict[str, Any]
+    limits: tuple[str, ...]
     """the settings that bound a measure, min_... or max_... of contracts.COLUMNS, or the languages allowed; without any, a text
-    must have a word. What was not measured is never out of bounds. With each stands its published threshold"""
-    source: str = ""
-    """where that is published"""
+    must have a word. What was not measured is never out of bounds"""
 
     def on(self, rules: Rules) -> bool:
         return not self.limits or any(getattr(rules, limit) for limit in self.limits)
@@ -55,28 +51,26 @@ def _exceeds(limit: str, value: float | tuple[str, ...]) -> pl.Expr:
     return measure < value if side == "min" else measure > value
 
 
+# From few_words on they are Gopher's (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, and of repeats table A1), but for the
+# last. Its thresholds stand with the settings.
 DROP_RULES = (
-    DropRule("empty", "nothing but white space", {}),
-    DropRule("too_short", "fewer than min_chars characters", {"min_chars": None}),
-    DropRule("too_long", "more than max_chars characters", {"max_chars": None}),
-    DropRule("few_words", "fewer than min_words words", {"min_words": 50}, QUALITY),
-    DropRule("many_words", "more than max_words words", {"max_words": 100_000}, QUALITY),
-    DropRule("word_length", "words of an odd mean length", {"min_word_chars": 3.0, "max_word_chars": 10.0}, QUALITY),
-    DropRule("symbols", "number signs or ellipses: lists of tags, teasers", {"max_symbols": 0.1}, QUALITY),
-    DropRule("bullets", "nearly every line begins with a bullet: lists", {"max_bullets": 0.9}, QUALITY),
-    DropRule("ellipses", "lines that end in an ellipsis: teasers cut short", {"max_ellipses": 0.3}, QUALITY),
-    DropRule("letters", "too few words with a letter: tables, codes", {"min_letter_words": 0.8}, QUALITY),
-    DropRule("stop_words", "no running English text goes without them", {"min_stop_words": 2}, QUALITY),
-    DropRule("repeated_lines", "lines over and over: menus, logs", {"max_repeated_lines": 0.3}, REPETITION),
-    DropRule("repeated_paragraphs", "paragraphs over and over", {"max_repeated_paragraphs": 0.3}, REPETITION),
-    DropRule("top_ngrams", "one phrase makes up much of it: spam", {"max_top_ngrams": 0.2}, REPETITION),
-    DropRule("repeated_ngrams", "the same words over and over: boilerplate", {"max_repeated_ngrams": 0.15}, REPETITION),
-    DropRule("language", "not one of the languages asked for", {"languages": None}),
+    DropRule("empty", "nothing but white space", ()),
+    DropRule("too_short", "fewer than min_chars characters", ("min_chars",)),
+    DropRule("too_long", "more than max_chars characters", ("max_chars",)),
+    DropRule("few_words", "fewer than min_words words", ("min_words",)),
+    DropRule("many_words", "more than max_words words", ("max_words",)),
+    DropRule("word_length", "words of an odd mean length", ("min_word_chars", "max_word_chars")),
+    DropRule("symbols", "number signs or ellipses: lists of tags, teasers", ("max_symbols",)),
+    DropRule("bullets", "nearly every line begins with a bullet: lists", ("max_bullets",)),
+    DropRule("ellipses", "lines that end in an ellipsis: teasers cut short", ("max_ellipses",)),
+    DropRule("letters", "too few words with a letter: tables, codes", ("min_letter_words",)),
+    DropRule("stop_words", "no running English text goes without them", ("min_stop_words",)),
+    DropRule("repeated_lines", "lines over and over: menus, logs", ("max_repeated_lines",)),
+    DropRule("repeated_paragraphs", "paragraphs over and over", ("max_repeated_paragraphs",)),
+    DropRule("top_ngrams", "one phrase makes up much of it: spam", ("max_top_ngrams",)),
+    DropRule("repeated_ngrams", "the same words over and over: boilerplate", ("max_repeated_ngrams",)),
+    DropRule("language", "not one of the languages asked for", ("languages",)),
 )
-# All that is published.
-PUBLISHED = Rules(**{limit: value for rule in DROP_RULES for limit, value in rule.limits.items() if value})
-
-
 # The settings that change no text and no measure.
 DECIDED = {limit for rule in DROP_RULES for limit in rule.limits} | {"near_duplicates", "deduplicate", "max_malformed"}
 

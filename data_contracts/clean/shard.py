@@ -90,7 +90,6 @@ def finish_shard(shard: Shard) -> None:
     settled = texts.filter(IS_KEPT).with_columns(reason=verdict["reason"], split=split)
     rejected = pl.concat([texts.filter(~IS_KEPT), settled.filter(~IS_KEPT)], how="diagonal")
     documents = settled.filter(IS_KEPT)
-    documents = settled.filter(IS_KEPT)
     frames = {
         name: check(rows.select(list(contract.columns)), contract)
         for name, contract, rows in (("rejects", Rejects, rejected), ("documents", Documents, documents))

@@ -4,11 +4,9 @@ Files from every kind of source go through `readable` and `inspect`, so that a l
 spreadsheet renamed to `.csv` is refused by name before anything tries to parse it.
 """
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
@@ -136,18 +134,6 @@ def report(progress: Progress, files: int, n_files: int, done: int, total: int) 
     done = min(done, total or done)
     size = f"{decimal(done)} of {decimal(total)}" if total else decimal(done)
     progress(done / total if total else files / n_files, f"{files}/{n_files} files, {size}")
-
-
-@contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Raise DataError for an OSError: a file that may not be read and a full disk are for the user to mend."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            mend = "make room, or set GPT_HOME to a folder on a larger one"
-            raise DataError(f"{what} does not fit on the disk: {error.strerror}\n{mend}") from None
-        raise DataError(f"{error.filename or what}: {error.strerror or type(error).__name__}") from None
 
 
 def bytes_below(folder: Path) -> int:

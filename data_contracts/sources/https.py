@@ -1,14 +1,15 @@
 """Files over http(s): streamed to disk, resumed where they broke off, and checked before they count.
 
-`download` fetches one address with a known sha256; `receive` and `retry` are its halves, which kaggle.py uses too. A request
-that may succeed later (no connection, 429, 5xx, a body cut short, silence) is repeated after growing pauses; a 404 is not.
-A file is called `<name>.part` until it is complete and checked, and a later call resumes it.
+`download` brings files from wherever; `fetch` one of an address with a known sha256. A request that may succeed later (no
+connection, 429, 5xx, a body cut short, silence) is repeated after growing pauses; a 404 is not. A file is called `<name>.part`
+until it is complete and checked, and a later call resumes it.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -27,51 +28,57 @@ TRY_LATER = "try again later, what came is kept; a copy that you have can be rea
 
 Answer = TypeVar("Answer")
 Send = Callable[[dict[str, str]], requests.Response]
+Received = Callable[[int, int], None]
+Fetch = Callable[[str, Path, Received], None]
 
 
 class Failure(Exception):
-    """An attempt that failed. Its text shows no address: secrets may stand in one.
+    """An attempt that failed. Its text shows no address: secrets may stand in one. status: the server's, where it refused.
+    passing: whether another attempt may succeed."""
 
-    kind: `status` (the server refused), `network` (it did not answer, or broke off), `page` (it sent a web page, not data),
-    `damaged` (it sent wrong bytes) or `other`.
-    """
-
-    def __init__(self, kind: str, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, passing: bool = True) -> None:
         super().__init__(reason)
-        self.kind, self.status = kind, status
-
-    @property
-    def is_temporary(self) -> bool:
-        return self.kind in ("network", "page") or self.status == 429 or self.status >= 500
+        self.is_temporary = passing and (status in (0, 429) or status >= 500)
 
 
-def download(url: str, sha256: str, target: Path, progress: files.Progress) -> None:
-    """Write the file at `url` to `target`.
+def download(wanted: dict[str, int], folder: Path, fetch: Fetch, progress: files.Progress, what: str) -> None:
+    """Bring files into `folder`, but those that an interrupted call has left there.
 
-    Raises DataError: refused (4xx), no room on the disk, bytes with another sha256; Unreachable when no attempt helped.
+    wanted: {name: bytes, or 0 where nobody says}. fetch(name, part, received): writes a file, and checks it; received: see
+    `receive`. what: how to call the files when the disk is too small.
     """
-    part = part_of(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    total, done = sum(wanted.values()) if all(wanted.values()) else 0, 0
+    missing = [size for name, size in wanted.items() if not (folder / name).exists()]
+    # A file that comes zipped is on the disk twice while it is unpacked.
+    needed = sum(wanted.values()) + max(missing, default=0) - files.bytes_below(folder)
+    files.require_space(folder, needed, what)
 
-    def attempt() -> None:
-        answer = receive(part, lambda headers: get(url, headers), lambda *size: files.report(progress, 0, 1, *size))
-        found = files.digest(part)
-        if found == sha256:
-            return
-        part.unlink()
-        if answer.status_code == 206:
-            raise Failure("damaged", "what was there and the rest of it did not fit together")
-        why = "the file changed or is not the one meant"
-        raise DataError(f"{public(url)} has sha256 {found},\nbut its source says {sha256}: {why}")
+    def show(number: int, before: int, size: int, length: int) -> None:
+        files.report(progress, number, len(wanted), before + size, total or length * (len(wanted) == 1))
 
-    def message(failure: Failure) -> str:
-        again = f", {ATTEMPTS} times\ncheck the network or proxy; {TRY_LATER}"
-        return f"cannot download {public(url)}: {failure}" + (again if failure.is_temporary else "\ncheck the address")
+    for number, name in enumerate(wanted):
+        target = folder / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fetch(name, part_of(target), partial(show, number, done))
+            part_of(target).replace(target)
+        done += target.stat().st_size
+    files.report(progress, len(wanted), len(wanted), done, done)
 
-    with files.disk_errors(target.name):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        retry(attempt, message, part)
-        size = part.replace(target).stat().st_size
-    files.report(progress, 1, 1, size, size)
+
+def fetch(url: str, sha256: str, part: Path, received: Received) -> None:
+    """Write the file at `url`. Raises DataError if it is refused (4xx) or has another sha256; Unreachable when no attempt
+    helped."""
+
+    def check(answer: requests.Response) -> None:
+        if (found := files.digest(part)) != sha256:
+            part.unlink()
+            why = f"it has sha256 {found}, its source says {sha256}: it changed, or is not the one meant"
+            # Of a resumed one the rest may not fit to what was there.
+            raise Failure(why, passing=answer.status_code == 206)
+
+    resume(part, partial(get, url), check, public(url), "check the address", received)
 
 
 def public(url: str) -> str:
@@ -85,17 +92,32 @@ def part_of(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
-def get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
+def get(url: str, headers: dict[str, str]) -> requests.Response:
     """The answer to a GET request, its body still to be read."""
     return requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers)
 
 
-def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part: Path | None = None) -> Answer:
-    """What attempt() returns, called again after a Failure; once no further attempt can help, raises DataError or Unreachable
-    with the message of the last one.
+def resume(
+    part: Path, send: Send, check: Callable[[requests.Response], None], what: str, mend: str, received: Received
+) -> None:
+    """Write a file to `part`, in as many attempts as help. check: raises DataError if it came damaged. Others: see below."""
 
-    part: the file that the attempts write. A connection that breaks again and again still gets there, as long as each attempt
-    brings more than any before.
+    def attempt() -> None:
+        answer = receive(part, send, received)
+        try:
+            check(answer)
+        except DataError as error:
+            part.unlink()
+            raise Failure(f"it came damaged: {error}") from None
+
+    retry(attempt, what, mend, part)
+
+
+def retry(attempt: Callable[[], Answer], what: str, mend: str, part: Path | None = None) -> Answer:
+    """What attempt() returns, called again after a Failure; once no further attempt can help, raises DataError or Unreachable.
+
+    what, mend: what is downloaded, and what a refusal asks for, in the message. part: the file that the attempts write. A
+    connection that breaks again and again still gets there, as long as each attempt brings more than any before.
     """
     failures, most = 0, _size(part)
     while True:
@@ -105,15 +127,18 @@ def retry(attempt: Callable[[], Answer], message: Callable[[Failure], str], part
             size = _size(part)
             failures += size <= most
             most = max(most, size)
-            if failures == ATTEMPTS or not (failure.is_temporary or failure.kind == "damaged"):
-                raise (Unreachable if failure.is_temporary else DataError)(message(failure)) from None
+            problem = f"cannot download {what}: {failure}"
+            if not failure.is_temporary:
+                raise DataError(f"{problem}\n{mend}") from None
+            if failures == ATTEMPTS:
+                raise Unreachable(f"{problem}, {ATTEMPTS} times\ncheck the network or proxy; {TRY_LATER}") from None
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
-def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> requests.Response:
+def receive(part: Path, send: Send, received: Received) -> requests.Response:
     """One attempt: write the body of an answer to `part`, after what is there if the server can resume (status 206).
 
-    send: sends the request with these headers. report: called with the bytes written so far and the bytes in all (0 if not
+    send: sends the request with these headers. received: called with the bytes written so far and the bytes in all (0 if not
     known). Raises Failure.
     """
     # The last byte is fetched again: of a complete file there would be nothing left to ask for.
@@ -125,10 +150,9 @@ def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> reque
         resumed = status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if start and status in (206, 416) and not resumed:
             part.unlink()
-            raise Failure("damaged", "the server did not resume where the transfer broke off")
+            raise Failure("the server did not resume where the transfer broke off")
         if status != 200 and not resumed:
-            what = f"the server answered {response.status_code} ({response.reason})"
-            raise Failure("status", what, response.status_code)
+            raise Failure(f"the server answered {status} ({response.reason})", status)
         done = start if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
         files.require_space(part.parent, length, part.stem)
@@ -136,7 +160,7 @@ def receive(part: Path, send: Send, report: Callable[[int, int], None]) -> reque
             file.seek(done)
             for block in response.iter_content(BLOCK_BYTES):
                 file.write(block)
-                report(file.tell(), done + length if length else 0)
+                received(file.tell(), done + length if length else 0)
     return response
 
 
@@ -146,14 +170,14 @@ def network_failures() -> Iterator[None]:
     try:
         yield
     except exceptions.ChunkedEncodingError:
-        raise Failure("network", "the connection broke") from None
+        raise Failure("the connection broke") from None
     except (exceptions.Timeout, TimeoutError):
-        raise Failure("network", "the server did not answer in time") from None
+        raise Failure("the server did not answer in time") from None
     except (exceptions.ConnectionError, ConnectionError) as error:
         silent = "timed out" in str(error)
-        raise Failure("network", "the server went silent" if silent else "no connection") from None
+        raise Failure("the server went silent" if silent else "no connection") from None
     except exceptions.RequestException as error:
-        raise Failure("other", type(error).__name__) from None
+        raise Failure(type(error).__name__, passing=False) from None
 
 
 def _size(part: Path | None) -> int:

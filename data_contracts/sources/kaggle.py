@@ -25,45 +25,27 @@ from kagglesdk.datasets.types import dataset_api_service as api
 
 from data_contracts import DataError
 from data_contracts.sources import files, https
-from data_contracts.sources.files import Progress, bytes_below, disk_errors, report, require_space
-from data_contracts.sources.https import ATTEMPTS, TRY_LATER, Failure
+from data_contracts.sources.https import Failure
 
 SIGN_IN = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME with KAGGLE_KEY, or ~/.kaggle/kaggle.json"
+PAGE = "a web page came, not data: a login or proxy page stands between"
 
 
-def download(handle: str, choose: files.Choose, folder: Path, progress: Progress, what: str) -> None:
-    """Put files of `owner/dataset/versions/N` into `folder`, under their names there, and leave nothing else in it.
+def download(handle: str, choose: files.Choose, folder: Path, progress: files.Progress, what: str) -> None:
+    """Put files of `owner/dataset/versions/N` into `folder`, under their names there; see https.download.
 
-    what: how to call the files when the disk is too small. Those that are there with the size that Kaggle lists are not fetched
-    again. Raises DataError (two lines) if Kaggle refuses or lacks a file, or sends it damaged, empty or as a web page, and
-    Unreachable if it does not answer. No message shows a token or a signed address.
+    Raises DataError (two lines) if Kaggle refuses or lacks a file, and Unreachable if it does not answer, or sends a file
+    damaged, empty or as a web page. No message shows a token or a signed address.
     """
     dataset = Dataset(handle)
-    with disk_errors(what):
-        listed = dataset.listing()
-        wanted = {name: listed[name] for name in choose(listed)}
-        finished = {}
-        parts = {https.part_of(folder / name) for name in wanted}
-        for name, path in files.below(folder).items():
-            if name in wanted and wanted[name] in (0, path.stat().st_size):
-                finished[name] = path.stat().st_size
-            elif path not in parts:
-                path.unlink()
-        missing = {name: size for name, size in wanted.items() if name not in finished}
-        # A file that Kaggle sends zipped is on the disk twice while it is unpacked.
-        needed = sum(missing.values()) + max(missing.values(), default=0)
-        require_space(folder, needed - bytes_below(folder) + sum(finished.values()), what)
-        total = sum(wanted.values()) if all(wanted.values()) else 0
+    listed = dataset.listing()
+    wanted = {name: listed[name] for name in choose(listed)}
 
-        def received(size: int, _: int = 0) -> None:
-            report(progress, len(finished), len(wanted), sum(finished.values()) + size, total)
+    def fetch(name: str, part: Path, received: https.Received) -> None:
+        check = partial(_check, part, Path(name).name, wanted[name])
+        https.resume(part, partial(dataset.send, name), check, f"{name} of {handle}", dataset.mend, received)
 
-        for name, size in missing.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            dataset.fetch(name, size, target, received)
-            finished[name] = target.stat().st_size
-        received(0)
+    https.download(wanted, folder, fetch, progress, what)
 
 
 class Dataset:
@@ -71,13 +53,15 @@ class Dataset:
 
     def __init__(self, handle: str) -> None:
         self.handle = handle
+        page = f"kaggle.com/datasets/{handle.split('/versions/')[0]}"
+        self.mend = f"check name, version and terms on {page}, and your credentials, if it needs any, in {SIGN_IN}"
         try:
             known = get_kaggle_credentials() or KaggleApiCredentials()
             agent = f"kagglehub/{kagglehub.__version__}"
             client = KaggleClient(None, False, known.username, known.key, known.api_key, agent).__enter__()
             self._session: requests.Session = client.http_client()._session
         except Exception as error:  # its text may show the credentials
-            raise DataError(_message(handle, "", Failure("other", type(error).__name__))) from None
+            raise DataError(f"cannot download {handle}: {type(error).__name__}\n{self.mend}") from None
         # kagglesdk sets no time-out, and would follow a redirect to a data file and read it into memory if it is JSON.
         self._session.send = partial(self._session.send, timeout=https.TIMEOUT_SECONDS, allow_redirects=False)
         self._api = client.datasets.dataset_api_client
@@ -101,33 +85,17 @@ class Dataset:
             token = answer.next_page_token
         return found
 
-    def fetch(self, name: str, size: int, target: Path, received: Callable[[int, int], None]) -> None:
-        """Write a file to `target`. size: what Kaggle lists, 0 where it does not say. received: see https.receive."""
-        part = https.part_of(target)
-
-        def attempt() -> None:
-            answer = https.receive(part, lambda headers: self._send(name, headers), received)
-            try:
-                _check(answer, part, target.name, size)
-            except DataError as error:
-                part.unlink()
-                raise Failure("damaged", str(error)) from None
-            part.replace(target)
-
-        with disk_errors(f"{name} of {self.handle}"):
-            https.retry(attempt, partial(_message, self.handle, name), part)
-
     def _ask(self, method: Callable, request: Any, **fields: Any) -> Any:
-        return https.retry(lambda: self._call(method, request, **fields), partial(_message, self.handle, ""))
+        return https.retry(lambda: self._call(method, request, **fields), self.handle, self.mend)
 
-    def _send(self, name: str, headers: dict[str, str]) -> requests.Response:
+    def send(self, name: str, headers: dict[str, str]) -> requests.Response:
         """The answer to the request for a file. Kaggle's redirect to a signed address is followed without credentials."""
         answer = self._call(self._api.download_dataset, api.ApiDownloadDatasetRequest(), file_name=name)
         if answer.next:
             answer = https.get(answer.next.url, headers)
         if answer.status_code == 200 and "text/html" in answer.headers.get("Content-Type", ""):
             answer.close()
-            raise Failure("page", "a web page")
+            raise Failure(PAGE)
         return answer
 
     def _call(self, method: Callable, request: Any, **fields: Any) -> Any:
@@ -144,16 +112,16 @@ class Dataset:
                 status = error.response.status_code
                 if status < 400:  # Kaggle also says it in the body
                     status = error.response.json()["code"]
-                raise Failure("status", f"Kaggle answered {status}", status) from None
+                raise Failure(f"Kaggle answered {status}", status) from None
             except json.JSONDecodeError:
-                raise Failure("page", "a web page") from None
+                raise Failure(PAGE) from None
             except requests.RequestException:
                 raise
             except Exception as error:  # of a header that cannot be sent, of JSON that kagglesdk cannot read
-                raise Failure("other", type(error).__name__) from None
+                raise Failure(type(error).__name__, passing=False) from None
 
 
-def _check(answer: requests.Response, part: Path, name: str, size: int) -> None:
+def _check(part: Path, name: str, size: int, answer: requests.Response) -> None:
     """Raise DataError if a received file is damaged or not the one that Kaggle lists. A zipped one is unpacked in place."""
     # x-goog-hash: crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==
     hashes = dict(item.strip().partition("=")[::2] for item in answer.headers.get("x-goog-hash", "").split(","))
@@ -170,21 +138,3 @@ def _check(answer: requests.Response, part: Path, name: str, size: int) -> None:
     if size and part.stat().st_size != size:
         raise DataError(f"{part.stat().st_size} bytes came, Kaggle lists {size}")
     files.inspect(part, name, Path(name).suffix)
-
-
-def _message(handle: str, name: str, failure: Failure) -> str:
-    what = f"{name} of {handle}" if name else handle
-    page = f"kaggle.com/datasets/{handle.split('/versions/')[0]}"
-    if failure.status in (401, 403):
-        wrong = f"Kaggle refuses {what} ({failure.status}): it is private, or its terms wait to be accepted on {page}"
-        return f"{wrong}\ncredentials go into {SIGN_IN}"
-    if failure.status == 404:
-        wrong = f"Kaggle does not know {what} (404): check owner, name and version on {page}"
-        return f"{wrong}\na private one needs credentials in {SIGN_IN}"
-    return {
-        "status": f"Kaggle answered {failure.status} for {what}\n{TRY_LATER}",
-        "network": f"cannot reach Kaggle for {what} ({failure}, {ATTEMPTS} times): check the network or proxy\n{TRY_LATER}",
-        "page": f"Kaggle's answer for {what} is a web page, not data: a login or proxy page stands between\n{TRY_LATER}",
-        "damaged": f"{what} came damaged, {ATTEMPTS} times: {failure}\n{TRY_LATER}; source.files can leave it out",
-        "other": f"the download of {what} failed ({failure})\ncheck the credentials in {SIGN_IN}, if you set any",
-    }[failure.kind]

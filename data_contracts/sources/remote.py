@@ -6,14 +6,13 @@ What a store says of a file's content, a hash of its own, is the version that id
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from data_contracts import DataError, Unreachable
 from data_contracts.sources import https
-from data_contracts.sources.files import Progress, report, require_space
+from data_contracts.sources.files import Progress
 
 # The package of each, whose extra is called as the scheme, and where it looks for credentials.
 CLIENTS = {
@@ -49,28 +48,17 @@ def version(file: dict) -> str:
 
 
 def download(url: str, wanted: dict[str, dict], folder: Path, progress: Progress, what: str) -> None:
-    """Write files below an address into `folder`, but those that an interrupted call has left there.
+    """Write files below an address into `folder`; see https.download. Raises DataError, or Unreachable."""
 
-    what: how to call the files when the disk is too small. Raises DataError, or Unreachable.
-    """
-    total, done = sum(file["size"] for file in wanted.values()), 0
+    def fetch(name: str, part: Path, received: https.Received) -> None:
+        file, hooks = wanted[name], {"": lambda size, value: received(value, size or 0)}
+        with _failures(url):
+            callback = import_module("fsspec.callbacks").Callback(hooks=hooks)
+            _connect(url).get_file(file["name"], str(part), callback=callback)
+        if (came := part.stat().st_size) != file["size"]:
+            raise Unreachable(f"{name} of {url} came cut, {came} of {file['size']} bytes\n{https.TRY_LATER}")
 
-    def show(files: int, before: int, _: int, size: int) -> None:
-        report(progress, files, len(wanted), before + size, total)
-
-    for number, (name, file) in enumerate(wanted.items()):
-        target, part = folder / name, https.part_of(folder / name)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            require_space(target.parent, total - done, what)
-            with _failures(url):
-                callback = import_module("fsspec.callbacks").Callback(hooks={"": partial(show, number, done)})
-                _connect(url).get_file(file["name"], str(part), callback=callback)
-            if (came := part.stat().st_size) != file["size"]:
-                raise Unreachable(f"{name} of {url} came cut, {came} of {file['size']} bytes\n{https.TRY_LATER}")
-            part.replace(target)
-        done += file["size"]
-        show(number + 1, done, 0, 0)
+    https.download({name: file["size"] for name, file in wanted.items()}, folder, fetch, progress, what)
 
 
 def _connect(url: str) -> Any:

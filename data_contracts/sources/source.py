@@ -19,8 +19,9 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts import DataError, corpora
+from data_contracts.rules import Count
 from data_contracts.sources import files, local, mixture
-from data_contracts.sources.files import Progress, disk_errors, require_space
+from data_contracts.sources.files import Progress, require_space
 
 Kind = Literal["builtin", "https", "local", "kaggle", "remote", "mix"]
 
@@ -58,7 +59,7 @@ class Source:
     """local: a file, or a folder that is searched with all its subfolders; `~` is your home. Zip archives are unpacked."""
     files: tuple[str, ...] = ()
     """Only these files, named relative to the dataset, folder or archive; empty means all. https: the name to save under."""
-    max_files: int = 0
+    max_files: Count = 0
     """kaggle, local, remote: only so many files, the first by name; 0 means all. Only these are downloaded. Where names are
     random, as in the Wikipedia dump, they are a random sample."""
     parts: tuple[mixture.Part, ...] = ()
@@ -70,8 +71,6 @@ class Source:
         return os.path.expandvars(self.url)
 
     def __post_init__(self) -> None:
-        if self.kind not in FIELDS:
-            raise DataError(f"source of kind {self.kind!r}: kind is not one of {', '.join(FIELDS)}")
         known = FIELDS[self.kind]
         given = [field.name for field in fields(self)[1:] if getattr(self, field.name) != field.default]
         problems = [f"{name} has no effect here, leave it out" for name in given if name not in known]
@@ -92,8 +91,6 @@ class Source:
                 problems.append(f"file {name!r} is not a name inside the source")
         if self.kind == "https" and len(self.files) > 1:
             problems.append("files names more than the one file that a url gives")
-        if self.max_files < 0:
-            problems.append(f"max_files {self.max_files} is below 0")
         if problems:
             raise DataError(f"source of kind {self.kind!r}: " + "; ".join(problems))
 
@@ -115,12 +112,11 @@ def resolve(source: Source, corpus: str) -> dict:
         return {"mix": {part.corpus: [part.share, part.digest] for part in source.parts}}
     part = {"max_files": source.max_files} if source.max_files else {}
     if source.kind in ("local", "remote"):
-        with disk_errors(source.path):
-            found, packed, _ = _found(source, corpus)
-            digest: Any = files.digest
-            if source.kind == "remote":
-                from data_contracts.sources.remote import version as digest
-            identity: dict = {"files": {name: digest(one) for name, one in found.items()}}
+        found, packed, _ = _found(source, corpus)
+        digest: Any = files.digest
+        if source.kind == "remote":
+            from data_contracts.sources.remote import version as digest
+        identity: dict = {"files": {name: digest(one) for name, one in found.items()}}
         entries = {"entries": sorted(source.files)} if source.files else {}
         return identity | part | entries if packed else identity
     handle, _, pin = source.handle.partition("/versions/")
@@ -154,33 +150,32 @@ def fetch(source: Source, corpus: str, folder: Path, progress: Progress = lambda
         module = corpora.find(corpus)
         if not hasattr(module, "build"):
             raise DataError(f"corpus {corpus!r} is not built in: its source needs kind kaggle, https or local")
-        with disk_errors(corpus):
-            module.build(folder)
+        module.build(folder)
         progress(1.0, "")
     elif source.kind == "https":
         from data_contracts.sources import https
 
         name = source.files[0] if source.files else PurePosixPath(unquote(urlsplit(source.address).path)).name or "data"
-        https.download(source.address, source.sha256.lower(), folder / name, progress)
+        wanted = {name: 0}  # bytes, which only the server knows
+        one = partial(https.fetch, source.address, source.sha256.lower())
+        https.download(wanted, folder, lambda _, part, received: one(part, received), progress, corpus)
     elif source.kind == "mix":
-        with disk_errors(corpus):
-            mixture.write(source.parts, folder)
+        mixture.write(source.parts, folder)
         progress(1.0, "")
     elif source.kind in ("local", "remote"):
-        with disk_errors(corpus):
-            found, packed, others = _found(source, corpus)
-            known, place = corpora.reader(corpus).FILES, folder / PACKED if packed else folder
-            flat = not files.readable(found, known)
-            if source.kind == "remote":
-                from data_contracts.sources import remote
+        found, packed, others = _found(source, corpus)
+        known, place = corpora.reader(corpus).FILES, folder / PACKED if packed else folder
+        flat = not files.readable(found, known)
+        if source.kind == "remote":
+            from data_contracts.sources import remote
 
-                remote.download(source.address, found, place, progress, corpus)
-                if source.sha256 and pinned(source, resolve(source, corpus)) != source:
-                    raise DataError(f"{source.url} has changed since its files were listed: start again")
-                found = {name: place / name for name in found}
-            if packed or source.kind == "local":
-                others |= set(local.unpack(found, choose if packed else list, folder, progress, corpus, flat))
-                shutil.rmtree(folder / PACKED, ignore_errors=True)
+            remote.download(source.address, found, place, progress, corpus)
+            if source.sha256 and pinned(source, resolve(source, corpus)) != source:
+                raise DataError(f"{source.url} has changed since its files were listed: start again")
+            found = {name: place / name for name in found}
+        if packed or source.kind == "local":
+            others |= set(local.unpack(found, choose if packed else list, folder, progress, corpus, flat))
+            shutil.rmtree(folder / PACKED, ignore_errors=True)
         others -= {*(files.require(folder, known) if source.kind == "remote" else files.readable(others, known))}
         return sorted(files.readable(others, ("*",)))  # not the hidden ones
     else:
@@ -199,23 +194,22 @@ def check(source: Source, corpus: str, folder: Path | None, options: dict[str, s
     corpora.require_options(corpus, options)
     if source.kind not in ("local", "remote"):
         return
-    with disk_errors(source.path):
-        found, packed, _ = _found(source, corpus)
-        size = sum(one["size"] if source.kind == "remote" else one.stat().st_size for one in found.values())
-        if folder:
-            require_space(folder, size, corpus)
-        if packed or source.kind == "remote":
-            return  # what is wrong with an archive, its unpacking tells
-        for name, path in islice(found.items(), CHECKED):
-            files.inspect(path, name)
-        if corpus not in corpora.names():
-            from data_contracts.readers import kinds
+    found, packed, _ = _found(source, corpus)
+    size = sum(one["size"] if source.kind == "remote" else one.stat().st_size for one in found.values())
+    if folder:
+        require_space(folder, size, corpus)
+    if packed or source.kind == "remote":
+        return  # what is wrong with an archive, its unpacking tells
+    for name, path in islice(found.items(), CHECKED):
+        files.inspect(path, name)
+    if corpus not in corpora.names():
+        from data_contracts.readers import kinds
 
-            first_of_kind = {path.suffix: name for name, path in reversed(found.items())}
-            for name in first_of_kind.values():
-                kinds.probe(found[name], name, **options)
-        if size < least and not {Path(name).suffix.lower() for name in found} & files.BEGINS.keys():
-            raise DataError(f"{corpus} has {size:,} bytes, too few to learn from: bring {least:,} characters or more")
+        first_of_kind = {path.suffix: name for name, path in reversed(found.items())}
+        for name in first_of_kind.values():
+            kinds.probe(found[name], name, **options)
+    if size < least and not {Path(name).suffix.lower() for name in found} & files.BEGINS.keys():
+        raise DataError(f"{corpus} has {size:,} bytes, too few to learn from: bring {least:,} characters or more")
 
 
 def _choose(source: Source, corpus: str, there: Iterable[str]) -> list[str]:

@@ -4,11 +4,10 @@ import atexit
 import gc
 import io
 import os
+import re
 import sys
-import tempfile
 import time
 import traceback
-from pathlib import Path
 
 import typer
 
@@ -17,13 +16,11 @@ from flows.cli import model_commands as models
 from flows.cli import server_commands as servers
 from flows.cli import train_commands as trainings
 from flows.cli.chat import chat
-from flows.home import home
+from flows.home import home, set_defaults
 from flows.tracking.connection import without_password
 
-HELP = __doc__.splitlines()[0]
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
-)
+app = typer.Typer(callback=set_defaults, help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
+                  pretty_exceptions_enable=False, rich_markup_mode=None)  # fmt: skip
 for command in (
     trainings.train, trainings.clean, trainings.corpora, trainings.why, models.generate, chat, models.explain,
     models.compare, models.ablate, models.clones, models.runs, models.reproduce, models.pin, models.export,
@@ -34,7 +31,7 @@ for command in (
 app.command("import")(trainings.import_model)
 
 # Polars and sqlite wrap the system's message in errors of their own, so the message is searched for.
-DISK_ERRORS = ("No space left on device", "database or disk is full", "Disk quota exceeded", "Read-only file system")
+DISK_ERRORS = "No space left on device|disk is full|Disk quota exceeded|Read-only file system|File too large"
 DEFECT = 70  # the exit code of a defect of ours, EX_SOFTWARE of sysexits.h
 
 
@@ -57,8 +54,7 @@ def main() -> None:
     except PermissionError as error:
         message = f"permission is denied: {error.filename}"
     except Exception as error:
-        found = [words for words in DISK_ERRORS if words in str(error)]
-        if not found:
+        if not (found := re.search(DISK_ERRORS, str(error))):
             print(f"error: {_defect(error)}", file=sys.stderr)
             sys.exit(DEFECT)
         message = f"{found[0].lower()}: {home()}; make room, and the same command goes on"
@@ -92,11 +88,8 @@ def _defect(error: Exception) -> str:
     lines = without_password("".join(traceback.format_exception(error)))
     if os.environ.get("GPT_DEBUG"):
         print(lines, file=sys.stderr)
-    try:
-        folder = home() / "logs"
-        folder.mkdir(exist_ok=True)
-    except (UserError, OSError):
-        folder = Path(tempfile.gettempdir())
+    folder = home() / "logs"
+    folder.mkdir(exist_ok=True)
     file = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     file.write_text(lines, encoding="utf-8", errors="backslashreplace")
     return f"{doing} met a defect of this program: {without_password(what)}\nthe traceback is in {file}; GPT_DEBUG=1 shows it"

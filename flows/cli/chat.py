@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from flows.cli.model_commands import Model
-from flows.home import set_defaults
 from gpt import GPTError
 from gpt.config import DEFAULTS
 
@@ -21,7 +20,6 @@ def chat(
     name: Annotated[str, typer.Option(help="the model's name in it")] = "ASSISTANT",
 ):
     """Talk to a model: it continues a text of `NAME: text`, a line a turn. /help lists the commands."""
-    set_defaults()
     import readline  # noqa: F401  gives input() the arrow keys, and what was typed before
 
     from flows.models import lookup

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from flows import UserError
-from flows.cli.preflight import check, check_addresses
-from flows.cli.terminal import Json, call_flow, show, table
-from flows.cli.train_commands import Corpus, From, Set, options
-from flows.home import set_defaults, shared_home
+from flows.cli.terminal import Json, call_flow, check_addresses, show, table
+from flows.cli.train_commands import Corpus, From, Set, check, options
+from flows.store.artifacts import Store
 from gpt.config import DEFAULTS
 
 MODEL = "corpus, gpt-<corpus>@champion, gpt-<corpus>/<version>, run id or folder"
@@ -29,7 +28,6 @@ def generate(
     stop: Annotated[list[str], typer.Option(help="end before this text; may be given again")] = [],  # noqa: B006
 ):
     """Let a model write, token by token; several samples are written side by side and shown one after another."""
-    set_defaults()
     from flows.models import lookup
     from gpt.generation import sample
 
@@ -52,7 +50,6 @@ def explain(
     as_json: Json = False,
 ):
     """Show the documents that the batch of a training step came from, with the file and row of each."""
-    set_defaults()
     from flows.evaluation import batch_sources
 
     title, rows = batch_sources.explain(run, step)
@@ -107,7 +104,6 @@ def pin(
     remove: Annotated[bool, typer.Option("--remove", help="take the pin off")] = False,
 ):
     """Keep a registered model, and all that it was made from, whatever gpt prune and maintain/weekly remove."""
-    set_defaults()
     from flows.models import promotion
 
     print(f"{promotion.pin(model, not remove)} is {'no longer pinned' if remove else 'pinned'}")
@@ -123,7 +119,6 @@ def runs(
     as_json: Json = False,
 ):
     """List the runs in MLflow, newest first."""
-    set_defaults()
     check_addresses()
     from flows.tracking import run_list
 
@@ -152,7 +147,6 @@ def export(
     """Write a model for other programs."""
     if format != "hf":
         raise UserError(f"--format {format!r} is not known; known is hf")
-    set_defaults()
     from flows.models import lookup
     from flows.stages.definitions import read_tokenizer
     from gpt.export.hugging_face import export_hf
@@ -165,11 +159,9 @@ def export(
 
 def artifacts(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
     """List the versioned outputs of every stage, oldest first."""
-    from flows.store.artifacts import Store
-
     keep = ("corpus", "stage", "key", "digest", "created", "seconds", "counts", "inputs", "path")
     rows = []
-    for manifest in Store(shared_home()).manifests(corpus):
+    for manifest in Store().manifests(corpus):
         row = {name: manifest[name] for name in keep}
         size = sum(entry["bytes"] for entry in manifest["files"].values())
         shown = {"digest": row["digest"][:12], "MB": f"{size / 1e6:.1f}", "created": row["created"][:19]}
@@ -185,19 +177,16 @@ def diff(
 ):
     """Say what changed between two versions of a corpus: documents, rejects by reason, columns of the raw files."""
     from flows.evaluation.diff import diff, versions
-    from flows.store.artifacts import Store
 
-    store = Store(shared_home())
+    store = Store()
     show(diff(store, *versions(store, corpus, older, newer)), as_json, "changes.jinja")
 
 
 def verify(corpus: Annotated[str, typer.Argument(help="only of this corpus")] = "*", as_json: Json = False):
     """Read every file of every artifact and compare it with its manifest; exit code 1 if one is damaged."""
-    from flows.store.artifacts import Store
-
     rows = [
         {name: manifest[name] for name in ("corpus", "stage", "key")} | {"state": "; ".join(problems) or "sound"}
-        for manifest, problems in Store(shared_home()).verify(corpus)
+        for manifest, problems in Store().verify(corpus)
     ]
     if not rows and corpus != "*":
         raise UserError(f"corpus {corpus!r} has no artifact here (gpt artifacts lists them)")
@@ -213,7 +202,6 @@ def prune(
 ):
     """Remove artifacts that no kept model was made from, old reproductions, and MLflow's old failed and deleted runs, for good.
     A model with an alias, such as a champion or what gpt pin has pinned, is kept."""
-    set_defaults()
     from flows.models.pruning import prune
 
     rows = prune(keep, days, dry_run=True)

@@ -5,36 +5,33 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows import UserError
 from flows.cli.terminal import Json, table
-from flows.home import ROOT, set_defaults
+from flows.home import ROOT
 
-Port = Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)]
 ServePort = Annotated[int, typer.Option(help="of the completions API and the playground", min=1, max=65535)]
-MlflowPort = Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)]
 
 
 def up(
     host: Annotated[str, typer.Option(help="where all listen; beyond this machine takes a password")] = "127.0.0.1",
-    port: Port = 4200,
-    mlflow_port: MlflowPort = 5000,
+    port: Annotated[int, typer.Option(help="of Prefect", min=1, max=65535)] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="of MLflow", min=1, max=65535)] = 5000,
     serve_port: ServePort = 8080,
     prefect_file: Annotated[str, typer.Option(help="the deployments")] = str(ROOT / "prefect.yaml"),
     detach: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
 ):
     """Start Prefect, MLflow, the playground, the deployments and a worker, and watch over them until Ctrl-C or gpt down."""
-    set_defaults()
     from flows.server import supervisor
     from flows.server.access import access
 
     wanted = access(host, port=port, mlflow_port=mlflow_port, serve_port=serve_port)
     file = Path(prefect_file).resolve()
     if not detach:
-        return supervisor.up(wanted, file, lambda text: print(text, flush=True))
+        return supervisor.up(wanted, file)
     options = {"--host": host, "--port": port, "--mlflow-port": mlflow_port, "--serve-port": serve_port}
     options["--prefect-file"] = file
     return supervisor.detach([str(word) for option in options.items() for word in option])
@@ -42,7 +39,6 @@ def up(
 
 def down():
     """Stop what gpt up started; a running training leaves a checkpoint."""
-    set_defaults()
     from flows.server import supervisor
 
     supervisor.down()
@@ -50,7 +46,6 @@ def down():
 
 def status(as_json: Json = False):
     """Show what is up, and where; exit code 1 if it is not. Prefect's page shows the runs."""
-    set_defaults()
     from flows.server import supervisor
 
     found = supervisor.status()
@@ -70,28 +65,24 @@ def serve(
     port: ServePort = 8080,
 ):
     """Answer OpenAI's completions API, and show a page to play on, until Ctrl-C."""
-    set_defaults()
     import uvicorn
 
     from flows.server import access, processes
-    from flows.server.apps import AsksForPassword, OwnAddresses
+    from flows.server.apps import guard
 
     wanted = access.access(host, serve_port=port)
     processes.check_port(processes.completions_server(wanted), host, "--port")
     from flows.serving.api import Refusal, create_app
 
-    app: Any = create_app(models or [])
-    if wanted.password:
-        app = AsksForPassword(app, f"{wanted.user}:{wanted.password}", Refusal)
+    pages = [f"http://{name}:{port}" for name in wanted.names()]
+    app = guard(create_app(models or []), wanted.names(), pages, wanted.login, Refusal)
     page = f"{wanted.public_url(port)}/"
     print(f"playground: {page}\ncompletions API: {page}v1\nCtrl-C stops it", flush=True)
-    app = OwnAddresses(app, wanted.names(), [f"http://{name}:{port}" for name in wanted.names()], Refusal)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000):
     """Serve the MLflow pages of this home, on this machine only."""
-    set_defaults()
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server already: open its address in a browser")

@@ -1,12 +1,16 @@
-"""What the commands share: tables, and calling a flow as a person at a terminal would have it."""
+"""What the commands share: tables, and calling a flow as a person at a terminal would have it. What can be known in a second is
+told before Prefect and MLflow are loaded, or a server is started."""
 
 import json
 import os
 import signal
+import socket
 import sys
+import urllib.request
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -15,18 +19,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import UserError
-from flows.cli.preflight import check_addresses
-from flows.home import home, set_defaults
+from flows.home import home
 from flows.tracking.connection import without_password
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
+SECONDS = 3.0  # in which a server takes a connection
+MLFLOW_ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+# What httpx, requests and OpenSSL read, and refuse with a traceback of theirs.
+NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def call_flow(module: str, name: str, says: str, goes_on: bool = True, **arguments: Any) -> Any:
     """Call a flow of flows/<module>.py here, for a person who watches it, with a temporary Prefect server if there is no other.
     says: its first line. goes_on: whether a second call goes on where one that was stopped ended. Raises UserError where
     Prefect does not answer."""
-    set_defaults()
     from flows import progress
     from flows.server import supervisor, temporary
 
@@ -50,6 +56,36 @@ def call_flow(module: str, name: str, says: str, goes_on: bool = True, **argumen
             raise
         where = server or "the address of its profile, or its temporary server"
         raise UserError(f"Prefect does not answer at {where}: start the server, or unset PREFECT_API_URL") from None
+
+
+def check_addresses() -> None:
+    """Raise UserError for an address of Prefect or MLflow that cannot work, or where nobody listens. Shows no secret."""
+    if names := [name for name in NETWORK if os.environ.get(name) or os.environ.get(name.lower())]:
+        import httpx
+
+        try:
+            httpx.Client().close()
+        except Exception as error:
+            raise UserError(f"{', '.join(names)} cannot be used: {error}\nmend or unset what is wrong") from None
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri.partition(":")[0].partition("+")[0] not in MLFLOW_ADDRESSES or "://" not in uri:
+        known = "sqlite:///FILE, postgresql://, mysql://, mssql://, http:// and https://"
+        raise UserError(
+            f"MLFLOW_TRACKING_URI {without_password(uri)!r} cannot be used; what can is {known}\nunset it to use the home's own"
+        )
+    proxied = urllib.request.getproxies()
+    for name, service in (("PREFECT_API_URL", "Prefect"), ("MLFLOW_TRACKING_URI", "MLflow")):
+        address = os.environ.get(name, "")
+        try:
+            place = urlsplit(address)
+            host, port = place.hostname, place.port or {"http": 80, "https": 443}.get(place.scheme)
+            if address and service == "Prefect" and not (host and port):
+                raise ValueError("it is no address such as http://127.0.0.1:4200/api")
+            if host and port and (place.scheme not in proxied or host == "localhost" or host.startswith("127.")):
+                socket.create_connection((host, port), SECONDS).close()
+        except (OSError, ValueError) as error:
+            what = f"{service} does not answer at {without_password(address)}: {error}"
+            raise UserError(f"{what}\nstart it, or unset {name}") from None
 
 
 def table(rows: list[dict], as_json: bool = False) -> None:

@@ -7,10 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from data_contracts.rules import LEAST_CHARS
 from flows import UserError
-from flows.cli.preflight import check, check_addresses
-from flows.cli.terminal import Json, call_flow, show, table
-from flows.home import set_defaults, shared_home
+from flows.cli.terminal import Json, call_flow, check_addresses, show, table
+from flows.home import shared_home
+from flows.recipe import OWN, corpus_names, load_recipe, parse_override
+from flows.stages.parameters import reader_of
+from flows.store.artifacts import Store
 
 Corpus = Annotated[str, typer.Argument(help="a corpus (gpt corpora lists them), or any name for your own with --from")]
 Size = Annotated[str, typer.Option(help="nano to xl, or a preset such as classic-tiny, instead of the dial's")]
@@ -34,13 +37,17 @@ def train(
     source: From = "",
     name: Name = "",
     start_from: Start = "",
+    more: Annotated[int | None, typer.Option(help="steps by which the champion's training goes on", min=1)] = None,
     force: Annotated[str, typer.Option(help="run this stage even if nothing changed")] = "",
 ):
     """Run the pipeline on a corpus: download, clean, tokenize, pack, train. Unchanged stages are reused."""
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
     if force not in ("", "download", "clean", "tokenize", "pack", "train"):
         raise UserError(f"--force {force!r} is no stage; the stages are download, clean, tokenize, pack and train")
-    _run("train", asked, force)
+    if more and (size or steps or minutes or settings or start_from):
+        raise UserError("--more goes on by the champion's recipe, so no other setting can go with it")
+    check(asked)
+    call_flow("train", "train", f"{asked['corpus']}: starting", **asked, force=force or None, more=more)
 
 
 def import_model(
@@ -49,7 +56,6 @@ def import_model(
     block_size: Annotated[int, typer.Option(help="T, if shorter than the model's; 0: the model's", min=0)] = 0,
 ):
     """Take in GPT-2, Llama or Qwen3, with its tokenizer, from a folder: to generate, to serve, to start trainings from."""
-    set_defaults()
     check_addresses()
     from flows.models import imported
 
@@ -66,7 +72,10 @@ def clean(
     as_json: Annotated[bool, typer.Option("--json", help="the explanation, machine-readable")] = False,
 ):
     """Download and clean a corpus, and make its data card; nothing is trained."""
-    artifact = _run("prepare", options(corpus, settings, source, name), "clean" if force else "", until="clean")
+    asked = options(corpus, settings, source, name)
+    check(asked, trains=False)
+    asked |= {"force": "clean" if force else None, "until": "clean"}
+    artifact = call_flow("train", "prepare", f"{asked['corpus']}: starting", **asked)
     card = artifact.folder / "card"
     if as_json or explain:
         show(json.loads((card / "card.json").read_text(encoding="utf-8")), as_json, "data_card.jinja")
@@ -86,20 +95,16 @@ def why(
 ):
     """Say which stages `gpt train` with the same options would run, and because of what."""
     from flows.models.start import mixed, started
-    from flows.recipe import load_recipe
     from flows.stages import stale
-    from flows.store.artifacts import Store
 
     asked = options(corpus, settings, source, name, start_from, size=size, steps=steps, minutes=minutes)
-    found = stale.why(Store(shared_home()), started(mixed(load_recipe(**asked))))
+    found = stale.why(Store(), started(mixed(load_recipe(**asked))))
     rows = [{"stage": r.stage, "would": "be reused" if r.artifact else "run", "because": r.because} for r in found]
     table(rows, as_json)
 
 
 def corpora(as_json: Json = False):
     """List the corpora that have a recipe."""
-    from flows.recipe import corpus_names, load_recipe
-
     rows = []
     for name in corpus_names():
         recipe = load_recipe(name)
@@ -108,16 +113,21 @@ def corpora(as_json: Json = False):
     table(rows, as_json)
 
 
-def _run(flow: str, asked: dict, force: str, **more: Any) -> Any:
-    """Call a flow of flows/train.py as a person at a terminal would have it."""
-    check(asked, flow == "train")
-    return call_flow("train", flow, f"{asked['corpus']}: starting", **asked, force=force or None, **more)
+def check(asked: dict, trains: bool = True) -> None:
+    """Raise UserError or DataError for a recipe or a source that cannot be used. asked: as `load_recipe` takes it."""
+    from data_contracts.sources.source import check
+
+    recipe, store = load_recipe(**asked), Store()
+    for part in recipe.mix:
+        if not store.manifests(part, "clean"):
+            load_recipe(part)  # to be cleaned first
+    there = store.manifests(recipe.corpus, "download")
+    least = LEAST_CHARS if trains and recipe.dial and recipe.reader == OWN else 0
+    check(recipe.source, reader_of(recipe), None if there else shared_home(), recipe.options, least)
 
 
 def options(corpus: str, settings: list[str], source: str, name: str = "", start_from: str = "", **more: Any) -> dict:
     """The options that name a recipe, as `load_recipe` and the flow take them."""
-    from flows.recipe import parse_override
-
     if name and corpus:
         raise UserError(f"both {corpus!r} and --name {name!r} name the corpus; give one")
     if name and not source:

@@ -7,7 +7,6 @@ import numpy as np
 
 from flows import UserError
 from flows.evaluation import scoring
-from flows.home import shared_home
 from flows.stages.definitions import read_tokenizer
 from flows.store.artifacts import Store
 from gpt.data.dataset import IGNORE, Batch, Dataset
@@ -22,7 +21,7 @@ def explain(run: str, step: int) -> tuple[str, list[dict]]:
     run: a run id, a corpus (its champion), or a registered model. Raises UserError if the run, its data or the step does
     not exist.
     """
-    store = Store(shared_home())
+    store = Store()
     model = scoring.find(store, run)
     training, packed = model.training, model.packed
     raw = store.made_from(model.clean, "download") if model.clean else None

@@ -13,7 +13,6 @@ import polars as pl
 
 from flows.evaluation import scoring
 from flows.evaluation.scoring import HeldOut, TrainedModel
-from flows.home import shared_home
 from flows.progress import Report
 from flows.recipe import Recipe
 from flows.stages.run_stage import turn
@@ -68,7 +67,7 @@ def challenge(recipe: Recipe, stages: dict[str, Artifact], champion: str) -> tup
 
     stages: the run's artifacts. champion: `gpt-<corpus>/<version>`. Raises UserError or GPTError if it cannot be scored.
     """
-    store = Store(shared_home())
+    store = Store()
     models = [scoring.find(store, name) for name in (champion, str(stages["train"].folder))]
     text = scoring.held_out(stages["clean"])
     trained = scoring.trained_on(models[0], text)

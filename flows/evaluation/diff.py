@@ -13,10 +13,8 @@ import polars as pl
 
 from data_contracts.facts import PLACE
 from flows import UserError
-from flows.home import shared_home
 from flows.pages.render import card_markdown, publish
 from flows.progress import left_out_if_it_fails, log_line, show_page
-from flows.stages.definitions import HELD_OUT, held_out_split
 from flows.store.artifacts import Store, differences, read_manifest, to_artifact
 from flows.tracking.run import Tracker
 
@@ -27,8 +25,7 @@ WHERE = PLACE.alias("where")
 def versions(store: Store, corpus: str, older: str = "", newer: str = "") -> tuple[dict, dict]:
     """The manifests of two versions, each named by the beginning of its key: by default the one that was made or reused last,
     and the one before it. Raises UserError where there is no such version, or a damaged one."""
-    made = [m for m in store.manifests(stage="clean") if m["corpus"] == corpus]
-    known = [manifest for manifest in made if held_out_split(manifest["counts"]) == HELD_OUT]  # else divided otherwise
+    known = [manifest for manifest in store.manifests(stage="clean") if manifest["corpus"] == corpus]
 
     def pick(among: list[dict], key: str) -> dict:
         fitting = [manifest for manifest in among if manifest["key"].startswith(key)]
@@ -70,7 +67,7 @@ def differing(old: Path, new: Path) -> int:
 
 def log_changes(tracker: Tracker) -> None:
     """Show on the pages of a run what its raw data changed since the last training of the corpus, if they did."""
-    corpus, store = tracker.recipe.corpus, Store(shared_home())
+    corpus, store = tracker.recipe.corpus, Store()
     trained = store.manifests(corpus, "train")
     packed = store.made_from(trained[-1], "pack") if trained else None
     old = store.made_from(packed, "clean") if packed else None  # None if pruned, too

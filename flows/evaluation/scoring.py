@@ -73,8 +73,8 @@ class HeldOut:
     """that they are from"""
     documents: pl.DataFrame
     """as in the clean artifact, in the order of the split"""
-    baselines: dict[str, float | None] = field(default_factory=dict)
-    """bits per byte of all that is held out; None if not computed"""
+    baselines: dict[str, float] = field(default_factory=dict)
+    """bits per byte of all that is held out"""
 
     @property
     def n_bytes(self) -> int:
@@ -127,12 +127,9 @@ def trained_on(model: TrainedModel, text: HeldOut) -> pl.Series:
         known = trained.select(key.alias("key")).filter(pl.col("key").is_in(wanted.implode())).unique().collect()
         return wanted.is_in(known["key"].implode())
 
-    found, place = among(pl.col("doc_id")), pl.col("place")
-    if "place" in held_out.columns and "place" in trained.collect_schema():
-        found |= among(place) | (among(place.str.slice(0, 16)) & ~among(place.str.slice(0, 24)))
-    else:  # one of them is from before places were recorded
-        found |= among(pl.format("{}:{}", "source_file", "source_row"))
-    return held_out["doc_id"].filter(found)
+    place = pl.col("place")
+    parts = among(place.str.slice(0, 16)) & ~among(place.str.slice(0, 24))
+    return held_out["doc_id"].filter(among(pl.col("doc_id")) | among(place) | parts)
 
 
 def documents(folder: Path, split: str) -> pl.LazyFrame:

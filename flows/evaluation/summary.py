@@ -148,7 +148,7 @@ def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]
     from gpt.evaluation.baselines import bits_per_byte
 
     text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
-    loaded = scoring.load(scoring.find(Store(shared_home()), str(folder)), recipe.runtime)
+    loaded = scoring.load(scoring.find(Store(), str(folder)), recipe.runtime)
     nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
     part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
     sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")
@@ -186,8 +186,7 @@ def register_model(tracker: Tracker, recipe: Recipe) -> tuple[str, str]:
     try:
         with lock(shared_home(), f"register-{name}"):  # two runs of one corpus may end together
             version = register(tracker, recipe)
-            if recipe.start.model:
-                record_descent(tracker, recipe, version)
+            record_descent(tracker, recipe, version)
             verdict = promote(tracker, name, version, partial(challenge, recipe, tracker.stages))
     except (MlflowException, OSError) as error:
         progress.log_line(f"the model is not registered: {str(error)[:200]}\nthe same command registers it later")

@@ -7,10 +7,8 @@ from pathlib import Path
 import mlflow
 
 from flows import UserError
-from flows.home import shared_home
 from flows.models.promotion import CHAMPION
 from flows.models.register import log_model, versions_of
-from flows.progress import log_line
 from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.stages.definitions import read_tokenizer
 from flows.store.artifacts import Artifact, Store, describe
@@ -26,7 +24,7 @@ EVERY_BYTE = "".join(map(chr, [*range(0x800), *range(0x800, 0xD800, 0x400), *ran
 def import_model(source: Path, name: str, block_size: int = 0) -> str:
     """Make the decoder of a folder the champion of `gpt-<name>`; returns a line on it. It is stored where a trained one would
     be, so everything finds it by its name. Raises UserError, GPTError or TokenizerError, which name what is amiss."""
-    store, client = Store(shared_home(), log_line), mlflow.MlflowClient()
+    store, client = Store(), mlflow.MlflowClient()
     trained = [made for made in store.manifests(name, "train") if "imported" not in made["parameters"]]
     if not re.fullmatch(CORPUS_PATTERN, name) or name in corpus_names() or trained:
         raise UserError(f"--name {name!r} is a corpus, or not of a-z, 0-9 and single hyphens; choose another")
@@ -42,9 +40,9 @@ def import_model(source: Path, name: str, block_size: int = 0) -> str:
         about = {"imported_from": source.resolve().name, "licence": licence[1] if licence else "not known"}
         return about | {"parameters": model.n_parameters, "context": model.config.block_size}
 
-    with in_use(shared_home(), log_line):
+    with in_use():
         decoder = store.build(name, "train", {"imported": digests, "block_size": block_size}, {}, "import 1", make)
-        known = versions_of(client, f"gpt-{name}", decoder)
+        known = versions_of(client, f"gpt-{name}", decoder.digest)
         version = known[0].version if known else _register(client, decoder, digests)
     return f"gpt-{name}/{version}: " + ", ".join(f"{key} {value}" for key, value in decoder.counts.items())
 

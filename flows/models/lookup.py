@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import UserError
-from flows.home import shared_home
 from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.store.artifacts import Store
 from flows.tracking.connection import answering, digest_of_stage, without_password
@@ -41,7 +40,7 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
-        here, digest = Store(shared_home()).manifests(tags.get("corpus", "*"), "train"), digest_of_stage(tags, "train")
+        here, digest = Store().manifests(tags.get("corpus", "*"), "train"), digest_of_stage(tags, "train")
         if kept := [manifest for manifest in here if manifest["digest"] == digest]:
             return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
@@ -59,7 +58,7 @@ def training_of(corpus: str) -> dict | None:
     Of several it is the champion's, and a line on stderr says so. Without a champion in this home it is the newest. MLflow is
     asked only if there are several.
     """
-    trained = Store(shared_home()).manifests(corpus, "train") if re.fullmatch(CORPUS_PATTERN, corpus) else []
+    trained = Store().manifests(corpus, "train") if re.fullmatch(CORPUS_PATTERN, corpus) else []
     if len(trained) < 2:
         return trained[0] if trained else None
     best = champion(corpus)

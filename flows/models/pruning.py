@@ -8,10 +8,9 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext, redirect_stdout
 from os.path import relpath
-from pathlib import Path
 
 import mlflow
 from mlflow.cli import _gc_tracking_resources
@@ -28,15 +27,18 @@ DAY = 86_400  # seconds
 
 
 def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
-    """Remove, or only list, what `old_folders` and `old_runs` find; returns a row each. While a run is in progress, no folder
-    is removed. Raises UserError when MLflow does not answer."""
+    """Remove, or only list, artifacts that are prunable, reproductions but for the newest `keep`, and `old_runs`; returns a row
+    each. While a run is in progress, no folder is removed. Raises UserError when MLflow does not answer."""
     named, runs, done = named_decoders(), old_runs(days), "to remove" if dry_run else "removed"
     rows = [{"what": "MLflow run", "which": run, "done": f"{done}: {why}"} for run, why in runs.items()]
     if not dry_run:
         remove_runs(runs, days)
     try:
-        with nullcontext() if dry_run else idle(shared_home()):
-            for folder, size in old_folders(keep, named).items():
+        with nullcontext() if dry_run else idle():
+            found = Store().prunable(keep, named)
+            found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
+            for folder in found:
+                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
                 if not dry_run:
                     shutil.rmtree(folder)
                 which = relpath(folder, shared_home())
@@ -44,14 +46,6 @@ def prune(keep: int, days: int, dry_run: bool) -> list[dict[str, str]]:
     except UserError as error:
         rows.append({"what": "folders", "which": "all", "done": f"not removed: {error}"})
     return rows
-
-
-def old_folders(keep: int, named: Collection[str]) -> dict[Path, int]:
-    """Artifacts but for the newest `keep` of each corpus, and reproductions but for the newest `keep`; with their bytes. named:
-    digests of decoders to keep. They may be removed only while the home is `idle`."""
-    found = Store(shared_home()).prunable(keep, named)
-    found += sorted(home().glob("reproductions/*"), key=os.path.getmtime, reverse=True)[keep:]
-    return {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in found}
 
 
 def old_runs(days: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from flows.home import ROOT
 from flows.pages.render import render_text, spaced
 from flows.recipe import Recipe
 from flows.server.supervisor import state
-from flows.store.artifacts import Artifact, read_manifest, to_artifact
+from flows.store.artifacts import Artifact, read_manifest
 from flows.store.provenance import MODEL_PACKAGES
 from flows.tracking.run import Tracker
 from gpt.config import DEFAULTS
@@ -24,7 +24,7 @@ from gpt.data.tokenizer import BYTE_LEVEL, tokenizer_file
 def register(tracker: Tracker, recipe: Recipe) -> str:
     """Register the decoder of a run as `gpt-<corpus>`; returns its version, the old one if the digest is known."""
     client, name, decoder = tracker.client, f"gpt-{recipe.corpus}", tracker.stages["train"]
-    if versions := versions_of(client, name, decoder):
+    if versions := versions_of(client, name, decoder.digest):
         return str(versions[0].version)
     with mlflow.start_run(tracker.run_id):
         info = log_model(decoder, recipe.sample.prompts[0])
@@ -43,11 +43,14 @@ def register(tracker: Tracker, recipe: Recipe) -> str:
 
 
 def record_descent(tracker: Tracker, recipe: Recipe, version: str) -> None:
-    """Tag the run and its model with the model that they started from, and that model with them."""
+    """Tag the run and its model with the model that they started from, or went on from, and that model with them."""
     client, name, start = tracker.client, f"gpt-{recipe.corpus}", recipe.start
-    manifest = read_manifest(Path(start.folder).parent)
-    bases = versions_of(client, f"gpt-{manifest['corpus']}", to_artifact(manifest)) if manifest else []
-    base = f"{bases[0].name}/{bases[0].version}" if bases else start.model
+    shorter = tracker.stages["train"].counts.get("goes_on_from")
+    if not shorter and not start.model:
+        return
+    known = {"corpus": recipe.corpus, "digest": shorter} if shorter else read_manifest(Path(start.folder).parent) or {}
+    bases = versions_of(client, f"gpt-{known['corpus']}", known["digest"]) if known else []
+    base = f"{bases[0].name}/{bases[0].version}" if bases else start.model or f"decoder {shorter}"
     tracker.tags({"starts_from": base})
     client.set_model_version_tag(name, version, "starts_from", base)
     for found in bases[:1]:
@@ -68,7 +71,7 @@ def registered_name(corpus: str, decoder: Artifact) -> str:
     """`gpt-<corpus>/<version>` of a decoder whose training run finished; empty if it is not registered, or did not."""
     client, name = mlflow.MlflowClient(), f"gpt-{corpus}"
     with suppress(MlflowException):
-        for version in versions_of(client, name, decoder):
+        for version in versions_of(client, name, decoder.digest):
             if version.run_id and client.get_run(version.run_id).info.status == "FINISHED":
                 return f"{name}/{version.version}"
     return ""
@@ -91,7 +94,7 @@ def log_model(decoder: Artifact, prompt: str = "") -> ModelInfo:
     )
 
 
-def versions_of(client: mlflow.MlflowClient, name: str, decoder: Artifact) -> list[ModelVersion]:
-    """The registered versions that hold this decoder."""
+def versions_of(client: mlflow.MlflowClient, name: str, digest: str) -> list[ModelVersion]:
+    """The registered versions that hold the decoder of this digest."""
     found = client.search_model_versions(f"name = '{name}'")
-    return [version for version in found if version.tags.get("digest") == decoder.digest]
+    return [version for version in found if version.tags.get("digest") == digest]

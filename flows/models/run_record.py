@@ -13,7 +13,6 @@ import mlflow
 from data_contracts import DataError
 from data_contracts.sources.source import Source, pinned, resolve
 from flows import UserError
-from flows.home import shared_home
 from flows.models import lookup
 from flows.models.start import started
 from flows.progress import log_line
@@ -125,7 +124,7 @@ def _source(record: Record, recipe: Recipe, matters: list[str]) -> Source:
     if not lines:
         return source
     change = f"data: {'; '.join(lines[:3])}" + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
-    store = Store(shared_home())
+    store = Store()
     for kept in store.manifests(recipe.corpus, "download"):
         if kept["digest"] == manifest["digest"] and not store.damage(to_artifact(kept)):
             log_line(f"{change}; the run's own raw files are still in this home, and are read instead")

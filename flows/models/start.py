@@ -9,7 +9,7 @@ from data_contracts.sources.mixture import Part
 from flows import UserError
 from flows.home import shared_home
 from flows.models import lookup
-from flows.recipe import Recipe, Start, load_recipe
+from flows.recipe import Recipe, load_recipe
 from flows.stages.definitions import read_tokenizer
 from flows.store.artifacts import Store, describe
 
@@ -56,6 +56,6 @@ def started(recipe: Recipe) -> Recipe:
         "pack": replace(recipe.pack, block_size=model.config.block_size),
         "tokenizer": replace(recipe.tokenizer, vocab_size=tokenizer.vocab_size),
         "dial": tuple(open for open in recipe.dial if open.startswith("train.") or open == "model.dropout"),
-        "start": Start(name, digest, str(folder)),
+        "start": replace(recipe.start, digest=digest, folder=str(folder)),
     }
     return recipe.model_copy(update=fixed)

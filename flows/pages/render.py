@@ -11,36 +11,20 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 Parts = list[tuple[str, str]]  # ("same" | "gone" | "new", text): how a text was changed
-Cell = str | int | float | Parts
 
 MARKS = {"same": ("", ""), "gone": ("[-", "-]"), "new": ("{+", "+}")}  # as git shows changed words
 
 
-class Table(NamedTuple):
-    head: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
-    """counts are ints, shares are floats"""
-
-    @property
-    def kinds(self) -> list[str]:
-        """Of each column, by its first cell: number, parts or words."""
-        return [_kind(cell) for cell in (self.rows or [self.head])[0]]
-
-
-def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Table:
-    """A table of some columns of rows, headed by their names."""
-    return Table(tuple(name.replace("_", " ") for name in names), [tuple(row[name] for name in names) for row in rows])
-
-
-def ranked(model: float, baselines: Mapping[str, float]) -> list[tuple[str, str]]:
-    """(name, bits per byte), the best first: "this model" among its baselines."""
-    bits = {"this model": model} | dict(baselines)
-    return [(name, f"{value:.3f}") for name, value in sorted(bits.items(), key=lambda item: item[1])]
+def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[str, Sequence]:
+    """A table of some columns of rows, headed by their names, and of each whether it holds numbers, by its first cell."""
+    cells = [[row[name] for name in names] for row in rows]
+    number = [bool(re.fullmatch(r"<?[\d,.]+%?", plain(cell))) for cell in (cells or [[*names]])[0]]
+    return {"head": [name.replace("_", " ") for name in names], "rows": cells, "number": number}
 
 
 def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
@@ -52,7 +36,7 @@ def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
     return f"{model:.3f} bits per byte do not beat the best baseline, {baseline}, which needs {model - best:.3f} fewer"
 
 
-def plain(value: Cell) -> str:
+def plain(value: str | int | float | Parts) -> str:
     """A value as plain text: 12,345 for a count, 12.3% for a share, changes as git shows them."""
     match value:
         case list():
@@ -111,11 +95,5 @@ def _environment(kind: Literal["html", "md"]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "columns": columns, "escape_markdown": escape_markdown}
-    environment.globals |= {"kind": kind, "ranked": ranked, "against_baselines": against_baselines}
+    environment.globals |= {"kind": kind, "against_baselines": against_baselines}
     return environment
-
-
-def _kind(cell: Cell) -> str:
-    if isinstance(cell, list):
-        return "parts"
-    return "number" if re.fullmatch(r"<?[\d,.]+%?", plain(cell)) else "words"

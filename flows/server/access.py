@@ -28,8 +28,8 @@ class Access:
     port: int = 0
     mlflow_port: int = 0
     serve_port: int = 0
-    user: str = ""
-    password: str = field(default="", repr=False)
+    login: str = field(default="", repr=False)
+    """user:password; empty where none is asked for"""
 
     def local_url(self, port: int) -> str:
         """The address for programs on this machine."""
@@ -45,13 +45,9 @@ class Access:
 
     def client_environment(self) -> dict[str, str]:
         """Variables for the clients of both servers."""
-        if not self.password:
-            return {}
-        return {
-            "PREFECT_API_AUTH_STRING": f"{self.user}:{self.password}",
-            "MLFLOW_TRACKING_USERNAME": self.user,
-            "MLFLOW_TRACKING_PASSWORD": self.password,
-        }
+        user, _, password = self.login.partition(":")
+        mlflow = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        return mlflow | {"PREFECT_API_AUTH_STRING": self.login} if self.login else {}
 
     def names(self) -> list[str]:
         """The names of this machine by which programs and browsers reach the servers, as in a Host header without its port."""
@@ -64,28 +60,24 @@ class Access:
             names.add(f"[{self.host}]" if ":" in self.host else self.host)
         return sorted(name.lower() for name in names)
 
-    def prefect_environment(self) -> dict[str, str]:
-        """Variables for the Prefect server: the address at which its page finds the API, by default port 4200 of the browser's
-        machine; and the host names and the pages that it answers (see `apps`)."""
+    def server_environment(self) -> dict[str, str]:
+        """Variables for the servers: the address at which Prefect's page finds the API, by default port 4200 of the browser's
+        machine; the host names and the pages that each answers; and the password that MLflow asks for."""
+        names = self.names()
         page = os.environ.get("PREFECT_SERVER_UI_API_URL") or f"{self.public_url(self.port)}/api"
-        origins = [f"http://{name}:{self.port}" for name in self.names()] + [page.removesuffix("/api").lower()]
-        if given := os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
-            origins.append(given)
-        return {
-            "PREFECT_SERVER_UI_API_URL": page,
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
-            HOSTS_VARIABLE: ",".join([*self.names(), urlsplit(page).netloc.lower()]),
-        }
-
-    def mlflow_environment(self) -> dict[str, str]:
-        """Variables for the MLflow server: the host names and the pages that it answers, and the password."""
-        addresses = [f"{name}:{self.mlflow_port}" for name in self.names()]
-        allowed = {
-            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*self.names(), *addresses]),
+        pages = [*(f"http://{name}:{self.port}" for name in names), page.removesuffix("/api").lower()]
+        pages.append(os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ""))
+        addresses = [f"{name}:{self.mlflow_port}" for name in names]
+        mlflow = {
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*names, *addresses]),
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
         }
-        found = {name: os.environ.get(name) or value for name, value in allowed.items()}
-        return found | ({LOGIN_VARIABLE: f"{self.user}:{self.password}"} if self.password else {})
+        return {name: os.environ.get(name) or value for name, value in mlflow.items()} | {
+            "PREFECT_SERVER_UI_API_URL": page,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(filter(None, pages)),
+            HOSTS_VARIABLE: ",".join([*names, urlsplit(page).netloc.lower()]),
+            LOGIN_VARIABLE: self.login,
+        }
 
 
 def access(host: str, **ports: int) -> Access:
@@ -101,7 +93,7 @@ def access(host: str, **ports: int) -> Access:
         raise UserError(f"--host {host} lets other machines in and needs a password\n{mend}")
     if given and not (user and len(password) >= PASSWORD_CHARS):
         raise UserError(f"the password is too short, or has no user\n{mend}")
-    return Access(host, **ports, user=user, password=password)
+    return Access(host, **ports, login=given)
 
 
 def _loopback(host: str) -> bool:

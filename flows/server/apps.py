@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from secrets import compare_digest
 from signal import SIGTERM
 from typing import Any
@@ -27,16 +27,17 @@ from flows.server.access import HOSTS_VARIABLE, LOGIN_VARIABLE
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable, Callable], Awaitable[None]]
 Refuse = Callable[..., App]
+Names = Collection[str]
 
 
 def create_prefect() -> App:
-    """The environment names the allowed hosts and origins (`Access.prefect_environment`). Within this process automations ask
+    """The environment names the allowed hosts and origins (`Access.server_environment`). Within this process automations ask
     Prefect's app itself, by the name of no host."""
     from prefect.server.api import server
     from prefect.settings import PREFECT_SERVER_CORS_ALLOWED_ORIGINS
 
     hosts, origins = os.environ[HOSTS_VARIABLE].split(","), PREFECT_SERVER_CORS_ALLOWED_ORIGINS.value().split(",")
-    return OwnAddresses(server.create_app(final=True), hosts, origins)
+    return guard(server.create_app(final=True), hosts, origins)
 
 
 def create_temporary() -> App:
@@ -67,40 +68,31 @@ def create_mlflow() -> App:
             response.set_data(re.sub(folder + b'(/|(?="))', b"mlflow-artifacts:/", response.get_data()))
         return response
 
-    login = os.environ.get(LOGIN_VARIABLE)
-    return AsksForPassword(fastapi_app.app, login) if login else fastapi_app.app
+    return guard(fastapi_app.app, login=os.environ[LOGIN_VARIABLE])
 
 
-class OwnAddresses:
-    """ASGI middleware that refuses requests with another Host, or with an Origin that is not allowed (403)."""
+def guard(
+    app: App, hosts: Names = "*", origins: Names = "*", login: str = "", refuse: Refuse = PlainTextResponse
+) -> App:
+    """The app, which refuses requests with another Host, or with an Origin that is not allowed (403), and without this
+    user:password (401), but for the question whether the server is up.
 
-    def __init__(self, app: App, hosts: list[str], origins: list[str], refuse: Refuse = PlainTextResponse):
-        """hosts: with or without port; origins: whole, or * for all. refuse: makes the answer, of text and status."""
-        self.app, self.hosts, self.origins, self.refuse = app, hosts, origins, refuse
+    hosts: with or without port; origins: whole; * for all of either. refuse: makes the answer, of text, status and headers.
+    """
+    # Programs that speak OpenAI's API send the password alone.
+    expected = b"Basic " + b64encode(login.encode()), f"Bearer {login.partition(':')[2]}".encode()
 
-    async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
-        headers = {name: value.decode("latin-1").lower() for name, value in scope.get("headers", ())}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin", "")
-        known_host = host in self.hosts or re.sub(r":\d+$", "", host) in self.hosts
-        known_origin = not origin or origin in self.origins or "*" in self.origins
-        answer = self.app
+    async def guarded(scope: Scope, receive: Callable, send: Callable) -> None:
+        headers, answer = dict(scope.get("headers", ())), app
+        host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
+        known_host = "*" in hosts or host in hosts or re.sub(r":\d+$", "", host) in hosts
+        known_origin = not origin or "*" in origins or origin in origins
+        known = any(compare_digest(headers.get(b"authorization", b""), one) for one in expected)
         if scope["type"] != "lifespan" and not (known_host and known_origin):
             problem = f"origin {origin}" if known_host else f"host {host}"
-            answer = self.refuse(f"this server does not answer to {problem}\n", 403)
+            answer = refuse(f"this server does not answer to {problem}\n", 403)
+        elif login and scope["type"] != "lifespan" and scope["path"] != "/health" and not known:
+            answer = refuse("user and password?\n", 401, {"WWW-Authenticate": 'Basic realm="MLflow"'})
         await answer(scope, receive, send)
 
-
-class AsksForPassword:
-    """ASGI middleware that refuses requests without this user:password (401), but for the question whether the server is up."""
-
-    def __init__(self, app: App, login: str, refuse: Refuse = PlainTextResponse):
-        # Programs that speak OpenAI's API send the password alone.
-        key, self.refuse = login.partition(":")[2], refuse
-        self.app, self.expected = app, (b"Basic " + b64encode(login.encode()), f"Bearer {key}".encode())
-
-    async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
-        answer, given = self.app, dict(scope.get("headers", ())).get(b"authorization", b"")
-        known = any(compare_digest(given, expected) for expected in self.expected)
-        if scope["type"] != "lifespan" and scope["path"] != "/health" and not known:
-            answer = self.refuse("user and password?\n", 401, {"WWW-Authenticate": 'Basic realm="MLflow"'})
-        await answer(scope, receive, send)
+    return guarded

@@ -3,12 +3,17 @@
 It checks prefect.yaml while the servers start. Then it creates what is missing: the work pool and its queues, the deployments,
 the limit of trainings at once, the automations, and MLflow's experiment. What is there already may have been changed in
 Prefect's pages, and stays as it is.
+
+Notable: prefect.yaml is checked by a model that Prefect keeps to itself, since `prefect deploy` skips a file that it cannot
+read, and unknown keys.
 """
 
+import io
 import json
+import re
 import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import yaml
@@ -16,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.events import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from pydantic import ValidationError
 
 from flows import UserError
 from flows.home import GPU, ROOT
@@ -27,17 +33,56 @@ AUTOMATIONS = ROOT / "automations.yaml"
 
 def main(answer: Path, prefect_file: Path, health_urls: list[str]) -> None:
     """answer: receives the number of deployments and MLflow's experiment as JSON. health_urls: of the servers to wait for."""
-    from flows.server import prefect_private
     from flows.tracking.connection import experiment_id  # while the servers start
 
-    deployments = prefect_private.check(prefect_file)
+    deployments = check(prefect_file)
     for url in health_urls:  # `gpt up` ends this process if a server does not start
         while not is_healthy(url):
             time.sleep(0.3)
     create_pool()
-    prefect_private.deploy(prefect_file)
+    deploy(prefect_file)
     create_automations()
     answer.write_text(json.dumps({"deployments": len(deployments), "experiment": experiment_id()}))
+
+
+def check(path: Path) -> list[str]:
+    """The names of the deployments of a prefect.yaml. Raises UserError that says where what is wrong: what YAML or Prefect's
+    model does not take, and unknown keys. `deploy` finds the rest."""
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content.get("deployments"):
+        raise UserError(f"{path.name} has no deployments\n{path}")
+    content.pop("definitions", None)  # where the file keeps what its entries share
+    try:
+        deployments = PrefectYamlModel.model_validate(content, extra="forbid").deployments
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path.name}, {place}: {first['msg']}") from None
+    return [str(deployment.name) for deployment in deployments]
+
+
+def deploy(path: Path) -> None:
+    """Create or update every deployment of the file: `prefect deploy --all`, in this process, which has loaded Prefect."""
+    from prefect.cli import app
+
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    output = io.StringIO()
+    try:
+        with redirect_stdout(output), redirect_stderr(output):
+            app()
+    except SystemExit as end:
+        if end.code:
+            words = re.sub("[│╭╰─╮╯]", " ", output.getvalue()).split()
+            raise UserError(f"{path.name} could not be deployed: {' '.join(words)[-300:]}\n{path}") from None
+    finally:
+        print(output.getvalue())
 
 
 def create_pool() -> None:
@@ -72,5 +117,4 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(f"error: {error}")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from flows import UserError
 from flows.home import home
@@ -22,13 +21,10 @@ LOOKS = 10  # without a heartbeat, until a run is dead
 GONE, SILENT = "Its process is gone.", "No heartbeat for"  # automations.yaml knows a dead run by these words
 BEAT = "prefect.flow-run.heartbeat"
 Signs = dict[str, tuple[str, int]]  # of a run by its id: the newest sign of life, and the number of looks since then
-_held: list[IO[str]] = []  # open as long as this process lives
 
 
 def hold_lock(flow, flow_run, state) -> None:
     """A flow's on_running hook: lock the run's file for as long as this process lives."""
-    from flows.server.prefect_private import go_on_without_slot
-
     go_on_without_slot()
     path = lock_file(flow_run.id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +32,18 @@ def hold_lock(flow, flow_run, state) -> None:
     handle = new.open("w+")
     take(handle)
     new.rename(path)  # others find it only once it is locked
-    _held.append(handle)
+    atexit.register(handle.close)  # and not before
     atexit.register(path.unlink, missing_ok=True)
+
+
+def go_on_without_slot() -> None:
+    """From now on a run that lost the slot of its deployment while the machine slept goes on; Prefect would cancel it."""
+    from prefect import flow_engine
+    from prefect.concurrency._leases import maintain_concurrency_lease
+
+    flow_engine.maintain_concurrency_lease = lambda lease_id, seconds, **_: maintain_concurrency_lease(
+        lease_id, seconds, raise_on_lease_renewal_failure=False
+    )
 
 
 def watch(api: str, ending: Callable[[], bool]) -> None:

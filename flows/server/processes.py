@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import psutil
@@ -25,6 +25,7 @@ from flows.server.access import AUTH_VARIABLE, Access
 from flows.tracking.connection import without_password
 
 MARK = "GPT_UP"
+UVICORN = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--factory"]
 WORKER = ["-m", "prefect", "worker"]  # how its command begins
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # set by Prefect's worker for the processes of a flow run
 LOG_HEADER = "--- started by gpt at "  # before what a service logs after each start
@@ -66,15 +67,13 @@ def start(service: Service, marked: bool = True) -> psutil.Popen:
 
 
 def prefect_server(access: Access) -> Service:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_prefect"]
-    command += ["--host", access.host, "--port", str(access.port), "--log-level", "warning"]
-    return Service("prefect", command, access.prefect_environment(), f"{access.api}/health", access.port)
+    command = [*UVICORN, "flows.server.apps:create_prefect", "--host", access.host, "--port", str(access.port)]
+    return Service("prefect", command, access.server_environment(), f"{access.api}/health", access.port)
 
 
 def mlflow_server(store: str, access: Access) -> Service:
     """store: the database; it may hold a password, so it is passed by the environment."""
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.apps:create_mlflow"]
-    command += ["--host", access.host, "--port", str(access.mlflow_port), "--log-level", "warning"]
+    command = [*UVICORN, "flows.server.apps:create_mlflow", "--host", access.host, "--port", str(access.mlflow_port)]
     environment = {
         "_MLFLOW_SERVER_FILE_STORE": store,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",  # of experiments that others create
@@ -84,7 +83,7 @@ def mlflow_server(store: str, access: Access) -> Service:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     health = f"{access.local_url(access.mlflow_port)}/health"
-    return Service("mlflow", command, environment | access.mlflow_environment(), health, access.mlflow_port)
+    return Service("mlflow", command, environment | access.server_environment(), health, access.mlflow_port)
 
 
 def completions_server(access: Access) -> Service:
@@ -95,15 +94,14 @@ def completions_server(access: Access) -> Service:
 
 def check_port(service: Service, host: str, option: str) -> None:
     """Raise UserError if the port is in use, or not to be had. option: the command-line option that chooses another port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, service.port))
-        except OSError as error:
-            mend = f"end what listens there, or choose another port: {option} {service.port + 1}"
-            what = f"{service.name} cannot listen on {host} port {service.port}: {error.strerror}"
-            raise UserError(f"{what}\n{mend}") from None
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, service.port), family=family).close()
+    except OSError as error:
+        mend = f"end what listens there, or choose another port: {option} {service.port + 1}"
+        why = str(error.strerror).partition(" (while")[0]
+        what = f"{service.name} cannot listen on {host} port {service.port}: {why}"
+        raise UserError(f"{what}\n{mend}") from None
 
 
 def is_healthy(url: str) -> bool:
@@ -115,9 +113,8 @@ def is_healthy(url: str) -> bool:
 
 def ask(api: str, what: str, **body: object) -> Any:
     """Post to Prefect's API, with the password of the environment. Returns its answer; raises UserError if there is none."""
-    given = os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE, "")
-    user, _, password = given.partition(":")
-    login = (user, password) if given else None
+    given = os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get(AUTH_VARIABLE)
+    login = httpx.BasicAuth(*given.split(":", 1)) if given else None
     try:
         answer = httpx.post(f"{api}/{what}", json=body, auth=login, timeout=10, trust_env=False)
         return answer.raise_for_status().json()
@@ -141,8 +138,8 @@ def start_failure(service: Service, code: int) -> UserError:
     return UserError(f"{service.name} ended with code {code}: {words}\nits log: {service.log}")
 
 
-def find(kind: Literal["run", "worker", "all"] = "all") -> list[psutil.Process]:
-    """The living processes of this home's `gpt up`: those of flow runs, the worker, or all."""
+def find(kind: str = "all") -> list[psutil.Process]:
+    """The living processes of this home's `gpt up`: "run", those of flow runs, "worker", or "all"."""
     found, mark = [], str(home())
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -159,8 +156,7 @@ def end_all(hurry: Callable[[], bool] = lambda: False) -> int:
     count = len(find())
     for process in find("worker"):
         process.suspend()  # so that it starts no run, and kills none that is saving its checkpoint
-    seconds: dict[Literal["run", "worker", "all"], float] = {"run": RUN_GRACE, "worker": GRACE, "all": GRACE}
-    for kind, grace in seconds.items():
+    for kind, grace in (("run", RUN_GRACE), ("worker", GRACE), ("all", GRACE)):
         found = {process.pid: process for process in find(kind)}
         for process in found.values():
             with suppress(psutil.Error):

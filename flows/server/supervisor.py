@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
 from flows import UserError
-from flows.home import home, set_defaults
+from flows.home import home
+from flows.pages.render import render_text
 from flows.server import dead_runs, processes
 from flows.server.access import AUTH_VARIABLE, Access
 from flows.server.processes import Service
@@ -30,6 +32,7 @@ START_SECONDS = 900  # a small, busy machine takes minutes to create the two dat
 RESTARTS, RESTARTS_WITHIN = 5, 600.0  # after more restarts than this in so many seconds it gives up
 STOP_SECONDS = 240.0
 _held: list[IO[str]] = []  # the lock, until this process is gone
+say = partial(print, flush=True)
 
 
 def state_file() -> Path:
@@ -78,20 +81,19 @@ def is_process(entry: dict) -> bool:
     return False
 
 
-def up(access: Access, file: Path, say: Callable[[str], None] = print) -> None:
+def up(access: Access, file: Path) -> None:
     """Start everything and stay until SIGINT, SIGTERM or SIGHUP. Says so if it is up already. Raises UserError when a service
     does not start or keeps dying; everything else is stopped then."""
-    set_defaults()
     lock = (home() / "up.lock").open("w+")
     if not take(lock):
-        say("gpt is up already\n" + state().get("addresses", "and starting: gpt status says when it is ready"))
+        say("gpt is up already\n" + render_text("addresses.txt", **state()))
         return
     _held.append(lock)
-    _end_what_is_left(say)
-    _Supervisor(access, file, say).run()
+    _end_what_is_left()
+    _Supervisor(access, file).run()
 
 
-def down(say: Callable[[str], None] = print) -> None:
+def down() -> None:
     """End what `gpt up` started in this home, or left behind."""
     asked, until = 0, time.monotonic() + STOP_SECONDS
     with (home() / "up.lock").open("w+") as lock:
@@ -104,11 +106,11 @@ def down(say: Callable[[str], None] = print) -> None:
             if time.monotonic() > until:
                 raise UserError(f"gpt up (process {asked}) does not end; kill it, then gpt down ends the rest")
             time.sleep(0.2)
-        _end_what_is_left(say)
+        _end_what_is_left()
     say("everything is down")
 
 
-def detach(arguments: list[str], say: Callable[[str], None] = print) -> None:
+def detach(arguments: list[str]) -> None:
     """Start `gpt up` in the background and return when it is ready. Raises UserError with its error if it ended instead."""
     service = Service("up", [sys.executable, "-m", "flows.cli", "up", *arguments], {})
     process = processes.start(service, marked=False)
@@ -125,15 +127,15 @@ def detach(arguments: list[str], say: Callable[[str], None] = print) -> None:
 
 
 class _Supervisor:
-    def __init__(self, access: Access, file: Path, say: Callable[[str], None]):
-        self.access, self.file, self.say = access, file, say
+    def __init__(self, access: Access, file: Path):
+        self.access, self.file = access, file
         self.running: dict[str, tuple[Service, psutil.Popen]] = {}
         self.restarts: list[float] = []
         self.signals, self.ending = 0, False
         own = {"pid": os.getpid(), "created": psutil.Process().create_time()}
         addresses = {"prefect": access.public_url(access.port), "api": access.api}
         addresses["playground"] = access.public_url(access.serve_port)
-        self.state: dict[str, Any] = own | addresses | {"password": bool(access.password), "ready": False}
+        self.state: dict[str, Any] = own | addresses | {"password": bool(access.login), "ready": False}
 
     def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -148,14 +150,14 @@ class _Supervisor:
                 self._watch()
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            self.say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
+            say("\nstopping; a running training leaves a checkpoint first (once more: at once)")
         finally:
             self.ending = True
             processes.end_all(hurry=lambda: self.signals > 1)
             for _, process in self.running.values():
                 process.wait(STOP_SECONDS)
             state_file().unlink(missing_ok=True)
-        self.say("everything is down")
+        say("everything is down")
 
     def _start_all(self) -> None:
         access, store = self.access, os.environ["MLFLOW_TRACKING_URI"]
@@ -167,7 +169,7 @@ class _Supervisor:
         options = {"prefect": "--port", "mlflow": "--mlflow-port", "playground": "--serve-port"}
         for server in (*servers, playground):
             processes.check_port(server, access.host, options[server.name])
-        self.say(f"starting Prefect and MLflow (logs in {home() / 'logs'})")
+        say(f"starting Prefect and MLflow (logs in {home() / 'logs'})")
         for server in servers:
             self._start(server)
         clients = access.client_environment() | {"PREFECT_API_URL": access.api}
@@ -189,14 +191,8 @@ class _Supervisor:
         self._until(lambda: "started!" in processes.read_log(worker) and processes.is_healthy(playground.health_url))
         base = store.rstrip("/") if elsewhere else access.public_url(access.mlflow_port)
         page = f"{base}/#/experiments/{made['experiment']}/{RUNS_PAGE}"
-        lines = [f"Prefect        {self.state['prefect']}", f"MLflow         {page}"]
-        lines += [f"playground     {self.state['playground']}/   (completions API: {self.state['playground']}/v1)"]
-        lines += [f"second terminal: export PREFECT_API_URL={access.api}"]
-        if access.password:
-            lines += [f"                 export PREFECT_API_AUTH_STRING=user:password   # as in {AUTH_VARIABLE}"]
-        self._write(ready=True, mlflow=page, addresses="\n".join(lines))
-        deployed = f"deployments    {made['deployments']} of {self.file.name}\n"
-        self.say("\n".join([deployed, *lines, "gpt down stops it"]))
+        self._write(ready=True, mlflow=page, deployments=made["deployments"], file=self.file.name)
+        say(render_text("addresses.txt", **self.state))
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Wait for done(). Raises UserError if a service ends meanwhile, or after START_SECONDS."""
@@ -220,7 +216,7 @@ class _Supervisor:
             self.restarts = [at for at in self.restarts if now - at < RESTARTS_WITHIN] + [now]
             if len(self.restarts) > RESTARTS:
                 raise processes.start_failure(service, process.returncode)
-            self.say(f"{name} ended with code {process.returncode}; restarting it ({service.log} says why)")
+            say(f"{name} ended with code {process.returncode}; restarting it ({service.log} says why)")
             self._start(service)
 
     def _start(self, service: Service) -> None:
@@ -242,7 +238,7 @@ class _Supervisor:
             raise KeyboardInterrupt
 
 
-def _end_what_is_left(say: Callable[[str], None]) -> None:
+def _end_what_is_left() -> None:
     """End what a killed `gpt up` left behind."""
     if count := processes.end_all():
         say(f"ended {count} processes that an earlier gpt up left behind")

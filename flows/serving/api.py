@@ -24,7 +24,6 @@ from pydantic import ValidationError
 
 from flows import UserError
 from flows.evaluation import scoring
-from flows.home import shared_home
 from flows.models import lookup
 from flows.models.promotion import champions
 from flows.serving.completions import Asked, Completion, joined
@@ -42,11 +41,6 @@ PAGES = Path(__file__).parents[1] / "pages" / "templates" / "playground"
 # Of a request, unless the environment says otherwise. Open at once: the slowly read ones too, so memory is bounded.
 LIMITS = {"GPT_MAX_CHARS": 100_000, "GPT_MAX_TOKENS": 4096, "GPT_MAX_TEXTS": 128, "GPT_MAX_SECONDS": 300}
 LIMITS |= {"GPT_MAX_REQUESTS": 64, "GPT_MAX_MODELS": 8}
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
 SEARCHED_BYTES = 100_000_000  # of the training text: seconds
 
 
@@ -153,7 +147,7 @@ def create_app(names: Sequence[str]) -> FastAPI:
         asked, prompt = await _read_one(request)
 
         def search() -> dict[str, Any]:
-            clean = scoring.find(Store(shared_home()), meant(asked.model)).clean
+            clean = scoring.find(Store(), meant(asked.model)).clean
             if clean is None:
                 raise HTTPException(404, f"the training text of {asked.model!r} is no longer on this disk")
             texts = read_texts(Path(clean["path"]), "train", SEARCHED_BYTES)
@@ -178,17 +172,8 @@ def create_app(names: Sequence[str]) -> FastAPI:
     refused: tuple[Any, ...] = (UserError, GPTError, HTTPException, 404, 405, Exception)
     for failure in refused:
         app.add_exception_handler(failure, _refuse)
-    app.mount("/", _Pages(directory=PAGES, html=True))
+    app.mount("/", StaticFiles(directory=PAGES, html=True))
     return app
-
-
-class _Pages(StaticFiles):
-    """They run no script but their own, and stand in no other page."""
-
-    async def get_response(self, path: str, scope: Any) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(PAGE_HEADERS)
-        return response
 
 
 class _Stream(StreamingResponse):

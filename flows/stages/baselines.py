@@ -33,42 +33,39 @@ def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
 
     documents: folder of the clean stage.
     """
+    sizes = compressed(read_texts(documents, split))
+    sizes["ppmd"], order = best_ppmd(documents, split)
     bits = {"uniform": 8.0} | counted_bits_per_byte(packed, split)
-    bits |= compressed_bits_per_byte(read_texts(documents, split))
-    bits["ppmd"], order = ppmd_bits_per_byte(documents, split)
+    bits |= {name: 8 * size / packed.splits[split].n_bytes for name, size in sizes.items()}
     held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
     repeated = repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)
     baselines = {name: round(value, 4) for name, value in bits.items()}
     return {"baselines": baselines, "ppmd_order": order, "repeated": round(repeated, 4)}
 
 
-def compressed_bits_per_byte(texts: Iterable[str]) -> dict[str, float]:
-    """gzip -9 and xz -9 of the texts one after another, in bits per byte of them."""
+def compressed(texts: Iterable[str]) -> dict[str, int]:
+    """The bytes that gzip -9 and xz -9 make of the texts one after another."""
     packers: dict = {"gzip": zlib.compressobj(9, wbits=31), "xz": lzma.LZMACompressor(preset=9)}
-    sizes, n_bytes = dict.fromkeys(packers, 0), 0
+    sizes = dict.fromkeys(packers, 0)
     for text in texts:
-        raw = text.encode()
-        n_bytes += len(raw)
         for name, packer in packers.items():
-            sizes[name] += len(packer.compress(raw))
-    return {name: 8 * (sizes[name] + len(packer.flush())) / n_bytes for name, packer in packers.items()}
+            sizes[name] += len(packer.compress(text.encode()))
+    return {name: size + len(packers[name].flush()) for name, size in sizes.items()}
 
 
-def ppmd_bits_per_byte(documents: Path, split: str) -> tuple[float, int]:
-    """PPMd of all texts of a split after READ_BYTES of train, in bits per byte of the split; and the best of ORDERS."""
+def best_ppmd(documents: Path, split: str) -> tuple[int, int]:
+    """The bytes that PPMd makes of all texts of a split after READ_BYTES of train, and the best of ORDERS."""
     known = BETWEEN.join(text.encode() for text in read_texts(documents, "train", READ_BYTES))
     tried = {order: ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES)) for order in ORDERS}
     order = min(tried, key=lambda order: tried[order])
     return ppmd(order, known, read_texts(documents, split)), order
 
 
-def ppmd(order: int, known: bytes, texts: Iterable[str]) -> float:
-    """PPMd of texts after what it knows, in bits per byte of the texts."""
-    encoder = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF)
+def ppmd(order: int, known: bytes, texts: Iterable[str]) -> int:
+    """The bytes that PPMd makes of texts after what it knows."""
+    encoder, size = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF), 0
     encoder.encode(known)
-    size = n_bytes = 0
-    for raw in (text.encode() for text in texts):
+    for text in texts:
         encoder.encode(BETWEEN)
-        n_bytes += len(raw)
-        size += len(encoder.encode(raw))
-    return 8 * (size + len(encoder.flush())) / n_bytes
+        size += len(encoder.encode(text.encode()))
+    return size + len(encoder.flush())

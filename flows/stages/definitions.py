@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts import corpora
-from flows.home import shared_home
 from flows.progress import Report, log_line
 from flows.recipe import OWN, Recipe
 from flows.stages.code_identity import WIRING, identity
@@ -23,11 +22,6 @@ from flows.store.artifacts import Artifact, Store, make_key, read_manifest, to_a
 
 HELD_OUT = "test"  # the split whose baselines are computed
 RAW = "raw"  # the downloaded files, in a folder of their own: one of them may be named like the manifest
-
-
-def held_out_split(counts: dict) -> str:
-    """The split to report on; val of a clean artifact from before there was a test split. counts: of the artifact."""
-    return HELD_OUT if f"{HELD_OUT}_documents" in counts else "val"
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def clean(job: Job) -> dict:
         write_data_card(job.folder / "card", facts.describe(job.folder, sample, counts, rules, about))
 
     # Of an earlier artifact that differs only in what is decided from measures, texts and measures are taken.
-    by, store = measured_by(rules) | recipe.options, Store(shared_home(), log_line)
+    by, store = measured_by(rules) | recipe.options, Store()
     measured = make_key("measured", by, {"download": job.inputs["download"].digest}, STAGES["clean"].code(recipe))
     known = [] if job.force else store.manifests(recipe.corpus, "clean")[::-1]
     same = (to_artifact(manifest) for manifest in known if manifest["counts"].get("measured") == measured)
@@ -205,9 +199,12 @@ def train(job: Job) -> dict:
 
     recipe, packed = job.recipe, job.inputs["pack"].folder
     model = replace(recipe.model, vocab_size=job.inputs["tokenize"].counts["vocab_size"])
-    start = Path(recipe.start.folder) if recipe.start.model else None
-    result = loop.train(packed, job.folder, model, recipe.train, recipe.runtime, on_step, job.on_evaluation, start)
+    start = recipe.start if recipe.start.model else None
+    shorter, digest = _shorter(job)
+    settings = (model, recipe.train, recipe.runtime)
+    result = loop.train(packed, job.folder, *settings, on_step, job.on_evaluation, start, shorter)
     return {
+        "goes_on_from": digest,
         "parameters": result.n_parameters,
         "tokens_seen": result.tokens,
         "val_loss": result.loss,
@@ -219,6 +216,20 @@ def train(job: Job) -> dict:
         "resumed_from": result.resumed_from,
         "machine": provenance.machine(recipe.runtime),
     }
+
+
+def _shorter(job: Job) -> tuple[Path | None, str]:
+    """Folder and digest of the newest whole training of fewer steps that differs in nothing else, if there is one."""
+    store = Store()
+    for manifest in reversed([] if job.force else store.manifests(job.recipe.corpus, "train")):
+        parameters, artifact = manifest["parameters"], to_artifact(manifest)
+        steps = {"steps": min(parameters["train"]["steps"], job.recipe.train.steps - 1)}
+        same = parameters == job.parameters | {"train": job.parameters["train"] | steps}
+        same &= manifest["inputs"] == {name: job.inputs[name].digest for name in STAGES["train"].inputs}
+        same &= manifest["code"] == STAGES["train"].code(job.recipe) and (artifact.folder / "state").is_dir()
+        if same and not store.damage(artifact):
+            return artifact.folder, artifact.digest
+    return None, ""
 
 
 def _write_json(path: Path, values: dict) -> None:

@@ -45,6 +45,7 @@ def clean_parameters(recipe: Recipe) -> dict:
 
 def train_parameters(recipe: Recipe) -> dict:
     values = sections("train", "start")(recipe) | {"model": recipe.model.as_dict()}
+    values |= {"adapter": recipe.start.adapter} if recipe.start.rank else {}
     del values["model"]["vocab_size"]  # the tokenizer decides it, which is an input
     del values["train"]["checkpoint_every"]  # decides how much a killed run loses, not what it makes
     values["train"]["keep_checkpoints"] = TrainConfig.keep_checkpoints  # as all keys have it: it decides no number

@@ -9,11 +9,11 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
-from flows.home import GPU, shared_home
+from flows.home import GPU
 from flows.pages.render import card_markdown
 from flows.progress import log_line, progress_bar, show_page
 from flows.recipe import Recipe
-from flows.stages.definitions import HELD_OUT, STAGES, Job, held_out_split
+from flows.stages.definitions import STAGES, Job
 from flows.store.artifacts import Artifact, Store
 from flows.tracking.run import Tracker, current_tracker
 
@@ -26,7 +26,6 @@ SUMMARIES = {
     "pack": "{train_tokens:,} tokens to train on, {val_tokens:,} to choose by, {test_tokens:,} to report on",
     "train": "{test_bpb:.3f} bits per byte at step {best_step:,} of {steps:,}",
 }
-SPLIT_ANEW = "documents of before there was a test split are divided anew, once, and all after them is made again"
 LogSamples = Callable[[Tracker, int, Path, Recipe], None]
 
 
@@ -37,7 +36,7 @@ def run_stage(
 
     log_samples(tracker, step, folder, recipe): called after each evaluation of a training, with the folder of its checkpoint.
     """
-    stage, tracker, store = STAGES[name], current_tracker.get(), Store(shared_home(), log_line)
+    stage, tracker, store = STAGES[name], current_tracker.get(), Store()
     parameters, log_step = stage.parameters(recipe), tracker.step if tracker else lambda step, metrics: None
 
     def log_evaluation(step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
@@ -48,9 +47,6 @@ def run_stage(
                     log_samples(tracker, step, folder, recipe)
 
     def make(folder: Path) -> dict:  # only for what is not reused, so that only a real training waits for its turn
-        older = store.manifests(recipe.corpus, name)
-        if name == "clean" and older and held_out_split(older[-1]["counts"]) != HELD_OUT:
-            log_line(SPLIT_ANEW)
         job = Job(recipe, parameters, inputs, folder, report, log_step, log_evaluation, force)
         with turn(recipe.runtime.processes) if name == "train" else nullcontext():
             return stage.make(job)

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flows.home import shared_home
+from flows.progress import log_line
 from flows.store.locks import lock
 from flows.store.provenance import git_state, package_versions
 
 MANIFEST = "manifest.json"
-NOT_DIGESTED = ("log/", "card/", "measured/")
+NOT_DIGESTED = ("log/", "card/", "measured/", "state/")
 RESUMABLE_DAYS = 30  # that a training which was stopped keeps its checkpoints
 
 
@@ -50,9 +52,8 @@ def make_key(stage: str, parameters: dict, inputs: dict[str, str], code: str) ->
 class Store:
     """All artifacts under one home; safe to use from several processes at once, and from several machines that share it."""
 
-    def __init__(self, home: Path, log: Callable[[str], None] = print):
-        self.root = home / "artifacts"
-        self.log = log
+    def __init__(self, home: Path | None = None):
+        self.root = (home or shared_home()) / "artifacts"
 
     def manifests(self, corpus: str = "*", stage: str = "*") -> list[dict]:
         """Manifests of finished artifacts, each with its `path`; the last made or reused at the end."""
@@ -99,14 +100,14 @@ class Store:
         name = f"{corpus}/{stage}/{key}"
         final = self.root / corpus / stage / key
         building = final.with_name(f".building-{key}")
-        with lock(self.root.parent, name, self.log):
+        with lock(self.root.parent, name):
             found = self.find(corpus, stage, key)
             problems = self.damage(found) if found else []
             if found and not problems and not force:
                 touch(found.folder)
                 return replace(found, reused=True)
             for problem in problems:
-                self.log(f"{name}: {problem}; it is built again")
+                log_line(f"{name}: {problem}; it is built again")
             if not resumable or force:
                 shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True, exist_ok=True)
@@ -141,13 +142,14 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             touch(building)
-            _swap(building, final)
+            shutil.rmtree(final, ignore_errors=True)
+            building.rename(final)
             return to_artifact(manifest | {"path": str(final)})
 
     def prunable(self, keep: int, named: Collection[str] = ()) -> list[Path]:
         """Folders that may be removed: all but the `keep` newest training artifacts of each corpus, those with a digest among
-        `named`, the newest of each other stage, and what all of them were made from; also what interrupted or replaced builds
-        left, but for trainings that may go on (RESUMABLE_DAYS). Nothing may be removed but while the home is `idle`."""
+        `named`, the newest of each other stage, and what all of them were made from; also what interrupted builds left, but
+        for trainings that may go on (RESUMABLE_DAYS). Nothing may be removed but while the home is `idle`."""
         manifests = self.manifests()[::-1]
         newer: Counter[tuple[str, str]] = Counter()
         needed: set[tuple[str, str]] = set()  # (corpus, digest)
@@ -192,24 +194,19 @@ def describe(path: Path) -> dict:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """`name old -> new` for every leaf in which two nested dicts differ."""
+    """`name old -> new` for every leaf in which two nested dicts differ; of a long value the first 40 characters."""
     lines = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name, "(absent)"), new.get(name, "(absent)")
         if isinstance(before, dict) and isinstance(after, dict):
             lines += differences(before, after, f"{prefix}{name}.")
         elif before != after:
-            lines.append(f"{prefix}{name} {_short(before)} -> {_short(after)}")
+            lines.append(f"{prefix}{name} {before!s:.40} -> {after!s:.40}")
     return lines
 
 
 def _hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _short(value) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:16]}..."
 
 
 def read_manifest(folder: Path) -> dict | None:
@@ -233,13 +230,3 @@ def _check_file(path: Path, name: str, entry: dict) -> str:
     if path.stat().st_size != entry["bytes"]:
         return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
     return "" if describe(path) == entry else f"{name} was edited (its sha256 differs)"
-
-
-def _swap(building: Path, final: Path) -> None:
-    """Put the new folder in its place, and only then remove the old one."""
-    old = final.with_name(f".replaced-{final.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    building.rename(final)
-    shutil.rmtree(old, ignore_errors=True)

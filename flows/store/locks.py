@@ -1,12 +1,14 @@
 """Kernel locks, which a killed process loses: on an artifact that is built, a home that is used, a run that is alive."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
 from flows import UserError
+from flows.home import shared_home
+from flows.progress import log_line
 
 
 def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
@@ -25,26 +27,24 @@ def take(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 @contextmanager
-def lock(
-    home: Path, name: str, log: Callable[[str], None] = print, *, shared: bool = False, waiting: str = ""
-) -> Iterator[None]:
+def lock(home: Path, name: str, *, shared: bool = False, waiting: str = "") -> Iterator[None]:
     """Hold the lock of a name; logs a line if it has to wait."""
     with _open(home, name) as file:
         if not take(file, shared=shared):
-            log(waiting or f"{name} is being made by another process; waiting for it")
+            log_line(waiting or f"{name} is being made by another process; waiting for it")
             take(file, shared=shared, wait=True)
         yield
 
 
-def in_use(home: Path, log: Callable[[str], None] = print) -> AbstractContextManager[None]:
+def in_use() -> AbstractContextManager[None]:
     """Every run holds this from beginning to end, so that nothing is pruned that it still needs."""
-    return lock(home, "in-use", log, shared=True, waiting="waiting until another process has pruned this home")
+    return lock(shared_home(), "in-use", shared=True, waiting="waiting until another process has pruned this home")
 
 
 @contextmanager
-def idle(home: Path) -> Iterator[None]:
+def idle() -> Iterator[None]:
     """No run is in progress in this home while this is held. Raises UserError if one is."""
-    with _open(home, "in-use") as file:
+    with _open(shared_home(), "in-use") as file:
         if not take(file):
             raise UserError("a run is in progress in this home; try again when it has ended")
         yield

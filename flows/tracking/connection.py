@@ -36,7 +36,7 @@ def experiment_id() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="mlflow")  # advice on type hints and examples, coloured, at every run
-    with answering(), lock(shared_home(), "mlflow", lambda text: None):  # one process creates the database
+    with answering(), lock(shared_home(), "mlflow"):  # one process creates the database
         if found := mlflow.get_experiment_by_name(EXPERIMENT):
             if found.tags.get(VIEW_TAG) != VIEW:
                 mlflow.MlflowClient().set_experiment_tag(found.experiment_id, VIEW_TAG, VIEW)

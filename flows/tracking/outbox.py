@@ -41,7 +41,7 @@ from flows.home import home
 from flows.progress import log_line
 from flows.store.locks import take
 from flows.tracking.connection import database, without_password
-from flows.tracking.sending import VALUES, RunState, Sender, refused
+from flows.tracking.sending import VALUES, LoggedRun, refused
 
 INTERVAL = 1.0  # seconds between two requests with metrics
 MOST_LINES = 500  # whose values are sent at once
@@ -59,26 +59,21 @@ class Outbox:
         when its disk has no locks."""
         self.folder = folder
         self._about_file = (folder / about).open("r+")
-        try:
-            if not take(self._about_file):
-                raise BlockingIOError(f"another process has {folder}")
-            self.about: dict[str, str] = json.load(self._about_file)
-        except (OSError, ValueError, UserError):
-            self._about_file.close()
-            raise
+        if not take(self._about_file):
+            raise BlockingIOError(f"another process has {folder}")
+        self.about: dict[str, str] = json.load(self._about_file)
         self._lock, self._failed = threading.Lock(), False
         self._closing, self._given_up = threading.Event(), threading.Event()
-        # In the context of the run, so that its messages reach Prefect's log.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
+        # Once started, it sends what other runs left, then this run's lines. By the run's context it reaches Prefect's log.
+        self.thread = threading.Thread(target=copy_context().run, args=(self._work,), name="mlflow", daemon=True)
         self._file = (folder / "lines.jsonl").open("a+b")
         lines = list(self._lines())
         self._file.truncate(sum(map(len, lines)))  # the last line of a killed run may be incomplete
         sent = folder / "sent"
         self.sent = int(sent.read_text()) if sent.exists() else 0
-        self.state, self.run_id, self.client = RunState(), self.about["run_id"], mlflow.MlflowClient()
+        self.run_id, self.logged = self.about["run_id"], LoggedRun(folder, self.about)
         for line in lines:
-            self.state.add(json.loads(line))
-        self._sender = Sender(self.client, folder, self.about, self.state)
+            self.logged.add(json.loads(line))
 
     @classmethod
     def new(cls, run_id: str, **about: str) -> "Outbox":
@@ -94,7 +89,7 @@ class Outbox:
         with self._lock:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
-            self.state.add(line)
+            self.logged.add(line)
 
     def place(self, name: str) -> Path:
         """Where a new file, or folder, of this name may be made in the outbox."""
@@ -106,23 +101,12 @@ class Outbox:
         shutil.copytree(path, place, copy_function=_link) if path.is_dir() else _link(path, place)
         return str(place.relative_to(self.folder))
 
-    def drop_superseded(self, keep: int) -> None:
-        """While MLflow is away, no more checkpoints wait than the trainer keeps: the best and the newest `keep`."""
-        for step, files in self.state.checkpoints[:-keep]:
-            if step != self.state.best_step:
-                self.state.checkpoints.remove((step, files))
-                self._sender.detach(files)
-
-    def start(self) -> None:
-        """Send in a thread from now on: first what other runs left, then this run's lines."""
-        self._thread.start()
-
     def close(self) -> str:
         """Wait, for a limited time, until all is sent. Returns what is in the way if it is not, else nothing."""
         self._closing.set()
-        self._thread.join(AWAY if self._failed else PATIENCE)
+        self.thread.join(AWAY if self._failed else PATIENCE)
         self._given_up.set()  # the request in progress, if there is one, is the last
-        if not self._thread.is_alive():
+        if not self.thread.is_alive():
             return ""
         return "MLflow does not answer" if self._failed else f"MLflow is still taking it in after {PATIENCE:.0f} s"
 
@@ -132,12 +116,12 @@ class Outbox:
         while self.sent < end and (found := self.next_request()):
             request, position = found
             try:
-                self._sender.send(request)
+                self.logged.send(request)
             except Exception as error:
                 first, self._failed = not self._failed, True
                 if not refused(error):
                     raise
-                self.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
+                self.logged.client.get_run(self.run_id)  # raises where MLflow is away, or has no such run
                 if first:
                     continue
                 log_line(f"MLflow did not take {', '.join(request)} of run {self.run_id}: {problem(error)}")
@@ -164,7 +148,7 @@ class Outbox:
         """Let other processes hold the folder; remove it if all is sent and the run cannot be continued."""
         with suppress(OSError):  # it is removed already
             old = time.time() - (self.folder / "lines.jsonl").stat().st_mtime > DAYS * 86400
-            if self.next_request() is None and (self.state.status == "FINISHED" or old):
+            if self.next_request() is None and (self.logged.status == "FINISHED" or old):
                 shutil.rmtree(self.folder)
         self._file.close()
         self._about_file.close()
@@ -208,7 +192,7 @@ def spool() -> Path:
 def stopped(work: str) -> Outbox | None:
     """The outbox, now held, of the newest run of this home that did the same work and did not finish."""
     for box in _unheld():
-        if box.about.get("work") == work and box.state.status != "FINISHED":
+        if box.about.get("work") == work and box.logged.status != "FINISHED":
             with suppress(MlflowException):
                 if not _is_deleted(box):
                     return box
@@ -228,7 +212,7 @@ def sync() -> None:
             if _is_deleted(box):
                 shutil.rmtree(box.folder)
                 continue
-            if not box.state.status:
+            if not box.logged.status:
                 box.put(end="KILLED", at=int((box.folder / "lines.jsonl").stat().st_mtime * 1000))
             box.flush()
         except Exception as error:
@@ -255,7 +239,7 @@ def _unheld() -> Iterator[Outbox]:
 def _is_deleted(box: Outbox) -> bool:
     """Whether MLflow has no such run, or its user deleted it."""
     try:
-        return box.client.get_run(box.run_id).info.lifecycle_stage != "active"
+        return box.logged.client.get_run(box.run_id).info.lifecycle_stage != "active"
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return True

@@ -21,11 +21,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from prefect.artifacts import create_link_artifact
-from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
-from flows.home import TEMPORARY_PREFECT, shared_home
+from flows.home import TEMPORARY_PREFECT
 from flows.pages.render import card_markdown, spaced
 from flows.progress import left_out_if_it_fails, log_line, show_page
 from flows.recipe import Recipe
@@ -49,10 +47,7 @@ current_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None
 def tracked_run(recipe: Recipe, work: str) -> Iterator[Tracker]:
     """An MLflow run around one execution of the flow. It ends as the flow does, and continues a stopped run of this work."""
     tracker = Tracker(recipe, work)
-    if FlowRunContext.get():
-        with suppress(Exception):  # a missing link on Prefect's page stops nothing
-            what = f"run {tracker.run_id}"
-            create_link_artifact(tracker.url, "MLflow runs", key=f"mlflow-{recipe.corpus}", description=what)
+    show_page(f"[MLflow's runs]({tracker.url}), of which this is {tracker.run_id}", f"mlflow-{recipe.corpus}")
     token = current_tracker.set(tracker)
     try:
         with ended(tracker.tags, tracker.close):
@@ -67,7 +62,7 @@ def untrained_run(kind: str, **tags: str) -> Iterator[dict]:
     experiment, tags = experiment_id(), {"kind": kind} | tags | origin_tags()
     with answering():
         run = mlflow.start_run(None, experiment, kind, tags=tags, log_system_metrics=False)
-    with ended(mlflow.set_tags, mlflow.end_run), in_use(shared_home(), log_line):
+    with ended(mlflow.set_tags, mlflow.end_run), in_use():
         yield {"mlflow_run": run.info.run_id, "mlflow_url": runs_url(experiment)}
 
 
@@ -137,7 +132,7 @@ class Tracker:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of one step. If the step is repeated, its first metrics are kept."""
-        logged = self._box.state.metrics
+        logged = self._box.logged.metrics
         self._put_metrics({name: value for name, value in metrics.items() if (name, step) not in logged}, step)
         if time.monotonic() > self._looked + LOOK_EVERY:
             self._log_resources()
@@ -147,12 +142,12 @@ class Tracker:
 
     def evaluation(self, step: int, metrics: dict[str, float], folder: Path, best: bool) -> None:
         """Validation metrics of a step, and its checkpoint as a LoggedModel that carries them."""
-        logged, now, pack = self._box.state.metrics, _now(), self.stages.get("pack")
+        logged, now, pack = self._box.logged.metrics, _now(), self.stages.get("pack")
         self._box.put(
             checkpoint={
                 "files": self._box.attach(folder),
                 "step": step,
-                "best": step if best else self._box.state.best_step,
+                "best": step if best else self._box.logged.best_step,
                 "keep": self.recipe.train.keep_checkpoints,
                 "name": f"{self.recipe.corpus}-step-{step}",
                 "dataset": pack and f"{pack.corpus}/tokens/val",
@@ -160,7 +155,6 @@ class Tracker:
                 "metrics": [[k, v, step, now] for k, v in metrics.items() if logged.get((k, step)) != v],
             }
         )
-        self._box.drop_superseded(self.recipe.train.keep_checkpoints)
 
     def log_recipe(self, recipe: Recipe) -> None:
         """Log the recipe, whole as a file and as parameters: at the start, and again when nothing in it is open."""
@@ -171,11 +165,11 @@ class Tracker:
 
     def stage(self, artifact: Artifact) -> None:
         """A finished stage: counts as metrics, reports as files, datasets as inputs."""
-        name, counts, logged_keys = artifact.stage, artifact.counts, self._box.state.stage_keys
+        name, counts, logged_keys = artifact.stage, artifact.counts, self._box.logged.stage_keys
         if logged_keys.get(name, artifact.key) != artifact.key:
             self._begin_another_run()
         self.stages[name] = artifact
-        if name in self._box.state.stage_keys:  # logged before the run was stopped
+        if name in self._box.logged.stage_keys:  # logged before the run was stopped
             return
         metrics = {
             key if "/" in key else f"{name}/{key}": value
@@ -200,15 +194,15 @@ class Tracker:
         for path in paths:
             self._box.put(file=self._box.attach(path), to=folder)
 
-    def content(self, content: str | bytes, file: str) -> None:
+    def content(self, content: str, file: str) -> None:
         folder, _, name = file.rpartition("/")
         place = self._box.place(name)
-        place.write_bytes(content if isinstance(content, bytes) else content.encode())
+        place.write_text(content, encoding="utf-8")
         self._box.put(file=str(place.relative_to(self._box.folder)), to=folder)
 
     def table(self, rows: Sequence[dict], file: str) -> None:
         """Rows of a table, which MLflow compares between runs; more may follow. Those of a repeated step are left out."""
-        steps = self._box.state.tables.get(file, {}).get("step", ())
+        steps = self._box.logged.tables.get(file, {}).get("step", ())
         if rows and not any(row.get("step") in steps for row in rows):
             self._box.put(table=file, columns={name: [row[name] for row in rows] for name in rows[0]})
 
@@ -237,12 +231,12 @@ class Tracker:
                 about = {"experiment": self.experiment, "corpus": self.recipe.corpus, "work": self.work}
                 box = Outbox.new(run.info.run_id, **about)
         self._box, self.run_id = box, box.run_id
-        if box.state.metrics:
+        if box.logged.metrics:
             log_line(f"going on with run {self.run_id}, which was stopped")
         self.log_recipe(self.recipe)
-        box.start()
+        box.thread.start()
         self._monitor, self._looked = SystemMetricsMonitor(self.run_id), 0.0
-        self._look = max((step for name, step in box.state.metrics if name.startswith("system/")), default=-1)
+        self._look = max((step for name, step in box.logged.metrics if name.startswith("system/")), default=-1)
 
     def _begin_another_run(self) -> None:
         """End the run that was continued, since its data are not these, and log the stages so far to a new one."""

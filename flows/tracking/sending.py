@@ -3,7 +3,6 @@
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,18 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 VALUES = {"metrics", "params", "tags"}  # the kinds of which one request takes many
 
 
-@dataclass
-class RunState:
-    """What a run has logged so far, whether or not MLflow has it yet."""
+class LoggedRun:
+    """What a run has logged so far, whether or not MLflow has it yet, and how a line of it is sent. folder: of its outbox, to
+    which the names of files in lines refer."""
 
-    metrics: dict[tuple[str, int], float] = field(default_factory=dict)
-    """values by name and step"""
-    stage_keys: dict[str, str] = field(default_factory=dict)
-    """the artifact's key of each logged stage"""
-    tables: dict[str, dict[str, list]] = field(default_factory=dict)
-    """columns of each table, by its file"""
-    checkpoints: list[tuple[int, str]] = field(default_factory=list)
-    """step and files of those that may still have to be sent"""
-    best_step: int = 0
-    status: str = ""
-    """FINISHED, FAILED or KILLED; empty while the run goes on"""
+    def __init__(self, folder: Path, about: dict[str, str]):
+        self.client, self.folder, self.run_id = mlflow.MlflowClient(), folder, about["run_id"]
+        self.experiment, self.corpus = about["experiment"], about["corpus"]
+        self.metrics: dict[tuple[str, int], float] = {}  # values by name and step
+        self.stage_keys: dict[str, str] = {}  # the artifact's key of each logged stage
+        self.tables: dict[str, dict[str, list]] = {}  # columns of each table, by its file
+        self.checkpoints: list[tuple[int, str]] = []  # step and files of those that may still have to be sent
+        self.best_step, self.status = 0, ""  # FINISHED, FAILED or KILLED; empty while the run goes on
 
     def add(self, line: dict) -> None:
         """Take in the next line of the outbox."""
@@ -40,19 +36,16 @@ class RunState:
         if checkpoint:
             self.best_step = checkpoint["best"]
             self.checkpoints.append((checkpoint["step"], checkpoint["files"]))
+            # While MLflow is away, no more checkpoints wait than the trainer keeps.
+            for step, files in self.checkpoints[: -checkpoint["keep"]]:
+                if step != self.best_step:
+                    self.checkpoints.remove((step, files))
+                    self.detach(files)
         if "table" in line:
             columns = self.tables.setdefault(line["table"], {name: [] for name in line["columns"]})
             for name, values in line["columns"].items():
                 columns[name] += values
         self.status = line.get("end", "")  # a line after the end continues the run
-
-
-class Sender:
-    """Sends the lines of one run. folder: of its outbox, which the names of files in lines refer to."""
-
-    def __init__(self, client: mlflow.MlflowClient, folder: Path, about: dict[str, str], state: RunState):
-        self.client, self.folder, self.state = client, folder, state
-        self.run_id, self.experiment, self.corpus = about["run_id"], about["experiment"], about["corpus"]
 
     def send(self, line: dict) -> None:
         """One line, or the values of several. Raises what MLflow raises."""
@@ -71,7 +64,7 @@ class Sender:
             client.log_inputs(run_id, [entities.DatasetInput(entities.Dataset(**line["input"]), tags)])
         elif "checkpoint" in line:
             self._send_checkpoint(line["checkpoint"])
-        elif "end" in line and self.state.status:  # else the run was continued
+        elif "end" in line and self.status:  # else the run was continued
             client.set_terminated(run_id, line["end"], line["at"])
 
     def detach(self, file: str) -> None:
@@ -80,10 +73,10 @@ class Sender:
 
     def _send_table(self, file: str) -> None:
         """All rows so far, as MLflow's log_table writes them, which itself would append those that are there again."""
-        columns = self.state.tables[file]
+        columns = self.tables[file]
         rows = [list(row) for row in zip(*columns.values(), strict=False)]  # another thread may be adding a row
         self.client.log_dict(self.run_id, {"columns": list(columns), "data": rows}, file)
-        listed = [{"path": name, "type": "table"} for name in list(self.state.tables)]
+        listed = [{"path": name, "type": "table"} for name in list(self.tables)]
         self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(listed))
 
     def _send_checkpoint(self, line: dict) -> None:

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from gpt.evaluation.score import eval_mode
 from gpt.model.transformer import GPT, Rotary, SelfAttention
 
 
@@ -13,8 +12,8 @@ from gpt.model.transformer import GPT, Rotary, SelfAttention
 def attention_maps(model: GPT, ids_BT: Tensor) -> Tensor:
     """Attention probabilities, float32 (layers, B, H, T, T): row t is what position t attends to, and adds up to 1.
 
-    They are computed beside the pass, as the kernels that the model uses never hold them. ids_BT: see `GPT.forward`,
-    which raises GPTError for a text over T.
+    They are computed beside the pass, as the kernels that the model uses never hold them. model: in eval mode.
+    ids_BT: see `GPT.forward`, which raises GPTError for a text over T.
     """
     maps: list[Tensor] = []
 
@@ -28,8 +27,7 @@ def attention_maps(model: GPT, ids_BT: Tensor) -> Tensor:
 
     hooks = [block.attention.register_forward_pre_hook(keep) for block in model.blocks]
     try:
-        with eval_mode(model):
-            model.hidden(ids_BT)
+        model.hidden(ids_BT)
     finally:
         for hook in hooks:
             hook.remove()

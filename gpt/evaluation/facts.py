@@ -24,7 +24,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gpt import GPTError
 from gpt.data.dataset import IGNORE
-from gpt.evaluation.score import eval_mode
 from gpt.model.transformer import GPT
 
 PATH = Path(__file__).with_name("facts.toml")
@@ -89,7 +88,7 @@ class Verdict:
 def score(model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], batch_size: int = 128) -> list[Verdict]:
     """Score every candidate of every phrasing; one Verdict a phrasing, in the order of the facts.
 
-    tokenizer: the model's own, whose eos starts a document. batch_size: sentences at a time; it does not change the result.
+    model: in eval mode. tokenizer: its own, whose eos starts a document. batch_size: sentences at a time; it changes no result.
     Sentences over T tokens lose their beginning, all candidates equally.
     Raises GPTError for a tokenizer of another size, or too small a T.
     """
@@ -109,13 +108,12 @@ def score(model: GPT, tokenizer: SentencePieceProcessor, facts: Sequence[Fact], 
             rows.append((torch.tensor([eos_id, *ids[:-1]][first:]), torch.tensor(not_scored + ids[start:])))
     order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
     nats = torch.zeros(len(rows), dtype=torch.float64)
-    with eval_mode(model):
-        for done in range(0, len(order), batch_size):
-            batch = order[done : done + batch_size]
-            ids_BT = pad_sequence([rows[row][0] for row in batch], True, eos_id).to(device)
-            targets_BT = pad_sequence([rows[row][1] for row in batch], True, IGNORE).to(device)
-            losses = model.loss(ids_BT, targets_BT, None, reduction="none")
-            nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
+    for done in range(0, len(order), batch_size):
+        batch = order[done : done + batch_size]
+        ids_BT = pad_sequence([rows[row][0] for row in batch], True, eos_id).to(device)
+        targets_BT = pad_sequence([rows[row][1] for row in batch], True, IGNORE).to(device)
+        losses = model.loss(ids_BT, targets_BT, None, reduction="none")
+        nats[batch] = -losses.to("cpu", torch.float64).view(ids_BT.shape).sum(1)
     scores = iter(nats.tolist())
     return [Verdict(f, number, tuple(next(scores) for _ in range(1 + len(f.wrong)))) for f, number in phrasings]
 

@@ -5,13 +5,11 @@ Bits per byte are those of the text alone.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from gpt import GPTError
 from gpt.data.dataset import IGNORE, Dataset
@@ -54,33 +52,23 @@ def evaluate(
         raise GPTError(f"{dataset.folder}: the {split} split has no text to evaluate on")
     if isinstance(model, GPT) and model.config.vocab_size != dataset.vocab_size:
         raise GPTError(f"the model has {model.config.vocab_size} tokens, {dataset.folder} has {dataset.vocab_size}")
-    started, n_sequences = time.perf_counter(), dataset.n_sequences(split)
+    started, n_sequences, was_training = time.perf_counter(), dataset.n_sequences(split), model.training
+    model.eval()
     n_tokens, end_nats, document_nats = 0, 0.0, np.zeros(part.n_documents)
-    with eval_mode(model):
-        for first in range(0, n_sequences, batch_size):
-            last = min(first + batch_size, n_sequences)
-            batch = dataset.sequences(split, range(first, last))
-            is_end = batch.targets_BT == dataset.eos_id
-            is_text = (batch.targets_BT != IGNORE) & ~is_end
-            ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device) for array in batch)
-            with autocast(device, dtype):
-                losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")
-            losses_BT = losses.to("cpu", torch.float64).numpy().reshape(is_text.shape)
-            np.add.at(document_nats, batch.documents_BT[is_text], losses_BT[is_text])
-            n_tokens, end_nats = n_tokens + int(is_text.sum()), end_nats + float(losses_BT[is_end].sum())
-            on_batch(last, n_sequences)
+    for first in range(0, n_sequences, batch_size):
+        last = min(first + batch_size, n_sequences)
+        batch = dataset.sequences(split, range(first, last))
+        is_end = batch.targets_BT == dataset.eos_id
+        is_text = (batch.targets_BT != IGNORE) & ~is_end
+        ids_BT, targets_BT, documents_BT = (torch.from_numpy(array).to(device) for array in batch)
+        with autocast(device, dtype):
+            losses = model.loss(ids_BT, targets_BT, documents_BT if dataset.document_mask else None, "none")
+        losses_BT = losses.to("cpu", torch.float64).numpy().reshape(is_text.shape)
+        np.add.at(document_nats, batch.documents_BT[is_text], losses_BT[is_text])
+        n_tokens, end_nats = n_tokens + int(is_text.sum()), end_nats + float(losses_BT[is_end].sum())
+        on_batch(last, n_sequences)
+    model.train(was_training)
     seconds = time.perf_counter() - started
     nats = float(document_nats.sum())
     loss = (nats + end_nats) / (n_tokens + part.n_documents)
     return Evaluation(nats, n_tokens, loss, part.n_bytes, document_nats, seconds)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """A context in which the model is in eval mode; afterwards it is in its former mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

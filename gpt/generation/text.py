@@ -1,6 +1,5 @@
 """Prompts to tokens, and tokens to text to show: nothing is lost, and nothing is shown too early."""
 
-import codecs
 import re
 from collections.abc import Sequence
 
@@ -50,16 +49,16 @@ class TextStream:
     def __init__(self, tokenizer: SentencePieceProcessor, stop: Sequence[str] = ()):
         self.tokenizer, self.stop = tokenizer, stop
         self.finished = False  # whether a stop string was reached: the text is complete
-        # Of a character that is not whole: one outside the vocabulary comes as single bytes.
-        self._tokens: list[int] = []
+        self._tokens: list[int] = []  # not decoded yet
         self._held = ""  # text not shown yet
 
     def add(self, token: int) -> str:
         """Take the next token; returns the text that can now be shown."""
         self._tokens.append(token)
-        if self.tokenizer.is_byte(token) and not self._is_whole():
+        text = self.tokenizer.decode(self._tokens)
+        if text.endswith("\ufffd"):  # maybe a part of a character: one outside the vocabulary comes as single bytes
             return ""
-        self._decode()
+        self._held, self._tokens = self._held + text, []
         if (stop := self._find_stop()) is not None:
             self._held, self.finished = self._held[:stop], True
         shown = len(self._held) - (0 if self.finished else self._begun_stop())
@@ -69,12 +68,8 @@ class TextStream:
     def end(self) -> str:
         """The rest; a character cut off by max_tokens is shown as the tokenizer decodes it."""
         if self._tokens:
-            self._decode()
+            self._held += self.tokenizer.decode(self._tokens)
         return self._held[: self._find_stop()]
-
-    def _decode(self) -> None:
-        self._held += self.tokenizer.decode(self._tokens)
-        self._tokens = []
 
     def _find_stop(self) -> int | None:
         """Where the first stop string begins in the held text."""
@@ -85,9 +80,3 @@ class TextStream:
         """Length of the longest end of the held text with which a stop string begins."""
         lengths = range(len(self._held), 0, -1)
         return next((n for n in lengths if any(stop.startswith(self._held[-n:]) for stop in self.stop)), 0)
-
-    def _is_whole(self) -> bool:
-        """Whether no more bytes can belong to the last character."""
-        pieces = map(self.tokenizer.id_to_piece, self._tokens)  # <0x00>..<0xFF>, or of several bytes
-        text = b"".join(bytes.fromhex(piece[3:-1]) for piece in pieces)
-        return codecs.utf_8_decode(text, "replace")[1] == len(text)

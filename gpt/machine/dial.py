@@ -19,6 +19,7 @@ SHAPES = ((2, 128), (4, 192), (6, 384), (8, 512), (12, 768), (24, 1024), (36, 12
 TOKENS_PER_PARAMETER = 6
 # More epochs gave nothing: rick-and-morty has 2.015 after 31, and 2.019 after 93 (with BPE dropout).
 MOST_EPOCHS = 30
+TUNED_EPOCHS = 4  # of a model that is trained already: it was at its best after 2 to 4 (docs/log.md)
 # (epochs, dropout from so many on). None at 7 epochs of python-docs; on rick-and-morty 0.2 at 12 gave 2.038, 0.3 at 31 2.015.
 DROPOUT = ((24, 0.3), (12, 0.2), (8, 0.1))
 STEPS = 4000  # that the tokens are divided into: small batches learn more from few tokens ...
@@ -28,7 +29,7 @@ CPU_FLOPS = 100e9  # that two cores of a laptop reach; a nominal value, so that 
 UNKNOWN_GPU_FLOPS = 60e12
 UTILISATION = 0.35  # share of a GPU's peak that training reaches
 WIDTH = 128  # for which the learning rates were measured: 0.02, and 0.01 for Muon's matrices
-TUNING = 0.25  # of these rates, for a model that is trained already; docs/log.md has the trial
+TUNING = 0.12  # of these rates, for a model that is trained already
 EVALUATIONS = 8
 CHOSEN = (
     "pack.block_size", "model.n_layer", "model.n_head", "model.n_embd", "model.dropout", "train.steps", "train.batch_size",
@@ -63,7 +64,7 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
     # As much context as the width can use; in a small corpus also the held-out part must hold a sequence.
     room = min(epoch / 20, budget.held_out_bytes / TOKEN_BYTES)
     T = given.get("pack.block_size", min(256 if width < 512 else 1024, 2 ** int(log2(max(2, room)))))
-    tokens = min(budget.tokens(n), MOST_EPOCHS * epoch)
+    tokens = min(budget.tokens(n), (TUNED_EPOCHS if budget.tunes else MOST_EPOCHS) * epoch)
     at_once = min(BATCH_TOKENS[1], max(BATCH_TOKENS[0], 2 ** round(log2(tokens / STEPS))))
     batch = given.get("train.batch_size", round(at_once / T) or 1)
     steps = given.get("train.steps", max(1, round(tokens / (batch * T))))

@@ -20,14 +20,14 @@ from pathlib import Path
 import torch.distributed as dist
 
 from gpt import GPTError
-from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.config import ModelConfig, Runtime, Start, TrainConfig
 
 POLL = 0.1  # seconds between checks of the processes
 
 
 @contextmanager
 def launch(
-    data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime, start: Path | None = None
+    data: Path, out: Path, model: ModelConfig, config: TrainConfig, runtime: Runtime, start: Start | None = None
 ) -> Iterator[None]:
     """Within the block, this is the first of runtime.processes processes. Raises RuntimeError if another one failed."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -36,10 +36,11 @@ def launch(
     ended = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder) / "task.json"
-        task.write_text(json.dumps({"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}))
+        sections = {"model": asdict(model), "train": asdict(config), "runtime": asdict(runtime)}
+        sections |= {"start": start.adapter | {"folder": str(Path(start.folder).resolve())}} if start else {}
+        task.write_text(json.dumps(sections))
         command = [sys.executable, "-m", "gpt.trainer", "--config", str(task), "--ends-with-stdin"]
         command += ["--data", str(Path(data).resolve()), "--out", str(out.resolve())]
-        command += ["--start", str(start.resolve())] if start else []
         others = [
             subprocess.Popen(
                 command,

@@ -69,12 +69,6 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Wait until every process has come to this point."""
-    if world_size() > 1:
-        dist.barrier()
-
-
 def all_sum(value: Tensor) -> Tensor:
     """The sum of the processes' values, on each of them."""
     if world_size() > 1:
@@ -84,7 +78,8 @@ def all_sum(value: Tensor) -> Tensor:
 
 
 def all_max(value: float, device: torch.device) -> float:
-    """The largest of the processes' values, on each of them: what they decide by it, they decide alike."""
+    """The largest of the processes' values, on each of them: what they decide by it, they decide alike. None goes on before all
+    have come to this point."""
     if world_size() == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=device)

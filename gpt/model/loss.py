@@ -61,17 +61,19 @@ class _SummedLoss(torch.autograd.Function):
                 grad.scatter_add_(1, targets.clamp(min=0)[:, None], -is_target.to(grad.dtype))
                 grad = grad.mul_(is_target).to(x.dtype)
                 x_grads.append(grad @ weight_VC)
-                part = (grad.T @ x).float()
-                weight_grad = part if weight_grad is None else weight_grad.add_(part)
-        if weight_grad is not None:
-            ctx.save_for_backward(torch.cat(x_grads), weight_grad.to(weight_VC.dtype))
+                if ctx.needs_input_grad[1]:
+                    part = (grad.T @ x).float()
+                    weight_grad = part if weight_grad is None else weight_grad.add_(part)
+        if needs_gradient:
+            ctx.save_for_backward(torch.cat(x_grads), None if weight_grad is None else weight_grad.to(weight_VC.dtype))
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         x_grad, weight_grad = ctx.saved_tensors
-        return x_grad * scale.to(x_grad.dtype), weight_grad * scale.to(weight_grad.dtype), None, None, None
+        of_weight = None if weight_grad is None else weight_grad * scale.to(weight_grad.dtype)
+        return x_grad * scale.to(x_grad.dtype), of_weight, None, None, None
 
 
 def _log_softmax(x_NC: Tensor, weight_VC: Tensor, V: int) -> Tensor:

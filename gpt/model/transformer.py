@@ -72,11 +72,12 @@ class GPT(nn.Module):
 
     @property
     def flops_per_token(self) -> int:
-        """Forward and backward, 6 per weight in a product and 12 L C T for attention (PaLM, Chowdhery 2022, app. B)."""
+        """Forward and backward: 6 per weight in a product (4 if it is not trained), and 12 L C T for attention (PaLM, Chowdhery
+        2022, app. B)."""
         config = self.config
-        in_blocks = sum(p.numel() for block in self.blocks for p in block.parameters())
-        attention = 12 * config.n_layer * config.n_head * config.head_size * config.block_size
-        return 6 * (in_blocks + self.head_weight_VC.numel()) + attention
+        weights = [self.head_weight_VC, *(parameter for block in self.blocks for parameter in block.parameters())]
+        in_products = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in weights)
+        return in_products + 12 * config.n_layer * config.n_head * config.head_size * config.block_size
 
     @torch.no_grad()
     def init_weights(self) -> None:

@@ -3,12 +3,14 @@
 python -m gpt.trainer --data DIR --config FILE.toml --out DIR
 torchrun --nproc-per-node 8 -m gpt.trainer --data DIR --config FILE.toml --out DIR
 
-[model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's; --start's: dropout
+[model]                      # any of ModelConfig's fields; vocab_size and block_size are the dataset's
 preset = "modern-nano"
 [train]                      # any of TrainConfig's
 steps = 1000
 [runtime]                    # any of Runtime's
 device = "auto"
+[start]                      # any of Start's: a trained model, whose shape (but dropout) then holds
+folder = "MODEL"
 """
 
 import argparse
@@ -25,7 +27,7 @@ from pathlib import Path
 
 from gpt import GPTError
 from gpt.checkpoint import read_model_config
-from gpt.config import ModelConfig, Runtime, TrainConfig, preset
+from gpt.config import ModelConfig, Runtime, Start, TrainConfig, preset
 from gpt.data.dataset import Dataset
 from gpt.machine import parallel
 from gpt.settings import from_dict
@@ -39,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     add("--data", metavar="DIR", help="folder of the packed dataset")
     add("--config", metavar="FILE", help=".toml or .json: model, train, runtime")
     add("--out", metavar="DIR", help="folder for the model; resumes if it holds a state")
-    parser.add_argument("--start", metavar="DIR", type=Path, help="model that gives the first weights, and the shape")
     parser.add_argument("--ends-with-stdin", action="store_true", help=argparse.SUPPRESS)  # for gpt.machine.launch
     options = parser.parse_args(arguments)
     if options.ends_with_stdin:
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     silent = not parallel.is_main()  # of many processes, the first one prints
     logging.basicConfig(level=logging.ERROR if silent else logging.INFO, format="%(message)s")
     try:
-        model, config, runtime = read_config(options.config, Dataset.open(options.data), options.start)
-        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation, options.start)
+        model, config, runtime, start = read_config(options.config, Dataset.open(options.data))
+        result = train(options.data, options.out, model, config, runtime, _print_step, _print_evaluation, start)
     except GPTError as error:
         if not silent:
             print(f"error: {error}", file=sys.stderr)
@@ -63,25 +64,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def read_config(path: Path, dataset: Dataset, start: Path | None = None) -> tuple[ModelConfig, TrainConfig, Runtime]:
-    """Read a .toml or .json file with the sections model, train and runtime. Raises GPTError for anything unknown."""
+def read_config(path: Path, dataset: Dataset) -> tuple[ModelConfig, TrainConfig, Runtime, Start | None]:
+    """Read a .toml or .json file with the sections model, train, runtime and start. Raises GPTError for anything unknown."""
     try:
         text = path.read_text(encoding="utf-8")
         document = dict(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError, TypeError) as error:
         raise GPTError(f"{path} cannot be read: {error}") from None
     for name, section in document.items():
-        if name not in ("model", "train", "runtime"):
-            raise GPTError(f"{path}: section {name!r} is not known; sections are model, train and runtime")
+        if name not in ("model", "train", "runtime", "start"):
+            raise GPTError(f"{path}: section {name!r} is not known; sections are model, train, runtime and start")
         if not isinstance(section, dict):
             raise GPTError(f"{path}: {name} must be a table of settings, not {section!r}")
     shape = {"vocab_size": dataset.vocab_size, "block_size": dataset.block_size}
-    shape = (asdict(read_model_config(start)[0]) if start else shape) | document.get("model", {})
+    start = from_dict(Start, document["start"], str(path)) if "start" in document else None
+    shape = (asdict(read_model_config(Path(start.folder))[0]) if start else shape) | document.get("model", {})
     if "preset" in shape:
         shape = preset(shape.pop("preset")) | shape
     model = from_dict(ModelConfig, shape, str(path))
     config = from_dict(TrainConfig, document.get("train", {}), str(path))
-    return model, config, from_dict(Runtime, document.get("runtime", {}), str(path))
+    return model, config, from_dict(Runtime, document.get("runtime", {}), str(path)), start
 
 
 def _print_step(step: int, metrics: dict[str, float]) -> None:

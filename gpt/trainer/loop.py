@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gpt import GPTError, checkpoint
-from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.config import ModelConfig, Runtime, Start, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.evaluation.score import evaluate
 from gpt.machine import parallel
@@ -51,7 +51,8 @@ def train(
     runtime: Runtime = Runtime(),
     on_step: OnStep | None = None,
     on_evaluation: OnEvaluation | None = None,
-    start: Path | None = None,
+    start: Start | None = None,
+    shorter: Path | None = None,
 ) -> Result:
     """Train a model, or resume where an earlier call with the same `out` was cut off.
 
@@ -59,7 +60,8 @@ def train(
     on_step(step, metrics): every `log_every` steps; the metrics are those of `_Run._log`.
     on_evaluation(step, {"val/loss", "val/bpb"}, folder, best): every `eval_every` steps and at the end; `folder` holds these
         weights. After a kill, the steps since the last saved state are repeated, and so are their calls.
-    start: folder of a model of the same shape and tokenizer, whose weights are the first; None: random ones.
+    start: a model of the same shape and tokenizer, whose weights are the first; None: random ones.
+    shorter: folder of a finished run that differs in nothing but its fewer steps: what is the same in both is not done again.
     Raises GPTError when data and model do not fit, the device's memory does not hold the batch, `out` belongs to another run,
     or the training diverges.
     SIGINT and SIGTERM (in the main thread): the step is finished, the state saved, and the signal raised again for the
@@ -70,8 +72,10 @@ def train(
     resumed_from = None
     with Interruption() as interruption:
         if folder.is_finished():
-            checkpoint.keep_only(folder.states, set())  # a kill may have come between the model and this
+            checkpoint.keep_only(folder.states, folder.stable)  # a kill may have come between the model and this
         else:
+            if shorter:
+                folder.go_on_from(shorter)
             starts = runtime.processes > 1 and parallel.launched() == 1
             with launch(data, out, model, config, runtime, start) if starts else nullcontext():
                 machine = prepare(runtime)
@@ -134,7 +138,7 @@ class _Run:
             if self.step < self.config.steps:
                 log.warning("stopped at step %d of %d; the best weights are kept", self.step, self.config.steps)
             self.folder.finish(self.evaluations)
-            parallel.barrier()
+            parallel.all_max(0, self.machine.device)  # until the first process has written it
         except Interrupted:
             # Before the first step there is nothing that a fresh start would not do again.
             if self.step:
@@ -156,7 +160,7 @@ class _Run:
             self.evaluations = progress["evaluations"]
             folder.keep_latest(self.evaluations)  # a kill may have come before it was done
         folder.rewind_log(self.step)
-        parallel.barrier()  # before the first process deletes what another still reads
+        parallel.all_max(0, self.machine.device)  # before the first process deletes what another still reads
 
     def _check_shared(self) -> None:
         """Raise GPTError if a process does not see what the first one writes: it would start from the seed."""

@@ -11,13 +11,15 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from gpt.config import TrainConfig
+from gpt.model.adapters import trained
+from gpt.model.transformer import GPT
 from gpt.trainer.muon import Muon
 
 
-def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
+def build_optimizers(model: GPT, config: TrainConfig) -> list[Optimizer]:
     """One AdamW, or Muon and AdamW. Each parameter group has its `peak_lr`, which the schedule scales."""
     matrices, embeddings, vectors = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model).items():
         group = vectors if parameter.ndim < 2 else matrices if name.startswith("blocks.") else embeddings
         group.append(parameter)
     optimizers: list[Optimizer] = []
@@ -42,10 +44,8 @@ def lr_ratio(step: int, config: TrainConfig) -> float:
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.schedule == "cosine":
-        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        progress = (step - config.warmup_steps) / max(1.0, config.decay_steps)
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     else:
-        # Not before the warm-up ends.
-        decay_steps = min(config.cooldown * config.steps, config.steps - config.warmup_steps)
-        decay = min(1.0, max(0.0, config.steps - step) / max(1.0, decay_steps))
+        decay = min(1.0, max(0.0, config.steps - step) / max(1.0, config.decay_steps))
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * decay

@@ -1,10 +1,11 @@
 """A run's folder: what the run was asked to do, its saved states, weights and log, and the result.
 
-    out/state/step-NNNNNN/         to resume from; the latest, and one before; gone when the run has finished
+    out/state/step-NNNNNN/         to resume from; the latest, and one before. Of a finished run, that of the last evaluation
+                                   before the learning rate falls, from which a run of more steps goes on
     out/checkpoints/step-NNNNNN/   weights after each evaluation: the latest `keep_checkpoints` and the best
     out/evaluations.json           [{"step", "loss", "bpb", "train_loss": mean of the latest}]
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
-    out/model/                     the best weights, written last, and the dataset's tokenizer
+    out/model/                     the best weights, written last, and the dataset's tokenizer; adapters beside them
     out/model/test.json            {"loss", "bpb"} of these weights on test
 
 With many processes every one calls these methods; only the first writes or deletes anything.
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt import GPTError, checkpoint
-from gpt.config import ModelConfig, TrainConfig
+from gpt.config import ModelConfig, Start, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.machine.parallel import is_main
 from gpt.trainer.stability import advice, best
@@ -44,11 +45,13 @@ class Result:
 class RunFolder:
     """The files of one run. Raises GPTError when `path` belongs to another run."""
 
-    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Path | None):
+    def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Start | None):
         self.path, self.dataset, self.model, self.config, self.start = path, dataset, model, config, start
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
         self.test = path / "model" / "test.json"
         self.task = self._describe()
+        stable = int((config.steps - config.decay_steps) // config.eval_every * config.eval_every)
+        self.stable = {stable} if stable else set()
 
     def is_finished(self) -> bool:
         """Whether the run has its result, which must be this task's."""
@@ -70,7 +73,7 @@ class RunFolder:
     def keep_latest(self, evaluations: list[dict[str, float]]) -> None:
         """Keep the latest state and one before, and the weights that were the latest or the best at one of them."""
         saved = checkpoint.steps_in(self.states)[-2:]
-        checkpoint.keep_only(self.states, set(saved))
+        checkpoint.keep_only(self.states, {*saved} | self.stable)
         kept = (self._kept([found for found in evaluations if found["step"] <= step]) for step in saved)
         checkpoint.keep_only(self.checkpoints, set().union(*kept))
 
@@ -81,7 +84,22 @@ class RunFolder:
         if is_main():
             with checkpoint.atomic_folder(self.path / "model") as temporary:
                 shutil.copytree(chosen, temporary, dirs_exist_ok=True)
-        checkpoint.keep_only(self.states, set())
+        checkpoint.keep_only(self.states, self.stable)
+
+    def go_on_from(self, shorter: Path) -> None:
+        """Begin with the last state of a shorter run before its learning rate fell, which is this run's own at that step. Not
+        where an earlier evaluation was better, whose weights are gone."""
+        for step in checkpoint.steps_in(shorter / "state")[-1:] if is_main() and not self.newest_state() else ():
+            theirs, ours = (checkpoint.step_folder(path, step) for path in (shorter / "state", self.states))
+            _, progress = checkpoint.read_progress(theirs)
+            if best(progress["evaluations"])["step"] < step or step > max(self.stable, default=0):
+                return
+            shutil.copytree(shorter / "log", self.path / "log", dirs_exist_ok=True)
+            with checkpoint.atomic_folder(ours) as temporary:
+                shutil.copytree(theirs, temporary, dirs_exist_ok=True)
+                # The last evaluation is made again, since it also writes the weights.
+                progress |= {"task": self.task, "evaluations": progress["evaluations"][:-1]}
+                checkpoint.write_progress(temporary, step, progress)
 
     def rewind_log(self, step: int) -> None:
         """Before a run goes on after `step`, cut off what an interrupted run logged beyond it."""
@@ -124,7 +142,9 @@ class RunFolder:
         # What a kill costs and what is kept decide no number. Records have the default of keep_checkpoints, as they always had.
         numbers = asdict(self.config) | {"keep_checkpoints": TrainConfig.keep_checkpoints}
         del numbers["checkpoint_every"]
-        numbers |= {"start": checkpoint.sha256(self.start / "model.safetensors")} if self.start else {}
+        if start := self.start:
+            numbers |= {"start": checkpoint.sha256(Path(start.folder) / "model.safetensors")}
+            numbers |= {"adapter": start.adapter} if start.rank else {}
         return {"model": model.as_dict(), "train": numbers, "data": data.digest()}
 
     def _kept(self, evaluations: list[dict[str, float]]) -> set[int]:

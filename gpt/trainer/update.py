@@ -18,12 +18,13 @@ from torch import Tensor
 
 from gpt import GPTError
 from gpt.checkpoint import load_model
-from gpt.config import ModelConfig, Runtime, TrainConfig
+from gpt.config import ModelConfig, Runtime, Start, TrainConfig
 from gpt.data.dataset import Dataset
 from gpt.data.feeding import Feeder, MicroBatch
 from gpt.evaluation.score import Evaluation, evaluate
 from gpt.machine import parallel
 from gpt.machine.device import Machine, autocast, explain_out_of_memory, is_out_of_memory
+from gpt.model.adapters import adapt
 from gpt.model.transformer import GPT
 from gpt.trainer.optimizers import build_optimizers, lr_ratio
 
@@ -31,11 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class Learner:
-    """A model initialized from the seed, or from the model in the folder `start`, and its optimizers."""
+    """A model initialized from the seed, or from `start`, and its optimizers."""
 
     def __init__(
         self, dataset: Dataset, model: ModelConfig, config: TrainConfig, runtime: Runtime, machine: Machine,
-        start: Path | None = None,
+        start: Start | None = None,
     ):  # fmt: skip
         self.machine, self._config, self._dataset = machine, config, dataset
         world = parallel.world_size()
@@ -44,9 +45,12 @@ class Learner:
         self._rows = config.batch_size // (world * parts)
         torch.manual_seed(config.seed)
         with explain_out_of_memory(1, machine.device):
-            self.model = GPT(model).to(machine.device)
+            self.model = GPT(model)
             if start:
-                self.model.load_state_dict(_weights(start, model, dataset))
+                self.model.load_state_dict(_weights(Path(start.folder), model, dataset))
+            if start and start.rank:
+                adapt(self.model, start)
+            self.model.to(machine.device)
             self.model.recompute = runtime.activation_checkpointing
             self._objective = parallel.Objective(self.model)
             self._module = parallel.distribute(self._objective, runtime.parallel)

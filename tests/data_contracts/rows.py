@@ -13,6 +13,12 @@ from data_contracts.sources import files
 
 # As the recipes of the social corpora have it.
 RULES = Rules(entities=True, spaces=True)
+# All thresholds that Gopher publishes.
+PUBLISHED = Rules(
+    min_words=50, max_words=100_000, min_word_chars=3.0, max_word_chars=10.0, max_symbols=0.1, max_bullets=0.9,
+    max_ellipses=0.3, min_letter_words=0.8, min_stop_words=2, max_repeated_lines=0.3, max_repeated_paragraphs=0.3,
+    max_top_ngrams=0.2, max_repeated_ngrams=0.15,
+)  # fmt: skip
 
 
 def read(module: ModuleType, folder: Path, **options: str) -> tuple[pl.DataFrame, list[str]]:

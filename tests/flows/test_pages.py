@@ -189,3 +189,7 @@ def test_prefect_shows_the_run_its_stages_and_its_cards(page, addresses):
     page.get_by_text("Artifacts", exact=True).last.click()
     page.get_by_text("tokenizer-card-beta").first.click()
     page.get_by_text("vocab size").first.wait_for()
+    page.go_back()
+    page.get_by_text("Artifacts", exact=True).last.click()
+    with picture(page):
+        page.get_by_text("data-card-beta").first.click()

@@ -34,7 +34,7 @@ def test_every_problem_is_told_at_once_with_the_nearest_known_name():
     assert "tokeniser is not known; did you mean 'tokenizer'?" in message
     assert "train.lr = 'abc'" in message
     assert "pack.block_size = 1: Input should be greater than or equal to 2" in message
-    assert "min_chars -3" in message
+    assert "clean.min_chars = -3" in message
     assert "n_embd 128 is not a multiple of n_head 3" in message
 
 

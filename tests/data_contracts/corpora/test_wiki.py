@@ -9,10 +9,10 @@ import pytest
 
 from data_contracts import DataError
 from data_contracts.clean.change import apply_rules, text_rules
-from data_contracts.clean.judge import PUBLISHED, judge, measure_all
+from data_contracts.clean.judge import judge, measure_all
 from data_contracts.corpora import wiki
 from data_contracts.rules import Rules
-from tests.data_contracts.rows import cleaned, documents, read, texts
+from tests.data_contracts.rows import PUBLISHED, cleaned, documents, read, texts
 
 PLAIN = "kaggle/ltcmdrdata/plain-text-wikipedia-202011"
 # As the recipe has it.

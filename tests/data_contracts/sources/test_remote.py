@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -110,6 +111,11 @@ def test_archives_are_unpacked_and_an_interrupted_transfer_goes_on(place, stores
     source = Source("remote", url=place)
     (target / ".packed").mkdir()
     (target / ".packed/b.txt").write_bytes(b"two")
+    stores.requests.clear()
+    (target / "fresh").mkdir()
+    assert fetch(source, "mine", target / "fresh") == []
+    assert held(target / "fresh") == {"a.txt": b"one", "b.txt": b"two"}
+    shutil.rmtree(target / "fresh")
     stores.requests.clear()
     assert fetch(source, "mine", target) == []
     assert held(target) == {"a.txt": b"one", "b.txt": b"two"}

@@ -36,6 +36,7 @@ ADAPTED = {
     r"mix\.trump": "mix.shakespeare",
     r"RUN_ID": "$(gpt runs --corpus shakespeare --best --json | grep -oE '[0-9a-f]{32}' | head -1)",
     r"steps=\d+": "steps=40",
+    r"--more \d+": "--more 20",
     r"^make train$": "gpt train python-docs",
     r"^make ": "make --dry-run ",
     r"^gpt ui$": "gpt ui --port 5000",

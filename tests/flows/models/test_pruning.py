@@ -88,13 +88,15 @@ def test_a_server_whose_database_is_not_known_only_marks(here, home, monkeypatch
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
 
 
-def test_the_newest_reproductions_stay(home):
+def test_the_newest_reproductions_stay(here, home):
     for age in range(5):
         folder = home / "reproductions" / f"run-{age}"
         folder.mkdir(parents=True)
         (folder / "big").write_bytes(bytes(1000))
         pruning.os.utime(folder, (time.time() - age, time.time() - age))
-    assert pruning.old_folders(3, ()) == dict.fromkeys((home / "reproductions" / f"run-{age}" for age in (3, 4)), 1000)
+    for dry_run in (True, False):
+        assert [row["which"] for row in pruning.prune(3, 30, dry_run)] == ["reproductions/run-3", "reproductions/run-4"]
+    assert sorted(path.name for path in (home / "reproductions").iterdir()) == ["run-0", "run-1", "run-2"]
 
 
 def test_a_database_of_a_newer_version_is_told(command, home):

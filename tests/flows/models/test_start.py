@@ -137,3 +137,46 @@ def other_tokenizer(folder: Path) -> Path:
     """Of other words."""
     training.train(["another text of other words"] * 50, 1000, folder, TokenizerConfig())
     return folder / "tokenizer.model"
+
+
+@pytest.fixture(scope="module")
+def adapted(folder):
+    made = tune(folder, "--set", "start.rank=2", "--set", "start.alpha=8")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_adapters_are_a_small_file_that_names_its_base(adapted):
+    base, tuned = (manifest(adapted, corpus, "train") for corpus in ("base", "tuned"))
+    assert tuned["parameters"]["start"] == base["files"][WEIGHTS]["sha256"]
+    assert tuned["parameters"]["adapter"] == {"rank": 2, "alpha": 8.0, "matrices": "all"}
+    small = tuned["files"]["model/adapter.safetensors"]["bytes"]
+    assert small < 0.2 * tuned["files"][WEIGHTS]["bytes"]
+    assert manifest(adapted, "tuned", "pack")["key"] == Store(adapted / "home").manifests("tuned", "pack")[0]["key"]
+    written = gpt_here("generate", "tuned", "the", "--max-tokens", "5")
+    assert written.returncode == 0, written.stderr
+    assert_refused(
+        gpt_here("train", "--from", str(adapted / "tuned"), "--name", "tuned", *SHORT, "--set", "start.rank=2"),
+        "start.rank: adapters need a model to start from",
+    )
+
+
+def test_a_finished_training_goes_on(folder):
+    asked = ("--from", str(folder / "base"), "--name", "long")
+    assert gpt_here("train", *asked, *TINY, "--set", "train.cooldown=0.3").returncode == 0
+    first = manifest(folder, "long", "train")
+    made = gpt_here("train", *asked, "--more", "20")
+    assert made.returncode == 0, made.stderr
+    longer = manifest(folder, "long", "train")["counts"]
+    assert longer["steps"] == first["counts"]["steps"] + 20
+    assert longer["goes_on_from"] == first["digest"]
+    assert longer["resumed_from"] == 10
+    tags = mlflow.MlflowClient().get_model_version("gpt-long", "2").tags
+    assert tags["starts_from"] == "gpt-long/1"
+    anew = gpt_here("train", *asked, *TINY, "--set", "train.cooldown=0.3", "--steps", "40", "--force", "train")
+    assert anew.returncode == 0, anew.stderr
+    made = manifest(folder, "long", "train")
+    assert (made["counts"]["goes_on_from"], made["digest"]) == ("", tags["digest"])
+    refused = gpt_here("train", *asked, "--more", "20", "--steps", "9")
+    assert_refused(refused, "--more goes on by the champion's recipe")
+    assert_refused(gpt_here("train", "python-docs", "--more", "20"), "python-docs was never trained here")

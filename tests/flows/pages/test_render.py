@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_contracts import facts
-from flows.pages.render import Table, against_baselines, columns, escape_markdown, plain, render_text
+from flows.pages.render import against_baselines, columns, escape_markdown, plain, render_text
 from tests.conftest import ROOT
 
 
@@ -33,9 +33,9 @@ def test_counts_shares_and_words(value, shown):
 
 
 def test_a_column_is_what_its_first_cell_is():
-    rows = [{"rule": "urls", "texts": 1, "share": 0.5, "example": [("gone", "x")]}]
-    assert columns(rows, "rule", "texts", "share", "example").kinds == ["words", "number", "number", "parts"]
-    assert Table(("kept_today",), []).kinds == ["words"]
+    rows = [{"rule": "urls", "texts": 1, "share": 0.5}, {"rule": "7", "texts": 1, "share": 0.5}]
+    assert columns(rows, "rule", "texts", "share")["number"] == [False, True, True]
+    assert columns([], "kept_today") == {"head": ["kept today"], "rows": [], "number": [False]}
 
 
 def test_a_line_of_markdown_has_no_markup():

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows.server.access import HOSTS_VARIABLE, LOGIN_VARIABLE, Access
-from flows.server.apps import AsksForPassword, OwnAddresses
+from flows.server.apps import guard
 from flows.server.supervisor import use_running
 
 
@@ -20,8 +20,7 @@ def variables(host: str, monkeypatch, **given: str) -> dict[str, list[str]]:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     access = Access(host, 4200, 5000)
-    both = access.prefect_environment() | access.mlflow_environment()
-    return {name: value.split(",") for name, value in both.items()}
+    return {name: value.split(",") for name, value in access.server_environment().items()}
 
 
 def test_on_this_machine_only_its_own_names_are_answered(monkeypatch):
@@ -32,7 +31,7 @@ def test_on_this_machine_only_its_own_names_are_answered(monkeypatch):
     assert set(found["MLFLOW_SERVER_ALLOWED_HOSTS"]) == {
         name for own in ("localhost", "127.0.0.1", "[::1]") for name in (own, f"{own}:5000")
     }
-    assert LOGIN_VARIABLE not in found
+    assert found[LOGIN_VARIABLE] == [""]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "gpu.example.org", "203.0.113.7", "2001:db8::7"])
@@ -64,10 +63,8 @@ def answer(kind: str, headers: dict[str, str], origins: list[str] = (), login: s
 
     pairs = {"host": "localhost:4200"} | {name.lower(): value for name, value in headers.items()}
     scope = {"type": kind, "path": path, "headers": [(name.encode(), value.encode()) for name, value in pairs.items()]}
-    guard = OwnAddresses(app, ["localhost", "[::1]", "proxy:8443"], origins)
-    if login:
-        guard = AsksForPassword(app, login)
-    asyncio.run(guard(scope, None, send))
+    guarded = guard(app, login=login) if login else guard(app, ["localhost", "[::1]", "proxy:8443"], origins)
+    asyncio.run(guarded(scope, None, send))
     assert bool(reached) != bool(sent)
     return None if reached else sent[0]["status"]
 

@@ -14,7 +14,6 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import dead_runs
-from flows.server.prefect_private import go_on_without_slot
 from flows.server.processes import ask
 from tests.flows.workshop import until
 
@@ -80,7 +79,7 @@ def test_a_run_elsewhere_may_beat_again_after_a_sleep(own_server, run):
 
 
 def test_a_run_goes_on_that_lost_the_slot_of_its_deployment_in_a_sleep(own_server):
-    go_on_without_slot()
+    dead_runs.go_on_without_slot()
     with flow_engine.maintain_concurrency_lease(uuid4(), 300, raise_on_lease_renewal_failure=True):
         time.sleep(8)  # it asks three times for a lease that the server does not know
 

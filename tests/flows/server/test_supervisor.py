@@ -22,8 +22,8 @@ import pytest
 
 from tests.conftest import ROOT, environment, gpt
 from tests.flows.conftest import free_port
+from tests.flows.server.test_bootstrap import HEAD
 from tests.flows.server.test_deployments import SMALL
-from tests.flows.server.test_prefect_private import HEAD
 from tests.flows.workshop import PATIENCE, until
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from flows import UserError
-from flows.server.apps import AsksForPassword, OwnAddresses
+from flows.server.apps import guard
 from flows.serving.api import Refusal, _Stream, create_app
 from flows.serving.engine import BACKLOG, Engine, Job
 from gpt.generation.batch import Drawn
@@ -48,8 +48,8 @@ def serving(folders: dict[str, str], home: Path, empty_mlflow: Path, **limits: s
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         for name, value in limits.items():
             patch.setenv(name, value)
-        app = AsksForPassword(create_app(list(folders.values())), f"me:{PASSWORD}", Refusal)
-        app = OwnAddresses(app, ["127.0.0.1"], [], Refusal)
+        app = create_app(list(folders.values()))
+        app = guard(app, ["127.0.0.1"], [], f"me:{PASSWORD}", Refusal)
         server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), log_level="critical"))
         thread = threading.Thread(target=server.run)
         thread.start()

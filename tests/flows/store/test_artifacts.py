@@ -27,10 +27,10 @@ parameters = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
 
 
 @pytest.fixture
-def store(home) -> Store:
-    logged: list[str] = []
-    store = Store(home, logged.append)
-    store.logged = logged
+def store(home, monkeypatch) -> Store:
+    store = Store(home)
+    store.logged = []
+    monkeypatch.setattr("flows.store.artifacts.log_line", store.logged.append)
     return store
 
 
@@ -126,7 +126,7 @@ def _half_a_training(home: Path, started) -> None:
         time.sleep(60)
         return {}
 
-    Store(home, lambda text: None).build("mine", "train", {}, {}, "c", make, resumable=True)
+    Store(home).build("mine", "train", {}, {}, "c", make, resumable=True)
 
 
 def _slow_build(home: Path, started, results) -> None:
@@ -136,7 +136,7 @@ def _slow_build(home: Path, started, results) -> None:
         time.sleep(1)
         return {}
 
-    results.put(Store(home, lambda text: None).build("mine", "clean", {}, {}, "c", make).reused)
+    results.put(Store(home).build("mine", "clean", {}, {}, "c", make).reused)
 
 
 class TestProcesses:
@@ -168,7 +168,7 @@ class TestProcesses:
         assert started.wait(60)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        with idle(home):
+        with idle():
             assert store.prunable(keep=0) == []
         (building,) = home.glob("artifacts/mine/train/.building-*")
         old = time.time() - (RESUMABLE_DAYS + 1) * 86_400
@@ -210,23 +210,24 @@ def test_half_a_manifest_that_a_full_disk_left_is_no_part_of_the_next_build(stor
 
 
 def test_nothing_is_pruned_while_a_run_is_in_progress(home):
-    with idle(home):
+    with idle():
         pass
-    with in_use(home), in_use(home), pytest.raises(UserError, match="in progress"), idle(home):
+    with in_use(), in_use(), pytest.raises(UserError, match="in progress"), idle():
         pass
-    with idle(home):
+    with idle():
         pass
 
 
-def test_a_run_that_waits_for_pruning_says_for_whom(home):
+def test_a_run_that_waits_for_pruning_says_for_whom(home, monkeypatch):
     said, went_on = [], threading.Event()
+    monkeypatch.setattr("flows.store.locks.log_line", said.append)
 
     def use() -> None:
-        with in_use(home, said.append):
+        with in_use():
             went_on.set()
 
     waiting = threading.Thread(target=use)
-    with idle(home):
+    with idle():
         waiting.start()
         assert not went_on.wait(0.5)
         assert said == ["waiting until another process has pruned this home"]
@@ -239,7 +240,7 @@ def test_a_disk_without_locks_is_refused(home, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    for use in (lock(home, "a"), in_use(home), idle(home)):
+    for use in (lock(home, "a"), in_use(), idle()):
         with pytest.raises(UserError, match=f"{home}.* has no locks"), use:
             pass
 

@@ -155,7 +155,7 @@ def test_an_outage_costs_nothing_and_loses_nothing(server, at, tmp_path):
         server.kill()
         go(tracker, 1)
     ended = time.monotonic()
-    tracker._box._thread.join(10)
+    tracker._box.thread.join(10)
     assert steady <= lasted + 1  # one a second
     assert all(asked.values())
     # A call that waited for MLflow would be a hundred times as long; how long one takes is for a benchmark to say.

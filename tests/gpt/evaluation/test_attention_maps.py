@@ -12,7 +12,9 @@ from gpt.model.transformer import GPT
 )
 def model(request):
     torch.manual_seed(0)
-    return GPT(ModelConfig(61, 12, n_layer=2, n_embd=32, zero_init=False, dropout=0.3, **{"n_head": 2} | request.param))
+    return GPT(
+        ModelConfig(61, 12, n_layer=2, n_embd=32, zero_init=False, dropout=0.3, **{"n_head": 2} | request.param)
+    ).eval()
 
 
 def test_the_maps_times_the_values_are_what_attention_gives(model):
@@ -32,11 +34,8 @@ def test_the_maps_times_the_values_are_what_attention_gives(model):
 
 def test_the_model_is_left_as_it_was(model):
     ids_BT = torch.randint(61, (1, 12))
-    model.train()
     attention_maps(model, ids_BT)
-    assert model.training
     assert not any(block.attention._forward_pre_hooks for block in model.blocks)
     with pytest.raises(GPTError, match="13 tokens"):
         attention_maps(model, torch.zeros(1, 13, dtype=torch.int64))
-    assert model.training
     assert not any(block.attention._forward_pre_hooks for block in model.blocks)

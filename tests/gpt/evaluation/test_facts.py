@@ -49,7 +49,7 @@ def model():
     )
     for parameter in model.parameters():  # far from uniform
         torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    return model.eval()
 
 
 def train(model, tokenizer, texts, steps=80):
@@ -62,7 +62,7 @@ def train(model, tokenizer, texts, steps=80):
         optimizer.zero_grad()
         model.loss(ids_BT[:, :-1], targets_BT).backward()
         optimizer.step()
-    return model
+    return model.eval()
 
 
 def test_there_are_facts_enough_of_every_kind():
@@ -142,7 +142,6 @@ def test_a_model_that_knows_nothing_is_at_chance(model, tokenizer):
 
 def test_the_score_is_that_of_the_sentence_after_what_all_candidates_share(model, tokenizer):
     """By a plain loop, without padding or batches."""
-    model.eval()
     years = [fact for fact in FACTS if fact.name.startswith("year: ")][-4:]  # whose answers begin alike
     for verdict in score(model, tokenizer, CAPITALS[:4] + years + FACTS[-4:]):
         prompt, *ids = tokenizer.encode(verdict.fact.sentences(verdict.phrasing))
@@ -157,7 +156,6 @@ def test_a_token_that_straddles_prompt_and_answer_is_scored_with_all_of_them(mod
     tokenizer = fit(sentences(FACTS), 600, ["is\u2581Paris"])
     assert "is▁Paris" in tokenizer.encode("The capital of France is Paris.", out_type=str)
     france = [fact for fact in FACTS if fact.name == "capital: France"]
-    model.eval()
     whole = []
     for text in france[0].sentences(0)[1:]:
         ids = tokenizer.encode(text)
@@ -174,14 +172,12 @@ def test_batches_and_padding_change_nothing(model, tokenizer):
         assert (a.fact, a.phrasing) == (b.fact, b.phrasing)
         assert a.nats == pytest.approx(b.nats, abs=1e-4)
     assert score(model, tokenizer, some, batch_size=1) == one
-    assert model.training  # left as it was, and dropout was off
 
 
 def test_a_sentence_longer_than_the_context_loses_its_beginning(model, tokenizer):
     fact = next(fact for fact in FACTS if fact.name == "capital: Norway")
     padding = "Word after word, " * 30
     longer = dataclasses.replace(fact, phrasings=tuple(padding + text for text in fact.phrasings))
-    model.eval()
     for verdict in score(model, tokenizer, [longer]):
         prompt, *ids = tokenizer.encode(longer.sentences(verdict.phrasing))
         start = shared([*ids, prompt])

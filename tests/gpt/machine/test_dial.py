@@ -82,8 +82,9 @@ def test_what_is_given_wins_and_the_rest_follows_from_it():
     assert chosen["train.lr"] < usual["train.lr"]  # of a wider model
     tuned = choose({}, model(), Budget(1_000_000, 4, CPU_FLOPS, tunes=True))
     differing = {name for name in usual if usual[name] != tuned[name]}
-    assert differing == {"train.lr", "train.matrix_lr"}
+    assert differing == {"train.lr", "train.matrix_lr", "train.steps", "train.eval_every", "model.dropout"}
     assert tuned["train.lr"] < usual["train.lr"]
+    assert tuned["train.steps"] * 3 < usual["train.steps"]
     assert chosen["train.batch_size"] * 64 >= BATCH_TOKENS[0]
     assert chosen["train.eval_every"] == 2
 

@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_promises(packed, tmp_path, shape, schedule):
     assert (result.steps, result.advice) == (24, "")
     assert result.tokens == 24 * 4 * 16
     assert written[-1]["loss"] < written[0]["loss"] < 3.5
-    assert not (out / "state").exists()
+    assert checkpoint.steps_in(out / "state") == [8]  # the last evaluation before the learning rate falls
     assert {p.name for p in (out / "checkpoints").iterdir()} == {f"step-{s:06d}" for s in {24, best["step"]}}
     logged = lines(out)
     assert [e["step"] for e in logged if "train/loss" in e] == [step for step, _ in steps]
@@ -349,3 +349,21 @@ def test_the_result_is_scored_on_test_which_chose_nothing(tmp_path, shape, sched
     assert test.read_bytes() == before
     pack(tmp_path / "without")
     assert train(tmp_path / "without", tmp_path / "other", shape, schedule, RUNTIME).test == {}
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one_to_the_same_bytes(packed, tmp_path, shape, schedule):
+    short = dataclasses.replace(schedule, steps=40, cooldown=0.5)
+    longer, runs = dataclasses.replace(short, steps=64), list[int]()
+    train(packed, tmp_path / "short", shape, short, RUNTIME)
+    train(packed, tmp_path / "undisturbed", shape, longer, RUNTIME)
+    train(
+        packed, tmp_path / "out", shape, longer, RUNTIME, lambda step, _: runs.append(step), shorter=tmp_path / "short"
+    )
+    assert checkpoint.steps_in(tmp_path / "short" / "state") == [16]  # the last evaluation before step 20
+    assert min(runs) > 16
+    assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
+    losses = [
+        [(line["step"], line["train/loss"]) for line in lines(out) if "train/loss" in line]
+        for out in (tmp_path / "out", tmp_path / "undisturbed")
+    ]
+    assert losses[0] == losses[1]

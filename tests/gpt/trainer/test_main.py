@@ -19,7 +19,7 @@ def test_from_the_command_line(packed, tmp_path, capsys):
     assert load_model(tmp_path / "out" / "model")[0].config.positions == "learned"
     for text, message in [
         ("[train]\nstepps = 3\n", "did you mean 'steps'"),
-        ("[training]\n", "sections are model, train and runtime"),
+        ("[training]\n", "sections are model, train, runtime and start"),
         ("[model]\npreset = 'nano'\n", "known are"),
         ("[model\n", "cannot be read"),
         ("[model]\nblock_size = 8\n", "block_size is 8"),

@@ -11,7 +11,7 @@ import torch
 
 from gpt import GPTError
 from gpt.checkpoint import load_model
-from gpt.config import Runtime
+from gpt.config import Runtime, Start
 from gpt.trainer.__main__ import main
 from gpt.trainer.loop import train
 from tests.gpt.conftest import RUNTIME, files, pack
@@ -36,7 +36,7 @@ def tuning(schedule):
 
 def test_the_first_weights_are_those_of_the_model(base, other, tmp_path, shape, tuning):
     still = dataclasses.replace(tuning, lr=1e-12, matrix_lr=1e-12, weight_decay=0.0)
-    train(other, tmp_path / "out", dataclasses.replace(shape, dropout=0.3), still, RUNTIME, start=base)
+    train(other, tmp_path / "out", dataclasses.replace(shape, dropout=0.3), still, RUNTIME, start=Start(str(base)))
     made, model = (load_model(folder)[0] for folder in (tmp_path / "out" / "model", base))
     assert made.config.dropout == 0.3
     for name, weights in model.state_dict().items():
@@ -45,7 +45,7 @@ def test_the_first_weights_are_those_of_the_model(base, other, tmp_path, shape, 
 
 @pytest.mark.parametrize("how", ["crash", "signal"])
 def test_stopped_and_continued_it_ends_in_the_same_bytes(base, other, tmp_path, shape, tuning, how):
-    train(other, tmp_path / "undisturbed", shape, tuning, RUNTIME, start=base)
+    train(other, tmp_path / "undisturbed", shape, tuning, RUNTIME, start=Start(str(base)))
     scratch = train(other, tmp_path / "scratch", shape, tuning, RUNTIME)
 
     def stop(step, _):
@@ -55,16 +55,16 @@ def test_stopped_and_continued_it_ends_in_the_same_bytes(base, other, tmp_path, 
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
-        train(other, tmp_path / "out", shape, tuning, RUNTIME, stop, start=base)
-    result = train(other, tmp_path / "out", shape, tuning, RUNTIME, start=base)
+        train(other, tmp_path / "out", shape, tuning, RUNTIME, stop, start=Start(str(base)))
+    result = train(other, tmp_path / "out", shape, tuning, RUNTIME, start=Start(str(base)))
     assert result.resumed_from == (10 if how == "crash" else 12)
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
     assert result.loss < scratch.loss
 
 
 def test_it_goes_on_only_from_the_same_model(base, other, tmp_path, shape, tuning):
-    train(other, tmp_path / "out", shape, tuning, RUNTIME, start=base)
-    for start in (None, tmp_path / "out" / "model"):
+    train(other, tmp_path / "out", shape, tuning, RUNTIME, start=Start(str(base)))
+    for start in (None, Start(str(tmp_path / "out" / "model"))):
         with pytest.raises(GPTError, match=r"differs in start \("):
             train(other, tmp_path / "out", shape, tuning, RUNTIME, start=start)
 
@@ -82,26 +82,27 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(base, other, tmp_p
         (other, shape, tmp_path / "nowhere", "nowhere/config.json is missing"),
     ):
         with pytest.raises(GPTError, match=words):
-            train(data, out, model, tuning, RUNTIME, start=start)
+            train(data, out, model, tuning, RUNTIME, start=Start(str(start)))
         assert not out.exists()
 
 
 def test_the_command_line_takes_the_shape_from_the_model(base, other, tmp_path, shape, capsys):
     config, out = tmp_path / "run.json", tmp_path / "out"
     settings = {"model": {"dropout": 0.2}, "train": {"steps": 4}, "runtime": {"device": "cpu", "threads": 1}}
+    settings["start"] = {"folder": str(base)}
     config.write_text(json.dumps(settings))
-    asked = ["--data", str(other), "--config", str(config), "--out", str(out), "--start", str(base)]
+    asked = ["--data", str(other), "--config", str(config), "--out", str(out)]
     assert main(asked) == 0
     assert load_model(out / "model")[0].config == dataclasses.replace(shape, dropout=0.2)
     config.write_text(json.dumps(settings | {"model": {"n_layer": 3}}))
-    assert main([*asked[:-3], str(tmp_path / "wider"), *asked[-2:]]) == 2
+    assert main([*asked[:-1], str(tmp_path / "wider")]) == 2
     assert "leave all but dropout to it" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_two_processes_start_where_one_does(base, other, tmp_path, shape, tuning):
     model = dataclasses.replace(shape, dropout=0.0)  # whose random numbers belong to a process
-    alone = train(other, tmp_path / "one", model, tuning, RUNTIME, start=base)
+    alone = train(other, tmp_path / "one", model, tuning, RUNTIME, start=Start(str(base)))
     two = Runtime(device="cpu", threads=1, parallel="ddp", processes=2)
-    together = train(other, tmp_path / "two", model, tuning, two, start=base)
+    together = train(other, tmp_path / "two", model, tuning, two, start=Start(str(base)))
     assert together.loss == pytest.approx(alone.loss, rel=2e-4)

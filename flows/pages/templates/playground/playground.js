@@ -170,4 +170,5 @@ async function start() {
   if (state.has("prompt")) go();
 }
 
+if (top !== self) throw new Error("it stands in no other page");
 start().catch((error) => { $("verdict").textContent = error.message; });

@@ -10,15 +10,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import UserError
 from flows.recipe import corpus_names
-from flows.server import dead_runs, prefect_private
-from flows.server.bootstrap import AUTOMATIONS, create_pool
+from flows.server import bootstrap, dead_runs
+from flows.server.bootstrap import AUTOMATIONS
 from tests.conftest import ROOT
 
 HEAD = "deployments:\n- name: mine\n  entrypoint: flows/train.py:train\n  work_pool: {name: gpt}\n"
 
 
 def test_ours_is_sound():
-    assert set(corpus_names()) <= set(prefect_private.check(ROOT / "prefect.yaml"))
+    assert set(corpus_names()) <= set(bootstrap.check(ROOT / "prefect.yaml"))
 
 
 def test_the_automations_know_a_killed_run_and_the_deployment_that_they_start():
@@ -47,7 +47,7 @@ def test_a_wrong_edit_is_told_with_its_place(tmp_path, text, place, words):
     path = tmp_path / "prefect.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        prefect_private.check(path)
+        bootstrap.check(path)
     said = str(error.value)
     assert said.startswith("prefect.yaml")
     assert place in said
@@ -60,9 +60,9 @@ def test_a_wrong_edit_is_told_with_its_place(tmp_path, text, place, words):
 def test_a_file_without_deployments_is_told(tmp_path, text):
     (tmp_path / "prefect.yaml").write_text(text)
     with pytest.raises(UserError, match="has no deployments"):
-        prefect_private.check(tmp_path / "prefect.yaml")
+        bootstrap.check(tmp_path / "prefect.yaml")
     with pytest.raises(UserError, match="cannot be read"):
-        prefect_private.check(tmp_path / "none.yaml")
+        bootstrap.check(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_what_prefect_refuses_is_told(tmp_path, prefect_server, text, words):
     path = tmp_path / "prefect.yaml"
     path.write_text(text)
     with temporary_settings({PREFECT_API_URL: prefect_server}):
-        create_pool()
-        prefect_private.check(path)
+        bootstrap.create_pool()
+        bootstrap.check(path)
         with pytest.raises(UserError) as error:
-            prefect_private.deploy(path)
+            bootstrap.deploy(path)
     said = str(error.value)
     assert said.startswith("prefect.yaml could not be deployed: ")
     assert len(said.splitlines()) <= 2
