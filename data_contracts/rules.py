@@ -3,8 +3,11 @@
 Nothing here loads polars, so that a recipe is read and checked quickly.
 """
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -134,3 +137,15 @@ class TextRule(NamedTuple):
 
     def on(self, rules: Rules) -> bool:
         return not self.setting or getattr(rules, self.setting) not in (False, "none", "keep")
+
+
+def read_rules(module: str) -> tuple[TextRule, ...]:
+    """Those in the .toml file beside a module: each `replace` is a list of patterns, and of what stands for what they find."""
+    rules = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))["rules"]
+    return tuple(TextRule(change=partial(_replace, steps=rule.pop("replace")), **rule) for rule in rules)
+
+
+def _replace(text: "pl.Expr", steps: list[list[str]]) -> "pl.Expr":
+    for pattern, by in steps:
+        text = text.str.replace_all(pattern, by)
+    return text

@@ -6,11 +6,11 @@ MLFLOW_TRACKING_URI keep their meaning.
 
 import logging
 import os
-import platform
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from flows import UserError
 
@@ -38,9 +38,7 @@ def _writable_folder(name: str, default: Path) -> Path:
         raise UserError(f"the home {folder} has a % or a ? in its path; set {name} to a folder without")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{platform.node()}-{os.getpid()}"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another thread may have been quicker
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         problem = f"the home {folder} cannot be written: {error.strerror}"
         raise UserError(f"{problem}; set {name} to a folder that can") from error

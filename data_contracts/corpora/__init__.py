@@ -11,7 +11,7 @@ A module gives
                            which decide the side of the split (null, or no such column: file and row do); drawn where it
                            draws the sides itself (split.side_of)
 and where it needs them
-    RULES                  text rules of its own (rules.TextRule), applied between the first and the last of the common ones
+    RULES                  text rules of its own, applied between the first and the last of the common ones (rules.read_rules)
     REASONS                what each `reason` means, {name: why}
     build(folder)          writes the raw files of a built-in corpus
 Further arguments of `read` are options that a recipe may set, all strings.

@@ -10,9 +10,10 @@ import polars as pl
 
 from data_contracts import readers
 from data_contracts.contracts import Column, raw_rows
-from data_contracts.rules import TextRule
+from data_contracts.rules import read_rules
 
 FILES = ("*.csv",)
+RULES = read_rules(__file__)
 
 NUMBERS = ("score", "created")  # of the metadata, where a file has them; `timestamp` is local time of an unknown zone
 
@@ -26,10 +27,6 @@ REASONS = {
 
 DELETED = r"(?i)\A\s*\[\s*(?:deleted|removed)(?:\s+by[^\]]*)?\s*\]\s*\z"
 BOT = r"(?i)(?:\*|\^\(?)I am a bot\b"
-
-# The emphasis of **bold** and *italics*, but not the stars of f**k, 2*3*4 or an escaped \*.
-EMPHASIS = r"(^|[^\w\\*])\*{1,3}([^\s*\\](?:[^*\n]*[^\s*\\])?)\*{1,3}\B"
-LINK = r'\[((?:[^\[\]\\]|\\.)*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"\n]*")?\)'
 
 
 # A row is a post or a comment. Most files have `score` and `created` too.
@@ -67,43 +64,3 @@ def documents(raw: pl.LazyFrame) -> pl.LazyFrame:
 def _words(column: pl.Expr) -> pl.Expr:
     """Null where nothing was written, or it was deleted."""
     return pl.when(column.str.contains(r"\S") & ~column.str.contains(DELETED)).then(column)
-
-
-RULES = (
-    TextRule(
-        "quotes",
-        "a line after > repeats the words of another comment, which stands on its own; >!spoilers!< are no quotes",
-        lambda text: text.str.replace_all(r"(?m)^[ \t]*(?:>|&gt;)(?:[^!\n][^\n]*)?(?:\n|\z)", ""),
-        only=">|&gt;",
-    ),
-    TextRule(
-        "images",
-        "![img](emote|t5_2th52|4271) is a picture's number, not words",
-        lambda text: text.str.replace_all(r"!\[[^\]\n]*\]\([^()\s]*\)", ""),
-        only=r"!\[",
-    ),
-    TextRule("links", "[text](address) reads as its text", lambda text: text.str.replace_all(LINK, "$1"), only=r"\]\("),
-    TextRule(
-        "tables",
-        "rows of |cells| make no sentences",
-        lambda text: text.str.replace_all(r"(?m)^[^\S\n]*(?:\|[^\n]*\||:?-+:?(?:\|:?-+:?)+)[^\S\n]*(?:\n|\z)", ""),
-        only=r"\|",
-    ),
-    TextRule(
-        "markdown",
-        "# headings, --- rules, **bold**, *italics*, ~~struck~~ and >!hidden!< are marks on a text",
-        lambda text: (
-            text.str.replace_all(r"(?m)^[^\S\n]*(?:-{3,}|_{3,}|(?:\*[^\S\n]*){3,})$", "")
-            .str.replace_all(r"(?m)^(?:#{2,6}[^\S\n]*|#[^\S\n]+)", "")
-            .str.replace_all(EMPHASIS, "$1$2")
-            .str.replace_all(r"~~([^~\n]+)~~", "$1")
-            .str.replace_all(r">!([^\n]*?)!<", "$1")
-        ),
-    ),
-    TextRule(
-        "escapes",
-        "\\_ is how markdown writes a plain _",
-        lambda text: text.str.replace_all(r"\\([!-/:-@\[-`{-~])", "$1"),
-        only=r"\\",
-    ),
-)

@@ -6,25 +6,15 @@ import polars as pl
 
 from data_contracts import readers
 from data_contracts.contracts import Column, raw_rows
-from data_contracts.rules import TextRule
+from data_contracts.rules import read_rules
 
 FILES = ("*.csv",)
+RULES = read_rules(__file__)
 
 REASONS = {
     "blank_row": "a record without a value in any column, as spreadsheets leave them behind",
     "retweet": "RT @somebody: another's words, most of them here already",
 }
-
-RULES = (
-    TextRule(
-        "truncated",
-        "Twitter cut long tweets to 140 characters, an ellipsis and a link to the whole: the link goes, the ellipsis says that "
-        "the text was cut",
-        lambda text: text.str.replace(r"…\s*https://t\.co/\w+\s*\z", "…"),
-        only="…",
-    ),
-)
-
 
 # A row is a tweet. Its other columns are not checked, since a spreadsheet may have mangled their dates.
 Raw = raw_rows(text=Column(str, nullable=True))

@@ -7,9 +7,10 @@ import polars as pl
 
 from data_contracts import readers
 from data_contracts.contracts import Check, Column, raw_rows
-from data_contracts.rules import TextRule
+from data_contracts.rules import read_rules
 
 FILES = ("posts.json",)  # the archive has the same posts in other files too
+RULES = read_rules(__file__)
 
 POST = {
     "post_metadata": pl.Struct(dict.fromkeys(("id", "author", "time"), pl.String)),
@@ -18,22 +19,6 @@ POST = {
 }
 
 REASONS = {"no_text": "a picture alone, or nothing: a post without words"}
-
-RULES = (
-    TextRule(
-        "post_numbers",
-        ">>12345678 on a line of its own points to a post that is not there",
-        lambda text: text.str.replace_all(r"(?m)^>>(?:/\w+/)?\d+[^\S\n]*(?:\n|\z)", ""),
-        only=">>",
-    ),
-    TextRule(
-        "broken_addresses",
-        "the collation broke some addresses into https:// and the rest",
-        lambda text: text.str.replace_all(r"(https?://)[^\S\n]+(\S)", "$1$2"),
-        only=r"://\s",
-    ),
-)
-
 
 # A row is a post. The oldest collations have no id; text is null where there is none.
 Raw = raw_rows(

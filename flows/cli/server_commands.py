@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -97,8 +95,6 @@ def ui(port: Annotated[int, typer.Option(help="of MLflow, on 127.0.0.1")] = 5000
     processes.check_port(service, "127.0.0.1", "--port")
     page = runs_url(experiment_id()).replace(f":{MLFLOW_PORT}", f":{port}")
     outbox.sync()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
     os.environ |= service.environment
     print(f"MLflow: {page}\nCtrl-C stops it", flush=True)
     uvicorn.run("flows.server.apps:create_mlflow", factory=True, port=port, log_level="warning")

@@ -3,6 +3,7 @@ told before Prefect and MLflow are loaded, or a server is started."""
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,7 +25,6 @@ from flows.tracking.connection import without_password
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 SECONDS = 3.0  # in which a server takes a connection
-MLFLOW_ADDRESSES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 # What httpx, requests and OpenSSL read, and refuse with a traceback of theirs.
 NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -68,11 +68,10 @@ def check_addresses() -> None:
         except Exception as error:
             raise UserError(f"{', '.join(names)} cannot be used: {error}\nmend or unset what is wrong") from None
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    if uri.partition(":")[0].partition("+")[0] not in MLFLOW_ADDRESSES or "://" not in uri:
+    if not re.match(r"(https?|sqlite|postgresql|mysql|mssql)(\+\w+)?://", uri):
         known = "sqlite:///FILE, postgresql://, mysql://, mssql://, http:// and https://"
-        raise UserError(
-            f"MLFLOW_TRACKING_URI {without_password(uri)!r} cannot be used; what can is {known}\nunset it to use the home's own"
-        )
+        problem = f"MLFLOW_TRACKING_URI {without_password(uri)!r} cannot be used; what can is {known}"
+        raise UserError(f"{problem}\nunset it to use the home's own")
     proxied = urllib.request.getproxies()
     for name, service in (("PREFECT_API_URL", "Prefect"), ("MLFLOW_TRACKING_URI", "MLflow")):
         address = os.environ.get(name, "")

@@ -5,6 +5,7 @@ MLflow is imported only where a name is one of MLflow's.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import UserError
 from flows.recipe import CORPUS_PATTERN, corpus_names
 from flows.store.artifacts import Store
-from flows.tracking.connection import answering, digest_of_stage, without_password
+from flows.tracking.connection import answering, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +41,9 @@ def find(model: str) -> Path:
         return _download(f"models:/{model.removeprefix('models:/')}", model)
     if RUN_ID.fullmatch(model):
         tags = mlflow_run(model).data.tags
-        here, digest = Store().manifests(tags.get("corpus", "*"), "train"), digest_of_stage(tags, "train")
-        if kept := [manifest for manifest in here if manifest["digest"] == digest]:
+        made = json.loads(tags.get("artifacts", "{}")).get("train", {})
+        here = Store().manifests(tags.get("corpus", "*"), "train")
+        if kept := [manifest for manifest in here if manifest["digest"] == made.get("digest")]:
             return Path(kept[-1]["path"]) / "model"
         if "model" not in tags:
             raise UserError(f"run {model} left no model (it is {tags.get('error') or 'unfinished'})")

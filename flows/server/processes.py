@@ -48,8 +48,7 @@ class Service:
         return home() / "logs" / f"{self.name}.log"
 
 
-def start(service: Service, marked: bool = True) -> psutil.Popen:
-    """marked: whether `gpt up` ends it, and all that it starts."""
+def start(service: Service) -> psutil.Popen:
     service.log.parent.mkdir(exist_ok=True)
     if service.log.exists() and service.log.stat().st_size > LOG_BYTES:
         service.log.replace(service.log.with_suffix(".log.old"))
@@ -58,7 +57,7 @@ def start(service: Service, marked: bool = True) -> psutil.Popen:
         return psutil.Popen(
             service.command,
             cwd=ROOT,
-            env=os.environ | service.environment | {MARK: str(home()) if marked else ""},
+            env=os.environ | {MARK: str(home())} | service.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -112,8 +112,8 @@ def down() -> None:
 
 def detach(arguments: list[str]) -> None:
     """Start `gpt up` in the background and return when it is ready. Raises UserError with its error if it ended instead."""
-    service = Service("up", [sys.executable, "-m", "flows.cli", "up", *arguments], {})
-    process = processes.start(service, marked=False)
+    service = Service("up", [sys.executable, "-m", "flows.cli", "up", *arguments], {processes.MARK: ""})
+    process = processes.start(service)
     try:
         while process.poll() is None and not ((found := state()).get("pid") == process.pid and found["ready"]):
             time.sleep(0.2)

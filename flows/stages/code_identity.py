@@ -44,7 +44,7 @@ def source_files(entries: tuple[str, ...], root: Path = ROOT) -> list[Path]:
         if path == root / WIRING:
             continue
         package = path.relative_to(root).parts[0]
-        waiting += _modules(root, ".".join(path.relative_to(root).parent.parts))
+        waiting += _modules(root, ".".join(path.relative_to(root).with_suffix("").parts))
         for name in _imports(path.read_text(encoding="utf-8")):
             if name.split(".")[0] == package:
                 waiting += _modules(root, name)
@@ -56,10 +56,11 @@ def read_lock(path: Path = LOCK) -> dict[str, dict]:
 
 
 def _modules(root: Path, name: str) -> list[Path]:
-    """The file of a module, with the `__init__.py` of each package on the way to it."""
+    """The file of a module, with the table beside it and the `__init__.py` of each package on the way to it."""
     parts = name.split(".")
     packages = [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    return [path for path in (*packages, root.joinpath(*parts).with_suffix(".py")) if path.is_file()]
+    own = [root.joinpath(*parts).with_suffix(ending) for ending in (".py", ".toml")]
+    return [path for path in (*packages, *own) if path.is_file()]
 
 
 @cache  # many parts are made by the same files

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +22,6 @@ DATABASE = "GPT_MLFLOW_DATABASE"  # the address of the database behind MLflow's 
 # of the experiment, and takes it from there when an address ends with its key.
 VIEW_TAG, RUNS_PAGE = "mlflow.sharedViewState.gpt", "runs?workflowType=machine_learning&viewStateShareKey=gpt"
 VIEW = json.dumps(json.loads(Path(__file__).with_name("runs_view.json").read_text()))
-
-
-def digest_of_stage(tags: Mapping[str, str], stage: str) -> str:
-    """The digest of the artifact that a run made or reused, by the run's tags; empty if there is none."""
-    return json.loads(tags.get("artifacts", "{}")).get(stage, {}).get("digest", "")
 
 
 def experiment_id() -> str:

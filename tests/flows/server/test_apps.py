@@ -51,7 +51,7 @@ def address(tmp_path, prefect_server, empty_mlflow) -> Iterator[str]:
     with own_home(home, prefect_server, empty_mlflow):
         experiment_id()
         service = processes.mlflow_server(f"sqlite:///{home}/mlflow.db", Access("127.0.0.1", 0, port))
-        process = processes.start(service, marked=False)
+        process = processes.start(service)
         try:
             wait_for(service.health_url, process)
             yield service.health_url.removesuffix("/health")

@@ -345,7 +345,7 @@ def test_ui_leaves_no_child(tmp_path, empty_mlflow):
     assert f":{port}/#/experiments" in page.stdout.readline()
     until(lambda: alive(home) or page.poll() is not None, "the server")
     page.terminate()
-    assert page.wait(PATIENCE) == 0
+    assert page.wait(PATIENCE) == -signal.SIGTERM
     assert alive(home) == []
 
 

@@ -114,7 +114,11 @@ def test_imports_of_every_form_are_followed_and_what_wires_the_stages_is_taken_a
         file = tmp_path / "pkg" / f"{name}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(IMPORTS if name == "a" else "import pkg.h\n" if name == "g" else PLAIN)
-    assert [path.stem for path in source_files(("pkg/a.py",), tmp_path)] == list("abcdegh")
+    for table in ("a", "c", "f"):
+        (tmp_path / "pkg" / f"{table}.toml").write_text("rules = []")
+    found = [path.name for path in source_files(("pkg/a.py",), tmp_path)]
+    assert sorted(name[0] for name in found if name.endswith(".py")) == list("abcdegh")
+    assert [name for name in found if name.endswith(".toml")] == ["a.toml", "c.toml"]
     assert source_files((WIRING,)) == [ROOT / WIRING]
 
 
