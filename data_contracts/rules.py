@@ -140,12 +140,24 @@ class TextRule(NamedTuple):
 
 
 def read_rules(module: str) -> tuple[TextRule, ...]:
-    """Those in the .toml file beside a module: each `replace` is a list of patterns, and of what stands for what they find."""
-    rules = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))["rules"]
-    return tuple(TextRule(change=partial(_replace, steps=rule.pop("replace")), **rule) for rule in rules)
+    """Those in the .toml file beside a module: each `replace` is a list of patterns, and of what stands for what they find. A
+    pattern may hold <NAME>, one of the `pieces`, and a piece those above it."""
+    table = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))
+    pieces = table.get("pieces", {})
+
+    def whole(pattern: str) -> str:
+        for name in reversed(pieces):
+            pattern = pattern.replace(f"<{name}>", pieces[name])
+        return pattern
+
+    def rule(replace: list[tuple[str, str]], only: str = "", **about: str) -> TextRule:
+        steps = [(whole(pattern), by) for pattern, by in replace]
+        return TextRule(change=partial(_replace, steps=steps), only=whole(only), **about)
+
+    return tuple(rule(**one) for one in table["rules"])
 
 
-def _replace(text: "pl.Expr", steps: list[list[str]]) -> "pl.Expr":
+def _replace(text: "pl.Expr", steps: list[tuple[str, str]]) -> "pl.Expr":
     for pattern, by in steps:
         text = text.str.replace_all(pattern, by)
     return text

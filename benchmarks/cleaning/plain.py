@@ -41,6 +41,7 @@ def _subs(*changes: tuple) -> Callable[[str], str]:
     return change
 
 
+PATTERNS = {rule.name: [pattern for pattern, _ in rule.change.keywords["steps"]] for rule in wiki.RULES}
 EMPTY = r"(?:\x1e={{{0}}}[^=\x1f]+\x1f[\s*:;#|]*)+(\x1e={{2,{1}}}[^=]|\Z)"
 # By the names of ours, so that each can be timed beside it.
 TEXT_RULES = {
@@ -50,21 +51,23 @@ TEXT_RULES = {
     "control_characters": _subs((re, r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]", "")),
     "ampersands": _subs((re, r"&([A-Za-z]\w*);", r"&\1")),
     "code": _subs(
-        (re, wiki.COMPARISON, "\\1\x1d\\2\x1d\\3"),
-        (re, wiki.NO_COMPARISON, r"\1\2"),
+        (re, PATTERNS["code"][0], "\\1\x1d\\2\x1d\\3"),
+        (re, PATTERNS["code"][1], r"\1\2"),
     ),
-    "headings": _subs((regex, wiki.HEADING, "\x1e\\2\\1\x1f")),
-    "categories": _subs((regex, wiki.CATEGORIES.replace(r"\z", r"\Z").replace(r"(?-u:\b)", r"\b"), "")),
-    "apparatus": _subs((re, rf"\x1e==(?:{wiki.APPARATUS})\x1f[^\x1e]*(?:\x1e===[^\x1e]*)*", "")),
+    "headings": _subs((regex, PATTERNS["headings"][0], "\x1e\\2\\1\x1f")),
+    "categories": _subs((regex, PATTERNS["categories"][0].replace(r"\z", r"\Z").replace(r"(?-u:\b)", r"\b"), "")),
+    "apparatus": _subs((re, PATTERNS["apparatus"][0], "")),
     "tables": _subs(
-        (re, wiki.TABLE, ""), (re, wiki.OPEN_TABLE.replace(r"\z", r"\Z"), r"\1"), (regex, wiki.INNER_TABLE, "")
+        (re, PATTERNS["tables"][0], ""),
+        (re, PATTERNS["tables"][1].replace(r"\z", r"\Z"), r"\1"),
+        (regex, PATTERNS["tables"][2], ""),
     ),
-    "files": _subs((regex, wiki.THUMB, ""), (regex, wiki.FILE, "")),
+    "files": _subs((regex, PATTERNS["files"][0], ""), (regex, PATTERNS["files"][1], "")),
     "holes": _subs((regex, r" \(\s*(?:[,;]\s*)+", " ("), (regex, r" \(\s*\)", "")),
     "leftovers": _subs((re, r"( \.(?:[a-z\d]|[A-Z]{2}))|\\([.\-+_#])|\{\{|\}\}| ([,.;])", r"\1\2\3")),
     "bullets": _subs(
-        (re, wiki.BOLD, "\\1\x1d\\2"),
-        (re, wiki.OPTIONS, "\\1\x1d\\2"),
+        (re, PATTERNS["bullets"][0], "\\1\x1d\\2"),
+        (re, PATTERNS["bullets"][1], "\\1\x1d\\2"),
         (re, r"\*?([ \x1f])\*(?:[ *]*\*)*", r"\1*"),
         (regex, r" \*\s*(\x1e|\Z)", r"\1"),
     ),

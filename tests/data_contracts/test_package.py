@@ -1,6 +1,7 @@
 """The package as a neighbour: cheap to import, leaning on nothing it should not, open to one more corpus."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_every_corpus_has_all_its_parts():
         module = corpora.find(name)
         assert all(hasattr(module, part) for part in ("FILES", "Raw", "read", "documents")), name
         everything_on = Rules(entities=True, normalize="NFC", urls="mask", emails="mask", mentions="mask", spaces=True)
+        for rule in getattr(module, "RULES", ()):  # no <NAME> of a piece that is not there
+            assert not re.search("<[A-Z_]+>", f"{rule.only} {rule.change.keywords['steps']}"), rule.name
         names = [rule.name for rule in text_rules(getattr(module, "RULES", ()), everything_on)]
         assert len(set(names)) == len(names), name
 

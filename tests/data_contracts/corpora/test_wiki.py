@@ -2,7 +2,9 @@
 
 import json
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -16,6 +18,7 @@ from tests.data_contracts.rows import PUBLISHED, cleaned, documents, read, texts
 
 PLAIN = "kaggle/ltcmdrdata/plain-text-wikipedia-202011"
 # As the recipe has it.
+APPARATUS = tomllib.loads(Path(wiki.__file__).with_suffix(".toml").read_text())["pieces"]["APPARATUS"]
 RULES = replace(PUBLISHED, entities=True, normalize="NFC", urls="drop", emails="mask", spaces=True)
 
 
@@ -333,7 +336,7 @@ def test_no_quirk_is_left_in_the_real_articles(real):
     for name, (_, pattern) in BEFORE.items():
         assert text.str.contains(pattern).sum() <= LEFT.get(name, 0), name
     assert text.str.contains("[\\x1e\\x1f\u00a0\u200b]|  |\n\n\n| \n|www\\.|\\|\\}|\\{\\{").sum() == 0
-    assert text.str.contains(rf"(?m)^(?:{wiki.APPARATUS})$").sum() == 0
+    assert text.str.contains(rf"(?m)^(?:{APPARATUS})$").sum() == 0
     about = kept["metadata"].str.json_path_match("$.title")
     assert (about == about.str.strip_chars()).all()
     assert text.str.starts_with(pl.Series(about + "\n\n")).all()
