@@ -20,9 +20,6 @@ from gpt import GPTError
 
 BYTE_LEVEL = "tokenizer.json"
 OWN = "gpt"  # the key of a tokenizer.json that has what Hugging Face's format lacks: see `ByteLevel`
-VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-HIDDEN = [byte for byte in range(256) if byte not in VISIBLE]
-BYTES = {chr(byte): byte for byte in VISIBLE} | {chr(256 + n): byte for n, byte in enumerate(HIDDEN)}  # GPT-2's letters
 
 
 def tokenizer_file(folder: Path) -> Path:
@@ -67,9 +64,7 @@ class ByteLevel:
         self._tokenizer.no_truncation()
         self._ids = self._tokenizer.get_vocab()
         self.added = {token["id"]: token["content"] for token in usable.get("added_tokens") or ()}
-        self._pieces = {token: bytes(BYTES.get(letter, 0) for letter in name) for name, token in self._ids.items()}
-        self._pieces |= {token: name.encode() for token, name in self.added.items()}
-        self.n_pieces = 1 + max(self._pieces, default=-1)
+        self.n_pieces = 1 + max([*self._ids.values(), *self.added], default=-1)
         eos_id, vocab_size = about.get("eos_id", -1), about.get("vocab_size", self.n_pieces)
         self.eos_id = self.pad_id = lambda: eos_id  # there is no other token for padding
         self.vocab_size = self.get_piece_size = lambda: vocab_size
@@ -89,17 +84,16 @@ class ByteLevel:
         return int(self._ids.get(piece, -1))
 
     def id_to_piece(self, token: int) -> str:
-        """Text with U+2581 for each space, or <0xE4B8> of bytes that are none."""
-        spelled = self._pieces.get(token, b"")
-        return f"<0x{spelled.hex().upper()}>" if self.is_byte(token) else spelled.decode().replace(" ", "\u2581")
+        """Text with U+2581 for each space, and U+FFFD for bytes that are none."""
+        text = self._tokenizer.decode([token], skip_special_tokens=False) if token >= 0 else ""
+        return str(text.replace(" ", "\u2581"))
 
     def is_byte(self, token: int) -> bool:
         """Whether the piece is bytes that are no text by themselves."""
-        spelled = self._pieces.get(token, b"")
-        return spelled.decode(errors="ignore").encode() != spelled
+        return "\ufffd" in self.id_to_piece(token)
 
     def is_control(self, token: int) -> bool:
-        return token in self.added or token not in self._pieces
+        return token in self.added or not self.id_to_piece(token)
 
     is_unknown = is_control
 
