@@ -146,7 +146,8 @@ def settle(recipe: Recipe, counts: Mapping[str, Any]) -> tuple[Recipe, str]:
     held_out_bytes = min(counts[f"{side}_bytes"] for side in ("val", "test") if f"{side}_bytes" in counts)
     model = replace(recipe.model, vocab_size=automatic(train_bytes) if pieces == "auto" else pieces)
     flops = dial.device_flops(recipe.runtime.device)
-    budget = dial.Budget(train_bytes, recipe.minutes, flops, bool(recipe.start.model), held_out_bytes)
+    start = bool(recipe.start.model), bool(recipe.start.rank)
+    budget = dial.Budget(train_bytes, recipe.minutes, flops, *start, held_out_bytes)
     given = {name: attrgetter(name)(recipe) for name in dial.CHOSEN if name not in recipe.dial}
     chosen = dial.choose(given, model, budget)
     parts: dict[str, dict[str, Any]] = {"pack": {}, "model": {"block_size": chosen["pack.block_size"]}, "train": {}}

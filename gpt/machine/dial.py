@@ -19,7 +19,7 @@ SHAPES = ((2, 128), (4, 192), (6, 384), (8, 512), (12, 768), (24, 1024), (36, 12
 TOKENS_PER_PARAMETER = 6
 # More epochs gave nothing: rick-and-morty has 2.015 after 31, and 2.019 after 93 (with BPE dropout).
 MOST_EPOCHS = 30
-TUNED_EPOCHS = 4  # of a model that is trained already: it was at its best after 2 to 4 (docs/log.md)
+TUNED_EPOCHS = 2  # of a model that is trained already: 3 and more were worse (docs/log.md)
 # (epochs, dropout from so many on). None at 7 epochs of python-docs; on rick-and-morty 0.2 at 12 gave 2.038, 0.3 at 31 2.015.
 DROPOUT = ((24, 0.3), (12, 0.2), (8, 0.1))
 STEPS = 4000  # that the tokens are divided into: small batches learn more from few tokens ...
@@ -29,7 +29,7 @@ CPU_FLOPS = 100e9  # that two cores of a laptop reach; a nominal value, so that 
 UNKNOWN_GPU_FLOPS = 60e12
 UTILISATION = 0.35  # share of a GPU's peak that training reaches
 WIDTH = 128  # for which the learning rates were measured: 0.02, and 0.01 for Muon's matrices
-TUNING = 0.12  # of these rates, for a model that is trained already
+TUNING = 0.12  # of these rates, for the matrices of a model that is trained already; adapters take them whole
 EVALUATIONS = 8
 CHOSEN = (
     "pack.block_size", "model.n_layer", "model.n_head", "model.n_embd", "model.dropout", "train.steps", "train.batch_size",
@@ -39,12 +39,14 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What there is to train with. `flops`: FLOP/s that training reaches. `tunes`: whether it starts from a trained model."""
+    """What there is to train with. `flops`: FLOP/s that training reaches. `tunes`: whether it starts from a trained model, and
+    `adapts`: whether adapters to it are trained alone."""
 
     train_bytes: int
     minutes: float
     flops: float
     tunes: bool = False
+    adapts: bool = False
     held_out_bytes: int = 1 << 40
     """of the smaller of val and test, which must hold a sequence"""
 
@@ -69,7 +71,7 @@ def choose(given: Mapping[str, Any], model: ModelConfig, budget: Budget) -> dict
     batch = given.get("train.batch_size", round(at_once / T) or 1)
     steps = given.get("train.steps", max(1, round(tokens / (batch * T))))
     epochs = steps * batch * T / epoch
-    slower = min(1.0, (WIDTH / width) ** 0.75) * (TUNING if budget.tunes else 1)
+    slower = min(1.0, (WIDTH / width) ** 0.75) * (TUNING if budget.tunes and not budget.adapts else 1)
     rules = {
         "pack.block_size": T,
         **shape,
