@@ -96,7 +96,8 @@ def adapted(command: str, ports: dict[str, str]) -> str:
         command = re.sub(pattern, instead, command)
     for port, free in ports.items():
         command = re.sub(rf"\b{port}\b", free, command)
-    if found := re.match(r"gpt (train|clean|why)( [a-z][a-z-]*)?(?= |$)", command):
+    found = re.match(r"gpt (train|clean|why)( [a-z][a-z-]*)?(?= |$)", command)
+    if found and "--more" not in command:  # by the champion's settings
         corpus = (found[2] or "").strip()
         chosen = r"(?!model|tokenizer|pack)" if "--start-from" in command else ""  # which the other model decides
         more = "".join(f" --set {name}={value}" for name, value in SMALL.items() if re.match(chosen, name))
