@@ -38,13 +38,16 @@ from flows.pages.render import publish
 from flows.recipe import Recipe, Size, load_recipe, parse_override
 from flows.server import dead_runs
 from flows.stages.definitions import HELD_OUT, work_id
+from flows.stages.documents import read_texts
 from flows.stages.run_stage import turn
 from flows.store.artifacts import Artifact, Store, to_artifact
 from flows.tracking.run import log_page, tracked_run, untrained_run
 from flows.train import Corpus, Minutes, Overrides, artifact, clean, download, fit_decoder, fit_tokenizer, pack, settled
 from gpt.evaluation.confidence import interval
+from gpt.evaluation.memorisation import overlaps
 
 RECIPE, SEED = "recipe", "another seed"  # the models beside those of the rules
+SAMPLES = 16  # of each clone, whose longest stretch of training text is looked for
 SMALL = 0.01  # of the recipe's bits per byte: a smaller difference does not matter
 OFF = Rules()
 # Settings that decide how texts are cut and held out are no rules.
@@ -227,7 +230,9 @@ def compare_clones(base: scoring.TrainedModel, scratch: Recipe, tuned: Recipe) -
             for where, text in texts.items():
                 score = scoring.score(loaded, text)
                 nats[name + where], row[name + where] = score.document_nats, score.bits_per_byte
-            row[f"{name}_writes"] = generate(loaded.model, loaded.tokenizer.processor, [prompt], **SAMPLING)[0][0]
+            (written,) = generate(loaded.model, loaded.tokenizer.processor, [prompt], SAMPLES, **SAMPLING)
+            repeated = overlaps(written, read_texts(documents.folder, "train"))
+            row |= {f"{name}_writes": written[0], f"{name}_repeats": max(map(len, repeated))}
     found = interval(nats["tuned"] - nats["scratch"], texts[""].documents["n_bytes"].to_numpy())
     row["better"] = "recipe" if found.high < 0 else "instead" if found.low > 0 else "not known"
     return row | interval_row("difference", found)

@@ -42,6 +42,7 @@ def test_a_corpus_is_compared_from_the_base_and_from_scratch(folder):
     assert row["tuned"] < row["base"]  # it has learned
     assert row["tuned_on_base"] != row["base_on_base"]
     assert all(row[f"{name}_writes"] for name in ("base", "scratch", "tuned"))
+    assert all(row[f"{name}_repeats"] > 0 for name in ("base", "scratch", "tuned"))
     store = Store(folder / "home")
     assert {manifest["stage"] for manifest in store.manifests("wsb")} == {"download", "clean"}
     starts = [manifest["parameters"].get("start") for manifest in store.manifests("wsb-clone", "train")]
