@@ -164,14 +164,9 @@ def corpus_names() -> list[str]:
 
 
 def load_recipe(
-    corpus: str,
-    *,
-    size: str | None = None,
-    steps: int | None = None,
-    minutes: float | None = None,
-    source: str | None = None,
-    overrides: dict | None = None,
-) -> Recipe:
+    corpus: str, *, size: str | None = None, steps: int | None = None, minutes: float | None = None,
+    source: str | None = None, overrides: dict | None = None,
+) -> Recipe:  # fmt: skip
     """The recipe of a corpus. Raises UserError with every problem found.
 
     size: a preset of the recipe's family instead of its own shape, or a preset's whole name. overrides: {"train.lr": 0.001}.
@@ -193,9 +188,7 @@ def load_recipe(
     if parts := values.get("mix"):
         values |= {"reader": corpora.MIX, "source": {"kind": "mix"}}
         if source or corpus in parts or len({share == "auto" for share in parts.values()}) > 1:
-            problems.append(
-                "a mixture has no source, is made of other corpora, and gives each of them a share, or each auto"
-            )
+            problems.append("a mixture has no source, and gives each of some other corpora a share, or each auto")
     masks = [mask for setting, mask in MASKS.items() if values["clean"].get(setting) == "mask"]
     values.setdefault("tokenizer", {}).setdefault("user_defined_symbols", masks)  # one piece each
     given = [*(overrides or ()), *(["size"] if size else [])]

@@ -211,12 +211,8 @@ def compare_clones(base: scoring.TrainedModel, scratch: Recipe, tuned: Recipe) -
     corpus, prompt, models = scratch.corpus, scratch.sample.prompts[0], {"base": base}
     documents = artifact(clean(artifact(download(scratch)), scratch))
     n_bytes = documents.counts["train_bytes"]
-    row: dict = {
-        "corpus": corpus,
-        "prompt": prompt,
-        "train_bytes": n_bytes,
-        "label": f"{corpus}, {n_bytes / 1e6:.2f} MB",
-    }
+    row: dict = {"corpus": corpus, "prompt": prompt, "train_bytes": n_bytes}
+    row["label"] = f"{corpus}, {n_bytes / 1e6:.2f} MB"
     for name, recipe in (("scratch", scratch), ("tuned", tuned)):
         recipe = settled(recipe, documents).model_copy(update={"corpus": f"{corpus}-clone"})
         models[name] = train_below("clones", name, recipe, documents, artifact(fit_tokenizer(documents, recipe)))

@@ -128,7 +128,7 @@ def bits(what: str, seed: str, text: str, steps: str = "") -> dict:
     train, held_out = (part.decode() for part in _nine_tenths(Path(text).read_bytes()))
     n_bytes, start = len(held_out.encode()), time.perf_counter()
     if what == "PPMd":
-        found = min(ppmd(order, train.encode(), [held_out]) for order in ORDERS)
+        found = 8 * min(ppmd(order, train.encode(), [held_out])[0] for order in ORDERS) / n_bytes
         return {"seconds": time.perf_counter() - start, "bits": found, "loss": found * math.log(2), "steps": 0}
     changes = {"tokenizer.model_type": "char", "tokenizer.vocab_size": "auto"} if what != "sub-word" else {}
     asked = load_recipe("shakespeare", overrides=changes | {"train.seed": int(seed)})

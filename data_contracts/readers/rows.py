@@ -1,7 +1,7 @@
 """What the rows of every reader have in common: where each is from, and how to list columns in a message."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -37,9 +37,8 @@ def rows_of(texts: list[str], column: str, name: str) -> pl.DataFrame:
     return pl.DataFrame({column: texts} | places, {column: pl.String, "source_file": pl.String, "source_row": pl.Int64})
 
 
-def shown_columns(columns: Iterable[str], most: int = 12) -> str:
+def shown_columns(columns: Sequence[str]) -> str:
     """Names of columns for a message, shortened, and a question if they look like data."""
-    columns = list(columns)
-    shown = ", ".join(repr(column[:30]) for column in columns[:most]) + (", ..." if len(columns) > most else "")
+    shown = ", ".join(repr(column[:30]) for column in columns[:12]) + (", ..." if len(columns) > 12 else "")
     data = any(len(column) > 40 or re.search(r"\d{3}|^\d+$|://|\n", column) for column in columns)
     return shown + (": these look like data, is the first line a header?" if data else "")

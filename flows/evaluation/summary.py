@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from mlflow.exceptions import MlflowException
 from rich.markup import escape
@@ -27,9 +28,10 @@ from flows.models.register import record_descent, register
 from flows.pages.render import against_baselines, render_text, spaced
 from flows.progress import left_out_if_it_fails
 from flows.recipe import Recipe
+from flows.stages.definitions import HELD_OUT
 from flows.stages.documents import read_texts
 from flows.stages.run_stage import turn
-from flows.store.artifacts import Artifact, Store
+from flows.store.artifacts import Artifact
 from flows.store.locks import lock
 from flows.tracking.run import Tracker
 from gpt import GPTError
@@ -60,7 +62,7 @@ def finish(recipe: Recipe, tracker: Tracker, named: bool = True) -> dict:
         "test_bpb": decoder.counts["test_bpb"],
         "val_bpb": decoder.counts["val_bpb"],
         "baselines": sequences.counts["baselines"],
-        "verdict": against_baselines(decoder.counts["test_bpb"], sequences.counts),
+        "verdict": against_baselines(decoder.counts | sequences.counts),
         "epochs": decoder.counts["steps"] * recipe.train.batch_size / sequences.counts["train_sequences"],
         "parameters": decoder.counts["parameters"],
         **assessed,
@@ -104,7 +106,7 @@ def assess(recipe: Recipe, tracker: Tracker) -> tuple[list[str], dict]:
         with left_out_if_it_fails("the search for repeated text"):
             result["longest_overlap"] = log_overlaps(tracker, step, written, documents, recipe.clean)
         with left_out_if_it_fails("the scores of the parts"):
-            result["parts"] = score_parts(tracker, step, recipe) if recipe.mix else {}
+            result["parts"] = score_parts(tracker, step) if recipe.mix else {}
         with left_out_if_it_fails("the test of facts"):
             result["facts"] = score_facts(tracker, step, gpt, tokenizer) if recipe.sample.facts else None
     return texts, result
@@ -143,15 +145,14 @@ def log_overlaps(tracker: Tracker, step: int, samples: list[str], documents: Pat
     return longest
 
 
-def score_parts(tracker: Tracker, step: int, recipe: Recipe) -> dict[str, float]:
+def score_parts(tracker: Tracker, step: int) -> dict[str, float]:
     """Log, and return, the bits per byte on the held-out text of each part of a mixture."""
     from gpt.evaluation.baselines import bits_per_byte
 
-    text, folder = scoring.held_out(tracker.stages["clean"]), tracker.stages["train"].folder
-    loaded = scoring.load(scoring.find(Store(), str(folder)), recipe.runtime)
-    nats = pl.Series("nats", scoring.score(loaded, text).document_nats)
+    nats = pl.Series("nats", np.load(tracker.stages["train"].folder / "test_nats.npy"))
     part = pl.col("source_file").str.extract("^([^/]+)/").alias("part")
-    sums = text.documents.with_columns(nats).group_by(part).agg(pl.col("nats", "n_bytes").sum()).sort("part")
+    documents = scoring.documents(tracker.stages["clean"].folder, HELD_OUT).select(part, "n_bytes").collect()
+    sums = documents.with_columns(nats).group_by("part").agg(pl.col("nats", "n_bytes").sum()).sort("part")
     bits = {part: bits_per_byte(nats, n_bytes) for part, nats, n_bytes in sums.rows()}
     tracker.step(step, {f"test/bpb/{part}": value for part, value in bits.items()})
     return bits

@@ -27,13 +27,22 @@ def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[str, Sequenc
     return {"head": [name.replace("_", " ") for name in names], "rows": cells, "number": number}
 
 
-def against_baselines(model: float, packed: Mapping[str, Any]) -> str:
-    """By how much a model (bits per byte) beats its best baseline, or that it does not. packed: counts of that stage."""
-    name, best = min(packed["baselines"].items(), key=lambda item: item[1])
-    baseline = f"PPMd of order {packed['ppmd_order']} ({best:.3f})" if name == "ppmd" else f"{name} ({best:.3f})"
-    if model < best:
-        return f"{model:.3f} bits per byte beat the best baseline, {baseline}, by {best - model:.3f} ({1 - model / best:.1%})"
-    return f"{model:.3f} bits per byte do not beat the best baseline, {baseline}, which needs {model - best:.3f} fewer"
+def against_baselines(counts: Mapping[str, Any]) -> str:
+    """By how much a model beats its best baseline, or that it does not. counts: of the stages pack and train."""
+    name, best = min(counts["baselines"].items(), key=lambda item: item[1])
+    baseline = f"PPMd of order {counts['ppmd_order']} ({best:.3f})" if name == "ppmd" else f"{name} ({best:.3f})"
+    model, interval = counts["test_bpb"], counts["test_over_ppmd"] if name == "ppmd" else None
+    line = (
+        f"{model:.3f} bits per byte beat the best baseline, {baseline}, by {best - model:.3f} ({1 - model / best:.1%})"
+    )
+    if model >= best:
+        line = (
+            f"{model:.3f} bits per byte do not beat the best baseline, {baseline}, which needs {model - best:.3f} fewer"
+        )
+    if not interval:
+        return line
+    low, high = sorted(value if model >= best else -value for value in interval[1:])
+    return f"{line}; 95 % interval {low:.3f} to {high:.3f}" + ("" if low > 0 else ", so it may be chance")
 
 
 def plain(value: str | int | float | Parts) -> str:

@@ -3,19 +3,22 @@
 gzip and xz see the held-out texts alone. PPMd (Cleary and Witten 1984; Shkarin's variant I) has read the training text before,
 as the model has, and goes on learning in the held-out text. Two line ends stand between documents. Where a document ends is
 known and costs nothing, as for a model: the bytes that it puts out for these line ends are not counted. As it puts out whole
-bytes, the sum is uncertain by about half the square root of the number of documents, in bytes.
+bytes, that of a document is uncertain by one, and their sum by about half the square root of their number.
 """
 
+import gzip
 import lzma
-import zlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyppmd
 
 from flows.stages.documents import read_texts
 from gpt.data.dataset import Dataset
 from gpt.evaluation.baselines import counted_bits_per_byte
+from gpt.evaluation.confidence import interval
 from gpt.evaluation.memorisation import repeated_share
 
 ORDERS = (4, 5, 6, 8, 12, 16)  # of PPMd: the most bytes before a byte that it is predicted from
@@ -25,16 +28,19 @@ SEARCHED_BYTES = 500_000_000  # of the training text that is searched for what i
 HELD_OUT_BYTES = 4_000_000  # of the held-out text, by which the order is chosen, and that is searched for
 REPEATED_CHARS = 50
 BETWEEN = b"\n\n"
+PPMD = "ppmd.npy"
 
 
 def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
     """baselines: bits per byte of a split, by name; ppmd_order: the best of ORDERS; repeated: the share of its bytes that
     stand in train word for word, in runs of REPEATED_CHARS characters or more.
 
-    documents: folder of the clean stage.
+    documents: folder of the clean stage. Beside the packed data, a file keeps what PPMd makes of each document, in bytes.
     """
-    sizes = compressed(read_texts(documents, split))
-    sizes["ppmd"], order = best_ppmd(documents, split)
+    of_each, order = best_ppmd(documents, split)
+    np.save(packed.folder / PPMD, of_each)
+    whole = "".join(read_texts(documents, split)).encode()
+    sizes = {"gzip": len(gzip.compress(whole)), "xz": len(lzma.compress(whole, preset=9)), "ppmd": sum(of_each)}
     bits = {"uniform": 8.0} | counted_bits_per_byte(packed, split)
     bits |= {name: 8 * size / packed.splits[split].n_bytes for name, size in sizes.items()}
     held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
@@ -43,29 +49,28 @@ def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
     return {"baselines": baselines, "ppmd_order": order, "repeated": round(repeated, 4)}
 
 
-def compressed(texts: Iterable[str]) -> dict[str, int]:
-    """The bytes that gzip -9 and xz -9 make of the texts one after another."""
-    packers: dict = {"gzip": zlib.compressobj(9, wbits=31), "xz": lzma.LZMACompressor(preset=9)}
-    sizes = dict.fromkeys(packers, 0)
-    for text in texts:
-        for name, packer in packers.items():
-            sizes[name] += len(packer.compress(text.encode()))
-    return {name: size + len(packers[name].flush()) for name, size in sizes.items()}
+def over_ppmd(nats: Path, packed: Dataset, split: str) -> list[float] | None:
+    """By how many bits per byte a model is above the best PPMd on a split, and the ends of the 95 % interval by documents. None
+    for too few documents. nats: file of the model's, one a document."""
+    theirs = 8 * math.log(2) * np.load(packed.folder / PPMD)
+    found = interval(np.load(nats) - theirs, packed.splits[split].index["bytes"])
+    return [round(value, 4) for value in found] if np.isfinite(found).all() else None
 
 
-def best_ppmd(documents: Path, split: str) -> tuple[int, int]:
-    """The bytes that PPMd makes of all texts of a split after READ_BYTES of train, and the best of ORDERS."""
+def best_ppmd(documents: Path, split: str) -> tuple[list[int], int]:
+    """The bytes that PPMd makes of each text of a split after READ_BYTES of train, and the best of ORDERS."""
     known = BETWEEN.join(text.encode() for text in read_texts(documents, "train", READ_BYTES))
-    tried = {order: ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES)) for order in ORDERS}
+    tried = {order: sum(ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES))) for order in ORDERS}
     order = min(tried, key=lambda order: tried[order])
     return ppmd(order, known, read_texts(documents, split)), order
 
 
-def ppmd(order: int, known: bytes, texts: Iterable[str]) -> int:
-    """The bytes that PPMd makes of texts after what it knows."""
-    encoder, size = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF), 0
+def ppmd(order: int, known: bytes, texts: Iterable[str]) -> list[int]:
+    """The bytes that PPMd makes of each text after what it knows."""
+    encoder, sizes = pyppmd.Ppmd8Encoder(order, MEMORY, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF), list[int]()
     encoder.encode(known)
     for text in texts:
         encoder.encode(BETWEEN)
-        size += len(encoder.encode(text.encode()))
-    return size + len(encoder.flush())
+        sizes.append(len(encoder.encode(text.encode())))
+    sizes[-1] += len(encoder.flush())
+    return sizes

@@ -162,13 +162,8 @@ def pack(job: Job) -> dict:
             done += len(batch)
             job.report(done / documents.counts["documents"], f"{done} documents")
 
-    about = dataset.Description(
-        vocab_size=tokenizer.vocab_size,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        **settings,
-    )
+    tokens = {name: getattr(tokenizer, name) for name in ("vocab_size", "eos_id", "pad_id")}
+    about = dataset.Description(**tokens, tokenizer_fingerprint=tokenizer.fingerprint, **settings)
     splits = dataset.write(job.folder, {split: encode(split) for split in dataset.SPLITS}, about)
     counts: dict = {f"{split}_{name}": number for split, numbers in splits.items() for name, number in numbers.items()}
     for law in (f"{split}_{name}" for split in splits for name in ("documents", "bytes")):
@@ -188,7 +183,9 @@ def pack(job: Job) -> dict:
 
 
 def train(job: Job) -> dict:
+    from flows.stages.baselines import over_ppmd
     from flows.store import provenance
+    from gpt.data.dataset import Dataset
     from gpt.trainer import loop
 
     def on_step(step: int, metrics: dict) -> None:
@@ -210,6 +207,7 @@ def train(job: Job) -> dict:
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
         **{f"test_{name}": value for name, value in result.test.items()},
+        "test_over_ppmd": over_ppmd(job.folder / "test_nats.npy", Dataset.open(packed), HELD_OUT),
         "best_step": result.step,
         "steps": result.steps,
         "advice": result.advice,
@@ -253,7 +251,10 @@ STAGES = {
             ("flows/stages/baselines.py", "flows/stages/documents.py", "gpt/evaluation/baselines.py",
              "gpt/evaluation/memorisation.py", "tokenizers/tokenizer.py"),
         ),
-        Stage("train", train, ("tokenize", "pack"), train_parameters, ("gpt/trainer/loop.py",), resumable=True),
+        Stage(
+            "train", train, ("tokenize", "pack"), train_parameters, ("flows/stages/baselines.py", "gpt/trainer/loop.py"),
+            resumable=True,
+        ),
     )
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -243,4 +244,5 @@ def _score_test(folder: RunFolder, runtime: Runtime) -> None:
     rows = folder.config.batch_size // (world * micro_steps(folder.config.batch_size, world, runtime.micro_batch_size))
     model, _ = checkpoint.load_model(folder.path / "model", machine.device)
     score = evaluate(model, folder.dataset, "test", rows, machine.device, machine.dtype)
+    np.save(folder.test_nats, score.document_nats)
     checkpoint.write_json(folder.test, {"loss": score.loss, "bpb": score.bits_per_byte})

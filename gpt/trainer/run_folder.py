@@ -7,6 +7,7 @@
     out/log/metrics.jsonl          {"step", name: value ...}, a line for each logged step and each evaluation
     out/model/                     the best weights, written last, and the dataset's tokenizer; adapters beside them
     out/model/test.json            {"loss", "bpb"} of these weights on test
+    out/test_nats.npy              float64, of each document of test, in its order
 
 With many processes every one calls these methods; only the first writes or deletes anything.
 """
@@ -48,7 +49,7 @@ class RunFolder:
     def __init__(self, path: Path, dataset: Dataset, model: ModelConfig, config: TrainConfig, start: Start | None):
         self.path, self.dataset, self.model, self.config, self.start = path, dataset, model, config, start
         self.states, self.checkpoints, self.log = path / "state", path / "checkpoints", path / "log" / "metrics.jsonl"
-        self.test = path / "model" / "test.json"
+        self.test, self.test_nats = path / "model" / "test.json", path / "test_nats.npy"
         self.task = self._describe()
         stable = int((config.steps - config.decay_steps) // config.eval_every * config.eval_every)
         self.stable = {stable} if stable else set()

@@ -57,9 +57,9 @@ def test_a_part_without_documents_is_cleaned(folder):
 @pytest.mark.parametrize(
     ("corpus", "mix", "expected"),
     [
-        ("one", {"mix.one": 1, "mix.two": 1}, "is made of other corpora"),
+        ("one", {"mix.one": 1, "mix.two": 1}, "a mixture has no source, and gives each of some other corpora a share"),
         ("bad", {"mix.one": 0, "mix.two": 1}, "greater than 0"),
-        ("bad", {"mix.one": "auto", "mix.two": 1}, "each of them a share, or each auto"),
+        ("bad", {"mix.one": "auto", "mix.two": 1}, "other corpora a share, or each auto"),
         ("bad", {"mix.one": 1, "mix.nobody": 1}, "corpus 'nobody' is not known"),
     ],
 )

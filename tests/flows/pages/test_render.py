@@ -49,21 +49,26 @@ def test_pages_load_neither_prefect_nor_mlflow():
     assert not {"prefect", "mlflow"} & set(run.stdout.split())
 
 
-PACKED = {"baselines": {"gzip": 2.574, "ppmd": 1.236}, "ppmd_order": 16, "repeated": 0.2205}
+COUNTS = {"baselines": {"gzip": 2.574, "ppmd": 1.236}, "ppmd_order": 16, "repeated": 0.2205, "test_over_ppmd": None}
+LESS = "1.500 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.264 fewer"
+MORE = "1.100 bits per byte beat the best baseline, PPMd of order 16 (1.236), by 0.136 (11.0%)"
 
 
 @pytest.mark.parametrize(
-    ("model", "packed", "said"),
+    ("model", "more", "said"),
     [
-        (1.568, PACKED, "1.568 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.332 fewer"),
-        (1.1, PACKED, "1.100 bits per byte beat the best baseline, PPMd of order 16 (1.236), by 0.136 (11.0%)"),
-        (1.236, PACKED, "1.236 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.000 fewer"),
-        (1.5, PACKED | {"baselines": {"gzip": 2.0, "ppmd": 3.0}},
+        (1.5, {}, LESS),
+        (1.5, {"test_over_ppmd": [0.264, 0.2, 0.31]}, f"{LESS}; 95 % interval 0.200 to 0.310"),
+        (1.5, {"test_over_ppmd": [0.264, -0.01, 0.5]}, f"{LESS}; 95 % interval -0.010 to 0.500, so it may be chance"),
+        (1.1, {"test_over_ppmd": [-0.136, -0.15, -0.12]}, f"{MORE}; 95 % interval 0.120 to 0.150"),
+        (1.1, {"test_over_ppmd": [-0.136, -0.3, 0.02]}, f"{MORE}; 95 % interval -0.020 to 0.300, so it may be chance"),
+        (1.236, {}, "1.236 bits per byte do not beat the best baseline, PPMd of order 16 (1.236), which needs 0.000 fewer"),
+        (1.5, {"baselines": {"gzip": 2.0, "ppmd": 3.0}, "test_over_ppmd": [-1.5, -1.6, -1.4]},
          "1.500 bits per byte beat the best baseline, gzip (2.000), by 0.500 (25.0%)"),
     ],
 )  # fmt: skip
-def test_a_model_stands_beside_its_best_baseline(model, packed, said):
-    assert against_baselines(model, packed) == said
+def test_a_model_stands_beside_its_best_baseline(model, more, said):
+    assert against_baselines(COUNTS | {"test_bpb": model} | more) == said
 
 
 @pytest.mark.parametrize("advice", ["", "held-out text got worse; try fewer steps"])
@@ -73,12 +78,12 @@ def test_results_begin_with_the_verdict_and_say_why_a_run_stopped(advice):
         "tokenize": {"vocab_size": 300},
         "train": {"steps": 9, "advice": advice},
     }
-    about["pack"] = PACKED | {"train_tokens": 90, "val_tokens": 10, "test_tokens": 10}
+    about["pack"] = COUNTS | {"train_tokens": 90, "val_tokens": 10, "test_tokens": 10}
     stages = {name: SimpleNamespace(counts=counts, reused=True) for name, counts in about.items()}
     summary = dict.fromkeys(("longest_overlap", "facts", "parts")) | dict.fromkeys(
         ("model", "mlflow_url", "mlflow_run"), ""
     )
-    summary |= {"verdict": "it wins", "epochs": 1.0, "parameters": 9, "test_bpb": 1.5, "baselines": PACKED["baselines"]}
+    summary |= {"verdict": "it wins", "epochs": 1.0, "parameters": 9, "test_bpb": 1.5, "baselines": COUNTS["baselines"]}
     summary |= {"assessing_seconds": 1.0, "peak_memory_bytes": 9}
     lines = render_text("run_results.txt", summary=summary, stages=stages).splitlines()
     assert lines[0] == "result: it wins"

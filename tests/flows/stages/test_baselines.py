@@ -3,13 +3,15 @@
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pyppmd
 import pytest
 
 from flows.stages import baselines
-from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, best_ppmd
+from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, PPMD, best_ppmd, over_ppmd
 from flows.stages.documents import read_texts
 
 WORDS = [
@@ -54,7 +56,8 @@ def size(order: int, *texts: bytes) -> int:
 def test_ppmd_has_read_the_training_text_and_pays_for_no_end_of_a_document(tmp_path):
     """Against whole compressed sizes: of both texts without the training text's, and with the line ends between documents."""
     train, val = written(1, 60, 200), written(2, 40, 100)
-    found, order = best_ppmd(cleaned(tmp_path, train, val), "val")
+    of_each, order = best_ppmd(cleaned(tmp_path, train, val), "val")
+    found = sum(of_each)
     known, held_out = BETWEEN.join(text.encode() for text in train), [text.encode() for text in val]
     alone = size(order, BETWEEN.join(held_out))
     both = size(order, known, *(BETWEEN + text for text in held_out)) - size(order, known)
@@ -68,16 +71,17 @@ def test_the_best_order_is_taken_however_much_of_the_text_it_is_chosen_by(tmp_pa
     sentences, draw = written(3, 40, 9), random.Random(4)
     texts = [" ".join(draw.choice(sentences) for _ in range(12)) for _ in range(80)]
     folder = cleaned(tmp_path, texts[:60], texts[60:])
-    found, order = best_ppmd(folder, "val")
+    of_each, order = best_ppmd(folder, "val")
+    found = sum(of_each)
     monkeypatch.setattr(baselines, "ORDERS", (4,))
     assert order > 4
-    assert found < best_ppmd(folder, "val")[0]
+    assert found < sum(best_ppmd(folder, "val")[0])
     monkeypatch.setattr(baselines, "ORDERS", ORDERS)
     monkeypatch.setattr(baselines, "HELD_OUT_BYTES", 1)  # one document
     again, order = best_ppmd(folder, "val")
-    assert again == pytest.approx(found, rel=0.1)  # of all of them all the same
+    assert sum(again) == pytest.approx(found, rel=0.1)  # of all of them all the same
     monkeypatch.setattr(baselines, "READ_BYTES", 1)
-    assert best_ppmd(folder, "val")[0] > 1.2 * found
+    assert sum(best_ppmd(folder, "val")[0]) > 1.2 * found
 
 
 def test_only_the_first_texts_are_read(tmp_path):
@@ -85,3 +89,24 @@ def test_only_the_first_texts_are_read(tmp_path):
     assert [list(read_texts(folder, "train", limit)) for limit in (0, 1, 2, 3, 99)] == [
         [], ["ab"], ["ab"], ["ab", "cde"], ["ab", "cde", "f", "g"],
     ]  # fmt: skip
+
+
+def test_the_interval_over_ppmd_is_of_the_differences_document_by_document(tmp_path):
+    """However much the documents differ, a model that needs a tenth more of each is surely worse."""
+    sizes = np.random.default_rng(1).integers(30, 3000, 40)
+    np.save(tmp_path / PPMD, sizes)
+    packed = SimpleNamespace(folder=tmp_path, splits={"test": SimpleNamespace(index={"bytes": 4 * sizes})})
+
+    def over(nats: np.ndarray) -> list[float] | None:
+        np.save(tmp_path / "nats.npy", nats)
+        return over_ppmd(tmp_path / "nats.npy", packed, "test")
+
+    ppmd = 8 * math.log(2) * sizes
+    value, low, high = over(1.1 * ppmd)
+    assert value == pytest.approx(0.2) == pytest.approx(low) == pytest.approx(high)  # PPMd has 2 bits per byte
+    value, low, high = over(ppmd * np.random.default_rng(2).normal(1, 0.3, 40))
+    assert low < 0 < high
+    sizes = sizes[:1]
+    np.save(tmp_path / PPMD, sizes)
+    packed.splits["test"].index["bytes"] = 4 * sizes
+    assert over(ppmd[:1]) is None

@@ -80,6 +80,10 @@ def test_metrics_over_steps_also_of_a_reused_run(runs):
         assert found["baseline/best"] == found["baseline/ppmd"] < found["baseline/xz"]
         assert found["baseline/margin"] == pytest.approx(found["baseline/best"] - found["test/bpb"])
         assert 0 < found["pack/repeated"] < 1
+        of_stages = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/summary.json"))["stages"]
+        over, low, high = of_stages["train"]["test_over_ppmd"]
+        assert low < over < high
+        assert over == pytest.approx(-found["baseline/margin"], abs=2e-4)  # of the same documents, in the same order
     assert runs[0].data.metrics["val/bpb"] == runs[1].data.metrics["val/bpb"] < runs[2].data.metrics["val/bpb"]
 
 
