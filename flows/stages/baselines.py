@@ -6,9 +6,9 @@ known and costs nothing, as for a model: the bytes that it puts out for these li
 bytes, that of a document is uncertain by one, and their sum by about half the square root of their number.
 """
 
-import gzip
 import lzma
 import math
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,29 +39,29 @@ def measure_baselines(documents: Path, packed: Dataset, split: str) -> dict:
     """
     of_each, order = best_ppmd(documents, split)
     np.save(packed.folder / PPMD, of_each)
-    whole = "".join(read_texts(documents, split)).encode()
-    sizes = {"gzip": len(gzip.compress(whole)), "xz": len(lzma.compress(whole, preset=9)), "ppmd": sum(of_each)}
-    bits = {"uniform": 8.0} | counted_bits_per_byte(packed, split)
-    bits |= {name: 8 * size / packed.splits[split].n_bytes for name, size in sizes.items()}
+    bits, n_bytes = {"uniform": 8.0} | counted_bits_per_byte(packed, split), packed.splits[split].n_bytes
+    for name, packer in (("gzip", zlib.compressobj(9, wbits=31)), ("xz", lzma.LZMACompressor(preset=9))):
+        size = sum(len(packer.compress(text.encode())) for text in read_texts(documents, split))
+        bits[name] = 8 * (size + len(packer.flush())) / n_bytes
+    bits["ppmd"] = 8 * sum(of_each) / n_bytes
     held_out = list(read_texts(documents, split, HELD_OUT_BYTES))
     repeated = repeated_share(held_out, read_texts(documents, "train", SEARCHED_BYTES), REPEATED_CHARS)
     baselines = {name: round(value, 4) for name, value in bits.items()}
     return {"baselines": baselines, "ppmd_order": order, "repeated": round(repeated, 4)}
 
 
-def over_ppmd(nats: Path, packed: Dataset, split: str) -> list[float] | None:
+def over_ppmd(nats: Path, packed: Path, split: str) -> list[float] | None:
     """By how many bits per byte a model is above the best PPMd on a split, and the ends of the 95 % interval by documents. None
-    for too few documents. nats: file of the model's, one a document."""
-    theirs = 8 * math.log(2) * np.load(packed.folder / PPMD)
-    found = interval(np.load(nats) - theirs, packed.splits[split].index["bytes"])
+    for too few documents. nats: file of the model's, one a document. packed: folder of the pack stage."""
+    theirs = 8 * math.log(2) * np.load(packed / PPMD)
+    found = interval(np.load(nats) - theirs, Dataset.open(packed).splits[split].index["bytes"])
     return [round(value, 4) for value in found] if np.isfinite(found).all() else None
 
 
 def best_ppmd(documents: Path, split: str) -> tuple[list[int], int]:
     """The bytes that PPMd makes of each text of a split after READ_BYTES of train, and the best of ORDERS."""
     known = BETWEEN.join(text.encode() for text in read_texts(documents, "train", READ_BYTES))
-    tried = {order: sum(ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES))) for order in ORDERS}
-    order = min(tried, key=lambda order: tried[order])
+    order = min(ORDERS, key=lambda order: sum(ppmd(order, known, read_texts(documents, split, HELD_OUT_BYTES))))
     return ppmd(order, known, read_texts(documents, split)), order
 
 

@@ -185,7 +185,6 @@ def pack(job: Job) -> dict:
 def train(job: Job) -> dict:
     from flows.stages.baselines import over_ppmd
     from flows.store import provenance
-    from gpt.data.dataset import Dataset
     from gpt.trainer import loop
 
     def on_step(step: int, metrics: dict) -> None:
@@ -207,7 +206,7 @@ def train(job: Job) -> dict:
         "val_loss": result.loss,
         "val_bpb": result.bits_per_byte,
         **{f"test_{name}": value for name, value in result.test.items()},
-        "test_over_ppmd": over_ppmd(job.folder / "test_nats.npy", Dataset.open(packed), HELD_OUT),
+        "test_over_ppmd": over_ppmd(job.folder / "test_nats.npy", packed, HELD_OUT),
         "best_step": result.step,
         "steps": result.steps,
         "advice": result.advice,

@@ -3,7 +3,6 @@
 import math
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,8 @@ import pytest
 from flows.stages import baselines
 from flows.stages.baselines import BETWEEN, MEMORY, ORDERS, PPMD, best_ppmd, over_ppmd
 from flows.stages.documents import read_texts
+from gpt.data import dataset
+from gpt.data.shards import Documents
 
 WORDS = [
     "the",
@@ -94,19 +95,19 @@ def test_only_the_first_texts_are_read(tmp_path):
 def test_the_interval_over_ppmd_is_of_the_differences_document_by_document(tmp_path):
     """However much the documents differ, a model that needs a tenth more of each is surely worse."""
     sizes = np.random.default_rng(1).integers(30, 3000, 40)
-    np.save(tmp_path / PPMD, sizes)
-    packed = SimpleNamespace(folder=tmp_path, splits={"test": SimpleNamespace(index={"bytes": 4 * sizes})})
 
-    def over(nats: np.ndarray) -> list[float] | None:
-        np.save(tmp_path / "nats.npy", nats)
+    def over(times: np.ndarray) -> list[float] | None:
+        """Of a model that needs so many times PPMd's bytes for each document."""
+        n, packed = len(times), tmp_path / f"{len(times)}"
+        names, of_each = [f"{number:032}" for number in range(n)], sizes[:n]
+        rows = [Documents(names, np.full(4 * n, 5), np.full(n, 4), 4 * of_each, ["a"] * n, np.arange(n))]
+        dataset.write(packed, dict.fromkeys(dataset.SPLITS, rows), dataset.Description(9, 2, 1, 1, "any"))
+        np.save(packed / PPMD, of_each)
+        np.save(tmp_path / "nats.npy", times * 8 * math.log(2) * of_each)
         return over_ppmd(tmp_path / "nats.npy", packed, "test")
 
-    ppmd = 8 * math.log(2) * sizes
-    value, low, high = over(1.1 * ppmd)
+    value, low, high = over(np.full(40, 1.1))
     assert value == pytest.approx(0.2) == pytest.approx(low) == pytest.approx(high)  # PPMd has 2 bits per byte
-    value, low, high = over(ppmd * np.random.default_rng(2).normal(1, 0.3, 40))
+    value, low, high = over(np.random.default_rng(2).normal(1, 0.3, 40))
     assert low < 0 < high
-    sizes = sizes[:1]
-    np.save(tmp_path / PPMD, sizes)
-    packed.splits["test"].index["bytes"] = 4 * sizes
-    assert over(ppmd[:1]) is None
+    assert over(np.ones(1)) is None
